@@ -1,0 +1,354 @@
+//! How a pool is to be.
+
+use crate::engine::{Core, Hooks, Overflow, Plan};
+use crate::error::BuildError;
+use crate::panic::{TaskPanic, WorkerId};
+use crate::pool::Pool;
+use crate::sync::Arc;
+use std::fmt;
+use std::time::Duration;
+
+/// Says how a pool is to be, and [builds](Builder::build) it.
+///
+/// | | default |
+/// |---|---|
+/// | [`capacity`](Builder::capacity) | one worker for each CPU |
+/// | [`min_workers`](Builder::min_workers) | 0 |
+/// | [`idle_timeout`](Builder::idle_timeout) | 10 s |
+/// | [`backlog`](Builder::backlog) | 0: `submit` waits while all workers are busy |
+/// | [`overflow`](Builder::overflow) | [`Overflow::Block`] |
+/// | [`max_waiting`](Builder::max_waiting) | no limit |
+/// | [`name`](Builder::name) | `anthill` |
+/// | [`stack_size`](Builder::stack_size) | the standard library's |
+///
+/// ```
+/// use anthill::{Overflow, Pool};
+/// use std::time::Duration;
+///
+/// let pool = Pool::builder()
+///     .capacity(16)
+///     .min_workers(2)
+///     .idle_timeout(Duration::from_secs(60))
+///     .backlog(1_000)
+///     .overflow(Overflow::Reject)
+///     .name("mail")
+///     .panic_handler(|panic| eprintln!("{panic:?}"))
+///     .build()?;
+/// assert_eq!(pool.workers(), 2);
+/// # Ok::<(), anthill::BuildError>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct Builder {
+    capacity: usize,
+    plan: Plan,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder::new()
+    }
+}
+
+impl Builder {
+    /// A builder with the defaults above.
+    ///
+    /// ```
+    /// let pool = anthill::Builder::new().build()?;
+    /// # Ok::<(), anthill::BuildError>(())
+    /// ```
+    pub fn new() -> Builder {
+        Builder {
+            capacity: num_cpus::get(),
+            plan: Plan {
+                backlog: Some(0),
+                overflow: Overflow::Block,
+                max_waiting: usize::MAX,
+                min_workers: 0,
+                idle_timeout: Some(Duration::from_secs(10)),
+                name: String::from("anthill"),
+                stack_size: None,
+                hooks: Hooks::default(),
+            },
+        }
+    }
+
+    /// The most tasks that run at once, and so the most workers. 0 makes a paused pool.
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// assert_eq!(Pool::builder().capacity(9).build()?.capacity(), 9);
+    /// # Ok::<(), anthill::BuildError>(())
+    /// ```
+    pub fn capacity(mut self, n: usize) -> Builder {
+        self.capacity = n;
+        self
+    }
+
+    /// Workers that never expire; [`build`](Builder::build) starts them. While the capacity is
+    /// tuned below it, the capacity is the minimum.
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// assert_eq!(Pool::builder().capacity(9).min_workers(3).build()?.workers(), 3);
+    /// # Ok::<(), anthill::BuildError>(())
+    /// ```
+    pub fn min_workers(mut self, n: usize) -> Builder {
+        self.plan.min_workers = n;
+        self
+    }
+
+    /// How long a worker stays idle before it ends. `Duration::MAX` is for ever.
+    ///
+    /// ```
+    /// # use {anthill::Pool, std::time::Duration};
+    /// let pool = Pool::builder().idle_timeout(Duration::from_secs(1)).build()?;
+    /// # Ok::<(), anthill::BuildError>(())
+    /// ```
+    pub fn idle_timeout(mut self, timeout: Duration) -> Builder {
+        self.plan.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// Workers never expire: an idle pool then does nothing at all.
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// let pool = Pool::builder().keep_workers().build()?;
+    /// # Ok::<(), anthill::BuildError>(())
+    /// ```
+    pub fn keep_workers(mut self) -> Builder {
+        self.plan.idle_timeout = None;
+        self
+    }
+
+    /// How many accepted tasks may wait for a worker.
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// let pool = Pool::builder().capacity(1).backlog(2).build()?;
+    /// let (go, gate) = std::sync::mpsc::channel::<()>();
+    /// pool.try_submit(move || gate.recv().unwrap())?;
+    /// pool.try_submit(|| {})?;
+    /// pool.try_submit(|| {})?;
+    /// assert!(pool.try_submit(|| {}).is_err());
+    /// go.send(())?;
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn backlog(mut self, n: usize) -> Builder {
+        self.plan.backlog = Some(n);
+        self
+    }
+
+    /// Any number of accepted tasks may wait: there is always room, and `submit` never waits.
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// let pool = Pool::builder().capacity(0).unbounded_backlog().build()?;
+    /// for _ in 0..1_000 {
+    ///     pool.try_submit(|| {})?;
+    /// }
+    /// assert_eq!(pool.queued(), 1_000);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn unbounded_backlog(mut self) -> Builder {
+        self.plan.backlog = None;
+        self
+    }
+
+    /// What `submit` does without room.
+    ///
+    /// ```
+    /// # use anthill::{Overflow, Pool};
+    /// let pool = Pool::builder().capacity(2).overflow(Overflow::CallerRuns).build()?;
+    /// # Ok::<(), anthill::BuildError>(())
+    /// ```
+    pub fn overflow(mut self, overflow: Overflow) -> Builder {
+        self.plan.overflow = overflow;
+        self
+    }
+
+    /// How many submitters may wait for room at once; one more is refused with
+    /// [`TooManyWaiting`](crate::SubmitErrorKind::TooManyWaiting), at once.
+    ///
+    /// ```
+    /// # use anthill::{Pool, SubmitErrorKind};
+    /// let pool = Pool::builder().capacity(0).max_waiting(0).build()?;
+    /// let refused = pool.submit(|| {}).unwrap_err();
+    /// assert_eq!(refused.kind(), SubmitErrorKind::TooManyWaiting);
+    /// # Ok::<(), anthill::BuildError>(())
+    /// ```
+    pub fn max_waiting(mut self, n: usize) -> Builder {
+        self.plan.max_waiting = n;
+        self
+    }
+
+    /// Who is told when a task panics: called on the worker, after the standard panic hook, before
+    /// the task counts as over. A panic in it is caught. With
+    /// [`panic_handler_per_worker`](Builder::panic_handler_per_worker) as well, it is told only of
+    /// tasks that their submitter ran.
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// let pool = Pool::builder()
+    ///     .panic_handler(|panic| eprintln!("lost a task: {:?}", panic.message()))
+    ///     .build()?;
+    /// # Ok::<(), anthill::BuildError>(())
+    /// ```
+    pub fn panic_handler<H>(mut self, handler: H) -> Builder
+    where
+        H: Fn(TaskPanic) + Send + Sync + 'static,
+    {
+        self.plan.hooks.panics.shared = Some(Arc::new(handler));
+        self
+    }
+
+    /// Gives each worker a panic handler of its own, made on that worker when it starts and called
+    /// there alone, so that it may keep state without a lock.
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// let pool = Pool::builder()
+    ///     .panic_handler_per_worker(|worker| {
+    ///         let mut panics = 0;
+    ///         move |_| {
+    ///             panics += 1;
+    ///             eprintln!("worker {worker}: panic no. {panics}");
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), anthill::BuildError>(())
+    /// ```
+    pub fn panic_handler_per_worker<M, H>(mut self, make: M) -> Builder
+    where
+        M: Fn(WorkerId) -> H + Send + Sync + 'static,
+        H: FnMut(TaskPanic) + 'static,
+    {
+        let boxed = move |worker| -> crate::panic::PanicHandler { Box::new(make(worker)) };
+        self.plan.hooks.panics.per_worker = Some(Arc::new(boxed));
+        self
+    }
+
+    /// Names the threads: `<name>-<worker>`.
+    ///
+    /// ```
+    /// # use {anthill::Pool, std::thread};
+    /// let pool = Pool::builder().name("mail").build()?;
+    /// pool.submit(|| assert_eq!(thread::current().name(), Some("mail-0")))?;
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.plan.name = name.into();
+        self
+    }
+
+    /// The stack of each worker, in bytes.
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// let pool = Pool::builder().stack_size(256 * 1024).build()?;
+    /// # Ok::<(), anthill::BuildError>(())
+    /// ```
+    pub fn stack_size(mut self, bytes: usize) -> Builder {
+        self.plan.stack_size = Some(bytes);
+        self
+    }
+
+    /// Called on each new worker before its first task. A panic in it is caught and counted in
+    /// [`hook_panics`](crate::Stats::hook_panics).
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// let pool = Pool::builder().on_worker_start(|worker| println!("{worker} begins")).build()?;
+    /// # Ok::<(), anthill::BuildError>(())
+    /// ```
+    pub fn on_worker_start<H>(mut self, hook: H) -> Builder
+    where
+        H: Fn(WorkerId) + Send + Sync + 'static,
+    {
+        self.plan.hooks.on_start = Some(Arc::new(hook));
+        self
+    }
+
+    /// Called on each worker after its last task. A panic in it is caught and counted in
+    /// [`hook_panics`](crate::Stats::hook_panics).
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// let pool = Pool::builder().on_worker_stop(|worker| println!("{worker} ends")).build()?;
+    /// # Ok::<(), anthill::BuildError>(())
+    /// ```
+    pub fn on_worker_stop<H>(mut self, hook: H) -> Builder
+    where
+        H: Fn(WorkerId) + Send + Sync + 'static,
+    {
+        self.plan.hooks.on_stop = Some(Arc::new(hook));
+        self
+    }
+
+    /// Makes the pool, and starts its [`min_workers`](Builder::min_workers).
+    ///
+    /// # Errors
+    ///
+    /// Where the builder contradicts itself, and where the system refuses one of the minimum of
+    /// workers; those already started are ended and joined.
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// let pool = Pool::builder().build()?;
+    /// assert!(Pool::builder().name("a\0b").build().is_err());
+    /// # Ok::<(), anthill::BuildError>(())
+    /// ```
+    pub fn build(self) -> Result<Pool, BuildError> {
+        let Plan {
+            min_workers,
+            backlog,
+            overflow,
+            ..
+        } = self.plan;
+        if min_workers > self.capacity {
+            return Err(BuildError::MinWorkersAboveCapacity {
+                min_workers,
+                capacity: self.capacity,
+            });
+        }
+        if overflow == Overflow::DropOldest && backlog == Some(0) {
+            return Err(BuildError::DropOldestWithoutBacklog);
+        }
+        if self.plan.name.contains('\0') {
+            return Err(BuildError::NameContainsNul);
+        }
+        if let Some(stack_size) = self.plan.stack_size.filter(|&size| size > LARGEST_STACK) {
+            return Err(BuildError::StackSizeTooLarge { stack_size });
+        }
+        let core = Core::new(self.capacity, self.plan);
+        let pool = Pool::from_core(Arc::clone(&core));
+        core.crew.fill(&core).map_err(BuildError::Thread)?;
+        Ok(pool)
+    }
+
+    /// The pool of a builder that only the constructors of `Pool` have touched: it needs no check
+    /// and starts no thread.
+    pub(crate) fn into_pool(self) -> Pool {
+        Pool::from_core(Core::new(self.capacity, self.plan))
+    }
+}
+
+/// Beyond this the standard library's own arithmetic on it could overflow.
+const LARGEST_STACK: usize = isize::MAX as usize / 2;
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plan = &self.plan;
+        f.debug_struct("Builder")
+            .field("capacity", &self.capacity)
+            .field("min_workers", &plan.min_workers)
+            .field("idle_timeout", &plan.idle_timeout)
+            .field("backlog", &plan.backlog)
+            .field("overflow", &plan.overflow)
+            .field("max_waiting", &plan.max_waiting)
+            .field("name", &plan.name)
+            .field("stack_size", &plan.stack_size)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,498 @@
+//! Who may come in: the places of the pool, its room, and the line of those who wait for it.
+//!
+//! A **place** is held by each accepted task in the shared queue and by each busy worker, a
+//! **hold** by whoever else keeps the pool from being at rest (a caller that runs a task itself, a
+//! thief half-way). Room is `limit − places`, where `limit` is capacity + backlog. Admission knows
+//! neither threads nor queues.
+//!
+//! The word: `| holds: 28 | places: 32 | WATCHED | DISCARDING | CLOSED | LINE |`.
+//!
+//! - A1: The pool is at rest if and only if nobody holds anything and there is no line.
+//! - A2: `LINE` is set, under the lock, while anybody is in the line; then only [`serve`] lets in,
+//!   oldest first, so nobody is overtaken.
+//! - A3: Whoever gives places back and finds `LINE` set serves the line. Whoever joins sets `LINE`
+//!   first and then looks for room once more; so room and a line never stay side by side.
+//! - A4: `LINE`, `CLOSED` and `DISCARDING` change only under the lock.
+//! - A5: `WATCHED` is set, under the lock of [`Quiet`], while somebody waits for rest. From a word
+//!   that is at rest and watched nobody goes on before that moment is counted and `WATCHED`
+//!   cleared, under that lock; whoever finds such a word sees to it. So every moment of rest after
+//!   a waiter came is counted, and none from before it.
+//!
+//! [`serve`]: Admission::serve
+
+use super::quiet::Quiet;
+use super::task::Task;
+use super::waiter::{Answer, Waiter};
+use crate::sync::{Arc, AtomicU64, AtomicUsize, CounterU64, Instant, Mutex, Ordering, lock};
+use crossbeam_utils::CachePadded;
+use std::collections::VecDeque;
+
+const LINE: u64 = 1;
+const CLOSED: u64 = 2;
+const DISCARDING: u64 = 4;
+const WATCHED: u64 = 8;
+const FLAGS: u64 = LINE | CLOSED | DISCARDING | WATCHED;
+const PLACE: u64 = 16;
+const PLACE_BITS: u32 = 32;
+const HOLD: u64 = PLACE << PLACE_BITS;
+
+/// The most places: a limit that high is no limit. 2^32 − 1 tasks fill more memory than there is.
+const MOST_PLACES: u64 = (1 << PLACE_BITS) - 1;
+
+/// A snapshot of the word.
+#[derive(Clone, Copy)]
+pub(crate) struct Places(u64);
+
+impl Places {
+    pub(crate) fn held(self) -> u64 {
+        (self.0 / PLACE) & MOST_PLACES
+    }
+
+    pub(crate) fn has_line(self) -> bool {
+        self.0 & LINE != 0
+    }
+
+    pub(crate) fn is_closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+
+    pub(crate) fn is_discarding(self) -> bool {
+        self.0 & DISCARDING != 0
+    }
+
+    /// A1: nothing runs, is queued or waits.
+    pub(crate) fn at_rest(self) -> bool {
+        self.0 & !(CLOSED | DISCARDING | WATCHED) == 0
+    }
+
+    /// A5: a moment of rest that has to be counted.
+    fn is_uncounted_rest(self) -> bool {
+        self.0 & !(CLOSED | DISCARDING) == WATCHED
+    }
+}
+
+/// Why nobody gets in right now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    NoRoom,
+    Closed,
+}
+
+/// Where a task comes from: a submitter outside, or a task of the pool itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Outside,
+    Inside,
+}
+
+impl Origin {
+    fn barred_by(self) -> u64 {
+        match self {
+            Origin::Outside => CLOSED,
+            Origin::Inside => DISCARDING,
+        }
+    }
+}
+
+/// What became of one who wanted to join the line.
+pub(crate) enum Joined {
+    /// In line, under this ticket.
+    Waits(Arc<Waiter>, u64),
+    /// There was room after all; the place is the caller's.
+    Entered(Task),
+    /// The pool is closed.
+    Closed(Task),
+    /// As many wait as may.
+    TooMany(Task),
+}
+
+/// What became of a task that a task submitted beyond the bound.
+pub(crate) enum Queued {
+    InLine,
+    /// There was room after all; the place is the caller's.
+    Entered(Task),
+}
+
+struct Entry {
+    ticket: u64,
+    task: Task,
+    /// The blocked submitter; `None` for a task that a task submitted beyond the bound while
+    /// others waited, which is accepted already.
+    waiter: Option<Arc<Waiter>>,
+}
+
+#[derive(Default)]
+struct Line {
+    entries: VecDeque<Entry>,
+    next_ticket: u64,
+}
+
+impl Line {
+    fn append(&mut self, task: Task, waiter: Option<Arc<Waiter>>) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.entries.push_back(Entry {
+            ticket,
+            task,
+            waiter,
+        });
+        ticket
+    }
+}
+
+struct Word {
+    places: AtomicU64,
+    /// Tasks accepted from outside; here because whoever counts has just written `places`.
+    accepted: CounterU64,
+}
+
+pub(crate) struct Admission {
+    word: CachePadded<Word>,
+    limit: AtomicU64,
+    line: Mutex<Line>,
+    waiting: AtomicUsize,
+    max_waiting: usize,
+    quiet: Quiet,
+}
+
+/// What the one who gave places back has to do next.
+#[must_use]
+#[derive(Clone, Copy)]
+pub(crate) struct Left {
+    /// Somebody waits: serve the line.
+    pub(crate) serve: bool,
+    /// The pool is closed and came to rest at this very moment: its idle workers may end.
+    pub(crate) ended: bool,
+}
+
+impl Admission {
+    pub(crate) fn new(limit: Option<usize>, max_waiting: usize) -> Admission {
+        Admission {
+            word: CachePadded::new(Word {
+                places: AtomicU64::new(0),
+                accepted: CounterU64::new(0),
+            }),
+            limit: AtomicU64::new(clamp(limit)),
+            line: Mutex::new(Line::default()),
+            waiting: AtomicUsize::new(0),
+            max_waiting,
+            quiet: Quiet::new(),
+        }
+    }
+
+    pub(crate) fn places(&self) -> Places {
+        Places(self.word.places.load(Ordering::SeqCst))
+    }
+
+    /// Changes the word as `change` says, until it declines; past no uncounted rest (A5).
+    fn change(&self, change: impl Fn(u64) -> Option<u64>) -> Result<Places, Places> {
+        let mut seen = self.word.places.load(Ordering::SeqCst);
+        loop {
+            if Places(seen).is_uncounted_rest() {
+                self.count_rest();
+                seen = self.word.places.load(Ordering::SeqCst);
+            }
+            let Some(next) = change(seen) else {
+                return Err(Places(seen));
+            };
+            match self.word.places.compare_exchange_weak(
+                seen,
+                next,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            ) {
+                Ok(_) => return Ok(Places(next)),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Takes a place if there is room and nobody waits for it.
+    pub(crate) fn enter(&self, origin: Origin) -> Result<Places, Denied> {
+        let barred = origin.barred_by();
+        let entered = self.change(|word| {
+            let open = word & (barred | LINE) == 0 && self.has_room(word);
+            open.then_some(word + PLACE)
+        });
+        entered.map_err(|Places(word)| {
+            if word & barred == 0 {
+                Denied::NoRoom
+            } else {
+                Denied::Closed
+            }
+        })
+    }
+
+    /// Takes a place whether or not there is room, for one who holds a place already.
+    pub(crate) fn enter_beyond(&self) {
+        self.word.places.fetch_add(PLACE, Ordering::SeqCst);
+    }
+
+    pub(crate) fn hold(&self) {
+        let _held = self.change(|word| Some(word + HOLD));
+    }
+
+    /// Turns a hold into a place.
+    pub(crate) fn settle_hold(&self) {
+        self.word.places.fetch_sub(HOLD - PLACE, Ordering::SeqCst);
+    }
+
+    /// Gives places back.
+    pub(crate) fn leave(&self, places: u64) -> Left {
+        self.give_back(places * PLACE)
+    }
+
+    pub(crate) fn unhold(&self) -> Left {
+        self.give_back(HOLD)
+    }
+
+    fn give_back(&self, amount: u64) -> Left {
+        let before = self.word.places.fetch_sub(amount, Ordering::SeqCst);
+        self.left(Places(before - amount))
+    }
+
+    fn left(&self, now: Places) -> Left {
+        if now.is_uncounted_rest() {
+            self.count_rest();
+        }
+        Left {
+            serve: now.has_line(),
+            ended: now.at_rest() && now.is_closed(),
+        }
+    }
+
+    fn has_room(&self, word: u64) -> bool {
+        // ORDERING: Relaxed: a limit that is being changed may be seen late; whoever raises it
+        // serves the line under the lock afterwards.
+        Places(word).held() < self.limit.load(Ordering::Relaxed)
+    }
+
+    fn enter_from_line(&self) -> bool {
+        self.change(|word| self.has_room(word).then_some(word + PLACE))
+            .is_ok()
+    }
+
+    // ── rest ────────────────────────────────────────────────────────────────────────────────
+
+    /// A5.
+    #[cold]
+    fn count_rest(&self) {
+        let lock = self.quiet.lock();
+        if self.places().is_uncounted_rest() {
+            self.word.places.fetch_and(!WATCHED, Ordering::SeqCst);
+            self.quiet.count(&lock);
+        }
+    }
+
+    /// Waits for a moment of rest; false if `deadline` passed first. `retry` is called again and
+    /// again, and its answer is when to do so next.
+    pub(crate) fn wait_for_rest(
+        &self,
+        deadline: Option<Instant>,
+        retry: impl Fn() -> Option<Instant>,
+    ) -> bool {
+        let lock = self.quiet.lock();
+        let last = self.quiet.moment(&lock);
+        let now = Places(self.word.places.fetch_or(WATCHED, Ordering::SeqCst));
+        drop(lock);
+        if now.at_rest() {
+            self.count_rest();
+            return true;
+        }
+        self.quiet.wait_after(last, deadline, retry)
+    }
+
+    /// Takes a place where the word showed room beside a line: a passing sight, since whoever
+    /// made the room serves the line (A3). Call after [`serve`](Admission::serve).
+    pub(crate) fn enter_behind_line(&self, origin: Origin) -> Result<Places, Denied> {
+        let line = lock(&self.line);
+        let places = self.places();
+        if places.0 & origin.barred_by() != 0 {
+            Err(Denied::Closed)
+        } else if line.entries.is_empty() && self.enter_from_line() {
+            Ok(self.places())
+        } else {
+            Err(Denied::NoRoom)
+        }
+    }
+
+    /// Puts a submitter's task at the end of the line.
+    pub(crate) fn join(&self, task: Task) -> (Joined, Left) {
+        let mut line = lock(&self.line);
+        let before = self.form_line();
+        let joined = if before.is_closed() {
+            Joined::Closed(task)
+        } else if line.entries.is_empty() && self.enter_from_line() {
+            Joined::Entered(task)
+        } else if self.waiting() >= self.max_waiting {
+            Joined::TooMany(task)
+        } else {
+            let waiter = Waiter::of_this_thread();
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            let ticket = line.append(task, Some(Arc::clone(&waiter)));
+            Joined::Waits(waiter, ticket)
+        };
+        (joined, self.end_empty_line(&line))
+    }
+
+    /// Puts a task that a task submitted, accepted already, at the end of the line.
+    pub(crate) fn join_accepted(&self, task: Task) -> Queued {
+        let mut line = lock(&self.line);
+        let _before = self.form_line();
+        let queued = if line.entries.is_empty() && self.enter_from_line() {
+            Queued::Entered(task)
+        } else {
+            line.append(task, None);
+            Queued::InLine
+        };
+        // The submitting task keeps the pool from being at rest.
+        let _ = self.end_empty_line(&line);
+        queued
+    }
+
+    /// Takes a submitter out of the line; `None` if it has been taken out before.
+    pub(crate) fn quit(&self, ticket: u64) -> Option<(Task, Left)> {
+        let mut line = lock(&self.line);
+        let at = (line.entries)
+            .binary_search_by_key(&ticket, |entry| entry.ticket)
+            .ok()?;
+        let entry = line.entries.remove(at)?;
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        Some((entry.task, self.end_empty_line(&line)))
+    }
+
+    /// Lets the oldest in while there is room. `push` queues each task with its place, in order
+    /// and under the line's lock. Where no worker `lives`, a submitter gets the place itself and
+    /// sees to a worker.
+    pub(crate) fn serve(&self, lives: impl Fn() -> bool, mut push: impl FnMut(Task)) {
+        loop {
+            let mut line = lock(&self.line);
+            if line.entries.is_empty() || !self.enter_from_line() {
+                return;
+            }
+            let Some(Entry { task, waiter, .. }) = line.entries.pop_front() else {
+                return;
+            };
+            let Some(waiter) = waiter else {
+                push(task);
+                let _ = self.end_empty_line(&line);
+                continue;
+            };
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            let answer = if lives() {
+                self.count_accepted();
+                push(task);
+                Answer::Queued
+            } else {
+                Answer::Granted(task)
+            };
+            // The place just taken keeps the pool from being at rest.
+            let _ = self.end_empty_line(&line);
+            drop(line);
+            waiter.wake(answer);
+        }
+    }
+
+    /// A3: called with the lock held, before a look for room.
+    fn form_line(&self) -> Places {
+        let formed = self.change(|word| Some(word | LINE));
+        formed.unwrap_or_else(|declined| declined)
+    }
+
+    /// A2, A4: called with the lock held, after every change of the line.
+    fn end_empty_line(&self, line: &Line) -> Left {
+        let now = if line.entries.is_empty() {
+            self.word.places.fetch_and(!LINE, Ordering::SeqCst) & !LINE
+        } else {
+            self.word.places.load(Ordering::SeqCst)
+        };
+        Left {
+            serve: false,
+            ..self.left(Places(now))
+        }
+    }
+
+    /// Refuses from now on and sends the blocked submitters away.
+    pub(crate) fn close(&self, discard: bool) -> Left {
+        let mut sent_away = Vec::new();
+        let left = {
+            let mut line = lock(&self.line);
+            let flags = if discard { CLOSED | DISCARDING } else { CLOSED };
+            self.word.places.fetch_or(flags, Ordering::SeqCst);
+            for Entry {
+                ticket,
+                task,
+                waiter,
+            } in std::mem::take(&mut line.entries)
+            {
+                match waiter {
+                    Some(waiter) => sent_away.push((task, waiter)),
+                    None => line.entries.push_back(Entry {
+                        ticket,
+                        task,
+                        waiter,
+                    }),
+                }
+            }
+            self.waiting.fetch_sub(sent_away.len(), Ordering::SeqCst);
+            self.end_empty_line(&line)
+        };
+        for (task, waiter) in sent_away {
+            waiter.wake(Answer::Closed(task));
+        }
+        left
+    }
+
+    /// Takes the oldest accepted task out of the line; it has no place.
+    pub(crate) fn take_accepted(&self) -> Option<(Task, Left)> {
+        let mut line = lock(&self.line);
+        let at = line
+            .entries
+            .iter()
+            .position(|entry| entry.waiter.is_none())?;
+        let entry = line.entries.remove(at)?;
+        Some((entry.task, self.end_empty_line(&line)))
+    }
+
+    pub(crate) fn reopen(&self) {
+        let _line = lock(&self.line);
+        (self.word.places).fetch_and(!(CLOSED | DISCARDING), Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_limit(&self, limit: Option<usize>) {
+        let _line = lock(&self.line);
+        self.limit.store(clamp(limit), Ordering::SeqCst);
+    }
+
+    /// Makes all who wait look again.
+    pub(crate) fn nudge(&self) {
+        let line = lock(&self.line);
+        let waiters = line
+            .entries
+            .iter()
+            .filter_map(|entry| entry.waiter.as_ref());
+        waiters.for_each(|waiter| waiter.nudge());
+        drop(line);
+        self.quiet.nudge();
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn count_accepted(&self) {
+        self.word.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn accepted(&self) -> u64 {
+        self.word.accepted.load(Ordering::Relaxed)
+    }
+}
+
+fn clamp(limit: Option<usize>) -> u64 {
+    limit
+        .and_then(|limit| u64::try_from(limit).ok())
+        .map_or(MOST_PLACES, |limit| limit.min(MOST_PLACES))
+}
+
+const _: () = assert!(FLAGS == PLACE - 1);

@@ -1,0 +1,467 @@
+//! The threads: start, wake, retire, join, and how many of them may be up.
+//!
+//! A worker is **live** from the start of its thread until it decides to leave, and **active**
+//! while it is live and not on the idle stack. The crew never touches a task.
+//!
+//! The roll: `| capacity: 20 | live: 20 | active: 20 | – | UNSURE | CLOSED | DISCARDING | WAKING |`
+//! (low bits on the right). It is written under the lock, except that an arriving worker clears
+//! `WAKING` on its own; anybody reads it.
+//!
+//! - C1: `live − active` workers are on the idle stack.
+//! - C2: A worker is made active only while `active < capacity`, and one that finds
+//!   `active > capacity` leaves before it takes its next task. So at most `capacity` tasks run.
+//! - C3: At most one worker is on its way up (`WAKING`): it was woken or started and has not
+//!   arrived. On arrival it clears the flag and looks whether another one is needed.
+//! - C4: A thread is started under the lock, and rolled back under it where the system refuses:
+//!   nobody counts on a worker that never was. While the first one is started the roll is
+//!   `UNSURE`, and whoever needs a live worker waits for the lock.
+//! - C5: The last live worker does not leave while a place is held, unless the pool is paused:
+//!   whoever takes a place and then sees a live worker may rely on it.
+//! - C6: A thread that left stays joinable until someone joined it: the next one to leave, or
+//!   whoever waits for the release.
+
+use super::desk::Desk;
+use super::idle::{IdleStack, Ring, Seat};
+use crate::sync::{
+    Arc, AtomicU64, Condvar, Instant, JoinHandle, Mutex, MutexGuard, Ordering, fence, is_past,
+    lock, sooner, thread_of, wait_until,
+};
+use crossbeam_utils::CachePadded;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+
+const WAKING: u64 = 1;
+const DISCARDING: u64 = 2;
+const CLOSED: u64 = 4;
+const UNSURE: u64 = 8;
+const FIELD_BITS: u32 = 20;
+const ACTIVE: u64 = 16;
+const LIVE: u64 = ACTIVE << FIELD_BITS;
+const CAPACITY: u64 = LIVE << FIELD_BITS;
+const FIELD: u64 = (1 << FIELD_BITS) - 1;
+
+/// A snapshot of the roll.
+#[derive(Clone, Copy)]
+pub(crate) struct Roll(u64);
+
+impl Roll {
+    pub(crate) fn capacity(self) -> u64 {
+        (self.0 / CAPACITY) & FIELD
+    }
+
+    pub(crate) fn live(self) -> u64 {
+        (self.0 / LIVE) & FIELD
+    }
+
+    pub(crate) fn active(self) -> u64 {
+        (self.0 / ACTIVE) & FIELD
+    }
+
+    /// C2: an active worker may take a task.
+    pub(crate) fn permits(self) -> bool {
+        self.active() <= self.capacity()
+    }
+
+    /// C2, C3: one more worker may be made active.
+    pub(crate) fn may_activate(self) -> bool {
+        self.0 & WAKING == 0 && self.active() < self.capacity()
+    }
+
+    /// C4, C5: a worker lives, for certain.
+    pub(crate) fn is_staffed(self) -> bool {
+        self.live() > 0 && self.0 & UNSURE == 0
+    }
+
+    pub(crate) fn is_closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+
+    pub(crate) fn is_discarding(self) -> bool {
+        self.0 & DISCARDING != 0
+    }
+}
+
+/// What the queue and the places tell a worker that is about to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outlook {
+    /// A task can be had.
+    Work,
+    /// No task can be had, but somebody holds a place: one may come.
+    Held,
+    Clear,
+}
+
+/// What a worker without work does next.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Look for work again; it is active.
+    Again,
+    /// Sleep; it is on the idle stack.
+    Sleep,
+    /// End the thread; it is no longer live.
+    Leave,
+}
+
+/// What an expiring worker does next.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    Again,
+    /// Somebody claimed it: the bell will ring.
+    Claimed,
+    /// It is one of the minimum: sleep without a deadline.
+    Stay,
+    /// A task may come: sleep for another idle timeout.
+    Renew,
+    Leave,
+}
+
+/// How the threads fared so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct CrewCounts {
+    pub(crate) started: u64,
+    pub(crate) expired: u64,
+    pub(crate) peak: u64,
+    pub(crate) wakes: u64,
+}
+
+struct Chair {
+    desk: Arc<Desk>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    idle: IdleStack,
+    chairs: Vec<Chair>,
+    vacant: BinaryHeap<Reverse<Seat>>,
+    departed: Vec<JoinHandle<()>>,
+    /// Threads whose thread-locals have not been dropped yet.
+    present: usize,
+    counts: CrewCounts,
+}
+
+/// Starts threads for the crew: the thread's desk, or the system's refusal.
+pub(crate) trait Hire {
+    fn desk(&self, seat: Seat) -> Arc<Desk>;
+    fn start(&self, seat: Seat, id: u64, desk: &Arc<Desk>) -> io::Result<JoinHandle<()>>;
+}
+
+pub(crate) struct Crew {
+    roll: CachePadded<AtomicU64>,
+    inner: Mutex<Inner>,
+    gone: Condvar,
+    min_workers: usize,
+}
+
+impl Crew {
+    pub(crate) fn new(capacity: usize, min_workers: usize) -> Crew {
+        Crew {
+            roll: CachePadded::new(AtomicU64::new(clamp(capacity) * CAPACITY)),
+            inner: Mutex::new(Inner::default()),
+            gone: Condvar::new(),
+            min_workers,
+        }
+    }
+
+    pub(crate) fn roll(&self) -> Roll {
+        Roll(self.roll.load(Ordering::SeqCst))
+    }
+
+    fn add(&self, amount: u64) {
+        self.roll.fetch_add(amount, Ordering::SeqCst);
+    }
+
+    fn sub(&self, amount: u64) {
+        self.roll.fetch_sub(amount, Ordering::SeqCst);
+    }
+
+    /// C3: the worker that was on its way up is here.
+    pub(crate) fn arrive(&self) {
+        self.roll.fetch_and(!WAKING, Ordering::SeqCst);
+    }
+
+    /// Wakes the newest idle worker, or starts one, if one is `needed`; a start must also be
+    /// `backed` by more unfinished tasks than there are active workers.
+    pub(crate) fn activate(
+        &self,
+        hire: &impl Hire,
+        needed: impl Fn(Roll) -> bool,
+        backed: impl Fn(Roll) -> bool,
+    ) -> io::Result<()> {
+        let mut inner = lock(&self.inner);
+        let roll = self.roll();
+        if !roll.may_activate() || !needed(roll) {
+            return Ok(());
+        }
+        if let Some(seat) = inner.idle.pop_newest() {
+            self.add(ACTIVE);
+            self.roll.fetch_or(WAKING, Ordering::SeqCst);
+            inner.counts.wakes += 1;
+            ring(inner, &[seat], Ring::Work);
+            return Ok(());
+        }
+        if roll.live() < roll.capacity() && backed(roll) {
+            return self.start(&mut inner, hire);
+        }
+        Ok(())
+    }
+
+    /// C4: starts a worker if none lives. `Ok` says that one does, or that the pool is paused.
+    pub(crate) fn staff(&self, hire: &impl Hire) -> io::Result<()> {
+        let mut inner = lock(&self.inner);
+        let roll = self.roll();
+        if roll.live() > 0 || roll.capacity() == 0 {
+            return Ok(());
+        }
+        self.start(&mut inner, hire)
+    }
+
+    /// Starts what is missing to the minimum.
+    pub(crate) fn fill(&self, hire: &impl Hire) -> io::Result<()> {
+        let mut inner = lock(&self.inner);
+        while self.roll().live() < self.minimum(self.roll()) {
+            self.start(&mut inner, hire)?;
+        }
+        Ok(())
+    }
+
+    fn minimum(&self, roll: Roll) -> u64 {
+        clamp(self.min_workers).min(roll.capacity())
+    }
+
+    fn start(&self, inner: &mut Inner, hire: &impl Hire) -> io::Result<()> {
+        let seat = match inner.vacant.pop() {
+            Some(Reverse(seat)) => seat,
+            None => {
+                let seat = inner.chairs.len();
+                let (desk, thread) = (hire.desk(seat), None);
+                inner.chairs.push(Chair { desk, thread });
+                seat
+            }
+        };
+        let unsure = if self.roll().live() == 0 { UNSURE } else { 0 };
+        self.roll.fetch_or(WAKING | unsure, Ordering::SeqCst);
+        self.add(LIVE + ACTIVE);
+        inner.present += 1;
+        let outcome = hire.start(seat, inner.counts.started, &inner.chairs[seat].desk);
+        let outcome = match outcome {
+            Ok(thread) => {
+                inner.chairs[seat].thread = Some(thread);
+                inner.counts.started += 1;
+                inner.counts.peak = inner.counts.peak.max(self.roll().live());
+                Ok(())
+            }
+            Err(refusal) => {
+                inner.present -= 1;
+                inner.vacant.push(Reverse(seat));
+                self.sub(LIVE + ACTIVE);
+                self.roll.fetch_and(!WAKING, Ordering::SeqCst);
+                Err(refusal)
+            }
+        };
+        self.roll.fetch_and(!UNSURE, Ordering::SeqCst);
+        outcome
+    }
+
+    /// A worker found nothing to do, or may do no more: it rests or leaves.
+    pub(crate) fn settle(&self, seat: Seat, desk: &Desk, outlook: impl Fn() -> Outlook) -> Rest {
+        let mut inner = lock(&self.inner);
+        let roll = self.roll();
+        if !roll.permits() && roll.live() > roll.capacity() {
+            self.sub(LIVE + ACTIVE);
+            return Rest::Leave;
+        }
+        if roll.permits() && roll.is_closed() {
+            self.sub(LIVE + ACTIVE);
+            fence(Ordering::SeqCst);
+            match (outlook(), self.roll().live()) {
+                (Outlook::Work, _) => {
+                    self.add(LIVE + ACTIVE);
+                    return Rest::Again;
+                }
+                // C5: it sleeps until whoever holds the place brings a task or gives it back.
+                (Outlook::Held, 0) => self.add(LIVE + ACTIVE),
+                _ => return Rest::Leave,
+            }
+        }
+        desk.bell.silence();
+        inner.idle.push(seat);
+        self.sub(ACTIVE);
+        Rest::Sleep
+    }
+
+    /// The last look found work: takes the worker off the stack, if nobody has and it may run.
+    pub(crate) fn unsettle(&self, seat: Seat) -> bool {
+        let mut inner = lock(&self.inner);
+        let roll = self.roll();
+        let up = roll.active() < roll.capacity() && inner.idle.remove(seat);
+        if up {
+            self.add(ACTIVE);
+        }
+        up
+    }
+
+    /// A worker has idled for its time.
+    pub(crate) fn expire(&self, seat: Seat, outlook: impl Fn() -> Outlook) -> Expiry {
+        let mut inner = lock(&self.inner);
+        let roll = self.roll();
+        if roll.live() <= self.minimum(roll) {
+            return Expiry::Stay;
+        }
+        if !inner.idle.remove(seat) {
+            return Expiry::Claimed;
+        }
+        self.sub(LIVE);
+        fence(Ordering::SeqCst);
+        if self.must_stay(&outlook) {
+            self.add(LIVE);
+            if outlook() == Outlook::Work && self.roll().may_activate() {
+                self.add(ACTIVE);
+                return Expiry::Again;
+            }
+            inner.idle.push(seat);
+            return Expiry::Renew;
+        }
+        inner.counts.expired += 1;
+        Expiry::Leave
+    }
+
+    /// C5.
+    fn must_stay(&self, outlook: &impl Fn() -> Outlook) -> bool {
+        let roll = self.roll();
+        roll.live() == 0 && roll.capacity() > 0 && outlook() != Outlook::Clear
+    }
+
+    /// Retires idle workers from the bottom of the stack: those beyond the capacity, or all of
+    /// them once the pool is closed.
+    pub(crate) fn retire_idle(&self, outlook: impl Fn() -> Outlook) {
+        let mut inner = lock(&self.inner);
+        let mut seats = Vec::new();
+        loop {
+            let roll = self.roll();
+            if !roll.is_closed() && roll.live() <= roll.capacity() {
+                break;
+            }
+            let Some(seat) = inner.idle.steal_oldest() else {
+                break;
+            };
+            self.sub(LIVE);
+            fence(Ordering::SeqCst);
+            if self.must_stay(&outlook) {
+                self.add(LIVE);
+                inner.idle.push(seat);
+                break;
+            }
+            seats.push(seat);
+        }
+        self.gone.notify_all();
+        ring(inner, &seats, Ring::Retire);
+    }
+
+    /// A leaving worker clears its desk. Returns the threads that left before, to be joined.
+    pub(crate) fn vacate(&self, seat: Seat) -> Vec<JoinHandle<()>> {
+        let mut inner = lock(&self.inner);
+        let before = std::mem::take(&mut inner.departed);
+        let thread = inner.chairs[seat].thread.take();
+        inner.departed.extend(thread);
+        inner.vacant.push(Reverse(seat));
+        before
+    }
+
+    /// The last of a worker's thread-locals has been dropped.
+    pub(crate) fn depart(&self) {
+        lock(&self.inner).present -= 1;
+        self.gone.notify_all();
+    }
+
+    /// Waits until no thread is left and `done`, then joins them; `retry` is called again and
+    /// again, and its answer is when to do so next. False if `deadline` passed or the pool was
+    /// opened again.
+    pub(crate) fn join(
+        &self,
+        deadline: Option<Instant>,
+        done: impl Fn() -> bool,
+        retry: impl Fn() -> Option<Instant>,
+    ) -> bool {
+        loop {
+            let again = retry();
+            let mut inner = lock(&self.inner);
+            if inner.present == 0 && done() {
+                let departed = std::mem::take(&mut inner.departed);
+                drop(inner);
+                departed.into_iter().for_each(join_quietly);
+                return true;
+            }
+            if is_past(deadline) || !self.roll().is_closed() {
+                return false;
+            }
+            drop(wait_until(&self.gone, inner, sooner(again, deadline)));
+        }
+    }
+
+    pub(crate) fn set_capacity(&self, capacity: usize) {
+        let _inner = lock(&self.inner);
+        let now = self.roll().capacity();
+        // The difference, modulo the word: nobody else writes this field.
+        self.add(clamp(capacity).wrapping_sub(now).wrapping_mul(CAPACITY));
+    }
+
+    pub(crate) fn close(&self, discard: bool) {
+        let _inner = lock(&self.inner);
+        let flags = if discard { CLOSED | DISCARDING } else { CLOSED };
+        self.roll.fetch_or(flags, Ordering::SeqCst);
+    }
+
+    pub(crate) fn reopen(&self) {
+        let _inner = lock(&self.inner);
+        (self.roll).fetch_and(!(CLOSED | DISCARDING), Ordering::SeqCst);
+        self.gone.notify_all();
+    }
+
+    /// Makes whoever joins look again.
+    pub(crate) fn nudge(&self) {
+        let _inner = lock(&self.inner);
+        self.gone.notify_all();
+    }
+
+    pub(crate) fn counts(&self) -> CrewCounts {
+        lock(&self.inner).counts
+    }
+}
+
+/// I2: rings the bells of `seats` once the lock is released.
+fn ring(inner: MutexGuard<'_, Inner>, seats: &[Seat], ring: Ring) {
+    let sleeper = |seat: &Seat| {
+        let chair = &inner.chairs[*seat];
+        let thread = chair.thread.as_ref().map(thread_of);
+        (Arc::clone(&chair.desk), thread)
+    };
+    if let [seat] = seats {
+        // The common case, without an allocation.
+        let (desk, thread) = sleeper(seat);
+        drop(inner);
+        if let Some(thread) = thread {
+            desk.bell.ring(ring, &thread);
+        }
+        return;
+    }
+    let sleepers: Vec<_> = seats.iter().map(sleeper).collect();
+    drop(inner);
+    for (desk, thread) in sleepers {
+        if let Some(thread) = thread {
+            desk.bell.ring(ring, &thread);
+        }
+    }
+}
+
+/// Joins a thread that has ended or is about to; a panic in it has been told already.
+pub(crate) fn join_quietly(thread: JoinHandle<()>) {
+    let _ = thread.join();
+}
+
+fn clamp(capacity: usize) -> u64 {
+    u64::try_from(capacity).map_or(FIELD, |capacity| capacity.min(FIELD))
+}

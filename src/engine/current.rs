@@ -1,0 +1,85 @@
+//! Which pool this thread works for, kept in thread-locals.
+//!
+//! `HERE` and `WORKS` have no destructor, so that a drop in another thread-local's destructor
+//! still sees them.
+
+use super::Core;
+use super::worker::Worker;
+use crate::sync::{Arc, local};
+use std::cell::{Cell, OnceCell, RefCell};
+
+local! {
+    /// The address of the pool whose task runs on this thread; 0 for none.
+    static HERE: Cell<usize> = Cell::new(0);
+    /// This is a worker's thread.
+    static WORKS: Cell<bool> = Cell::new(false);
+    static WORKER: OnceCell<Worker> = OnceCell::new();
+    /// The pools whose tasks this thread runs as their submitter, innermost last.
+    static CALLS_FOR: RefCell<Vec<Arc<Core>>> = RefCell::new(Vec::new());
+}
+
+fn address(core: &Arc<Core>) -> usize {
+    Arc::as_ptr(core) as usize
+}
+
+/// A task of `core` runs on this thread, or it is one of its workers.
+pub(crate) fn is_inside(core: &Arc<Core>) -> bool {
+    HERE.with(Cell::get) == address(core)
+}
+
+/// This is a worker of some pool.
+pub(crate) fn on_worker() -> bool {
+    WORKS.with(Cell::get)
+}
+
+/// The pool whose task runs on this thread.
+pub(crate) fn core() -> Option<Arc<Core>> {
+    let here = HERE.with(Cell::get);
+    let works_for = || {
+        let core = WORKER.try_with(|worker| worker.get().map(|worker| Arc::clone(worker.core())));
+        core.ok().flatten()
+    };
+    let calls_for = || {
+        let core = CALLS_FOR.try_with(|calls| calls.borrow().last().cloned());
+        core.ok().flatten()
+    };
+    if here == 0 {
+        return None;
+    }
+    calls_for()
+        .filter(|core| address(core) == here)
+        .or_else(|| works_for().filter(|core| address(core) == here))
+}
+
+/// Makes this thread the worker's, for the rest of its life.
+pub(crate) fn begin_worker(worker: Worker) {
+    WORKER.with(|cell| {
+        HERE.with(|here| here.set(address(worker.core())));
+        WORKS.with(|works| works.set(true));
+        cell.get_or_init(|| worker).live();
+    });
+}
+
+/// Calls `f` with this thread's worker, if it is one of `core`.
+pub(crate) fn with_worker<T>(core: &Arc<Core>, f: impl FnOnce(&Worker) -> T) -> Option<T> {
+    let call = |cell: &OnceCell<Worker>| {
+        let worker = cell.get()?;
+        Arc::ptr_eq(worker.core(), core).then(|| f(worker))
+    };
+    WORKER.try_with(call).ok().flatten()
+}
+
+/// Runs `f` as a task of `core` on its submitter's thread.
+pub(crate) fn call_for<T>(core: &Arc<Core>, f: impl FnOnce() -> T) -> T {
+    struct Back(usize);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            HERE.with(|here| here.set(self.0));
+            let ended = CALLS_FOR.try_with(|calls| calls.borrow_mut().pop());
+            drop(ended);
+        }
+    }
+    let _ = CALLS_FOR.try_with(|calls| calls.borrow_mut().push(Arc::clone(core)));
+    let _back = Back(HERE.with(|here| here.replace(address(core))));
+    f()
+}

@@ -1,0 +1,512 @@
+//! The engine: one task's way through the house, and the rooms it passes.
+//!
+//! ```text
+//!  submit ─► admission ──────► queue ─────────► wake or start ─► worker ────► admission
+//!            a place, or       shared queue,    one worker,      takes, runs,  gives the place
+//!            the line          or a desk's      if all are busy  catches       back, serves the
+//!                              own deque        (crew, idle)                   line; at rest?
+//!                                                                              (quiet)
+//! ```
+//!
+//! | room | what it owns |
+//! |---|---|
+//! | [`task`] | a closure, type-erased |
+//! | [`admission`], [`waiter`] | places, room, the line of those who wait |
+//! | [`queue`], [`desk`] | where accepted tasks wait, and what workers lend |
+//! | [`idle`], [`crew`] | the stack of idle workers; the threads and their number |
+//! | [`worker`], [`current`] | the loop; which pool this thread works for |
+//! | [`quiet`] | waiting for the pool to be at rest |
+//!
+//! This file joins them. **The wake rule**: whoever makes `places` exceed the number of active
+//! workers (by a new task, a raised capacity) wakes or starts one worker, unless one is on its way
+//! up; an arriving worker, and one that took a task, looks whether it must do the same. A worker
+//! that goes idle says so first and looks for work once more afterwards. docs/design.md has the
+//! argument.
+
+pub(crate) mod admission;
+pub(crate) mod crew;
+pub(crate) mod current;
+pub(crate) mod desk;
+pub(crate) mod idle;
+pub(crate) mod queue;
+pub(crate) mod quiet;
+pub(crate) mod submit;
+pub(crate) mod task;
+pub(crate) mod waiter;
+pub(crate) mod worker;
+
+#[cfg(all(test, anthill_loom))]
+mod models;
+
+use crate::error::ReleaseTimeout;
+use crate::panic::{PanicHandlers, WorkerId, drop_quietly};
+use crate::stats::{Counts, Stats};
+use crate::sync::{
+    Arc, AtomicBool, AtomicUsize, Instant, JoinHandle, Mutex, MutexGuard, Ordering, deadline_after,
+    fence, lock, spawn,
+};
+use admission::{Admission, Left};
+use crew::{Crew, Hire, Outlook};
+use crossbeam_utils::CachePadded;
+use desk::Desk;
+use idle::Seat;
+use queue::{Queue, insist};
+use std::io;
+use std::time::Duration;
+use task::Task;
+
+/// What [`submit`](crate::PoolHandle::submit) does when the pool has no room.
+///
+/// It governs `submit`, not the `try_` and `_timeout` forms. On a worker of the pool `submit`
+/// never waits: there `Block` and `CallerRuns` queue beyond the bound.
+///
+/// ```
+/// use anthill::{Overflow, Pool};
+/// let pool = Pool::builder().capacity(1).backlog(8).overflow(Overflow::DropOldest).build()?;
+/// for frame in 0..100 {
+///     pool.submit(move || drop(frame))?; // never waits: an old frame makes room
+/// }
+/// pool.wait_idle();
+/// let stats = pool.stats();
+/// assert_eq!(stats.completed + stats.discarded, 100);
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The submitter waits for room.
+    #[default]
+    Block,
+    /// The task is refused with [`Full`](crate::SubmitErrorKind::Full).
+    Reject,
+    /// The submitter runs the task itself, outside the bound. While the pool is paused it waits.
+    CallerRuns,
+    /// The oldest task that no worker has taken yet is dropped and makes room. Where there is none
+    /// (all that fills the pool runs already) the submitter waits.
+    DropOldest,
+}
+
+pub(crate) type WorkerHook = Arc<dyn Fn(WorkerId) + Send + Sync>;
+
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
+    pub(crate) on_start: Option<WorkerHook>,
+    pub(crate) on_stop: Option<WorkerHook>,
+    pub(crate) panics: PanicHandlers,
+}
+
+/// How a pool is to be: what never changes after `build`.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    /// `None`: unbounded.
+    pub(crate) backlog: Option<usize>,
+    pub(crate) overflow: Overflow,
+    pub(crate) max_waiting: usize,
+    pub(crate) min_workers: usize,
+    /// `None`: workers never expire.
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) name: String,
+    pub(crate) stack_size: Option<usize>,
+    pub(crate) hooks: Hooks,
+}
+
+impl Plan {
+    fn limit(&self, capacity: usize) -> Option<usize> {
+        self.backlog.map(|backlog| capacity.saturating_add(backlog))
+    }
+}
+
+/// How long to let the system be after it refused a thread, while somebody waits for one.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Whoever changes the capacity, or opens or closes the pool, holds the reins.
+struct Reins {
+    /// The last capacity above 0: what a release lifts a pause to.
+    resume: usize,
+    closed: bool,
+    /// Nobody owns the pool any more: it stays closed.
+    abandoned: bool,
+}
+
+pub(crate) struct Core {
+    pub(crate) plan: Plan,
+    pub(crate) admission: Admission,
+    pub(crate) queue: Queue,
+    pub(crate) crew: Crew,
+    pub(crate) counts: Counts,
+    /// A free worker spins.
+    pub(crate) spinning: CachePadded<AtomicBool>,
+    capacity: AtomicUsize,
+    reins: Mutex<Reins>,
+    /// How many `PoolHandle`s there are.
+    pub(crate) handles: AtomicUsize,
+}
+
+impl Hire for Arc<Core> {
+    fn desk(&self, seat: Seat) -> Arc<Desk> {
+        self.queue.desk(seat)
+    }
+
+    fn start(&self, seat: Seat, id: u64, desk: &Arc<Desk>) -> io::Result<JoinHandle<()>> {
+        let (core, desk) = (Arc::clone(self), Arc::clone(desk));
+        let name = format!("{}-{id}", self.plan.name);
+        spawn(name, self.plan.stack_size, move || {
+            worker::main(core, seat, WorkerId(id), desk);
+        })
+    }
+}
+
+impl Core {
+    pub(crate) fn new(capacity: usize, plan: Plan) -> Arc<Core> {
+        Arc::new(Core {
+            admission: Admission::new(plan.limit(capacity), plan.max_waiting),
+            queue: Queue::new(),
+            crew: Crew::new(capacity, plan.min_workers),
+            counts: Counts::default(),
+            spinning: CachePadded::new(AtomicBool::new(false)),
+            capacity: AtomicUsize::new(capacity),
+            reins: Mutex::new(Reins {
+                resume: capacity.max(1),
+                closed: false,
+                abandoned: false,
+            }),
+            handles: AtomicUsize::new(0),
+            plan,
+        })
+    }
+
+    // ── waking ──────────────────────────────────────────────────────────────────────────────
+
+    /// The wake rule, for whoever took the last of `places` and queued a task for it.
+    pub(crate) fn wake_for(self: &Arc<Self>, places: u64) {
+        // The push before the look at the roll; pairs with the fence of a worker's last look.
+        fence(Ordering::SeqCst);
+        let roll = self.crew.roll();
+        if roll.may_activate() && places > roll.active() {
+            self.activate();
+        }
+    }
+
+    /// The wake rule, for whoever cannot tell: is there a task that no active worker will take?
+    pub(crate) fn wake_more(self: &Arc<Self>) {
+        fence(Ordering::SeqCst);
+        let roll = self.crew.roll();
+        if roll.may_activate() && self.claims() > roll.active() && self.queue.has_work() {
+            self.activate();
+        }
+    }
+
+    /// How many workers could be busy: one for each place, and one for what the desks lend.
+    pub(crate) fn claims(&self) -> u64 {
+        self.admission.places().held() + u64::from(self.queue.has_lenders())
+    }
+
+    #[cold]
+    pub(crate) fn activate(self: &Arc<Self>) {
+        // A refusal leaves the task to the workers there are; one lives (C5).
+        let _ = self.crew.activate(
+            self,
+            |roll| self.claims() > roll.active(),
+            |roll| self.unfinished() > roll.active(),
+        );
+    }
+
+    /// C4, C5: sees to it that a worker lives; the caller holds a place.
+    pub(crate) fn staff(self: &Arc<Self>) -> io::Result<()> {
+        // The place before the look at the roll; pairs with the fence before `Crew::must_stay`.
+        fence(Ordering::SeqCst);
+        if self.crew.roll().is_staffed() {
+            return Ok(());
+        }
+        self.crew.staff(self)
+    }
+
+    /// Tries again to start a worker where tasks wait and none lives; the answer is when to retry.
+    pub(crate) fn rescue(self: &Arc<Self>) -> Option<Instant> {
+        let roll = self.crew.roll();
+        let stranded =
+            roll.live() == 0 && roll.capacity() > 0 && self.admission.places().held() > 0;
+        if stranded && self.staff().is_err() {
+            return deadline_after(RETRY);
+        }
+        None
+    }
+
+    pub(crate) fn outlook(&self) -> Outlook {
+        if self.queue.has_work() {
+            Outlook::Work
+        } else if self.admission.places().held() > 0 {
+            Outlook::Held
+        } else {
+            Outlook::Clear
+        }
+    }
+
+    // ── leaving ─────────────────────────────────────────────────────────────────────────────
+
+    /// Gives places back, with all that follows.
+    pub(crate) fn leave(self: &Arc<Self>, places: u64) {
+        self.after(self.admission.leave(places));
+    }
+
+    pub(crate) fn after(self: &Arc<Self>, left: Left) {
+        if left.serve {
+            self.serve();
+        }
+        if left.ended {
+            self.crew.retire_idle(|| self.outlook());
+        }
+    }
+
+    /// Lets in those who wait, oldest first.
+    fn serve(self: &Arc<Self>) {
+        let lives = || {
+            let roll = self.crew.roll();
+            roll.is_staffed() || roll.capacity() == 0
+        };
+        self.admission.serve(lives, |task| self.queue.push(task));
+        self.wake_for(self.admission.places().held());
+    }
+
+    /// Drops a task that will not run.
+    pub(crate) fn discard(&self, task: Task) {
+        self.counts.discarded.add(1);
+        drop_quietly(task);
+    }
+
+    // ── capacity ────────────────────────────────────────────────────────────────────────────
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn tune(self: &Arc<Self>, capacity: usize) -> usize {
+        let mut reins = lock(&self.reins);
+        let old = self.capacity.swap(capacity, Ordering::SeqCst);
+        if capacity > 0 {
+            reins.resume = capacity;
+        }
+        self.apply_capacity(&reins);
+        old
+    }
+
+    fn apply_capacity(self: &Arc<Self>, reins: &Reins) {
+        // A closed pool is not paused: its tasks are to end.
+        let capacity = match self.capacity() {
+            0 if reins.closed => reins.resume,
+            capacity => capacity,
+        };
+        self.crew.set_capacity(capacity);
+        self.admission.set_limit(self.plan.limit(capacity));
+        self.crew.retire_idle(|| self.outlook());
+        self.resume(reins);
+    }
+
+    /// Brings the workers to what the capacity, the places and the line ask for.
+    fn resume(self: &Arc<Self>, reins: &Reins) {
+        fence(Ordering::SeqCst);
+        let places = self.admission.places();
+        let wanted = places.held() > 0 || places.has_line();
+        let staffed = if wanted { self.staff() } else { Ok(()) };
+        let filled = if reins.closed {
+            Ok(())
+        } else {
+            self.crew.fill(self)
+        };
+        self.serve();
+        self.wake_more();
+        if staffed.or(filled).is_err() {
+            // Whoever waits tries again.
+            self.admission.nudge();
+            self.crew.nudge();
+        }
+    }
+
+    // ── the end ─────────────────────────────────────────────────────────────────────────────
+
+    /// Closes the pool; with `discard` also to the tasks, whose backlog is dropped: how many.
+    pub(crate) fn close(self: &Arc<Self>, discard: bool) -> usize {
+        let reins = lock(&self.reins);
+        self.close_with(reins, discard)
+    }
+
+    /// Nobody owns the pool any more: closes it for good.
+    pub(crate) fn abandon(self: &Arc<Self>) {
+        let mut reins = lock(&self.reins);
+        reins.abandoned = true;
+        self.close_with(reins, false);
+    }
+
+    fn close_with(self: &Arc<Self>, mut reins: MutexGuard<'_, Reins>, discard: bool) -> usize {
+        reins.closed = true;
+        self.crew.close(discard);
+        let left = self.admission.close(discard);
+        if self.capacity() == 0 {
+            self.capacity.store(reins.resume, Ordering::SeqCst);
+        }
+        if !discard {
+            self.apply_capacity(&reins);
+        }
+        drop(reins);
+        self.after(left);
+        if !discard {
+            return 0;
+        }
+        let discarded = self.discard_backlog();
+        let reins = lock(&self.reins);
+        if reins.closed {
+            self.apply_capacity(&reins);
+        }
+        discarded
+    }
+
+    fn discard_backlog(self: &Arc<Self>) -> usize {
+        // A desk's own tasks hold no place: the pool is not at rest before they are dropped.
+        self.admission.hold();
+        let mut discarded = 0;
+        let mut drop_one = |task: Task, places: u64| {
+            self.discard(task);
+            discarded += 1;
+            if places > 0 {
+                self.leave(places);
+            }
+        };
+        while let Some((task, left)) = self.admission.take_accepted() {
+            drop_one(task, 0);
+            self.after(left);
+        }
+        while let Some(task) = self.queue.take() {
+            drop_one(task, 1);
+        }
+        let mut lent = Vec::new();
+        self.queue.visit(0, |desk| -> Option<()> {
+            lent.extend(std::iter::from_fn(|| insist(|| desk.batch.steal())).map(|task| (task, 1)));
+            lent.extend(std::iter::from_fn(|| insist(|| desk.own.steal())).map(|task| (task, 0)));
+            None
+        });
+        for (task, places) in lent {
+            drop_one(task, places);
+        }
+        self.after(self.admission.unhold());
+        discarded
+    }
+
+    /// Closes the pool and joins its threads.
+    pub(crate) fn end(self: &Arc<Self>, deadline: Option<Instant>) -> Result<(), ReleaseTimeout> {
+        self.close(false);
+        let ended = !current::is_inside(self)
+            && (self.crew).join(
+                deadline,
+                || self.admission.places().at_rest(),
+                || self.rescue(),
+            );
+        if ended {
+            return Ok(());
+        }
+        let stats = self.stats();
+        Err(ReleaseTimeout {
+            running: stats.running,
+            queued: stats.queued,
+            workers: self.workers(),
+        })
+    }
+
+    pub(crate) fn reopen(self: &Arc<Self>) {
+        let mut reins = lock(&self.reins);
+        if !reins.closed || reins.abandoned {
+            return;
+        }
+        reins.closed = false;
+        self.crew.reopen();
+        self.admission.reopen();
+        self.apply_capacity(&reins);
+    }
+
+    pub(crate) fn wait_idle(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
+        self.admission.wait_for_rest(deadline, || self.rescue())
+    }
+
+    // ── gauges ──────────────────────────────────────────────────────────────────────────────
+
+    pub(crate) fn workers(&self) -> usize {
+        usize::try_from(self.crew.roll().live()).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        let busy = self
+            .queue
+            .sum(|desk| u64::from(desk.busy.load(Ordering::SeqCst)));
+        let counts = &self.counts;
+        let ended = counts.call_completed.get() + counts.call_panicked.get();
+        count(busy + counts.called.get().saturating_sub(ended))
+    }
+
+    /// Not by `running`, which a task leaves a moment before it gives its place back.
+    pub(crate) fn free(&self) -> usize {
+        let held = count(self.admission.places().held());
+        self.capacity().saturating_sub(held)
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        // What ends is read before what begins, so that a task that moves on is not missed.
+        let gone = self.started() + self.counts.discarded.get() + self.counts.cancelled.get();
+        count(self.submitted().saturating_sub(gone))
+    }
+
+    fn submitted(&self) -> u64 {
+        self.admission.accepted() + self.queue.sum(|desk| desk.tallies.submitted.get())
+    }
+
+    fn started(&self) -> u64 {
+        self.counts.called.get() + self.queue.sum(|desk| desk.tallies.started.get())
+    }
+
+    fn finished(&self) -> u64 {
+        let counts = &self.counts;
+        let called = counts.call_completed.get() + counts.call_panicked.get();
+        let dropped = counts.discarded.get() + counts.cancelled.get();
+        let ran = |desk: &Desk| desk.tallies.completed.get() + desk.tallies.panicked.get();
+        called + dropped + self.queue.sum(ran)
+    }
+
+    /// Tasks accepted and not over: never too few.
+    fn unfinished(&self) -> u64 {
+        let finished = self.finished();
+        self.submitted().saturating_sub(finished)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let counts = &self.counts;
+        let sum = |tally: fn(&Desk) -> u64| self.queue.sum(tally);
+        let crew = self.crew.counts();
+        Stats {
+            completed: counts.call_completed.get() + sum(|desk| desk.tallies.completed.get()),
+            panicked: counts.call_panicked.get() + sum(|desk| desk.tallies.panicked.get()),
+            cancelled: counts.cancelled.get(),
+            discarded: counts.discarded.get(),
+            rejected: counts.rejected.get(),
+            running: self.running(),
+            queued: self.queued(),
+            workers_started: crew.started,
+            workers_expired: crew.expired,
+            workers_peak: count(crew.peak),
+            wakes: crew.wakes,
+            steals: sum(|desk| desk.tallies.steals.get()),
+            hook_panics: counts.hook_panics.get(),
+            submitted: self.submitted(),
+        }
+    }
+}
+
+impl Drop for Core {
+    /// Tasks that no thread could be had for are dropped here; their drop must not end the thread.
+    fn drop(&mut self) {
+        while let Some(task) = self.queue.take() {
+            drop_quietly(task);
+        }
+    }
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,79 @@
+//! Those who wait for the pool to be at rest, and the count of the moments at which it was.
+//!
+//! A waiter that finds a moment counted since it came has what it waited for, even if the pool is
+//! busy again by the time it looks. That count and the coming of a waiter are under one lock; that
+//! no moment goes uncounted while anybody waits is [`Admission`](super::admission::Admission)'s to
+//! keep (A5).
+
+use crate::sync::{
+    AtomicU64, Condvar, Instant, Mutex, MutexGuard, Ordering, is_past, lock, sooner, spin_loop,
+    spins, wait_until,
+};
+
+/// Turns a waiter spins before it blocks.
+const SPINS: u32 = 200;
+
+pub(crate) struct Quiet {
+    moments: AtomicU64,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Quiet {
+    pub(crate) fn new() -> Quiet {
+        Quiet {
+            moments: AtomicU64::new(0),
+            lock: Mutex::new(()),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
+        lock(&self.lock)
+    }
+
+    /// Counts a moment of rest, with the lock held.
+    pub(crate) fn count(&self, _lock: &MutexGuard<'_, ()>) {
+        self.moments.fetch_add(1, Ordering::SeqCst);
+        self.changed.notify_all();
+    }
+
+    /// Which moment was the last, with the lock held.
+    pub(crate) fn moment(&self, _lock: &MutexGuard<'_, ()>) -> u64 {
+        self.moments.load(Ordering::SeqCst)
+    }
+
+    /// Something happened that waiters should look at again.
+    pub(crate) fn nudge(&self) {
+        let _lock = self.lock();
+        self.changed.notify_all();
+    }
+
+    /// Waits for a moment after `last`; false if `deadline` passed first. `retry` is called again
+    /// and again, and its answer is when to do so next.
+    pub(crate) fn wait_after(
+        &self,
+        last: u64,
+        deadline: Option<Instant>,
+        retry: impl Fn() -> Option<Instant>,
+    ) -> bool {
+        let came = || self.moments.load(Ordering::SeqCst) != last;
+        for _ in 0..spins(SPINS) {
+            if came() {
+                return true;
+            }
+            spin_loop();
+        }
+        loop {
+            let again = retry();
+            let guard = self.lock();
+            if came() {
+                return true;
+            }
+            if is_past(deadline) {
+                return false;
+            }
+            drop(wait_until(&self.changed, guard, sooner(again, deadline)));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! One blocked submitter: what it waits on, and the answer it gets.
+//!
+//! States: `WAITING` → (`PARKED` →) `QUEUED` or `ANSWERED`. The submitter alone moves from
+//! `WAITING` to `PARKED`; whoever took its entry out of the line, alone, moves on from there, and
+//! unparks it if it was parked. So no wake-up is lost, and none is made for one that still spins.
+
+use super::task::Task;
+use crate::sync::{
+    Arc, AtomicU32, Instant, Mutex, Ordering, Thread, current, is_past, local, lock, park_until,
+    sooner, spin_loop, spins,
+};
+use std::cell::Cell;
+
+const WAITING: u32 = 0;
+const PARKED: u32 = 1;
+const QUEUED: u32 = 2;
+const ANSWERED: u32 = 3;
+
+/// Turns a submitter spins, already in line, before it parks.
+const SPINS: u32 = 100;
+
+pub(crate) struct Waiter {
+    state: AtomicU32,
+    answer: Mutex<Option<Answer>>,
+    thread: Thread,
+}
+
+/// What a blocked submitter is told.
+pub(crate) enum Answer {
+    /// The task is in the queue.
+    Queued,
+    /// There is room, and it is yours; push the task yourself (no worker lives: see to one first).
+    Granted(Task),
+    /// The pool closed.
+    Closed(Task),
+}
+
+local! {
+    /// The waiter this thread used last, kept so that waiting allocates nothing.
+    static SPARE: Cell<Option<Arc<Waiter>>> = Cell::new(None);
+}
+
+impl Waiter {
+    pub(crate) fn of_this_thread() -> Arc<Waiter> {
+        let spare = SPARE.try_with(Cell::take).ok().flatten();
+        if let Some(waiter) = spare {
+            // ORDERING: Relaxed: the line's lock publishes it.
+            waiter.state.store(WAITING, Ordering::Relaxed);
+            return waiter;
+        }
+        Arc::new(Waiter {
+            state: AtomicU32::new(WAITING),
+            answer: Mutex::new(None),
+            thread: current(),
+        })
+    }
+
+    /// Waits for the answer; `None` if `deadline` passed first (the answer may still come).
+    /// `retry` is called again and again, and its answer is when to do so next.
+    pub(crate) fn wait(
+        &self,
+        deadline: Option<Instant>,
+        retry: impl Fn() -> Option<Instant>,
+    ) -> Option<Answer> {
+        for _ in 0..spins(SPINS) {
+            if let Some(answer) = self.poll() {
+                return Some(answer);
+            }
+            spin_loop();
+        }
+        let mut again = retry();
+        // ORDERING: Release on success: pairs with the swap in `wake`; the failure is read again.
+        let _ = (self.state).compare_exchange(WAITING, PARKED, Ordering::AcqRel, Ordering::Acquire);
+        loop {
+            if let Some(answer) = self.poll() {
+                return Some(answer);
+            }
+            if is_past(deadline) {
+                return None;
+            }
+            park_until(sooner(again, deadline));
+            again = retry();
+        }
+    }
+
+    /// Makes a parked submitter look again.
+    pub(crate) fn nudge(&self) {
+        self.thread.unpark();
+    }
+
+    fn poll(&self) -> Option<Answer> {
+        // ORDERING: Acquire: pairs with the swap in `wake`, which follows the push or the answer.
+        match self.state.load(Ordering::Acquire) {
+            QUEUED => Some(Answer::Queued),
+            ANSWERED => lock(&self.answer).take(),
+            _ => None,
+        }
+    }
+
+    /// Tells the submitter. Called once, by whoever took its entry out of the line.
+    pub(crate) fn wake(&self, answer: Answer) {
+        let state = match answer {
+            Answer::Queued => QUEUED,
+            other => {
+                *lock(&self.answer) = Some(other);
+                ANSWERED
+            }
+        };
+        // ORDERING: AcqRel: publishes what came before; Acquire pairs with the move to PARKED.
+        if self.state.swap(state, Ordering::AcqRel) == PARKED {
+            self.thread.unpark();
+        }
+    }
+
+    /// Keeps the waiter for this thread's next wait. Whoever answered may still hold it, but after
+    /// its swap in `wake` it does nothing with it but `unpark`, which a waiter tolerates.
+    pub(crate) fn keep(self: Arc<Waiter>) {
+        let _ = SPARE.try_with(|spare| spare.set(Some(self)));
+    }
+}

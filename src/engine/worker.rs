@@ -1,0 +1,377 @@
+//! The loop of a worker: take a task, run it, look for the next, rest, leave.
+//!
+//! A worker is **free** or **busy**. Busy, it holds at least one place; free, none.
+//!
+//! - L1: `busy` is raised before the last look at the roll and lowered when no task is left at the
+//!   desk: once `running` reads 0 after a pause, nothing starts.
+//! - L2: A busy worker with tasks of its own keeps its place for them, so those who wait outside
+//!   are neither overtaken by later tasks nor told of room that is not there.
+//! - L3: Every so often a worker with tasks of its own takes one from the shared queue, so a task
+//!   that submits its successor for ever starves nobody.
+//! - L4: After taking a task a worker looks whether there is more for one more worker (C3).
+//! - L5: No user code runs under a lock, and none can end the worker: each call is caught.
+
+use super::Core;
+use super::crew::{Expiry, Rest, join_quietly};
+use super::current;
+use super::desk::{Deques, Desk};
+use super::idle::{Ring, Seat};
+use super::queue::insist;
+use super::task::Task;
+use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
+use crate::sync::{Arc, AtomicBool, Ordering, deadline_after, fence, lock, spin_loop, spins};
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// L3: a prime, so as not to fall in step with a user's own rhythm.
+const TURNS_PER_SHARED: u32 = 61;
+
+/// Looks of the one spinning worker before it rests, and pauses between two of them.
+const LOOKS: u32 = 60;
+const PAUSES: u32 = 6;
+
+/// The least time for which a last worker whose time is up waits for a task that is on its way.
+const RENEWAL: Duration = Duration::from_millis(1);
+
+pub(crate) struct Worker {
+    core: Arc<Core>,
+    seat: Seat,
+    id: WorkerId,
+    desk: Arc<Desk>,
+    deques: RefCell<Option<Deques>>,
+    handler: RefCell<Option<PanicHandler>>,
+    /// Places held: of the task that runs, and of those of its batch that are done.
+    held: Cell<u64>,
+    lending: Cell<bool>,
+    turns: Cell<u32>,
+}
+
+/// The body of a worker's thread.
+pub(crate) fn main(core: Arc<Core>, seat: Seat, id: WorkerId, desk: Arc<Desk>) {
+    let deques = lock(&desk.deques).take();
+    current::begin_worker(Worker {
+        deques: RefCell::new(deques),
+        handler: RefCell::new(None),
+        core,
+        seat,
+        id,
+        desk,
+        held: Cell::new(0),
+        lending: Cell::new(false),
+        turns: Cell::new(0),
+    });
+}
+
+impl Worker {
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(crate) fn live(&self) {
+        self.core.crew.arrive();
+        self.core.wake_more();
+        let hooks = &self.core.plan.hooks;
+        *self.handler.borrow_mut() = self
+            .guard_hook(|| hooks.panics.for_worker(self.id))
+            .flatten();
+        if let Some(hook) = &hooks.on_start {
+            self.guard_hook(|| hook(self.id));
+        }
+        loop {
+            while let Some(task) = self.next() {
+                self.execute(task);
+            }
+            if self.rest() == Rest::Leave {
+                break;
+            }
+        }
+        if let Some(hook) = &hooks.on_stop {
+            self.guard_hook(|| hook(self.id));
+        }
+        let handler = self.handler.take();
+        self.guard_hook(|| drop(handler));
+        *lock(&self.desk.deques) = self.deques.take();
+        self.core
+            .crew
+            .vacate(self.seat)
+            .into_iter()
+            .for_each(join_quietly);
+    }
+
+    fn guard_hook<T>(&self, hook: impl FnOnce() -> T) -> Option<T> {
+        match catch_unwind(AssertUnwindSafe(hook)) {
+            Ok(value) => Some(value),
+            Err(payload) => {
+                self.core.counts.hook_panics.add(1);
+                drop_quietly(payload);
+                None
+            }
+        }
+    }
+
+    /// The next task to run; the worker is busy with it. `None`: free, and nothing to be had.
+    fn next(&self) -> Option<Task> {
+        if self.held.get() > 0 {
+            if let Some(task) = self.next_here() {
+                return Some(task);
+            }
+            self.go_free();
+        }
+        self.search()
+    }
+
+    /// The next task at the desk, for a worker that is busy.
+    fn next_here(&self) -> Option<Task> {
+        let deques = self.deques.borrow();
+        let deques = deques.as_ref()?;
+        if !self.core.crew.roll().permits() {
+            self.hand_back(deques);
+            return None;
+        }
+        self.turns.set(self.turns.get().wrapping_add(1));
+        if self.turns.get() % TURNS_PER_SHARED == 0 {
+            let task = deques.batch.pop().or_else(|| self.core.queue.take());
+            if task.is_some() {
+                self.held.set(self.held.get() + 1);
+                return task;
+            }
+        }
+        if let Some(task) = deques.own.pop() {
+            return Some(task);
+        }
+        let task = deques.batch.pop()?;
+        let held = self.held.replace(self.held.get() + 1);
+        if deques.batch.is_empty() {
+            self.give_back(held);
+        }
+        Some(task)
+    }
+
+    fn give_back(&self, places: u64) {
+        if places > 0 {
+            self.held.set(self.held.get() - places);
+            self.core.leave(places);
+        }
+    }
+
+    /// C2: too many are active: what is left at the desk goes back to the front of the queue.
+    fn hand_back(&self, deques: &Deques) {
+        let queue = &self.core.queue;
+        let batch = std::iter::from_fn(|| deques.batch.pop());
+        queue.hand_back(batch);
+        let own = std::iter::from_fn(|| {
+            deques
+                .own
+                .pop()
+                .inspect(|_| self.core.admission.enter_beyond())
+        });
+        queue.hand_back(own);
+    }
+
+    /// The task is over, and so is all it captured.
+    fn finish(&self) {
+        let (more, batch) = match &*self.deques.borrow() {
+            None => (false, false),
+            Some(deques) => {
+                let batch = !deques.batch.is_empty();
+                (batch || !deques.own.is_empty(), batch)
+            }
+        };
+        if !more {
+            self.go_free();
+        } else if !batch {
+            self.give_back(self.held.get() - 1);
+        }
+    }
+
+    /// Gives all places back. The gauges change first: whoever sees the pool at rest sees them.
+    fn go_free(&self) {
+        if self.lending.replace(false) {
+            self.core.queue.end_lending(&self.desk);
+        }
+        // ORDERING: Release: seen by whoever sees the places given back.
+        self.desk.busy.store(false, Ordering::Release);
+        self.core.leave(self.held.take());
+    }
+
+    fn search(&self) -> Option<Task> {
+        let core = &self.core;
+        let mut spinning = None;
+        let mut looks = 0;
+        loop {
+            if core.queue.has_work() {
+                // L1
+                self.desk.busy.store(true, Ordering::SeqCst);
+                fence(Ordering::SeqCst);
+                if core.crew.roll().permits() {
+                    if let Some(task) = self.take() {
+                        drop(spinning);
+                        core.wake_more();
+                        return Some(task);
+                    }
+                }
+                self.desk.busy.store(false, Ordering::SeqCst);
+            }
+            let roll = core.crew.roll();
+            if looks == spins(LOOKS) || !roll.permits() || roll.is_closed() {
+                return None;
+            }
+            looks += 1;
+            if spinning.is_none() {
+                spinning = Some(Spinning::begin(&core.spinning)?);
+            }
+            (0..PAUSES).for_each(|_| spin_loop());
+        }
+    }
+
+    /// Takes a task from the shared queue, else steals. On success the worker holds a place.
+    fn take(&self) -> Option<Task> {
+        let core = &self.core;
+        let deques = self.deques.borrow();
+        let deques = deques.as_ref()?;
+        let shared = if core.plan.backlog.is_none() {
+            let workers = core.crew.roll().capacity();
+            let task = core.queue.take_batch(&deques.batch, workers);
+            self.lend_if(!deques.batch.is_empty());
+            task
+        } else {
+            core.queue.take()
+        };
+        if shared.is_some() {
+            self.held.set(1);
+            return shared;
+        }
+        if !core.queue.has_lenders() {
+            return None;
+        }
+        core.queue.visit(self.seat + 1, |desk| {
+            if !desk.has_work() {
+                return None;
+            }
+            let task = insist(|| desk.batch.steal_batch_and_pop(&deques.batch)).or_else(|| {
+                // The victim may come to rest while the task is in our hands: hold the pool.
+                core.admission.hold();
+                let task = insist(|| desk.own.steal_batch_and_pop(&deques.own));
+                if task.is_some() {
+                    core.admission.settle_hold();
+                } else {
+                    core.after(core.admission.unhold());
+                }
+                task
+            })?;
+            self.held.set(1);
+            self.lend_if(!(deques.own.is_empty() && deques.batch.is_empty()));
+            self.desk.tallies.steals.add(1);
+            Some(task)
+        })
+    }
+
+    fn lend_if(&self, lending: bool) {
+        if lending && !self.lending.replace(true) {
+            self.core.queue.lend(&self.desk);
+        }
+    }
+
+    /// Takes a task that the running task submitted beyond the bound; gives it back if no task
+    /// runs on this worker (but a hook, say).
+    pub(crate) fn keep(&self, task: Task) -> Option<Task> {
+        let deques = self.deques.borrow();
+        let Some(deques) = deques.as_ref().filter(|_| self.held.get() > 0) else {
+            return Some(task);
+        };
+        self.desk.tallies.submitted.add(1);
+        self.lend_if(true);
+        deques.own.push(task);
+        None
+    }
+
+    fn execute(&self, task: Task) {
+        let tallies = &self.desk.tallies;
+        if self.core.crew.roll().is_discarding() {
+            self.core.discard(task);
+        } else {
+            tallies.started.add(1);
+            match catch_unwind(AssertUnwindSafe(|| task.run())) {
+                Ok(()) => tallies.completed.add(1),
+                Err(payload) => {
+                    tallies.panicked.add(1);
+                    let panic = TaskPanic::new(Some(self.id), payload);
+                    let hooks = &self.core.plan.hooks;
+                    // A handler that is running already (its own task panicked within it) is
+                    // passed over.
+                    let mut handler = self.handler.try_borrow_mut().ok();
+                    hooks
+                        .panics
+                        .tell(handler.as_mut().and_then(|own| own.as_mut()), panic);
+                }
+            }
+        }
+        self.finish();
+    }
+
+    /// Goes to rest: on the idle stack, a last look, asleep; or leaves.
+    fn rest(&self) -> Rest {
+        let core = &self.core;
+        let outlook = || core.outlook();
+        let rest = core.crew.settle(self.seat, &self.desk, outlook);
+        if rest != Rest::Sleep {
+            return rest;
+        }
+        // The last look: whoever pushed a task before this counted on us.
+        fence(Ordering::SeqCst);
+        if core.queue.has_work() && core.crew.unsettle(self.seat) {
+            return Rest::Again;
+        }
+        let idle_timeout = core.plan.idle_timeout;
+        let mut deadline = idle_timeout.and_then(deadline_after);
+        loop {
+            let ring = match self.desk.bell.sleep(deadline) {
+                Some(ring) => ring,
+                None => match core.crew.expire(self.seat, outlook) {
+                    Expiry::Again => return Rest::Again,
+                    Expiry::Leave => return Rest::Leave,
+                    Expiry::Renew => {
+                        let again = idle_timeout.unwrap_or(RENEWAL).max(RENEWAL);
+                        deadline = deadline_after(again);
+                        continue;
+                    }
+                    Expiry::Claimed | Expiry::Stay => {
+                        deadline = None;
+                        continue;
+                    }
+                },
+            };
+            if ring == Ring::Retire {
+                return Rest::Leave;
+            }
+            core.crew.arrive();
+            core.wake_more();
+            return Rest::Again;
+        }
+    }
+}
+
+impl Drop for Worker {
+    /// The first of the thread's locals made is the last one dropped: the thread is gone.
+    fn drop(&mut self) {
+        self.core.crew.depart();
+    }
+}
+
+/// The right to spin, which one free worker has at a time.
+struct Spinning<'a>(&'a AtomicBool);
+
+impl<'a> Spinning<'a> {
+    fn begin(flag: &'a AtomicBool) -> Option<Spinning<'a>> {
+        // ORDERING: Relaxed: it guards nothing but the right to waste time.
+        let taken = flag.load(Ordering::Relaxed) || flag.swap(true, Ordering::Relaxed);
+        (!taken).then_some(Spinning(flag))
+    }
+}
+
+impl Drop for Spinning<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,34 @@
+//! One pool for the whole process.
+
+use crate::error::SubmitError;
+use crate::pool::{Pool, PoolHandle};
+use once_cell::sync::Lazy;
+
+static GLOBAL: Lazy<PoolHandle> = Lazy::new(|| Pool::default().detach());
+
+/// The process's own pool: made as [`Pool::default`] on first use, never dropped.
+///
+/// ```
+/// assert!(anthill::global().capacity() > 0);
+/// ```
+pub fn global() -> &'static PoolHandle {
+    &GLOBAL
+}
+
+/// Hands the [global](global()) pool a task.
+///
+/// # Errors
+///
+/// As [`PoolHandle::submit`].
+///
+/// ```
+/// anthill::submit(|| println!("somewhere"))?;
+/// anthill::global().wait_idle();
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+pub fn submit<F>(f: F) -> Result<(), SubmitError<F>>
+where
+    F: FnOnce() + Send + 'static,
+{
+    global().submit(f)
+}

@@ -1,0 +1,77 @@
+//! What a pool has counted so far.
+
+use crate::sync::{CounterU64, Ordering};
+
+/// A snapshot of a pool's counters, from [`PoolHandle::stats`](crate::PoolHandle::stats).
+///
+/// At rest `submitted = completed + panicked + cancelled + discarded`, and `running` and `queued`
+/// are 0. Taken while tasks run it may be off by those that come and go meanwhile. The counters go
+/// on over a [`reboot`](crate::PoolHandle::reboot).
+///
+/// ```
+/// let pool = anthill::Pool::with_capacity(2);
+/// pool.submit(|| {})?;
+/// pool.wait_idle();
+/// let stats = pool.stats();
+/// assert_eq!((stats.submitted, stats.completed, stats.workers_started), (1, 1, 1));
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Tasks accepted.
+    pub submitted: u64,
+    /// Tasks that ran to their end.
+    pub completed: u64,
+    /// Tasks that panicked.
+    pub panicked: u64,
+    /// Tasks cancelled before they started.
+    pub cancelled: u64,
+    /// Tasks the pool dropped before they started: by `release_now`, or to make room.
+    pub discarded: u64,
+    /// Submissions refused, for whatever reason.
+    pub rejected: u64,
+    /// Tasks running now.
+    pub running: usize,
+    /// Tasks accepted and not started yet.
+    pub queued: usize,
+    /// Threads started.
+    pub workers_started: u64,
+    /// Workers that ended because they had idled for the idle timeout.
+    pub workers_expired: u64,
+    /// The most workers there were at once.
+    pub workers_peak: usize,
+    /// Idle workers woken for a task.
+    pub wakes: u64,
+    /// Times a worker stole from another one.
+    pub steals: u64,
+    /// Panics of hooks and of panic handler factories; those of tasks count in `panicked`.
+    pub hook_panics: u64,
+}
+
+/// A counter that any thread may write.
+#[derive(Default)]
+pub(crate) struct Counter(CounterU64);
+
+impl Counter {
+    pub(crate) fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is counted outside the workers.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) rejected: Counter,
+    pub(crate) discarded: Counter,
+    pub(crate) cancelled: Counter,
+    pub(crate) hook_panics: Counter,
+    /// Tasks their submitter ran.
+    pub(crate) called: Counter,
+    pub(crate) call_completed: Counter,
+    pub(crate) call_panicked: Counter,
+}

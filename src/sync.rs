@@ -1,0 +1,119 @@
+//! The only file that names the standard library's atomics, locks, threads and clock.
+//!
+//! Under `cfg(anthill_loom)` the unit tests get loom's instead, so that the very code that runs in
+//! production is what the models explore. No logic lives here.
+
+#[cfg(not(all(test, anthill_loom)))]
+mod imp {
+    pub(crate) use std::hint::spin_loop;
+    pub(crate) use std::sync::atomic::AtomicU64 as CounterU64;
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+    pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
+    pub(crate) use std::thread::{JoinHandle, Thread, current, park};
+    pub(crate) use std::time::Instant;
+
+    use std::io;
+    use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard, WaitTimeoutResult};
+    use std::thread;
+    use std::time::Duration;
+
+    /// A thread-local whose initial value is a constant.
+    macro_rules! local {
+        ($($(#[$attr:meta])* static $name:ident: $type:ty = $init:expr;)+) => {
+            std::thread_local! { $($(#[$attr])* static $name: $type = const { $init };)+ }
+        };
+    }
+    pub(crate) use local;
+
+    pub(crate) mod deque {
+        pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};
+    }
+
+    /// Turns of a spin before its thread parks.
+    pub(crate) const fn spins(turns: u32) -> u32 {
+        turns
+    }
+
+    /// Locks; a lock of this crate cannot be poisoned by a user, whose code never runs under one.
+    pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+        lock.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+        lock.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits on a condition variable until `deadline`, or for ever without one.
+    pub(crate) fn wait_until<'a, T>(
+        condvar: &Condvar,
+        guard: MutexGuard<'a, T>,
+        deadline: Option<Instant>,
+    ) -> MutexGuard<'a, T> {
+        match deadline {
+            None => condvar.wait(guard).unwrap_or_else(PoisonError::into_inner),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let (guard, _): (_, WaitTimeoutResult) = condvar
+                    .wait_timeout(guard, left)
+                    .unwrap_or_else(PoisonError::into_inner);
+                guard
+            }
+        }
+    }
+
+    /// Parks until `deadline`, or for ever without one; may return early.
+    pub(crate) fn park_until(deadline: Option<Instant>) {
+        match deadline {
+            None => park(),
+            Some(deadline) => {
+                thread::park_timeout(deadline.saturating_duration_since(Instant::now()));
+            }
+        }
+    }
+
+    /// The moment `timeout` from now; `None` where the clock cannot express it: never.
+    pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
+        Instant::now().checked_add(timeout)
+    }
+
+    pub(crate) fn is_past(deadline: Option<Instant>) -> bool {
+        deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Starts a thread.
+    pub(crate) fn spawn(
+        name: String,
+        stack_size: Option<usize>,
+        body: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        let mut builder = thread::Builder::new().name(name);
+        if let Some(size) = stack_size {
+            builder = builder.stack_size(size);
+        }
+        builder.spawn(body)
+    }
+
+    pub(crate) fn thread_of(handle: &JoinHandle<()>) -> Thread {
+        handle.thread().clone()
+    }
+}
+
+/// The sooner of two deadlines, where `None` is never.
+pub(crate) fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+#[cfg(all(test, anthill_loom))]
+#[path = "sync_loom.rs"]
+mod imp;
+
+pub(crate) use imp::*;

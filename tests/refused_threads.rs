@@ -1,0 +1,646 @@
+//! P17: what happens when the system refuses a thread. The refusals are real, made in two ways by a
+//! child process for each test: a limit on the user's processes (`RLIMIT_NPROC`, as an ordinary user,
+//! since it does not bind the superuser) and a limit on the address space (`RLIMIT_AS`) that leaves
+//! no room for the stack of a worker.
+//!
+//! While threads are refused the test cannot start any either: those it needs are started before.
+
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::error::Error;
+use std::io;
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use anthill::{BuildError, Builder, Overflow, Pool, PoolHandle, SubmitError, SubmitErrorKind};
+use support::{
+    Arrivals, Gate, Log, assert_at_rest, becomes_true, eventually, eventually_eq,
+    eventually_waiting, expect_accepted, in_child_process, occupy, receive, refusal,
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Processes,
+    AddressSpace,
+}
+
+/// Larger than what the limit on the address space leaves; only reserved, never touched.
+const LARGE_STACK: usize = 1 << 30;
+
+impl Way {
+    /// Once in the child, before anything else.
+    fn prepare(self) {
+        if self == Way::Processes {
+            // SAFETY: a plain system call; the child has no other use for its privileges.
+            let is_root = unsafe { libc::geteuid() } == 0;
+            // SAFETY: as above.
+            if is_root && unsafe { libc::setuid(65_534) } != 0 {
+                panic!(
+                    "cannot become an ordinary user: {}",
+                    io::Error::last_os_error()
+                );
+            }
+        }
+    }
+
+    fn builder(self) -> Builder {
+        match self {
+            Way::Processes => Pool::builder(),
+            Way::AddressSpace => Pool::builder().stack_size(LARGE_STACK),
+        }
+    }
+
+    /// From now on the system refuses every thread that such a pool wants.
+    fn refuse(self) {
+        match self {
+            Way::Processes => set_limit(libc::RLIMIT_NPROC, Some(0)),
+            Way::AddressSpace => {
+                let pages = std::fs::read_to_string("/proc/self/statm").expect("/proc is mounted");
+                let pages: u64 = pages
+                    .split_whitespace()
+                    .next()
+                    .and_then(|pages| pages.parse().ok())
+                    .expect("statm begins with a number of pages");
+                set_limit(
+                    libc::RLIMIT_AS,
+                    Some(pages * 4096 + (LARGE_STACK as u64) / 2),
+                );
+            }
+        }
+        let mut thread = thread::Builder::new();
+        if self == Way::AddressSpace {
+            thread = thread.stack_size(LARGE_STACK);
+        }
+        assert!(
+            thread.spawn(|| {}).is_err(),
+            "the limit is not enforced here"
+        );
+    }
+
+    /// From now on threads are to be had again.
+    fn allow(self) {
+        match self {
+            Way::Processes => set_limit(libc::RLIMIT_NPROC, None),
+            Way::AddressSpace => set_limit(libc::RLIMIT_AS, None),
+        }
+    }
+}
+
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
+/// Sets the soft limit; `None` is as much as the hard one.
+fn set_limit(resource: Resource, soft: Option<u64>) {
+    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
+    // SAFETY: the pointer is valid for a write of the struct.
+    let got = unsafe { libc::getrlimit(resource, limit.as_mut_ptr()) };
+    assert_eq!(got, 0, "{}", io::Error::last_os_error());
+    // SAFETY: getrlimit said that it filled the struct.
+    let mut limit = unsafe { limit.assume_init() };
+    limit.rlim_cur = soft.unwrap_or(limit.rlim_max);
+    // SAFETY: the pointer is valid for a read of the struct.
+    let set = unsafe { libc::setrlimit(resource, &raw const limit) };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
+/// A test for each way, both in a child process.
+macro_rules! in_both_ways {
+    ($(#[$meta:meta])* fn $name:ident($way:ident: Way) $body:block) => {
+        $(#[$meta])*
+        mod $name {
+            use super::*;
+
+            fn body($way: Way) $body
+
+            #[test]
+            fn by_process_limit() {
+                let test = concat!(stringify!($name), "::by_process_limit");
+                in_child_process(test, LIMIT, || {
+                    Way::Processes.prepare();
+                    body(Way::Processes);
+                });
+            }
+
+            #[test]
+            fn by_address_space() {
+                let test = concat!(stringify!($name), "::by_address_space");
+                in_child_process(test, LIMIT, || body(Way::AddressSpace));
+            }
+        }
+    };
+}
+
+#[track_caller]
+fn assert_no_thread<F>(result: Result<(), SubmitError<F>>) -> F {
+    let Err(error) = result else {
+        panic!("accepted, with no worker and no thread to be had");
+    };
+    assert_eq!(error.kind(), SubmitErrorKind::NoThread);
+    let source = error.source().expect("the system's error is the source");
+    let source = source
+        .downcast_ref::<io::Error>()
+        .expect("it is an io::Error");
+    assert_eq!(source.raw_os_error(), Some(libc::EAGAIN), "{source}");
+    assert!(!error.to_string().is_empty());
+    error.into_inner()
+}
+
+/// A submitter's thread, started before threads are refused; it says what became of its task.
+fn spawn_waiter(pool: &PoolHandle, ran: &Arrivals, results: &Log<Result<(), SubmitErrorKind>>) {
+    let (pool, ran, results) = (pool.clone(), ran.clone(), results.clone());
+    thread::spawn(move || {
+        let result = pool.submit(move || ran.arrive()).map_err(|error| {
+            let (kind, task) = error.into_parts();
+            task();
+            kind
+        });
+        results.push(result);
+    });
+}
+
+/// Tasks that are queued in a pool without workers, by way of a pause, and threads refused: a tune
+/// up cannot start anybody.
+fn stranded(way: Way, tasks: usize, ran: &Arrivals) -> Pool {
+    let pool = way.builder().capacity(2).backlog(tasks).build().unwrap();
+    pool.tune(0);
+    for _ in 0..tasks {
+        let ran = ran.clone();
+        expect_accepted(pool.submit(move || ran.arrive()));
+    }
+    way.refuse();
+    assert_eq!(pool.tune(2), 0);
+    assert_eq!((pool.queued(), pool.workers(), ran.count()), (tasks, 0, 0));
+    pool
+}
+
+in_both_ways! {
+    fn p17_with_no_worker_every_submit_says_no_thread_and_gives_the_closure_back(way: Way) {
+        let pool = way.builder().capacity(4).build().unwrap();
+        way.refuse();
+        let ran = Arrivals::new();
+        let task = || {
+            let ran = ran.clone();
+            move || ran.arrive()
+        };
+        assert_no_thread(pool.submit(task()))();
+        assert_no_thread(pool.try_submit(task()))();
+        assert_no_thread(pool.submit_timeout(task(), Duration::MAX))();
+        assert_eq!(ran.count(), 3, "the closures came back whole");
+        let stats = pool.stats();
+        assert_eq!((stats.submitted, stats.rejected, stats.workers_started), (0, 3, 0), "{stats:?}");
+        assert_eq!(pool.workers(), 0);
+        assert_at_rest(&pool);
+        pool.wait_idle();
+        way.allow();
+        expect_accepted(pool.submit(task()));
+        ran.wait_for(4);
+    }
+}
+
+in_both_ways! {
+    fn p17_no_overflow_policy_hides_the_refusal(way: Way) {
+        way.refuse();
+        for overflow in [Overflow::Block, Overflow::Reject, Overflow::CallerRuns, Overflow::DropOldest] {
+            let pool = way.builder().capacity(2).backlog(1).overflow(overflow).build().unwrap();
+            assert_no_thread(pool.submit(|| {}));
+            assert_at_rest(&pool);
+        }
+    }
+}
+
+in_both_ways! {
+    fn p17_a_refusal_leaks_no_room(way: Way) {
+        let pool = way.builder().capacity(3).build().unwrap();
+        way.refuse();
+        for _ in 0..100 {
+            assert_no_thread(pool.try_submit(|| {}));
+        }
+        way.allow();
+        let occupied = occupy(&pool, 3);
+        assert_eq!(refusal(pool.try_submit(|| {})), SubmitErrorKind::Full);
+        drop(occupied);
+        pool.wait_idle();
+        assert_at_rest(&pool);
+    }
+}
+
+in_both_ways! {
+    fn p17_with_a_live_worker_the_task_waits_for_it(way: Way) {
+        for backlog in [0, 10] {
+            let pool = way.builder().capacity(4).backlog(backlog).build().unwrap();
+            let occupied = occupy(&pool, 1);
+            way.refuse();
+            let ran = Arrivals::new();
+            for _ in 0..3 {
+                let ran = ran.clone();
+                expect_accepted(pool.submit(move || ran.arrive()));
+            }
+            assert_eq!((pool.workers(), pool.running(), pool.queued()), (1, 1, 3));
+            assert_eq!(ran.count(), 0);
+            occupied.end();
+            ran.wait_for(3);
+            pool.wait_idle();
+            let stats = pool.stats();
+            assert_eq!((stats.workers_started, stats.completed), (1, 4), "{stats:?}");
+
+            // As before, once threads are to be had.
+            way.allow();
+            drop(occupy(&pool, 4));
+            pool.wait_idle();
+            assert_eq!(pool.workers(), 4);
+            assert_at_rest(&pool);
+        }
+    }
+}
+
+in_both_ways! {
+    /// Threads are to be had again while the tasks still wait behind the one live worker: the next
+    /// submit brings up the others, although the live worker goes on.
+    fn p17_tasks_that_wait_for_the_one_worker_get_others_with_the_next_submit(way: Way) {
+        let pool = way.builder().capacity(4).backlog(10).build().unwrap();
+        let occupied = occupy(&pool, 1);
+        way.refuse();
+        let ran = Arrivals::new();
+        for _ in 0..3 {
+            let ran = ran.clone();
+            expect_accepted(pool.submit(move || ran.arrive()));
+        }
+        way.allow();
+        let inner = ran.clone();
+        expect_accepted(pool.submit(move || inner.arrive()));
+        ran.wait_for(4);
+        assert_eq!(pool.running(), 1);
+        drop(occupied);
+    }
+}
+
+in_both_ways! {
+    fn p17_a_task_may_submit_while_threads_are_refused(way: Way) {
+        let pool = way.builder().capacity(3).build().unwrap();
+        let (gate, ran) = (Gate::new().opened_on_drop(), Arrivals::new());
+        let began = Arrivals::new();
+        expect_accepted(pool.submit({
+            let (handle, gate) = (pool.handle(), (*gate).clone());
+            let (ran, began) = (ran.clone(), began.clone());
+            move || {
+                began.arrive();
+                gate.wait();
+                for _ in 0..20 {
+                    let ran = ran.clone();
+                    expect_accepted(handle.submit(move || ran.arrive()));
+                }
+            }
+        }));
+        began.wait_for(1);
+        way.refuse();
+        gate.open();
+        pool.wait_idle();
+        assert_eq!((ran.count(), pool.stats().panicked, pool.stats().workers_started), (20, 0, 1));
+    }
+}
+
+in_both_ways! {
+    fn p17_once_the_workers_have_expired_a_refusal_is_one_again(way: Way) {
+        let pool = way
+            .builder()
+            .capacity(2)
+            .idle_timeout(Duration::from_millis(1))
+            .build()
+            .unwrap();
+        drop(occupy(&pool, 2));
+        pool.wait_idle();
+        eventually_eq("workers", 0, || pool.workers());
+        way.refuse();
+        assert_no_thread(pool.submit(|| {}));
+        way.allow();
+        drop(occupy(&pool, 2));
+        pool.wait_idle();
+        assert_at_rest(&pool);
+    }
+}
+
+in_both_ways! {
+    /// The pool resumes and nobody can be started: those who wait are let in and told so, or stay
+    /// accepted and run; none hangs.
+    fn p17_blocked_submitters_are_told_or_run(way: Way) {
+        let pool = way.builder().capacity(2).build().unwrap();
+        pool.tune(0);
+        let (ran, results) = (Arrivals::new(), Log::new());
+        for _ in 0..5 {
+            spawn_waiter(&pool, &ran, &results);
+        }
+        eventually_waiting(&pool, 5);
+        way.refuse();
+        pool.tune(2);
+        eventually_eq("waiters that came back", 5, || results.len());
+        let accepted = results.entries().iter().filter(|result| result.is_ok()).count();
+        for result in results.entries() {
+            assert!(matches!(result, Ok(()) | Err(SubmitErrorKind::NoThread)), "{result:?}");
+        }
+        way.allow();
+        pool.wait_idle();
+        ran.wait_for(5);
+        let stats = pool.stats();
+        assert_eq!(stats.submitted, accepted as u64, "{stats:?}");
+        assert_eq!((stats.completed, stats.rejected), (accepted as u64, 5 - accepted as u64));
+        assert_at_rest(&pool);
+    }
+}
+
+in_both_ways! {
+    /// Blocked behind a stranded backlog, for which there is no room to be made.
+    fn p17_blocked_submitters_come_in_once_threads_are_to_be_had(way: Way) {
+        let pool = way.builder().capacity(1).backlog(2).build().unwrap();
+        pool.tune(0);
+        let (ran, results) = (Arrivals::new(), Log::new());
+        for _ in 0..2 {
+            let ran = ran.clone();
+            expect_accepted(pool.submit(move || ran.arrive()));
+        }
+        for _ in 0..3 {
+            spawn_waiter(&pool, &ran, &results);
+        }
+        eventually_waiting(&pool, 3);
+        way.refuse();
+        pool.tune(1);
+        way.allow();
+        // Nobody but the blocked submitters is there to notice.
+        eventually_eq("waiters that came back", 3, || results.len());
+        ran.wait_for(5);
+        pool.wait_idle();
+        assert_at_rest(&pool);
+    }
+}
+
+in_both_ways! {
+    fn p17_whoever_waits_for_idle_tries_again(way: Way) {
+        let ran = Arrivals::new();
+        let pool = stranded(way, 3, &ran);
+        assert!(!pool.wait_idle_timeout(Duration::from_millis(30)), "three tasks are queued");
+        assert_eq!((pool.queued(), pool.workers()), (3, 0));
+        way.allow();
+        pool.wait_idle();
+        assert_eq!(ran.count(), 3);
+        assert_at_rest(&pool);
+    }
+}
+
+in_both_ways! {
+    /// The wait began while there was nothing to be had, and must notice the change.
+    fn p17_whoever_waits_for_idle_already_goes_on_trying(way: Way) {
+        let ran = Arrivals::new();
+        let (sender, receiver) = channel::<Pool>();
+        let (done, waited) = channel();
+        thread::spawn(move || {
+            let pool = receive("a pool", &receiver);
+            let _ = done.send(());
+            pool.wait_idle();
+            let _ = done.send(());
+            drop(pool);
+        });
+        let pool = stranded(way, 3, &ran);
+        let handle = pool.handle();
+        sender.send(pool).unwrap();
+        receive("the waiter begins", &waited);
+        // Long enough to be refused a few times.
+        assert!(!becomes_true(Duration::from_millis(100), || ran.count() > 0));
+        way.allow();
+        receive("wait_idle returned", &waited);
+        assert_eq!((ran.count(), handle.queued()), (3, 0));
+    }
+}
+
+in_both_ways! {
+    fn p17_whoever_joins_the_released_pool_tries_again(way: Way) {
+        let ran = Arrivals::new();
+        let pool = stranded(way, 3, &ran);
+        let remains = pool.release_timeout(Duration::from_millis(30)).unwrap_err();
+        assert_eq!((remains.queued(), remains.running(), remains.workers()), (3, 0, 0));
+        way.allow();
+        pool.release_timeout(Duration::MAX).unwrap();
+        assert_eq!(ran.count(), 3);
+        assert_at_rest(&pool);
+    }
+}
+
+in_both_ways! {
+    fn p17_the_drop_of_the_pool_goes_on_trying(way: Way) {
+        let ran = Arrivals::new();
+        let (sender, receiver) = channel::<Pool>();
+        let (done, dropped) = channel();
+        thread::spawn(move || {
+            let pool = receive("a pool", &receiver);
+            drop(pool);
+            let _ = done.send(());
+        });
+        let pool = stranded(way, 3, &ran);
+        let handle = pool.handle();
+        sender.send(pool).unwrap();
+        eventually("the pool is closed", || handle.is_closed());
+        assert!(dropped.recv_timeout(Duration::from_millis(100)).is_err());
+        way.allow();
+        receive("the drop returned", &dropped);
+        assert_eq!(ran.count(), 3);
+    }
+}
+
+in_both_ways! {
+    /// A release lifts the pause, and then there is nobody to run what was accepted.
+    fn p17_a_release_that_lifts_a_pause_strands_nothing(way: Way) {
+        let ran = Arrivals::new();
+        let pool = way.builder().capacity(2).backlog(3).build().unwrap();
+        pool.tune(0);
+        for _ in 0..3 {
+            let ran = ran.clone();
+            expect_accepted(pool.submit(move || ran.arrive()));
+        }
+        way.refuse();
+        pool.release();
+        assert_eq!((pool.queued(), pool.workers()), (3, 0));
+        way.allow();
+        pool.release_timeout(Duration::MAX).unwrap();
+        assert_eq!(ran.count(), 3);
+    }
+}
+
+in_both_ways! {
+    fn p17_the_next_submit_brings_up_what_was_stranded(way: Way) {
+        let ran = Arrivals::new();
+        let pool = stranded(way, 3, &ran);
+        // It has room, and would be the fourth without anybody to run it.
+        let inner = ran.clone();
+        assert_no_thread(pool.submit(move || inner.arrive()));
+        assert_eq!(pool.queued(), 3, "the refused one is not among the accepted");
+        way.allow();
+        let inner = ran.clone();
+        expect_accepted(pool.submit(move || inner.arrive()));
+        ran.wait_for(4);
+        pool.wait_idle();
+        assert_at_rest(&pool);
+    }
+}
+
+in_both_ways! {
+    fn p17_release_now_discards_what_was_stranded(way: Way) {
+        let ran = Arrivals::new();
+        let pool = stranded(way, 3, &ran);
+        assert_eq!(pool.release_now(), 3);
+        pool.release_timeout(Duration::MAX).unwrap();
+        assert_eq!((ran.count(), pool.stats().discarded), (0, 3));
+        assert_at_rest(&pool);
+        way.allow();
+        pool.reboot();
+        drop(occupy(&pool, 2));
+        pool.wait_idle();
+    }
+}
+
+in_both_ways! {
+    fn p17_a_minimum_that_cannot_be_started_is_a_build_error(way: Way) {
+        way.refuse();
+        let error = way.builder().capacity(3).min_workers(2).build().unwrap_err();
+        let BuildError::Thread(refused) = &error else {
+            panic!("another error: {error:?}");
+        };
+        assert_eq!(refused.raw_os_error(), Some(libc::EAGAIN));
+        assert!(error.source().is_some());
+        way.allow();
+        let pool = way.builder().capacity(3).min_workers(2).build().unwrap();
+        assert_eq!(pool.workers(), 2);
+    }
+}
+
+in_both_ways! {
+    fn p17_tuning_up_with_a_live_worker_works_with_what_there_is(way: Way) {
+        let pool = way.builder().capacity(1).backlog(20).build().unwrap();
+        let occupied = occupy(&pool, 1);
+        let ran = Arrivals::new();
+        for _ in 0..10 {
+            let ran = ran.clone();
+            expect_accepted(pool.submit(move || ran.arrive()));
+        }
+        way.refuse();
+        pool.tune(4);
+        assert_eq!((pool.workers(), ran.count()), (1, 0));
+        occupied.end();
+        ran.wait_for(10);
+        pool.wait_idle();
+        way.allow();
+        drop(occupy(&pool, 4));
+        pool.wait_idle();
+        assert_at_rest(&pool);
+    }
+}
+
+in_both_ways! {
+    /// `Ok` is never said for a task that nobody will run, wherever the refusals fall.
+    fn p17_nothing_is_lost_while_threads_come_and_go(way: Way) {
+        let pool = way
+            .builder()
+            .capacity(2)
+            .backlog(1)
+            .idle_timeout(Duration::ZERO)
+            .build()
+            .unwrap();
+        let (accepted, no_thread) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let ran = Arc::new(AtomicUsize::new(0));
+        let (begin, done) = (Gate::new(), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for submitter in 0..3 {
+                let (pool, ran, begin, done) = (&pool, &ran, &begin, &done);
+                let (accepted, no_thread) = (&accepted, &no_thread);
+                scope.spawn(move || {
+                    begin.wait();
+                    for turn in 0..400 {
+                        let ran = Arc::clone(ran);
+                        let task = move || {
+                            ran.fetch_add(1, Ordering::Relaxed);
+                        };
+                        let result = match (submitter + turn) % 3 {
+                            0 => pool.submit(task),
+                            1 => pool.try_submit(task),
+                            _ => pool.submit_timeout(task, Duration::from_micros(100)),
+                        };
+                        match result.map_err(|error| error.kind()) {
+                            Ok(()) => accepted.fetch_add(1, Ordering::Relaxed),
+                            Err(SubmitErrorKind::NoThread) => no_thread.fetch_add(1, Ordering::Relaxed),
+                            Err(SubmitErrorKind::Full | SubmitErrorKind::TimedOut) => 0,
+                            Err(other) => panic!("{other:?}"),
+                        };
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            begin.open();
+            while done.load(Ordering::Relaxed) < 3 {
+                match way {
+                    // Not through `refuse`, which starts a thread to see whether it works.
+                    Way::Processes => set_limit(libc::RLIMIT_NPROC, Some(0)),
+                    Way::AddressSpace => set_limit(libc::RLIMIT_AS, Some(LARGE_STACK as u64)),
+                }
+                thread::yield_now();
+                way.allow();
+                thread::yield_now();
+            }
+        });
+        pool.wait_idle();
+        let accepted = accepted.into_inner();
+        assert_eq!(ran.load(Ordering::Relaxed), accepted);
+        assert!(no_thread.into_inner() > 0, "the test means to have threads refused");
+        let stats = pool.stats();
+        assert_eq!((stats.submitted, stats.completed), (accepted as u64, accepted as u64));
+        assert_at_rest(&pool);
+        drop(occupy(&pool, 2));
+    }
+}
+
+in_both_ways! {
+    /// While it is refused, the wait for idle must not use the processor up either.
+    fn p17_trying_again_is_not_spinning(way: Way) {
+        let ran = Arrivals::new();
+        let pool = stranded(way, 1, &ran);
+        let me = support::linux::thread_id();
+        let before = support::linux::cpu_ticks(me);
+        assert!(!pool.wait_idle_timeout(Duration::from_millis(500)));
+        let ticks = support::linux::cpu_ticks(me) - before;
+        // A tick is usually 10 ms: half a second of spinning is fifty.
+        assert!(ticks < 15, "{ticks} ticks of processor time");
+        way.allow();
+        drop(pool);
+    }
+}
+
+in_both_ways! {
+    /// A worker ends, its thread is refused a successor, and the waiting submitters must not be
+    /// forgotten in between.
+    fn p17_waiters_are_not_forgotten_when_the_last_worker_ends(way: Way) {
+        let pool = way.builder().capacity(1).build().unwrap();
+        let (ran, results) = (Arrivals::new(), Log::new());
+        let occupied = occupy(&pool, 1);
+        for _ in 0..3 {
+            spawn_waiter(&pool, &ran, &results);
+        }
+        eventually_waiting(&pool, 3);
+        way.refuse();
+        // Pausing retires the only worker after its task; resuming finds no thread.
+        pool.tune(0);
+        occupied.end();
+        eventually_eq("workers", 0, || pool.workers());
+        pool.tune(1);
+        eventually_eq("waiters that came back", 3, || results.len());
+        way.allow();
+        pool.wait_idle();
+        ran.wait_for(3);
+        assert_at_rest(&pool);
+    }
+}

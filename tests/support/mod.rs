@@ -1,0 +1,588 @@
+//! What the tests share: waiting for events with a deadline, and counting what runs at once.
+//!
+//! No helper waits for ever. Each has a deadline far beyond what a loaded machine needs, so that a
+//! lost wake-up fails one test with a message and does not hang the suite.
+
+#![allow(
+    dead_code,
+    reason = "each test binary compiles this module and uses its own share of it"
+)]
+
+use std::fmt::{Debug, Display};
+use std::ops::Deref;
+use std::panic::resume_unwind;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anthill::PoolHandle;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+/// How long any helper waits before it calls the event lost.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Polls `condition` until it holds; panics naming `what` if it does not within [`DEADLINE`].
+#[track_caller]
+pub(crate) fn eventually(what: impl Display, condition: impl FnMut() -> bool) {
+    assert!(
+        becomes_true(DEADLINE, condition),
+        "not so within {DEADLINE:?}: {what}"
+    );
+}
+
+/// Polls `condition` until it holds or `limit` has passed; says which.
+///
+/// For the few tests whose promise is a time.
+#[must_use]
+pub(crate) fn becomes_true(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    let mut turns = 0_u32;
+    loop {
+        if condition() {
+            return true;
+        }
+        if start.elapsed() >= limit {
+            return condition();
+        }
+        turns += 1;
+        if turns < 100 {
+            thread::yield_now();
+        } else {
+            thread::sleep(Duration::from_micros(500));
+        }
+    }
+}
+
+/// Runs `body` on a thread of its own and panics naming `what` if it has not returned within
+/// `limit`. A panic of `body` goes on in the caller.
+///
+/// For calls that hang when they break their promise; the hung thread is left behind.
+#[track_caller]
+pub(crate) fn within<T: Send + 'static>(
+    limit: Duration,
+    what: impl Display,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let (done, result) = channel();
+    let thread = thread::spawn(move || {
+        let value = body();
+        let _ = done.send(());
+        value
+    });
+    match result.recv_timeout(limit) {
+        // Disconnected: the closure panicked, and the join says with what.
+        Ok(()) | Err(RecvTimeoutError::Disconnected) => match thread.join() {
+            Ok(value) => value,
+            Err(payload) => resume_unwind(payload),
+        },
+        Err(RecvTimeoutError::Timeout) => panic!("still not done after {limit:?}: {what}"),
+    }
+}
+
+/// [`within`] the common [`DEADLINE`].
+#[track_caller]
+pub(crate) fn watchdog<T: Send + 'static>(
+    what: impl Display,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    within(DEADLINE, what, body)
+}
+
+/// Takes the next message; panics naming `what` if none comes within [`DEADLINE`].
+#[track_caller]
+pub(crate) fn receive<T>(what: impl Display, from: &Receiver<T>) -> T {
+    match from.recv_timeout(DEADLINE) {
+        Ok(value) => value,
+        Err(error) => panic!("no message ({error}): {what}"),
+    }
+}
+
+/// A door that is shut until somebody opens it, and then open for ever. Clones are the same door.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn open(&self) {
+        let (open, changed) = &*self.0;
+        *open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        changed.notify_all();
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the gate is open; panics after [`DEADLINE`].
+    #[track_caller]
+    pub(crate) fn wait(&self) {
+        assert!(
+            self.wait_timeout(DEADLINE),
+            "the gate was not opened within {DEADLINE:?}"
+        );
+    }
+
+    /// Waits until the gate is open or the time is up; says whether it is open.
+    #[must_use]
+    pub(crate) fn wait_timeout(&self, limit: Duration) -> bool {
+        let (open, changed) = &*self.0;
+        let guard = open.lock().unwrap_or_else(PoisonError::into_inner);
+        let (guard, _) = changed
+            .wait_timeout_while(guard, limit, |open| !*open)
+            .unwrap_or_else(PoisonError::into_inner);
+        *guard
+    }
+
+    /// A guard that opens the gate when it is dropped, also by a failing assertion, so that what
+    /// waits behind the gate does not hold the test up for the whole deadline.
+    #[must_use]
+    pub(crate) fn opened_on_drop(&self) -> OpensOnDrop {
+        OpensOnDrop(self.clone())
+    }
+}
+
+/// See [`Gate::opened_on_drop`].
+#[derive(Debug)]
+pub(crate) struct OpensOnDrop(Gate);
+
+impl Drop for OpensOnDrop {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+impl Deref for OpensOnDrop {
+    type Target = Gate;
+
+    fn deref(&self) -> &Gate {
+        &self.0
+    }
+}
+
+/// Counts arrivals; waits until a number of them is reached. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Arrivals(Arc<(Mutex<usize>, Condvar)>);
+
+impl Arrivals {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn arrive(&self) {
+        let (count, changed) = &*self.0;
+        *count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        changed.notify_all();
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until at least `number` have arrived; panics after [`DEADLINE`].
+    #[track_caller]
+    pub(crate) fn wait_for(&self, number: usize) {
+        let (count, changed) = &*self.0;
+        let guard = count.lock().unwrap_or_else(PoisonError::into_inner);
+        let (guard, timeout) = changed
+            .wait_timeout_while(guard, DEADLINE, |count| *count < number)
+            .unwrap_or_else(PoisonError::into_inner);
+        let arrived = *guard;
+        drop(guard);
+        assert!(
+            !timeout.timed_out(),
+            "{arrived} of {number} arrived within {DEADLINE:?}"
+        );
+    }
+}
+
+/// How many are inside at once, and the most there ever were. Clones count together.
+///
+/// The count is taken by the tasks themselves and never by a gauge of the pool.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Running(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    now: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+impl Running {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Counts one in, until the guard is dropped (also by a panic).
+    #[must_use]
+    pub(crate) fn enter(&self) -> Inside {
+        let now = self.0.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.peak.fetch_max(now, Ordering::SeqCst);
+        Inside(self.clone())
+    }
+
+    pub(crate) fn now(&self) -> usize {
+        self.0.now.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn peak(&self) -> usize {
+        self.0.peak.load(Ordering::SeqCst)
+    }
+
+    /// Forgets the peak: the next one counts from what runs now.
+    pub(crate) fn reset_peak(&self) {
+        self.0.peak.store(self.now(), Ordering::SeqCst);
+    }
+}
+
+/// See [`Running::enter`].
+#[derive(Debug)]
+pub(crate) struct Inside(Running);
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.0.now.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// What happened, in the order in which it happened. Clones write to the same list.
+#[derive(Debug)]
+pub(crate) struct Log<T>(Arc<Mutex<Vec<T>>>);
+
+impl<T> Clone for Log<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Clone> Log<T> {
+    pub(crate) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    pub(crate) fn push(&self, entry: T) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(entry);
+    }
+
+    pub(crate) fn entries(&self) -> Vec<T> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+/// Tells its counter that it was dropped: captured by a task, it shows when the pool let go of it.
+#[derive(Debug)]
+pub(crate) struct DropCounter(pub(crate) Arrivals);
+
+impl Drop for DropCounter {
+    fn drop(&mut self) {
+        self.0.arrive();
+    }
+}
+
+/// Tasks that hold their workers until the value is dropped or [`opened`](Gate::open).
+///
+/// Declare it after the pool: it is then dropped first, and the pool's drop can join.
+#[derive(Debug)]
+pub(crate) struct Occupied {
+    gate: OpensOnDrop,
+    arrived: Arrivals,
+}
+
+impl Occupied {
+    /// How many of them have begun.
+    pub(crate) fn begun(&self) -> usize {
+        self.arrived.count()
+    }
+
+    pub(crate) fn end(&self) {
+        self.gate.open();
+    }
+}
+
+/// Submits `tasks` tasks that run until the returned value ends them, and waits until all of them
+/// run.
+#[track_caller]
+pub(crate) fn occupy(pool: &PoolHandle, tasks: usize) -> Occupied {
+    let gate = Gate::new();
+    let arrived = Arrivals::new();
+    for _ in 0..tasks {
+        let gate = gate.clone();
+        let arrived = arrived.clone();
+        expect_accepted(pool.submit(move || {
+            arrived.arrive();
+            gate.wait();
+        }));
+    }
+    arrived.wait_for(tasks);
+    Occupied {
+        gate: gate.opened_on_drop(),
+        arrived,
+    }
+}
+
+/// Unwraps what a submit returned. (`unwrap` would want the closure to be `Debug` in some designs
+/// of the error; this asks for the kind alone.)
+#[track_caller]
+pub(crate) fn expect_accepted<F>(result: Result<(), anthill::SubmitError<F>>) {
+    if let Err(error) = result {
+        panic!("the pool refused a task: {:?}", error.kind());
+    }
+}
+
+/// The kind of the refusal; panics if there was none.
+#[track_caller]
+pub(crate) fn refusal<F>(result: Result<(), anthill::SubmitError<F>>) -> anthill::SubmitErrorKind {
+    match result {
+        Ok(()) => panic!("the pool accepted a task that it had to refuse"),
+        Err(error) => error.kind(),
+    }
+}
+
+/// Waits until exactly `number` submitters wait for room.
+#[track_caller]
+pub(crate) fn eventually_waiting(pool: &PoolHandle, number: usize) {
+    eventually(format_args!("{number} submitters wait"), || {
+        pool.waiting() == number
+    });
+}
+
+/// Asserts the state in which every pool is at rest (P18), once it is there.
+#[track_caller]
+pub(crate) fn assert_at_rest(pool: &PoolHandle) {
+    eventually("every worker is idle", || pool.workers() == pool.idle());
+    let stats = pool.stats();
+    assert_eq!(
+        (pool.running(), pool.queued(), pool.waiting()),
+        (0, 0, 0),
+        "running, queued, waiting at rest; {stats:?}"
+    );
+    assert_eq!((stats.running, stats.queued), (0, 0), "{stats:?}");
+    assert_eq!(
+        stats.submitted,
+        stats.completed + stats.panicked + stats.cancelled + stats.discarded,
+        "the books do not balance: {stats:?}"
+    );
+}
+
+/// A generator whose seed is printed, and taken from `ANTHILL_SEED` when that is set, so that a
+/// failure can be run again.
+pub(crate) fn seeded_rng(test: &str) -> StdRng {
+    let seed = match std::env::var("ANTHILL_SEED") {
+        Ok(text) => text.parse().expect("ANTHILL_SEED is a number"),
+        Err(_) => rand::random::<u64>(),
+    };
+    eprintln!("{test}: ANTHILL_SEED={seed}");
+    StdRng::seed_from_u64(seed)
+}
+
+/// Runs `body` in a process of its own: the test binary starts itself again for this one test.
+///
+/// For what changes the whole process (resource limits, user ids, `abort`). `test` is the full path
+/// of the calling test, as the harness names it. Panics with the child's output if the child fails,
+/// does not end within `limit`, or never came to the end of `body`.
+#[track_caller]
+pub(crate) fn in_child_process(test: &str, limit: Duration, body: impl FnOnce()) {
+    const WHICH: &str = "ANTHILL_CHILD_TEST";
+    const REACHED: &str = "child: body came to its end";
+
+    if std::env::var(WHICH).as_deref() == Ok(test) {
+        body();
+        println!("{REACHED}");
+        return;
+    }
+    let output = run_to_end(
+        Command::new(std::env::current_exe().expect("the test binary knows where it is"))
+            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .env(WHICH, test),
+        limit,
+    );
+    assert!(
+        output.success && output.text.contains(REACHED),
+        "the child for {test} failed ({}):\n{}",
+        output.status,
+        output.text
+    );
+}
+
+/// What a child process left: how it ended, and all it wrote.
+#[derive(Debug)]
+pub(crate) struct ChildOutput {
+    pub(crate) success: bool,
+    pub(crate) status: String,
+    pub(crate) text: String,
+}
+
+/// Runs `command`, killing it after `limit`; returns how it ended and what it wrote.
+#[track_caller]
+pub(crate) fn run_to_end(command: &mut Command, limit: Duration) -> ChildOutput {
+    use std::io::Read;
+
+    fn drain(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = from.read_to_end(&mut bytes);
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    }
+
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the child process starts");
+    let out = drain(child.stdout.take().expect("stdout is piped"));
+    let err = drain(child.stderr.take().expect("stderr is piped"));
+    let mut status = None;
+    let ended = becomes_true(limit, || {
+        status = child.try_wait().expect("the child can be waited for");
+        status.is_some()
+    });
+    if !ended {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let text = format!(
+        "{}\n{}",
+        out.join().expect("stdout was read"),
+        err.join().expect("stderr was read")
+    );
+    ChildOutput {
+        success: status.is_some_and(|status| status.success()),
+        status: match status {
+            Some(status) => status.to_string(),
+            None => format!("killed after {limit:?}"),
+        },
+        text,
+    }
+}
+
+/// `left == right`, polled: for gauges that reach a value and keep it.
+#[track_caller]
+pub(crate) fn eventually_eq<T: PartialEq + Debug>(
+    what: impl Display,
+    expected: T,
+    mut read: impl FnMut() -> T,
+) {
+    let mut last = None;
+    let reached = becomes_true(DEADLINE, || {
+        let value = read();
+        let same = value == expected;
+        last = Some(value);
+        same
+    });
+    assert!(
+        reached,
+        "{what}: expected {expected:?}, still {last:?} after {DEADLINE:?}"
+    );
+}
+
+/// What the system itself says about threads; on other systems the tests that ask are left out.
+#[cfg(target_os = "linux")]
+pub(crate) mod linux {
+    use std::fs;
+
+    use super::eventually;
+
+    /// The system's id of the calling thread.
+    pub(crate) fn thread_id() -> u32 {
+        let link = fs::read_link("/proc/thread-self").expect("/proc is mounted");
+        link.file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.parse().ok())
+            .expect("/proc/thread-self ends in the thread's id")
+    }
+
+    /// The ids of this process's threads.
+    pub(crate) fn threads() -> Vec<u32> {
+        let tasks = fs::read_dir("/proc/self/task").expect("/proc is mounted");
+        tasks
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect()
+    }
+
+    /// How many threads of this process have a name that starts with `prefix` (of which the system
+    /// keeps 15 bytes).
+    pub(crate) fn threads_named(prefix: &str) -> usize {
+        threads()
+            .into_iter()
+            .filter_map(|id| fs::read_to_string(format!("/proc/self/task/{id}/comm")).ok())
+            .filter(|name| name.starts_with(prefix))
+            .count()
+    }
+
+    /// A field of `/proc/self/task/<id>/status`; none if the thread has ended.
+    fn status_field(id: u32, field: &str) -> Option<String> {
+        let status = fs::read_to_string(format!("/proc/self/task/{id}/status")).ok()?;
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+            .map(|value| value.trim().to_owned())
+    }
+
+    pub(crate) fn is_asleep(id: u32) -> bool {
+        status_field(id, "State").is_some_and(|state| state.starts_with('S'))
+    }
+
+    /// How often the thread has been switched out, of its own accord or not.
+    pub(crate) fn context_switches(id: u32) -> u64 {
+        ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"]
+            .into_iter()
+            .map(|field| {
+                status_field(id, field)
+                    .and_then(|value| value.parse::<u64>().ok())
+                    .unwrap_or_else(|| panic!("no {field} of thread {id}"))
+            })
+            .sum()
+    }
+
+    /// The processor time the thread has used, in clock ticks.
+    pub(crate) fn cpu_ticks(id: u32) -> u64 {
+        let stat =
+            fs::read_to_string(format!("/proc/self/task/{id}/stat")).expect("the thread lives");
+        // The name is in parentheses and may hold spaces; what follows it starts with field 3.
+        let (_, fields) = stat.rsplit_once(')').expect("the name is in parentheses");
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        [14, 15]
+            .into_iter()
+            .map(|number: usize| {
+                fields[number - 3]
+                    .parse::<u64>()
+                    .expect("ticks are a number")
+            })
+            .sum()
+    }
+
+    /// Waits until the thread sleeps and goes on sleeping: parked, not merely between two steps.
+    #[track_caller]
+    pub(crate) fn eventually_asleep(id: u32) {
+        let mut seen = None;
+        let mut turns = 0;
+        eventually(format_args!("thread {id} sleeps"), || {
+            let now = is_asleep(id).then(|| context_switches(id));
+            turns = if now.is_some() && now == seen {
+                turns + 1
+            } else {
+                0
+            };
+            seen = now;
+            turns >= 20
+        });
+    }
+}
