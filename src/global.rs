@@ -2,9 +2,9 @@
 
 use crate::error::SubmitError;
 use crate::pool::{Pool, PoolHandle};
-use once_cell::sync::Lazy;
+use once_cell::sync::OnceCell;
 
-static GLOBAL: Lazy<PoolHandle> = Lazy::new(|| Pool::default().detach());
+static GLOBAL: OnceCell<PoolHandle> = OnceCell::new();
 
 /// The process's own pool: made as [`Pool::default`] on first use, never dropped.
 ///
@@ -12,7 +12,7 @@ static GLOBAL: Lazy<PoolHandle> = Lazy::new(|| Pool::default().detach());
 /// assert!(anthill::global().capacity() > 0);
 /// ```
 pub fn global() -> &'static PoolHandle {
-    &GLOBAL
+    GLOBAL.get_or_init(|| Pool::default().detach())
 }
 
 /// Hands the [global](global()) pool a task.

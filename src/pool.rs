@@ -70,7 +70,6 @@ impl Pool {
     /// assert_eq!(pool.capacity(), 8);
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
-    #[must_use]
     pub fn builder() -> Builder {
         Builder::new()
     }
@@ -143,7 +142,7 @@ impl Drop for Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.handle.describe(f.debug_struct("Pool"))
+        self.handle.describe(f, "Pool")
     }
 }
 
@@ -337,7 +336,8 @@ impl PoolHandle {
         self.core.running()
     }
 
-    /// How many accepted tasks have not started.
+    /// How many accepted tasks have not started. A task that is just being taken may count here
+    /// and in [`running`](PoolHandle::running) for a moment.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -497,8 +497,9 @@ impl PoolHandle {
         self.core.reopen();
     }
 
-    fn describe(&self, mut f: fmt::DebugStruct<'_, '_>) -> fmt::Result {
-        f.field("capacity", &self.capacity())
+    fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+        f.debug_struct(name)
+            .field("capacity", &self.capacity())
             .field("workers", &self.workers())
             .field("running", &self.running())
             .field("queued", &self.queued())
@@ -525,6 +526,6 @@ impl Drop for PoolHandle {
 
 impl fmt::Debug for PoolHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.describe(f.debug_struct("PoolHandle"))
+        self.describe(f, "PoolHandle")
     }
 }

@@ -31,6 +31,11 @@ mod imp {
         pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};
     }
 
+    /// Stands between two `SeqCst` accesses, at least one of them to another place in memory than
+    /// its partner's. They are in one total order as it is: this does nothing, but under loom,
+    /// which weakens them, it is the fence that the order is worth.
+    pub(crate) const fn order_seqcst() {}
+
     /// Turns of a spin before its thread parks.
     pub(crate) const fn spins(turns: u32) -> u32 {
         turns

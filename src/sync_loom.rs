@@ -104,7 +104,8 @@ pub(crate) mod deque {
         }
 
         pub(crate) fn len(&self) -> usize {
-            self.tail.load(Ordering::Acquire) - self.head.load(Ordering::Acquire)
+            let head = self.head.load(Ordering::Acquire);
+            self.tail.load(Ordering::Acquire).saturating_sub(head)
         }
 
         pub(crate) fn steal_batch_with_limit_and_pop(
@@ -166,6 +167,11 @@ pub(crate) mod deque {
             self.0.is_empty()
         }
     }
+}
+
+/// Loom has no total order of `SeqCst` accesses; its fences do.
+pub(crate) fn order_seqcst() {
+    fence(Ordering::SeqCst);
 }
 
 /// Loom explores the waiting anyway.

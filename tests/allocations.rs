@@ -225,7 +225,9 @@ fn of_a_refused_try_submit() {
     let average = allocations_a_task(|| {
         for number in 0..TASKS {
             let words = [number; 2];
-            let result = pool.try_submit(move || drop(std::hint::black_box(words)));
+            let result = pool.try_submit(move || {
+                std::hint::black_box(words);
+            });
             assert!(result.is_err());
         }
     });

@@ -226,7 +226,8 @@ fn p04_no_waiter_is_lost() {
 /// Every way to close, and each waiter gets its own closure back, which still runs.
 #[test]
 fn p04_closing_wakes_all_waiters_with_closed_and_their_closures() {
-    let ways: [(&str, fn(&PoolHandle)); 3] = [
+    type Close = fn(&PoolHandle);
+    let ways: [(&str, Close); 3] = [
         ("release", PoolHandle::release),
         ("release_now", |pool| {
             pool.release_now();

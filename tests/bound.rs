@@ -40,9 +40,8 @@ fn hammer(
                     expect_accepted(pool.submit(move || {
                         let _inside = running.enter();
                         linger();
-                        if panics_every > 0 && number % panics_every == 0 {
-                            panic!("on purpose");
-                        }
+                        let panics = panics_every > 0 && number % panics_every == 0;
+                        assert!(!panics, "on purpose");
                     }));
                 }
             });

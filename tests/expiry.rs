@@ -81,7 +81,7 @@ fn p10_the_thread_of_an_expired_worker_is_gone() {
         .build()
         .unwrap();
     let occupied = occupy(&pool, 3);
-    assert_eq!(threads_named("p10gone"), 3);
+    eventually_eq("threads", 3, || threads_named("p10gone"));
     drop(occupied);
     eventually_eq("threads", 0, || threads_named("p10gone"));
 }

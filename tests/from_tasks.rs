@@ -295,7 +295,7 @@ fn p08_a_tree_of_tasks_completes_within_the_bound() {
         let (running, leaves) = (Running::new(), Arc::new(AtomicUsize::new(0)));
         let (inner_running, inner_leaves) = (running.clone(), Arc::clone(&leaves));
         in_a_task(&pool, move |pool| {
-            grow(pool, 13, &inner_running, &inner_leaves)
+            grow(pool, 13, &inner_running, &inner_leaves);
         });
         pool.wait_idle();
         assert_eq!(leaves.load(Ordering::Relaxed), 1 << 13);
@@ -364,13 +364,13 @@ fn p08_no_overflow_policy_deadlocks_a_worker() {
         pool.wait_idle();
         let stats = pool.stats();
         assert_eq!(
-            stats.submitted as usize,
-            1 + accepted,
+            stats.submitted,
+            1 + accepted as u64,
             "{overflow:?} {stats:?}"
         );
         assert_eq!(
-            stats.rejected as usize,
-            50 - accepted,
+            stats.rejected,
+            50 - accepted as u64,
             "{overflow:?} {stats:?}"
         );
         assert_at_rest(&pool);
@@ -489,54 +489,58 @@ fn p21_wait_idle_timeout_in_a_task_of_the_pool_returns_false_at_once() {
 /// Also where the task runs nested in another pool's task on the same thread.
 #[test]
 fn p21_a_task_run_by_a_caller_on_another_pool_is_in_both_pools() {
-    let outer = Pool::with_capacity(1);
-    let inner = Pool::builder()
-        .capacity(1)
-        .overflow(Overflow::CallerRuns)
-        .build()
-        .unwrap();
-    let occupied = occupy(&inner, 1);
-    let waits = in_a_task(&outer, {
-        let inner = inner.handle();
-        move |outer| {
-            let (sender, receiver) = channel();
-            let (waiting_outer, waiting_inner) = (outer.clone(), inner.clone());
-            expect_accepted(inner.submit(move || {
-                let _ = sender.send((
-                    waiting_outer.wait_idle_timeout(Duration::MAX),
-                    waiting_inner.wait_idle_timeout(Duration::MAX),
-                ));
-            }));
-            receive("the caller ran it", &receiver)
-        }
+    watchdog("the task ends", || {
+        let outer = Pool::with_capacity(1);
+        let inner = Pool::builder()
+            .capacity(1)
+            .overflow(Overflow::CallerRuns)
+            .build()
+            .unwrap();
+        let occupied = occupy(&inner, 1);
+        let waits = in_a_task(&outer, {
+            let inner = inner.handle();
+            move |outer| {
+                let (sender, receiver) = channel();
+                let (waiting_outer, waiting_inner) = (outer.clone(), inner.clone());
+                expect_accepted(inner.submit(move || {
+                    let _ = sender.send((
+                        waiting_outer.wait_idle_timeout(Duration::MAX),
+                        waiting_inner.wait_idle_timeout(Duration::MAX),
+                    ));
+                }));
+                receive("the caller ran it", &receiver)
+            }
+        });
+        assert_eq!(waits, (false, false));
+        drop(occupied);
     });
-    assert_eq!(waits, (false, false));
-    drop(occupied);
 }
 
 /// The thread is a worker all the while: were its submits to wait, it could wait for itself.
 #[test]
 fn p08_submitting_never_waits_on_a_worker_that_runs_another_pools_task_as_its_caller() {
-    let outer = Pool::with_capacity(1);
-    let inner = Pool::builder()
-        .capacity(1)
-        .overflow(Overflow::CallerRuns)
-        .build()
-        .unwrap();
-    let occupied = occupy(&inner, 1);
-    let ran = Arrivals::new();
-    let counted = ran.clone();
-    in_a_task(&outer, {
-        let inner = inner.handle();
-        move |outer| {
-            let outer = outer.clone();
-            expect_accepted(inner.submit(move || {
-                expect_accepted(outer.submit(move || counted.arrive()));
-            }));
-        }
+    watchdog("the task ends", || {
+        let outer = Pool::with_capacity(1);
+        let inner = Pool::builder()
+            .capacity(1)
+            .overflow(Overflow::CallerRuns)
+            .build()
+            .unwrap();
+        let occupied = occupy(&inner, 1);
+        let ran = Arrivals::new();
+        let counted = ran.clone();
+        in_a_task(&outer, {
+            let inner = inner.handle();
+            move |outer| {
+                let outer = outer.clone();
+                expect_accepted(inner.submit(move || {
+                    expect_accepted(outer.submit(move || counted.arrive()));
+                }));
+            }
+        });
+        ran.wait_for(1);
+        drop(occupied);
     });
-    ran.wait_for(1);
-    drop(occupied);
 }
 
 #[test]

@@ -34,20 +34,22 @@ fn p01_a_new_pool_has_no_worker() {
     }
 }
 
+/// In a process of its own, where no other test's threads come and go.
 #[cfg(target_os = "linux")]
 #[test]
 fn p01_no_thread_exists_before_the_first_task() {
-    use support::linux::threads_named;
+    use support::linux::threads;
 
-    let pool = Pool::builder().capacity(4).name("p01lazy").build().unwrap();
-    assert_eq!(threads_named("p01lazy"), 0);
-    let occupied = occupy(&pool, 2);
-    assert_eq!(
-        threads_named("p01lazy"),
-        2,
-        "one thread for each task, no helper"
-    );
-    drop(occupied);
+    let test = "p01_no_thread_exists_before_the_first_task";
+    support::in_child_process(test, Duration::from_secs(60), || {
+        let before = threads().len();
+        let pool = Pool::with_capacity(4);
+        assert_eq!(threads().len(), before);
+        let occupied = occupy(&pool, 2);
+        // One for each task, and no helper.
+        assert_eq!(threads().len(), before + 2);
+        drop(occupied);
+    });
 }
 
 #[test]

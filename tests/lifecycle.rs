@@ -18,6 +18,9 @@ use support::{
     eventually_waiting, expect_accepted, occupy, receive, refusal, seeded_rng, watchdog,
 };
 
+/// A way to close a pool.
+type Close = fn(&PoolHandle);
+
 fn unbounded(capacity: usize) -> Pool {
     Pool::builder()
         .capacity(capacity)
@@ -114,7 +117,7 @@ fn p14_after_release_all_accepted_tasks_run_with_what_they_submit() {
 
 #[test]
 fn p14_release_lifts_a_pause() {
-    let ways: [(&str, fn(&PoolHandle)); 2] = [
+    let ways: [(&str, Close); 2] = [
         ("release", PoolHandle::release),
         ("release_timeout", |pool| {
             let _ = pool.release_timeout(Duration::ZERO);
@@ -407,7 +410,7 @@ fn p14_several_threads_may_release_and_join_at_once() {
 
 #[test]
 fn p14_all_ways_to_release_may_be_called_repeatedly_and_after_each_other() {
-    let ways: [fn(&PoolHandle); 4] = [
+    let ways: [Close; 4] = [
         PoolHandle::release,
         |pool| {
             pool.release_now();
@@ -464,7 +467,7 @@ fn p14_all_ways_to_release_may_be_called_from_a_task() {
 fn p15_reboot_opens_the_pool_and_its_handles_again() {
     let pool = Pool::with_capacity(2);
     let handle = pool.handle();
-    let ways: [fn(&PoolHandle); 3] = [
+    let ways: [Close; 3] = [
         PoolHandle::release,
         |pool| {
             pool.release_now();
@@ -734,7 +737,7 @@ fn p16_dropping_a_pool_on_a_worker_of_any_pool_only_closes_it() {
     // The dropped pool's task has not ended, and the drop returns nevertheless.
     let other_handle = other.handle();
     watchdog("the task that dropped the pool ends", move || {
-        other_handle.wait_idle()
+        other_handle.wait_idle();
     });
     assert!(handle.is_closed());
     assert_eq!(handle.running(), 1);
@@ -915,7 +918,7 @@ fn a_handle_does_not_keep_the_pool_open() {
     let captured = handles[0].clone();
     expect_accepted(pool.submit(move || drop(captured)));
     watchdog("the pool ends", move || drop(pool));
-    assert!(handles.iter().all(|handle| handle.is_closed()));
+    assert!(handles.iter().all(PoolHandle::is_closed));
 }
 
 #[test]
@@ -995,7 +998,9 @@ fn p14_p15_submit_tune_release_and_reboot_together_lose_nothing() {
                                     (pool.handle(), Arc::clone(ran), Arc::clone(accepted));
                                 let task = move || {
                                     ran.fetch_add(1, Ordering::Relaxed);
-                                    let child = move || drop(ran.fetch_add(1, Ordering::Relaxed));
+                                    let child = move || {
+                                        ran.fetch_add(1, Ordering::Relaxed);
+                                    };
                                     if handle.submit(child).is_ok() {
                                         inner.fetch_add(1, Ordering::Relaxed);
                                     }

@@ -19,7 +19,7 @@ use anthill::{
     SubmitErrorKind, TaskPanic, WorkerId,
 };
 use support::{
-    Arrivals, DropCounter, assert_at_rest, eventually, eventually_waiting, expect_accepted,
+    Arrivals, DropCounter, Gate, assert_at_rest, eventually, eventually_waiting, expect_accepted,
     in_child_process, occupy, receive, refusal, watchdog,
 };
 
@@ -491,12 +491,56 @@ fn a_pool_in_a_task_that_is_discarded_ends() {
 fn two_pools_that_own_each_other_end() {
     watchdog("both pools end", || {
         let (first, second) = (Pool::with_capacity(1), Pool::with_capacity(1));
-        let (first_handle, second_handle) = (first.handle(), second.handle());
-        let (to_first, to_second) = (first.handle(), second.handle());
-        expect_accepted(to_first.submit(move || drop(second)));
-        expect_accepted(to_second.submit(move || drop(first)));
-        first_handle.release_timeout(Duration::MAX).unwrap();
-        second_handle.release_timeout(Duration::MAX).unwrap();
+        let handles = [first.handle(), second.handle()];
+        let gate = Gate::new();
+        for (handle, other) in handles.iter().zip([second, first]) {
+            let gate = gate.clone();
+            expect_accepted(handle.submit(move || {
+                gate.wait();
+                drop(other);
+            }));
+        }
+        gate.open();
+        for handle in handles {
+            handle.release_timeout(Duration::MAX).unwrap();
+        }
+    });
+}
+
+/// It is dropped by whoever discards it, who waits for that drop to end.
+#[test]
+fn a_discarded_task_that_waits_for_its_pool_as_it_is_dropped_hangs_nobody() {
+    struct WaitsOnDrop(PoolHandle, Arrivals);
+    impl Drop for WaitsOnDrop {
+        fn drop(&mut self) {
+            let _ = self.0.wait_idle_timeout(Duration::MAX);
+            let _ = self.0.release_timeout(Duration::MAX);
+            self.1.arrive();
+            self.0.wait_idle();
+        }
+    }
+    let dropped = Arrivals::new();
+    watchdog("the discarded tasks are dropped", {
+        let dropped = dropped.clone();
+        move || {
+            let pool = Pool::builder()
+                .capacity(1)
+                .backlog(1)
+                .overflow(Overflow::DropOldest)
+                .build()
+                .unwrap();
+            let occupied = occupy(&pool, 1);
+            let captured = WaitsOnDrop(pool.handle(), dropped.clone());
+            expect_accepted(pool.submit(move || drop(captured)));
+            // Discarded to make room, which closes the pool; so this one may be refused.
+            let captured = WaitsOnDrop(pool.handle(), dropped.clone());
+            let result = pool.submit(move || drop(captured));
+            assert_eq!(dropped.count(), 1);
+            pool.reboot();
+            pool.release_now();
+            occupied.end();
+            drop(result);
+        }
     });
 }
 
@@ -522,22 +566,16 @@ fn drops_that_panic_cost_their_task_and_nothing_else() {
                 .overflow(overflow)
                 .build()
                 .unwrap();
-            let submit = |pool: &PoolHandle, number: usize| {
-                let captured = Bomb;
-                match number % 3 {
-                    0 => pool.submit(move || {
+            let submit = |pool: &PoolHandle, number: usize| match number % 3 {
+                0 => pool.submit(|| {}).is_ok(),
+                1 => pool.submit(|| std::panic::panic_any(Bomb)).is_ok(),
+                _ => {
+                    let captured = Bomb;
+                    let task = move || {
                         let _dropped_at_the_end = &captured;
-                    }),
-                    1 => {
-                        std::mem::forget(captured);
-                        pool.submit(|| {})
-                    }
-                    _ => {
-                        std::mem::forget(captured);
-                        return pool.submit(|| std::panic::panic_any(Bomb)).is_ok();
-                    }
+                    };
+                    pool.submit(task).is_ok()
                 }
-                .is_ok()
             };
             for number in 0..30 {
                 assert!(submit(&pool, number));
@@ -664,6 +702,12 @@ fn into_parts_gives_the_reason_and_the_closure() {
 fn the_types_have_the_auto_traits_that_they_promise() {
     fn everywhere<T: Send + Sync + Debug + UnwindSafe + RefUnwindSafe + Unpin + 'static>() {}
     fn is_error<T: Error + Send + Sync + Display + 'static>() {}
+    fn is_send<T: Send + Debug>() {}
+    fn is_debug<T: Debug>() {}
+    fn is_clone<T: Clone>() {}
+    fn is_id<T: Copy + Ord + std::hash::Hash + Debug + Display>() {}
+    fn is_plain<T: Copy + Eq + Debug>() {}
+
     everywhere::<Pool>();
     everywhere::<PoolHandle>();
     everywhere::<Stats>();
@@ -676,26 +720,13 @@ fn the_types_have_the_auto_traits_that_they_promise() {
     is_error::<ReleaseTimeout>();
     is_error::<BuildError>();
 
-    fn is_send<T: Send + Debug>() {}
-    fn is_debug<T: Debug>() {}
     is_send::<TaskPanic>();
     is_debug::<Builder>();
-
-    fn is_clone<T: Clone>() {}
     is_clone::<PoolHandle>();
-
-    fn is_id<T: Copy + Ord + std::hash::Hash + Debug + Display>() {}
     is_id::<WorkerId>();
-    fn is_plain<T: Copy + Eq + Debug>() {}
     is_plain::<SubmitErrorKind>();
-    fn comes_from_io(error: io::Error) -> BuildError {
-        BuildError::Thread(error)
-    }
-    assert!(
-        comes_from_io(io::Error::other("no thread"))
-            .source()
-            .is_some()
-    );
+    let refused = BuildError::Thread(io::Error::other("no thread"));
+    assert!(refused.source().is_some());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use anthill::{Builder, Overflow, Pool, PoolHandle, TaskPanic};
+use anthill::{Builder, Overflow, Pool, PoolHandle, TaskPanic, WorkerId};
 use support::{
     Arrivals, Gate, Log, assert_at_rest, eventually_eq, expect_accepted, in_child_process, occupy,
     receive, watchdog,
@@ -44,9 +44,7 @@ fn p12_the_worker_survives_a_panic() {
         let threads = threads.clone();
         expect_accepted(pool.submit(move || {
             threads.push(thread::current().id());
-            if number % 2 == 0 {
-                panic!("on purpose");
-            }
+            assert!(number % 2 != 0, "on purpose");
         }));
     }
     pool.wait_idle();
@@ -82,7 +80,7 @@ fn p12_the_handler_runs_on_the_worker_of_the_task_and_is_told_what_happened() {
         }));
         let (handled_on, panic) = receive("the handler was called", &receiver);
         assert_eq!(handled_on, receive("the task ran", &threads));
-        assert_eq!(panic.worker().map(|worker| worker.as_u64()), Some(0));
+        assert_eq!(panic.worker().map(WorkerId::as_u64), Some(0));
         assert_eq!(panic.thread_name(), Some("told-0"));
         assert!(!format!("{panic:?}").is_empty());
         panic
@@ -667,15 +665,15 @@ fn p13_a_thread_local_of_a_worker_may_use_the_pool_as_it_is_dropped() {
 /// back on closing is not dropped by the one who closes.
 #[test]
 fn p13_the_closures_of_waiters_are_not_dropped_by_who_closes() {
-    let pool = Pool::with_capacity(1);
-    let occupied = occupy(&pool, 1);
-    let dropped_on = Log::new();
     struct Tells(Log<thread::ThreadId>);
     impl Drop for Tells {
         fn drop(&mut self) {
             self.0.push(thread::current().id());
         }
     }
+    let pool = Pool::with_capacity(1);
+    let occupied = occupy(&pool, 1);
+    let dropped_on = Log::new();
     thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             let result = pool.submit(holding(Tells(dropped_on.clone())));
@@ -693,6 +691,12 @@ fn p13_the_closures_of_waiters_are_not_dropped_by_who_closes() {
 /// User code that blocks holds up nobody but its own task.
 #[test]
 fn p13_user_code_that_blocks_stops_nobody_else() {
+    struct BlocksOnDrop<F: Fn()>(F);
+    impl<F: Fn()> Drop for BlocksOnDrop<F> {
+        fn drop(&mut self) {
+            self.0();
+        }
+    }
     let gate = Gate::new().opened_on_drop();
     let blocked = Arrivals::new();
     let block = {
@@ -710,12 +714,6 @@ fn p13_user_code_that_blocks_stops_nobody_else() {
         })
         .build()
         .unwrap();
-    struct BlocksOnDrop<F: Fn()>(F);
-    impl<F: Fn()> Drop for BlocksOnDrop<F> {
-        fn drop(&mut self) {
-            self.0();
-        }
-    }
     expect_accepted(pool.submit(block.clone()));
     expect_accepted(pool.submit(|| panic!("on purpose")));
     expect_accepted(pool.submit(holding(BlocksOnDrop(block))));

@@ -86,7 +86,7 @@ impl Report {
         let mut line = b"digest: ".to_vec();
         push_escaped(&mut line, what.as_ref());
         writeln!(line, ": {why}").expect("a Vec takes all");
-        // If standard error is gone too, there is nobody left to tell.
+        // If that fails, there is nobody left to tell.
         let _ = self.progress.suspend(|| io::stderr().write_all(&line));
     }
 
@@ -107,7 +107,7 @@ impl Report {
         }
     }
 
-    /// Under the lock of the lines, so that they come out whole.
+    /// Called under the lock of the lines, so that each comes out whole.
     fn write(&self, lines: &mut Vec<u8>) {
         if !self.is_stopped() && !lines.is_empty() {
             let mut stdout = io::stdout().lock();
@@ -131,7 +131,7 @@ impl Report {
         if self.is_stopped() {
             return;
         }
-        // If standard error is gone too, there is nobody left to tell.
+        // If that fails, there is nobody left to tell.
         let _ = self.write_numbers(&mut io::stderr().lock(), crew);
     }
 

@@ -233,14 +233,13 @@ impl Crew {
     }
 
     fn start(&self, inner: &mut Inner, hire: &impl Hire) -> io::Result<()> {
-        let seat = match inner.vacant.pop() {
-            Some(Reverse(seat)) => seat,
-            None => {
-                let seat = inner.chairs.len();
-                let (desk, thread) = (hire.desk(seat), None);
-                inner.chairs.push(Chair { desk, thread });
-                seat
-            }
+        let seat = if let Some(Reverse(seat)) = inner.vacant.pop() {
+            seat
+        } else {
+            let seat = inner.chairs.len();
+            let (desk, thread) = (hire.desk(seat), None);
+            inner.chairs.push(Chair { desk, thread });
+            seat
         };
         let unsure = if self.roll().live() == 0 { UNSURE } else { 0 };
         self.roll.fetch_or(WAKING | unsure, Ordering::SeqCst);

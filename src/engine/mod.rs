@@ -43,10 +43,10 @@ use crate::panic::{PanicHandlers, WorkerId, drop_quietly};
 use crate::stats::{Counts, Stats};
 use crate::sync::{
     Arc, AtomicBool, AtomicUsize, Instant, JoinHandle, Mutex, MutexGuard, Ordering, deadline_after,
-    fence, lock, spawn,
+    fence, lock, order_seqcst, spawn, spin_loop, spins,
 };
 use admission::{Admission, Left};
-use crew::{Crew, Hire, Outlook};
+use crew::{Crew, Hire, Outlook, Roll};
 use crossbeam_utils::CachePadded;
 use desk::Desk;
 use idle::Seat;
@@ -119,6 +119,9 @@ impl Plan {
 /// How long to let the system be after it refused a thread, while somebody waits for one.
 const RETRY: Duration = Duration::from_millis(10);
 
+/// Looks whether the workers that are up catch up, before one more is woken.
+const GRACE: u32 = 20;
+
 /// Whoever changes the capacity, or opens or closes the pool, holds the reins.
 struct Reins {
     /// The last capacity above 0: what a release lifts a pause to.
@@ -182,9 +185,22 @@ impl Core {
         // The push before the look at the roll; pairs with the fence of a worker's last look.
         fence(Ordering::SeqCst);
         let roll = self.crew.roll();
-        if roll.may_activate() && places > roll.active() {
+        if roll.may_activate() && places > roll.active() && !self.catches_up(roll) {
             self.activate();
         }
+    }
+
+    /// Whether the workers that are up get through what there is in less time than it takes to
+    /// wake one more.
+    fn catches_up(&self, roll: Roll) -> bool {
+        let up = roll.active();
+        up > 0
+            && self.plan.backlog.is_some()
+            && (0..spins(GRACE)).any(|_| {
+                spin_loop();
+                let held = self.admission.places().held();
+                held <= up && held <= self.crew.roll().active()
+            })
     }
 
     /// The wake rule, for whoever cannot tell: is there a task that no active worker will take?
@@ -213,8 +229,8 @@ impl Core {
 
     /// C4, C5: sees to it that a worker lives; the caller holds a place.
     pub(crate) fn staff(self: &Arc<Self>) -> io::Result<()> {
-        // The place before the look at the roll; pairs with the fence before `Crew::must_stay`.
-        fence(Ordering::SeqCst);
+        // The place before the look at the roll; pairs with the order in `Crew::expire`.
+        order_seqcst();
         if self.crew.roll().is_staffed() {
             return Ok(());
         }

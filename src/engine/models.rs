@@ -81,7 +81,7 @@ fn idle_and_wake() {
 /// Two workers, one of which may go to rest as the other is woken.
 #[test]
 fn two_workers() {
-    model(3, || {
+    model(2, || {
         let (core, ran) = (Core::new(2, plan(Some(0), EVER)), Ran::new());
         submit(&core, &ran);
         submit(&core, &ran);

@@ -67,10 +67,10 @@ impl Queue {
             .or_else(|| insist(|| self.shared.steal()))
     }
 
-    /// The oldest task of the shared queue, and some that follow it into `batch`: half of one
-    /// worker's share of what is queued, so that none waits at a desk while workers are idle.
+    /// The oldest task of the shared queue, and some that follow it into `batch`: a worker's share
+    /// of what is queued, so that none waits at a desk while workers are idle.
     pub(crate) fn take_batch(&self, batch: &Worker<Task>, workers: u64) -> Option<Task> {
-        let share = self.shared.len() as u64 / (2 * workers.max(1));
+        let share = self.shared.len() as u64 / workers.max(1);
         let most = usize::try_from(share.clamp(1, MOST_BATCHED)).unwrap_or(1);
         self.take_handed_back()
             .or_else(|| insist(|| self.shared.steal_batch_with_limit_and_pop(batch, most)))

@@ -41,7 +41,13 @@ impl Core {
         }
     }
 
-    fn enter(&self, patience: Patience) -> Result<Places, Denied> {
+    fn enter(self: &Arc<Self>, patience: Patience) -> Result<Places, Denied> {
+        if self.plan.backlog.is_none() {
+            match self.admission.enter_boundless() {
+                Ok(places) => return Ok(places),
+                Err(left) => self.after(left),
+            }
+        }
         let waits = match patience {
             Patience::None => false,
             Patience::Policy => self.plan.overflow == Overflow::Block,
@@ -299,7 +305,7 @@ impl Core {
         let mut task = Some(Task::new(closure));
         if !self.admission.places().has_line() {
             current::with_worker(self, |worker| {
-                task = task.take().and_then(|task| worker.keep(task))
+                task = task.take().and_then(|task| worker.keep(task));
             });
         }
         let Some(task) = task else {

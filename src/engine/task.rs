@@ -132,7 +132,7 @@ mod tests {
             assert_eq!(
                 (padding.iter().sum::<usize>(), Arc::strong_count(&large)),
                 (63, 3)
-            )
+            );
         })
         .run();
         Task::new(move || {
@@ -165,14 +165,16 @@ mod tests {
         assert_eq!(receive.recv(), Ok(9));
     }
 
+    fn fits<F>(_: &F) -> bool {
+        Inline::<F>::FITS
+    }
+
     #[test]
     fn three_words_are_stored_in_place() {
-        let words = [0_usize; WORDS];
-        fn fits<F>(_: &F) -> bool {
-            Inline::<F>::FITS
-        }
-        assert!(fits(&move || drop(words)));
-        assert!(!fits(&(words, 0_u8)));
+        let (words, wide) = ([1_usize; WORDS], [1_usize; WORDS + 1]);
+        assert!(fits(&move || assert_eq!(words.len(), WORDS)));
+        assert!(fits(&move || assert_eq!(words, [1; WORDS])));
+        assert!(!fits(&move || assert_eq!(wide, [1; WORDS + 1])));
         assert_eq!(size_of::<Task>(), (WORDS + 1) * size_of::<usize>());
     }
 }

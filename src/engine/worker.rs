@@ -8,7 +8,7 @@
 //!   are neither overtaken by later tasks nor told of room that is not there.
 //! - L3: Every so often a worker with tasks of its own takes one from the shared queue, so a task
 //!   that submits its successor for ever starves nobody.
-//! - L4: After taking a task a worker looks whether there is more for one more worker (C3).
+//! - L4: A worker that took a task looks whether another desk lends one, for one more worker.
 //! - L5: No user code runs under a lock, and none can end the worker: each call is caught.
 
 use super::Core;
@@ -27,9 +27,16 @@ use std::time::Duration;
 /// L3: a prime, so as not to fall in step with a user's own rhythm.
 const TURNS_PER_SHARED: u32 = 61;
 
-/// Looks of the one spinning worker before it rests, and pauses between two of them.
-const LOOKS: u32 = 60;
-const PAUSES: u32 = 6;
+/// Looks of the one spinning worker before it rests, and the most pauses between two of them: they
+/// double, so that it finds more than one task if they come fast, and disturbs nobody.
+const LOOKS: u32 = 40;
+
+/// Tasks that come one by one, each just as the last one is done, are fetched from under the
+/// submitter's hands, to the loss of both: after so many in a row a worker of a pool with an
+/// unbounded backlog pauses for a moment, and then finds a batch.
+const STREAK: u32 = 4;
+const GATHER: u32 = 64;
+const MOST_PAUSES: u32 = 16;
 
 /// The least time for which a last worker whose time is up waits for a task that is on its way.
 const RENEWAL: Duration = Duration::from_millis(1);
@@ -45,6 +52,8 @@ pub(crate) struct Worker {
     held: Cell<u64>,
     lending: Cell<bool>,
     turns: Cell<u32>,
+    /// How often in a row it took a task alone from a queue that held nothing else.
+    streak: Cell<u32>,
 }
 
 /// The body of a worker's thread.
@@ -60,6 +69,7 @@ pub(crate) fn main(core: Arc<Core>, seat: Seat, id: WorkerId, desk: Arc<Desk>) {
         held: Cell::new(0),
         lending: Cell::new(false),
         turns: Cell::new(0),
+        streak: Cell::new(0),
     });
 }
 
@@ -199,6 +209,10 @@ impl Worker {
         let core = &self.core;
         let mut spinning = None;
         let mut looks = 0;
+        if self.streak.get() >= STREAK {
+            self.streak.set(0);
+            (0..spins(GATHER)).for_each(|_| spin_loop());
+        }
         loop {
             if core.queue.has_work() {
                 // L1
@@ -207,7 +221,8 @@ impl Worker {
                 if core.crew.roll().permits() {
                     if let Some(task) = self.take() {
                         drop(spinning);
-                        core.wake_more();
+                        self.count_streak(looks);
+                        self.pass_on();
                         return Some(task);
                     }
                 }
@@ -221,7 +236,24 @@ impl Worker {
             if spinning.is_none() {
                 spinning = Some(Spinning::begin(&core.spinning)?);
             }
-            (0..PAUSES).for_each(|_| spin_loop());
+            let pauses = (1 << looks.min(16)).min(MOST_PAUSES);
+            (0..pauses).for_each(|_| spin_loop());
+        }
+    }
+
+    fn count_streak(&self, looks: u32) {
+        let batches = self.core.plan.backlog.is_none();
+        let alone = batches && looks == 0 && !self.lending.get();
+        self.streak
+            .set(if alone { self.streak.get() + 1 } else { 0 });
+    }
+
+    /// L4: a desk's own tasks hold no place that would count for them: whoever lent them relied on
+    /// the free workers there were, of which this one is no longer one.
+    fn pass_on(&self) {
+        fence(Ordering::SeqCst);
+        if self.core.queue.has_lenders() {
+            self.core.wake_more();
         }
     }
 
@@ -326,21 +358,17 @@ impl Worker {
         let idle_timeout = core.plan.idle_timeout;
         let mut deadline = idle_timeout.and_then(deadline_after);
         loop {
-            let ring = match self.desk.bell.sleep(deadline) {
-                Some(ring) => ring,
-                None => match core.crew.expire(self.seat, outlook) {
+            let Some(ring) = self.desk.bell.sleep(deadline) else {
+                deadline = match core.crew.expire(self.seat, outlook) {
                     Expiry::Again => return Rest::Again,
                     Expiry::Leave => return Rest::Leave,
                     Expiry::Renew => {
                         let again = idle_timeout.unwrap_or(RENEWAL).max(RENEWAL);
-                        deadline = deadline_after(again);
-                        continue;
+                        deadline_after(again)
                     }
-                    Expiry::Claimed | Expiry::Stay => {
-                        deadline = None;
-                        continue;
-                    }
-                },
+                    Expiry::Claimed | Expiry::Stay => None,
+                };
+                continue;
             };
             if ring == Ring::Retire {
                 return Rest::Leave;

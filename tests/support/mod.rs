@@ -9,12 +9,13 @@
 )]
 
 use std::fmt::{Debug, Display};
+use std::io::{Read, Write};
 use std::ops::Deref;
 use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,24 @@ use rand::rngs::StdRng;
 
 /// How long any helper waits before it calls the event lost.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a test binary may take in all.
+const ALARM: Duration = Duration::from_secs(300);
+
+/// Ends the process if it runs far too long. A test that fails drops its pool, whose drop joins:
+/// where the failure was a hang, that would hang as well, and nobody would read the message.
+fn set_alarm() {
+    static SET: Once = Once::new();
+    SET.call_once(|| {
+        // Where threads are refused there is a parent process that has an alarm.
+        let _ = thread::Builder::new().spawn(|| {
+            thread::sleep(ALARM);
+            // Not by a macro, whose output the harness would capture.
+            let _ = std::io::stderr().write_all(b"alarm: a test of this binary hangs\n");
+            std::process::abort();
+        });
+    });
+}
 
 /// Polls `condition` until it holds; panics naming `what` if it does not within [`DEADLINE`].
 #[track_caller]
@@ -102,42 +121,58 @@ pub(crate) fn receive<T>(what: impl Display, from: &Receiver<T>) -> T {
 }
 
 /// A door that is shut until somebody opens it, and then open for ever. Clones are the same door.
+///
+/// A task that waited too long panics, which its pool catches; so that the test learns of it,
+/// opening the gate panics as well by then.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+pub(crate) struct Gate(Arc<(Mutex<Door>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct Door {
+    open: bool,
+    given_up: bool,
+}
 
 impl Gate {
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
+    #[track_caller]
     pub(crate) fn open(&self) {
-        let (open, changed) = &*self.0;
-        *open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        let (door, changed) = &*self.0;
+        let mut door = door.lock().unwrap_or_else(PoisonError::into_inner);
+        door.open = true;
+        let too_late = door.given_up && !thread::panicking();
+        drop(door);
         changed.notify_all();
+        assert!(!too_late, "somebody gave up waiting for this gate");
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).open
     }
 
     /// Waits until the gate is open; panics after [`DEADLINE`].
     #[track_caller]
     pub(crate) fn wait(&self) {
-        assert!(
-            self.wait_timeout(DEADLINE),
-            "the gate was not opened within {DEADLINE:?}"
-        );
+        if !self.wait_timeout(DEADLINE) {
+            let mut door = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+            door.given_up = true;
+            drop(door);
+            panic!("the gate was not opened within {DEADLINE:?}");
+        }
     }
 
     /// Waits until the gate is open or the time is up; says whether it is open.
     #[must_use]
     pub(crate) fn wait_timeout(&self, limit: Duration) -> bool {
-        let (open, changed) = &*self.0;
-        let guard = open.lock().unwrap_or_else(PoisonError::into_inner);
-        let (guard, _) = changed
-            .wait_timeout_while(guard, limit, |open| !*open)
+        let (door, changed) = &*self.0;
+        let door = door.lock().unwrap_or_else(PoisonError::into_inner);
+        let (door, _) = changed
+            .wait_timeout_while(door, limit, |door| !door.open)
             .unwrap_or_else(PoisonError::into_inner);
-        *guard
+        door.open
     }
 
     /// A guard that opens the gate when it is dropped, also by a failing assertion, so that what
@@ -340,6 +375,7 @@ pub(crate) fn occupy(pool: &PoolHandle, tasks: usize) -> Occupied {
 /// of the error; this asks for the kind alone.)
 #[track_caller]
 pub(crate) fn expect_accepted<F>(result: Result<(), anthill::SubmitError<F>>) {
+    set_alarm();
     if let Err(error) = result {
         panic!("the pool refused a task: {:?}", error.kind());
     }
@@ -384,7 +420,7 @@ pub(crate) fn assert_at_rest(pool: &PoolHandle) {
 /// failure can be run again.
 pub(crate) fn seeded_rng(test: &str) -> StdRng {
     let seed = match std::env::var("ANTHILL_SEED") {
-        Ok(text) => text.parse().expect("ANTHILL_SEED is a number"),
+        Ok(chosen) => chosen.parse().expect("ANTHILL_SEED is a number"),
         Err(_) => rand::random::<u64>(),
     };
     eprintln!("{test}: ANTHILL_SEED={seed}");
@@ -401,6 +437,7 @@ pub(crate) fn in_child_process(test: &str, limit: Duration, body: impl FnOnce())
     const WHICH: &str = "ANTHILL_CHILD_TEST";
     const REACHED: &str = "child: body came to its end";
 
+    set_alarm();
     if std::env::var(WHICH).as_deref() == Ok(test) {
         body();
         println!("{REACHED}");
@@ -431,8 +468,6 @@ pub(crate) struct ChildOutput {
 /// Runs `command`, killing it after `limit`; returns how it ended and what it wrote.
 #[track_caller]
 pub(crate) fn run_to_end(command: &mut Command, limit: Duration) -> ChildOutput {
-    use std::io::Read;
-
     fn drain(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
         thread::spawn(move || {
             let mut bytes = Vec::new();
@@ -473,9 +508,9 @@ pub(crate) fn run_to_end(command: &mut Command, limit: Duration) -> ChildOutput 
     }
 }
 
-/// `left == right`, polled: for gauges that reach a value and keep it.
+/// Polls `read` until it returns `expected`: for gauges that reach a value and keep it.
 #[track_caller]
-pub(crate) fn eventually_eq<T: PartialEq + Debug>(
+pub(crate) fn eventually_eq<T: Copy + PartialEq + Debug>(
     what: impl Display,
     expected: T,
     mut read: impl FnMut() -> T,
