@@ -1,4 +1,42 @@
 //! An elastic pool of reusable OS threads, for work that blocks, bursts or must be bounded.
+//!
+//! Threads start when there is work, are reused newest first, and end when they have idled. The
+//! capacity is exact, and can be changed while the pool runs. Without room a submitter waits in a
+//! fair line, or is refused and gets its closure back.
+//!
+//! ```
+//! use anthill::Pool;
+//!
+//! let pool = Pool::with_capacity(4); // starts no thread
+//! for job in 0..9 {
+//!     pool.submit(move || println!("job {job}"))?; // waits while four run
+//! }
+//! pool.tune(8); // from now on eight at once
+//! pool.wait_idle();
+//! assert_eq!(pool.stats().completed, 9);
+//! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+//! ```
+//!
+//! # What holds
+//!
+//! - **Bounded.** No task starts while [`capacity`](PoolHandle::capacity) others run; no more are
+//!   accepted than capacity + backlog, but what tasks submit themselves.
+//! - **Fair.** Those who wait for room are served first come, first served, and overtaken by nobody.
+//! - **Nothing lost.** An accepted task runs, unless it is discarded on request and counted; a
+//!   refused one comes back.
+//! - **No deadlock with itself.** A task may submit to its own pool, tune, release and drop it.
+//! - **A panic costs one task.** The worker goes on.
+//! - **Idle costs nothing.** No helper thread, no polling; an idle pool makes no context switch.
+//!
+//! Everything before a `submit` happens before the task; the task, and the drop of all it captured,
+//! happens before [`wait_idle`](PoolHandle::wait_idle) and
+//! [`release_timeout`](PoolHandle::release_timeout) return.
+//!
+//! No code of yours runs under a lock of the pool: not a task, a drop, a handler or a hook.
+//!
+//! # Features
+//!
+//! None: the pool needs no choice.
 
 mod builder;
 mod engine;
@@ -16,3 +54,24 @@ pub use global::{global, submit};
 pub use panic::{TaskPanic, WorkerId};
 pub use pool::{Pool, PoolHandle};
 pub use stats::Stats;
+
+/// The pages of `docs/`, here so that their programs are tested.
+#[cfg(any(doc, doctest))]
+pub mod guide {
+    #[doc = include_str!("../docs/design.md")]
+    pub mod design {}
+    #[doc = include_str!("../docs/ordering.md")]
+    pub mod ordering {}
+    #[doc = include_str!("../docs/testing.md")]
+    pub mod testing {}
+    #[doc = include_str!("../docs/benchmarks.md")]
+    pub mod benchmarks {}
+    #[doc = include_str!("../docs/from-ants.md")]
+    pub mod from_ants {}
+    #[doc = include_str!("../docs/from-rayon.md")]
+    pub mod from_rayon {}
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -81,7 +81,7 @@ fn idle_and_wake() {
 /// Two workers, one of which may go to rest as the other is woken.
 #[test]
 fn two_workers() {
-    model(2, || {
+    model(1, || {
         let (core, ran) = (Core::new(2, plan(Some(0), EVER)), Ran::new());
         submit(&core, &ran);
         submit(&core, &ran);
@@ -234,31 +234,90 @@ fn release_against_rest() {
     });
 }
 
-/// The system refuses the first thread: whoever gets `Ok` has its task run, whoever gets an error
-/// has it back.
+/// Submits a task and waits for it without the pool's help; false if it was refused.
+fn submit_and_see(core: &Arc<Core>) -> bool {
+    let ran = Arc::new(loom::sync::Notify::new());
+    let tells = Arc::clone(&ran);
+    match core.submit(move || tells.notify(), Patience::Policy) {
+        Ok(()) => {
+            ran.wait();
+            true
+        }
+        Err(refused) => {
+            assert_eq!(refused.kind(), SubmitErrorKind::NoThread);
+            false
+        }
+    }
+}
+
+/// The system refuses the first thread: whoever gets `Ok` has its task run, though nobody tries
+/// again; whoever gets an error has it back.
 #[test]
 fn refused_thread() {
     model(3, || {
-        let (core, ran) = (Core::new(1, plan(Some(1), EVER)), Ran::new());
+        let core = Core::new(1, plan(Some(1), EVER));
         refuse_threads(1);
-        let accepted = Arc::new(AtomicUsize::new(0));
-        let attempt = |core: &Arc<Core>, ran: &Ran, accepted: &AtomicUsize| {
-            match core.submit(ran.task(), Patience::Policy) {
-                Ok(()) => accepted.fetch_add(1, Ordering::SeqCst),
-                Err(refused) => {
-                    assert_eq!(refused.kind(), SubmitErrorKind::NoThread);
-                    0
-                }
-            };
-        };
         let other = {
-            let (core, ran, accepted) = (Arc::clone(&core), ran.clone(), Arc::clone(&accepted));
-            thread::spawn(move || attempt(&core, &ran, &accepted))
+            let core = Arc::clone(&core);
+            thread::spawn(move || submit_and_see(&core))
         };
-        attempt(&core, &ran, &accepted);
+        submit_and_see(&core);
         other.join().unwrap();
+        end(&core);
+    });
+}
+
+/// C5: the last worker expires while a task comes in, and no other is to be had.
+#[test]
+fn expiry_without_another_thread() {
+    model(3, || {
+        let core = Core::new(1, plan(None, Duration::ZERO));
+        assert!(submit_and_see(&core));
+        refuse_threads(1);
+        submit_and_see(&core);
+        end(&core);
+    });
+}
+
+/// A thief between two desks keeps the pool from being at rest.
+#[test]
+fn a_stolen_task_is_not_at_rest() {
+    model(2, || {
+        let (core, ran) = (Core::new(2, plan(None, EVER)), Ran::new());
+        let (inner, child) = (Arc::clone(&core), ran.clone());
+        let parent = move || inner.submit(child.task(), Patience::Policy).unwrap();
+        core.submit(parent, Patience::Policy).unwrap();
         core.wait_idle(None);
-        assert_eq!(ran.count(), accepted.load(Ordering::SeqCst));
+        assert_eq!(ran.count(), 1);
+        end(&core);
+    });
+}
+
+/// L4: who lent a task relied on a free worker, which takes another one that waits as well.
+#[test]
+fn a_lent_task_is_passed_on() {
+    model(1, || {
+        let core = Core::new(3, plan(None, EVER));
+        let notify = || Arc::new(loom::sync::Notify::new());
+        let (to_parent, to_other) = (notify(), notify());
+        let (inner, parents, others) = (
+            Arc::clone(&core),
+            Arc::clone(&to_parent),
+            Arc::clone(&to_other),
+        );
+        let parent = move || {
+            let tells = Arc::clone(&parents);
+            let child = move || {
+                tells.notify();
+                others.notify();
+            };
+            inner.submit(child, Patience::Policy).unwrap();
+            parents.wait();
+        };
+        core.submit(parent, Patience::Policy).unwrap();
+        core.submit(move || to_other.wait(), Patience::Policy)
+            .unwrap();
+        core.wait_idle(None);
         end(&core);
     });
 }
