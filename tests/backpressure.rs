@@ -112,6 +112,21 @@ fn p04_waiters_are_served_first_come_first_served() {
     }
 }
 
+/// Room that comes from a resize is given out in the same order as room that tasks leave.
+#[test]
+fn p04_a_resumed_pool_serves_its_waiters_in_their_order() {
+    let pool = Pool::with_capacity(0);
+    let log = Log::new();
+    thread::scope(|scope| {
+        for position in 1..=12 {
+            begin_to_wait(scope, &pool, position, &log, position);
+        }
+        pool.tune(1);
+    });
+    pool.wait_idle();
+    assert_eq!(log.entries(), (1..=12).collect::<Vec<_>>());
+}
+
 /// However hard others try in the meantime, with every form of submit.
 #[test]
 fn p04_no_waiter_is_overtaken_by_what_is_submitted_later() {
@@ -798,6 +813,35 @@ fn overflow_caller_runs_counts_as_being_on_the_pool() {
     occupied.end();
     pool.wait_idle();
     assert_eq!(child.count(), 1);
+}
+
+/// A task that its caller runs is in flight like any other, though no worker has it.
+#[test]
+fn overflow_caller_runs_keeps_the_pool_from_being_idle() {
+    let pool = pool_with(Overflow::CallerRuns, 0);
+    let occupied = occupy(&pool, 1);
+    let (gate, began) = (Gate::new().opened_on_drop(), Arrivals::new());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (gate, began) = ((*gate).clone(), began.clone());
+            expect_accepted(pool.submit(move || {
+                began.arrive();
+                gate.wait();
+            }));
+        });
+        began.wait_for(1);
+        occupied.end();
+        eventually_eq("running tasks", 1, || pool.running());
+        assert!(!pool.wait_idle_timeout(Duration::from_millis(20)));
+        // The worker is free, and has room for a task of its own.
+        let ran = Arrivals::new();
+        let inner = ran.clone();
+        expect_accepted(pool.try_submit(move || inner.arrive()));
+        ran.wait_for(1);
+        gate.open();
+        pool.wait_idle();
+    });
+    assert_at_rest(&pool);
 }
 
 #[test]

@@ -152,6 +152,23 @@ fn p14_release_lifts_the_pause_of_a_pool_that_never_had_a_capacity() {
     assert_eq!(pool.capacity(), 1);
 }
 
+/// What was accepted is to run; a pause would keep it from that, and the pool from its end.
+#[test]
+fn p14_a_closed_pool_cannot_be_paused() {
+    let pool = unbounded(1);
+    let occupied = occupy(&pool, 1);
+    let ran = Arrivals::new();
+    for _ in 0..5 {
+        let ran = ran.clone();
+        expect_accepted(pool.submit(move || ran.arrive()));
+    }
+    pool.release();
+    pool.tune(0);
+    occupied.end();
+    ran.wait_for(5);
+    watchdog("the pool ends", move || drop(pool));
+}
+
 #[test]
 fn p14_release_ends_idle_workers() {
     let pool = Pool::builder()

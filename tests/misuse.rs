@@ -487,6 +487,24 @@ fn a_pool_in_a_task_that_is_discarded_ends() {
     });
 }
 
+/// The submitter's thread is no worker, but the task on it is the pool's, which cannot wait for it.
+#[test]
+fn a_pool_dropped_by_a_task_that_its_caller_runs_ends() {
+    watchdog("the pool ends", || {
+        let pool = Pool::builder()
+            .capacity(1)
+            .overflow(Overflow::CallerRuns)
+            .build()
+            .unwrap();
+        let handle = pool.handle();
+        let occupied = occupy(&handle, 1);
+        expect_accepted(handle.submit(move || drop(pool)));
+        assert!(handle.is_closed());
+        occupied.end();
+        handle.release_timeout(Duration::MAX).unwrap();
+    });
+}
+
 #[test]
 fn two_pools_that_own_each_other_end() {
     watchdog("both pools end", || {

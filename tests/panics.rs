@@ -4,7 +4,7 @@
 mod support;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::panic_any;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -161,6 +161,41 @@ fn p12_a_handler_per_worker_is_made_once_for_each_and_called_only_there() {
             "worker {worker} kept its state"
         );
     }
+}
+
+/// It may own what must not leave the thread, so it ends where it lived, before the thread does.
+#[test]
+fn p12_the_handler_of_a_worker_is_dropped_on_its_worker() {
+    struct Tells(Log<(&'static str, thread::ThreadId)>);
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            self.0.push(("dropped", thread::current().id()));
+        }
+    }
+    let log = Log::new();
+    let pool = Pool::builder()
+        .capacity(2)
+        .panic_handler_per_worker({
+            let log = log.clone();
+            move |_| {
+                log.push(("made", thread::current().id()));
+                let held = Tells(log.clone());
+                move |_| {
+                    let _held = &held;
+                }
+            }
+        })
+        .build()
+        .unwrap();
+    drop(occupy(&pool, 2));
+    pool.release_timeout(Duration::MAX).unwrap();
+    let entries = log.entries();
+    let threads_that = |what| -> HashSet<_> {
+        let entries = entries.iter().filter(|entry| entry.0 == what);
+        entries.map(|entry| entry.1).collect()
+    };
+    assert_eq!((entries.len(), threads_that("made").len()), (4, 2));
+    assert_eq!(threads_that("made"), threads_that("dropped"));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use std::time::Duration;
 use anthill::{BuildError, Builder, Overflow, Pool, PoolHandle, SubmitError, SubmitErrorKind};
 use support::{
     Arrivals, Gate, Log, assert_at_rest, becomes_true, eventually, eventually_eq,
-    eventually_waiting, expect_accepted, in_child_process, occupy, receive, refusal,
+    eventually_waiting, expect_accepted, in_child_process, linux, occupy, receive, refusal,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -317,9 +317,12 @@ in_both_ways! {
             .idle_timeout(Duration::from_millis(1))
             .build()
             .unwrap();
+        // The threads themselves must be gone, for what they free while leaving lets others in.
+        let before = linux::threads().len();
         drop(occupy(&pool, 2));
         pool.wait_idle();
         eventually_eq("workers", 0, || pool.workers());
+        eventually_eq("threads", before, || linux::threads().len());
         way.refuse();
         let _ = assert_no_thread(pool.submit(|| {}));
         way.allow();
@@ -576,7 +579,9 @@ fn p17_nothing_is_lost_while_threads_come_and_go() {
                 let (accepted, no_thread) = (&accepted, &no_thread);
                 scope.spawn(move || {
                     begin.wait();
-                    for turn in 0..400 {
+                    let mut turn = 0;
+                    while accepted.load(Ordering::Relaxed) < 600 {
+                        turn += 1;
                         let ran = Arc::clone(ran);
                         let task = move || {
                             ran.fetch_add(1, Ordering::Relaxed);
@@ -610,6 +615,7 @@ fn p17_nothing_is_lost_while_threads_come_and_go() {
                 thread::yield_now();
             }
         });
+        way.allow();
         pool.wait_idle();
         let accepted = accepted.into_inner();
         assert_eq!(ran.load(Ordering::Relaxed), accepted);
@@ -628,10 +634,10 @@ in_both_ways! {
     fn p17_trying_again_is_not_spinning(way: Way) {
         let ran = Arrivals::new();
         let pool = stranded(way, 1, &ran);
-        let me = support::linux::thread_id();
-        let before = support::linux::cpu_ticks(me);
+        let me = linux::thread_id();
+        let before = linux::cpu_ticks(me);
         assert!(!pool.wait_idle_timeout(Duration::from_millis(500)));
-        let ticks = support::linux::cpu_ticks(me) - before;
+        let ticks = linux::cpu_ticks(me) - before;
         // A tick is usually 10 ms: half a second of spinning is fifty.
         assert!(ticks < 15, "{ticks} ticks of processor time");
         way.allow();

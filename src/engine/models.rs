@@ -234,6 +234,23 @@ fn release_against_rest() {
     });
 }
 
+/// C3: the second of two tasks comes while the first worker is on its way up, and the first waits
+/// for the second.
+#[test]
+fn an_arriving_worker_calls_the_next() {
+    model(1, || {
+        let core = Core::new(2, plan(Some(0), EVER));
+        let second = Arc::new(loom::sync::Notify::new());
+        let tells = Arc::clone(&second);
+        core.submit(move || second.wait(), Patience::Policy)
+            .unwrap();
+        core.submit(move || tells.notify(), Patience::Policy)
+            .unwrap();
+        core.wait_idle(None);
+        end(&core);
+    });
+}
+
 /// Submits a task and waits for it without the pool's help; false if it was refused.
 fn submit_and_see(core: &Arc<Core>) -> bool {
     let ran = Arc::new(loom::sync::Notify::new());

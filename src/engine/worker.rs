@@ -30,13 +30,13 @@ const TURNS_PER_SHARED: u32 = 61;
 /// Looks of the one spinning worker before it rests, and the most pauses between two of them: they
 /// double, so that it finds more than one task if they come fast, and disturbs nobody.
 const LOOKS: u32 = 40;
+const MOST_PAUSES: u32 = 16;
 
 /// Tasks that come one by one, each just as the last one is done, are fetched from under the
 /// submitter's hands, to the loss of both: after so many in a row a worker of a pool with an
 /// unbounded backlog pauses for a moment, and then finds a batch.
 const STREAK: u32 = 4;
 const GATHER: u32 = 64;
-const MOST_PAUSES: u32 = 16;
 
 /// The least time for which a last worker whose time is up waits for a task that is on its way.
 const RENEWAL: Duration = Duration::from_millis(1);
@@ -277,25 +277,31 @@ impl Worker {
         if !core.queue.has_lenders() {
             return None;
         }
-        core.queue.visit(self.seat + 1, |desk| {
+        // A victim may come to rest while its task is in our hands: hold the pool.
+        core.admission.hold();
+        let stolen = self.steal(deques);
+        match stolen {
+            Some((_, Stolen::Own)) => core.admission.settle_hold(),
+            Some((_, Stolen::Batched)) | None => core.after(core.admission.unhold()),
+        }
+        let (task, _) = stolen?;
+        self.held.set(1);
+        self.lend_if(!(deques.own.is_empty() && deques.batch.is_empty()));
+        self.desk.tallies.steals.add(1);
+        Some(task)
+    }
+
+    /// Steals half of what some desk lends.
+    fn steal(&self, deques: &Deques) -> Option<(Task, Stolen)> {
+        self.core.queue.visit(self.seat + 1, |desk| {
             if !desk.has_work() {
                 return None;
             }
-            let task = insist(|| desk.batch.steal_batch_and_pop(&deques.batch)).or_else(|| {
-                // The victim may come to rest while the task is in our hands: hold the pool.
-                core.admission.hold();
-                let task = insist(|| desk.own.steal_batch_and_pop(&deques.own));
-                if task.is_some() {
-                    core.admission.settle_hold();
-                } else {
-                    core.after(core.admission.unhold());
-                }
-                task
-            })?;
-            self.held.set(1);
-            self.lend_if(!(deques.own.is_empty() && deques.batch.is_empty()));
-            self.desk.tallies.steals.add(1);
-            Some(task)
+            let batched = insist(|| desk.batch.steal_batch_and_pop(&deques.batch));
+            batched.map(|task| (task, Stolen::Batched)).or_else(|| {
+                let own = insist(|| desk.own.steal_batch_and_pop(&deques.own))?;
+                Some((own, Stolen::Own))
+            })
         })
     }
 
@@ -385,6 +391,12 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.core.crew.depart();
     }
+}
+
+/// From which deque of a desk: it tells whether the task came with its place.
+enum Stolen {
+    Own,
+    Batched,
 }
 
 /// The right to spin, which one free worker has at a time.
