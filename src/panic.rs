@@ -114,8 +114,11 @@ impl fmt::Debug for TaskPanic {
 
 /// Drops what belongs to a user and catches a panic in it, also during another unwind.
 pub(crate) fn drop_quietly<T>(value: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // A payload whose own drop panics would go on for ever: it is leaked instead.
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(value)));
+    let payload_dropped =
+        dropped.or_else(|payload| catch_unwind(AssertUnwindSafe(|| drop(payload))));
+    if let Err(payload) = payload_dropped {
+        // A payload whose own drop panics could go on for ever: it is leaked instead.
         std::mem::forget(payload);
     }
 }

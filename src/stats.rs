@@ -58,6 +58,11 @@ impl Counter {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
+    /// Takes one back that was counted too early.
+    pub(crate) fn withdraw(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

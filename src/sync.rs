@@ -11,7 +11,7 @@ mod imp {
         AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
     pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
-    pub(crate) use std::thread::{JoinHandle, Thread, current, park};
+    pub(crate) use std::thread::{JoinHandle, Thread, current, park, yield_now};
     pub(crate) use std::time::Instant;
 
     use std::io;

@@ -54,7 +54,7 @@ fn everything_at_once() {
             "round {rounds} broke a promise, see above; ANTHILL_SEED={seed}"
         );
         rounds += 1;
-        total.add(sums);
+        total.add(&sums);
     }
     stop.store(true, Ordering::SeqCst);
     eprintln!("{rounds} rounds: {total:?}");
@@ -79,7 +79,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, other: Sums) {
+    fn add(&mut self, other: &Sums) {
         self.accepted += other.accepted;
         self.refused += other.refused;
         self.ran += other.ran;
@@ -185,6 +185,10 @@ struct Nest {
 }
 
 /// The settings of a pool, and what may be done to it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own, drawn apart from the others"
+)]
 #[derive(Clone, Debug)]
 struct Temper {
     capacity: usize,
@@ -228,7 +232,7 @@ struct Book {
     running: AtomicU64,
     /// The largest capacity in force (low half) and the number of its changes (high half).
     law: AtomicU64,
-    /// What release_now said it discarded.
+    /// What `release_now` said it discarded.
     discarded_by_release: AtomicU64,
     worker_starts: AtomicU64,
     worker_stops: AtomicU64,
@@ -326,7 +330,7 @@ fn round(seed: u64) -> Sums {
     for nest in &round.nests {
         nest.handle.wait_idle();
         check_rest(nest);
-        sums.add(nest.sums());
+        sums.add(&nest.sums());
     }
     *lock(&round.doing) = "the pools end";
     end(round, &mut rng);

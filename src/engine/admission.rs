@@ -223,20 +223,15 @@ impl Admission {
         })
     }
 
-    /// Takes a place where there always is room: one write, without a look first. `Err`: a flag
-    /// stood in the way and the place was given back; [`enter`](Admission::enter) tells more.
-    pub(crate) fn enter_boundless(&self) -> Result<Places, Left> {
-        let before = self.word.places.fetch_add(PLACE, Ordering::SeqCst);
-        if before & FLAGS == 0 {
-            Ok(Places(before + PLACE))
-        } else {
-            Err(self.give_back(PLACE))
-        }
-    }
-
     /// Takes a place whether or not there is room, for one who holds a place already.
     pub(crate) fn enter_beyond(&self) {
         self.word.places.fetch_add(PLACE, Ordering::SeqCst);
+    }
+
+    /// Takes a hold unless the pool is closed: whether it did.
+    pub(crate) fn hold_open(&self) -> bool {
+        self.change(|word| (word & CLOSED == 0).then_some(word + HOLD))
+            .is_ok()
     }
 
     pub(crate) fn hold(&self) {
@@ -374,19 +369,21 @@ impl Admission {
 
     /// Lets the oldest in while there is room. `push` queues each task with its place, in order
     /// and under the line's lock. Where no worker `lives`, a submitter gets the place itself and
-    /// sees to a worker.
-    pub(crate) fn serve(&self, lives: impl Fn() -> bool, mut push: impl FnMut(Task)) {
+    /// sees to a worker, and then to the rest of the line. Whether that ended the pool.
+    pub(crate) fn serve(&self, lives: impl Fn() -> bool, mut push: impl FnMut(Task)) -> bool {
+        let mut ended = false;
         loop {
             let mut line = lock(&self.line);
             if line.entries.is_empty() || !self.enter_from_line() {
-                return;
+                return ended;
             }
             let Some(Entry { task, waiter, .. }) = line.entries.pop_front() else {
-                return;
+                return ended;
             };
             let Some(waiter) = waiter else {
                 push(task);
-                let _ = self.end_empty_line(&line);
+                // It may be over already.
+                ended |= self.end_empty_line(&line).ended;
                 continue;
             };
             self.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -397,10 +394,13 @@ impl Admission {
             } else {
                 Answer::Granted(task)
             };
-            // The place just taken keeps the pool from being at rest.
-            let _ = self.end_empty_line(&line);
+            let granted = matches!(answer, Answer::Granted(_));
+            ended |= self.end_empty_line(&line).ended;
             drop(line);
             waiter.wake(answer);
+            if granted {
+                return ended;
+            }
         }
     }
 
@@ -454,15 +454,27 @@ impl Admission {
         left
     }
 
-    /// Takes the oldest accepted task out of the line; it has no place.
-    pub(crate) fn take_accepted(&self) -> Option<(Task, Left)> {
+    /// Takes the tasks that are accepted already out of the line of a pool that is closed, and so
+    /// has no others; they have no place. Whoever calls this has a hold.
+    pub(crate) fn take_accepted(&self) -> Vec<Task> {
         let mut line = lock(&self.line);
-        let at = line
-            .entries
-            .iter()
-            .position(|entry| entry.waiter.is_none())?;
-        let entry = line.entries.remove(at)?;
-        Some((entry.task, self.end_empty_line(&line)))
+        let entries = std::mem::take(&mut line.entries);
+        let _ = self.end_empty_line(&line);
+        entries.into_iter().map(|entry| entry.task).collect()
+    }
+
+    /// Takes a task with `take`, to make room for another one, unless the pool is closed. With it
+    /// comes whether its place is the caller's to use, as nobody waits for it.
+    pub(crate) fn replace(
+        &self,
+        origin: Origin,
+        take: impl FnOnce() -> Option<Task>,
+    ) -> Result<Option<(Task, bool)>, Denied> {
+        let line = lock(&self.line);
+        if self.places().0 & origin.barred_by() != 0 {
+            return Err(Denied::Closed);
+        }
+        Ok(take().map(|task| (task, line.entries.is_empty())))
     }
 
     pub(crate) fn reopen(&self) {

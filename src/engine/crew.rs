@@ -153,6 +153,8 @@ pub(crate) struct Crew {
     roll: CachePadded<AtomicU64>,
     inner: Mutex<Inner>,
     gone: Condvar,
+    /// Active workers that are in their start hook.
+    in_hooks: AtomicU64,
     min_workers: usize,
 }
 
@@ -162,12 +164,25 @@ impl Crew {
             roll: CachePadded::new(AtomicU64::new(clamp(capacity) * CAPACITY)),
             inner: Mutex::new(Inner::default()),
             gone: Condvar::new(),
+            in_hooks: AtomicU64::new(0),
             min_workers,
         }
     }
 
     pub(crate) fn roll(&self) -> Roll {
         Roll(self.roll.load(Ordering::SeqCst))
+    }
+
+    /// How many active workers there are that no hook keeps from looking for work.
+    pub(crate) fn ready(&self, roll: Roll) -> u64 {
+        (roll.active()).saturating_sub(self.in_hooks.load(Ordering::SeqCst))
+    }
+
+    /// Calls the start hooks of a worker.
+    pub(crate) fn in_hooks(&self, hooks: impl FnOnce()) {
+        self.in_hooks.fetch_add(1, Ordering::SeqCst);
+        hooks();
+        self.in_hooks.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn add(&self, amount: u64) {

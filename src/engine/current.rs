@@ -22,9 +22,19 @@ fn address(core: &Arc<Core>) -> usize {
     Arc::as_ptr(core) as usize
 }
 
-/// A task of `core` runs on this thread, or it is one of its workers.
+/// A task of `core` runs on this thread, perhaps beneath one of another pool, or it is one of its
+/// workers.
 pub(crate) fn is_inside(core: &Arc<Core>) -> bool {
-    HERE.with(Cell::get) == address(core)
+    let here = HERE.with(Cell::get);
+    here == address(core) || here != 0 && is_beneath(core)
+}
+
+#[cold]
+fn is_beneath(core: &Arc<Core>) -> bool {
+    let calls_for = |calls: &RefCell<Vec<Arc<Core>>>| {
+        (calls.borrow().iter()).any(|outer| Arc::ptr_eq(outer, core))
+    };
+    with_worker(core, |_| ()).is_some() || CALLS_FOR.try_with(calls_for).unwrap_or(false)
 }
 
 /// This is a worker of some pool.

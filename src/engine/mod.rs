@@ -43,7 +43,7 @@ use crate::panic::{PanicHandlers, WorkerId, drop_quietly};
 use crate::stats::{Counts, Stats};
 use crate::sync::{
     Arc, AtomicBool, AtomicUsize, Instant, JoinHandle, Mutex, MutexGuard, Ordering, deadline_after,
-    fence, lock, order_seqcst, spawn, spin_loop, spins,
+    fence, lock, order_seqcst, spawn, spin_loop, spins, yield_now,
 };
 use admission::{Admission, Left};
 use crew::{Crew, Hire, Outlook, Roll};
@@ -93,6 +93,13 @@ pub(crate) struct Hooks {
     pub(crate) on_start: Option<WorkerHook>,
     pub(crate) on_stop: Option<WorkerHook>,
     pub(crate) panics: PanicHandlers,
+}
+
+impl Hooks {
+    /// Whether a new worker has user code to call first.
+    pub(crate) fn greet(&self) -> bool {
+        self.on_start.is_some() || self.panics.per_worker.is_some()
+    }
 }
 
 /// How a pool is to be: what never changes after `build`.
@@ -180,12 +187,26 @@ impl Core {
 
     // ── waking ──────────────────────────────────────────────────────────────────────────────
 
-    /// The wake rule, for whoever took the last of `places` and queued a task for it.
-    pub(crate) fn wake_for(self: &Arc<Self>, places: u64) {
-        // The push before the look at the roll; pairs with the fence of a worker's last look.
+    /// The wake rule, for whoever queued a task.
+    pub(crate) fn wake_for_queued(self: &Arc<Self>) {
+        // The push before the look at the roll; pairs with the fence of a worker's last look. The
+        // places are read after the push, too: a task pushed meanwhile may have taken the worker
+        // that was woken for this one.
         fence(Ordering::SeqCst);
         let roll = self.crew.roll();
-        if roll.may_activate() && places > roll.active() && !self.catches_up(roll) {
+        if roll.may_activate()
+            && self.admission.places().held() > self.crew.ready(roll)
+            && !self.catches_up(roll)
+        {
+            self.activate();
+        }
+    }
+
+    /// The wake rule, for whoever lent a task: it holds no place that would count for it.
+    pub(crate) fn wake_for_lent(self: &Arc<Self>) {
+        fence(Ordering::SeqCst);
+        let roll = self.crew.roll();
+        if roll.may_activate() && self.admission.places().held() >= self.crew.ready(roll) {
             self.activate();
         }
     }
@@ -207,7 +228,7 @@ impl Core {
     pub(crate) fn wake_more(self: &Arc<Self>) {
         fence(Ordering::SeqCst);
         let roll = self.crew.roll();
-        if roll.may_activate() && self.claims() > roll.active() && self.queue.has_work() {
+        if roll.may_activate() && self.claims() > self.crew.ready(roll) && self.queue.has_work() {
             self.activate();
         }
     }
@@ -222,7 +243,7 @@ impl Core {
         // A refusal leaves the task to the workers there are; one lives (C5).
         let _ = self.crew.activate(
             self,
-            |roll| self.claims() > roll.active(),
+            |roll| self.claims() > self.crew.ready(roll),
             |roll| self.unfinished() > roll.active(),
         );
     }
@@ -280,14 +301,23 @@ impl Core {
             let roll = self.crew.roll();
             roll.is_staffed() || roll.capacity() == 0
         };
-        self.admission.serve(lives, |task| self.queue.push(task));
-        self.wake_for(self.admission.places().held());
+        if self.admission.places().has_line() {
+            // Also waits for a first thread that is being started: nobody is sent to see to one
+            // himself who could be overtaken on the way.
+            let _refused = self.staff();
+        }
+        let ended = self.admission.serve(lives, |task| self.queue.push(task));
+        self.wake_for_queued();
+        if ended {
+            self.crew.retire_idle(|| self.outlook());
+        }
     }
 
-    /// Drops a task that will not run.
-    pub(crate) fn discard(&self, task: Task) {
+    /// Drops a task that will not run. To what its captures do when they are dropped the pool
+    /// looks as it does to a task: it is not at rest before they are gone.
+    pub(crate) fn discard(self: &Arc<Self>, task: Task) {
+        current::call_for(self, || drop_quietly(task));
         self.counts.discarded.add(1);
-        drop_quietly(task);
     }
 
     // ── capacity ────────────────────────────────────────────────────────────────────────────
@@ -331,7 +361,7 @@ impl Core {
         };
         self.serve();
         self.wake_more();
-        if staffed.or(filled).is_err() {
+        if staffed.and(filled).is_err() {
             // Whoever waits tries again.
             self.admission.nudge();
             self.crew.nudge();
@@ -355,56 +385,52 @@ impl Core {
 
     fn close_with(self: &Arc<Self>, mut reins: MutexGuard<'_, Reins>, discard: bool) -> usize {
         reins.closed = true;
-        self.crew.close(discard);
+        self.crew.close(false);
         let left = self.admission.close(discard);
         if self.capacity() == 0 {
             self.capacity.store(reins.resume, Ordering::SeqCst);
         }
-        if !discard {
-            self.apply_capacity(&reins);
-        }
-        drop(reins);
-        self.after(left);
-        if !discard {
-            return 0;
-        }
-        let discarded = self.discard_backlog();
-        let reins = lock(&self.reins);
-        if reins.closed {
-            self.apply_capacity(&reins);
-        }
-        discarded
-    }
-
-    fn discard_backlog(self: &Arc<Self>) -> usize {
         // A desk's own tasks hold no place: the pool is not at rest before they are dropped.
         self.admission.hold();
-        let mut discarded = 0;
-        let mut drop_one = |task: Task, places: u64| {
+        let mut backlog = Vec::new();
+        if discard {
+            backlog = self.take_backlog();
+            // What was on its way from the queue to a desk meanwhile is dropped by its worker.
+            self.crew.close(true);
+        }
+        self.apply_capacity(&reins);
+        drop(reins);
+        self.after(left);
+        let discarded = backlog.len();
+        for (task, places) in backlog {
             self.discard(task);
-            discarded += 1;
             if places > 0 {
                 self.leave(places);
             }
-        };
-        while let Some((task, left)) = self.admission.take_accepted() {
-            drop_one(task, 0);
-            self.after(left);
-        }
-        while let Some(task) = self.queue.take() {
-            drop_one(task, 1);
-        }
-        let mut lent = Vec::new();
-        self.queue.visit(0, |desk| -> Option<()> {
-            lent.extend(std::iter::from_fn(|| insist(|| desk.batch.steal())).map(|task| (task, 1)));
-            lent.extend(std::iter::from_fn(|| insist(|| desk.own.steal())).map(|task| (task, 0)));
-            None
-        });
-        for (task, places) in lent {
-            drop_one(task, places);
         }
         self.after(self.admission.unhold());
         discarded
+    }
+
+    /// Takes all tasks that no worker has taken, each with how many places it holds; under the
+    /// reins, so that none of a pool opened again is among them.
+    fn take_backlog(&self) -> Vec<(Task, u64)> {
+        let mut backlog = Vec::new();
+        backlog.extend(std::iter::from_fn(|| self.queue.take()).map(|task| (task, 1)));
+        self.queue.visit(0, |desk| -> Option<()> {
+            let batched = std::iter::from_fn(|| insist(|| desk.batch.steal()));
+            backlog.extend(batched.map(|task| (task, 1)));
+            let own = std::iter::from_fn(|| insist(|| desk.own.steal()));
+            backlog.extend(own.map(|task| (task, 0)));
+            None
+        });
+        backlog.extend(
+            self.admission
+                .take_accepted()
+                .into_iter()
+                .map(|task| (task, 0)),
+        );
+        backlog
     }
 
     /// Closes the pool and joins its threads.
@@ -439,7 +465,13 @@ impl Core {
     }
 
     pub(crate) fn wait_idle(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
-        self.admission.wait_for_rest(deadline, || self.rescue())
+        let rested = (self.admission).wait_for_rest(deadline, || self.rescue());
+        // A worker that reached for a task which another one had already is about to lower its
+        // flag (L1): the gauges are at rest, too, when this returns.
+        while rested && self.admission.places().at_rest() && self.running() > 0 {
+            yield_now();
+        }
+        rested
     }
 
     // ── gauges ──────────────────────────────────────────────────────────────────────────────
@@ -457,10 +489,13 @@ impl Core {
         count(busy + counts.called.get().saturating_sub(ended))
     }
 
-    /// Not by `running`, which a task leaves a moment before it gives its place back.
+    /// By the places, where they are the bound: `running` is left a moment before room is made.
     pub(crate) fn free(&self) -> usize {
-        let held = count(self.admission.places().held());
-        self.capacity().saturating_sub(held)
+        let in_use = match self.plan.backlog {
+            Some(_) => self.admission.places().held(),
+            None => self.unfinished(),
+        };
+        self.capacity().saturating_sub(count(in_use))
     }
 
     pub(crate) fn queued(&self) -> usize {
@@ -515,11 +550,12 @@ impl Core {
 }
 
 impl Drop for Core {
-    /// Tasks that no thread could be had for are dropped here; their drop must not end the thread.
+    /// What is left belongs to users, and its drop must not end this thread, whichever it is.
     fn drop(&mut self) {
         while let Some(task) = self.queue.take() {
             drop_quietly(task);
         }
+        drop_quietly(std::mem::take(&mut self.plan.hooks));
     }
 }
 

@@ -15,6 +15,8 @@ const SPINS: u32 = 200;
 
 pub(crate) struct Quiet {
     moments: AtomicU64,
+    /// Changes under the lock, like `moments`.
+    nudges: AtomicU64,
     lock: Mutex<()>,
     changed: Condvar,
 }
@@ -23,6 +25,7 @@ impl Quiet {
     pub(crate) fn new() -> Quiet {
         Quiet {
             moments: AtomicU64::new(0),
+            nudges: AtomicU64::new(0),
             lock: Mutex::new(()),
             changed: Condvar::new(),
         }
@@ -46,6 +49,7 @@ impl Quiet {
     /// Something happened that waiters should look at again.
     pub(crate) fn nudge(&self) {
         let _lock = self.lock();
+        self.nudges.fetch_add(1, Ordering::SeqCst);
         self.changed.notify_all();
     }
 
@@ -65,10 +69,14 @@ impl Quiet {
             spin_loop();
         }
         loop {
+            let nudges = self.nudges.load(Ordering::SeqCst);
             let again = retry();
             let guard = self.lock();
             if came() {
                 return true;
+            }
+            if self.nudges.load(Ordering::SeqCst) != nudges {
+                continue;
             }
             if is_past(deadline) {
                 return false;

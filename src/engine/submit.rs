@@ -5,7 +5,7 @@ use super::task::Task;
 use super::waiter::{Answer, Waiter};
 use super::{Core, Overflow, current};
 use crate::error::{SubmitError, SubmitErrorKind};
-use crate::panic::{TaskPanic, drop_quietly};
+use crate::panic::TaskPanic;
 use crate::sync::{Arc, Instant, Ordering, fence, spin_loop, spins};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,18 +36,12 @@ impl Core {
             return self.submit_inside(closure, patience);
         }
         match self.enter(patience) {
-            Ok(places) => self.accept(closure, places),
+            Ok(_place) => self.accept(closure),
             Err(denied) => self.without_room(closure, patience, denied),
         }
     }
 
-    fn enter(self: &Arc<Self>, patience: Patience) -> Result<Places, Denied> {
-        if self.plan.backlog.is_none() {
-            match self.admission.enter_boundless() {
-                Ok(places) => return Ok(places),
-                Err(left) => self.after(left),
-            }
-        }
+    fn enter(&self, patience: Patience) -> Result<Places, Denied> {
         let waits = match patience {
             Patience::None => false,
             Patience::Policy => self.plan.overflow == Overflow::Block,
@@ -66,7 +60,7 @@ impl Core {
     }
 
     /// Queues a closure that has its place.
-    fn accept<F>(self: &Arc<Self>, closure: F, places: Places) -> Refused<F>
+    fn accept<F>(self: &Arc<Self>, closure: F) -> Refused<F>
     where
         F: FnOnce() + Send + 'static,
     {
@@ -75,7 +69,7 @@ impl Core {
         }
         self.admission.count_accepted();
         self.queue.push(Task::new(closure));
-        self.wake_for(places.held());
+        self.wake_for_queued();
         Ok(())
     }
 
@@ -87,7 +81,7 @@ impl Core {
         }
         self.admission.count_accepted();
         self.queue.push(task);
-        self.wake_for(self.admission.places().held());
+        self.wake_for_queued();
         Ok(())
     }
 
@@ -119,15 +113,15 @@ impl Core {
         match (patience, self.plan.overflow) {
             (Patience::None, _) | (Patience::Policy, Overflow::Reject) => {
                 match self.enter_for_certain(Origin::Outside) {
-                    Ok(places) => self.accept(closure, places),
+                    Ok(_place) => self.accept(closure),
                     Err(Denied::NoRoom) => self.refuse(SubmitErrorKind::Full, closure),
                     Err(Denied::Closed) => self.refuse(SubmitErrorKind::Closed, closure),
                 }
             }
-            (Patience::Policy, Overflow::CallerRuns) if self.capacity() > 0 => {
-                self.run_here(closure);
-                Ok(())
-            }
+            (Patience::Policy, Overflow::CallerRuns) => match self.run_here(closure) {
+                None => Ok(()),
+                Some(closure) => self.wait(closure, None),
+            },
             (Patience::Policy, Overflow::DropOldest) => self.drop_oldest(closure),
             (Patience::Policy, _) => self.wait(closure, None),
             (Patience::Until(deadline), _) => self.wait(closure, deadline),
@@ -210,11 +204,21 @@ impl Core {
         }
     }
 
-    /// `CallerRuns`: the submitter's thread runs the task.
-    fn run_here<F: FnOnce()>(self: &Arc<Self>, closure: F) {
-        self.admission.hold();
-        self.admission.count_accepted();
+    /// `CallerRuns`: the submitter's thread runs the task; gives it back if the pool is paused or
+    /// closed.
+    fn run_here<F: FnOnce()>(self: &Arc<Self>, closure: F) -> Option<F> {
+        if !self.admission.hold_open() {
+            return Some(closure);
+        }
         self.counts.called.add(1);
+        // As a worker does (L1): it counts as running first and looks for a pause then.
+        fence(Ordering::SeqCst);
+        if self.capacity() == 0 {
+            self.counts.called.withdraw();
+            self.after(self.admission.unhold());
+            return Some(closure);
+        }
+        self.admission.count_accepted();
         let outcome = current::call_for(self, || {
             let outcome = catch_unwind(AssertUnwindSafe(closure));
             outcome.map_err(|payload| {
@@ -227,6 +231,7 @@ impl Core {
             Err(()) => self.counts.call_panicked.add(1),
         }
         self.after(self.admission.unhold());
+        None
     }
 
     /// `DropOldest`: the oldest task that no worker has taken makes room.
@@ -234,28 +239,37 @@ impl Core {
     where
         F: FnOnce() + Send + 'static,
     {
-        let origin = if current::is_inside(self) {
+        let inside = current::is_inside(self);
+        let origin = if inside {
             Origin::Inside
         } else {
             Origin::Outside
         };
         loop {
-            let oldest = self.queue.take();
-            let found = oldest.is_some();
-            if let Some(oldest) = oldest {
-                self.counts.discarded.add(1);
-                drop_quietly(oldest);
-                // Its place goes to who waited longest; else it is ours to take.
-                self.leave(1);
+            match self.admission.replace(origin, || self.queue.take()) {
+                Err(_closed) => return self.refuse(SubmitErrorKind::Closed, closure),
+                Ok(Some((oldest, true))) => {
+                    self.discard(oldest);
+                    return self.accept(closure);
+                }
+                // Its place goes to who has waited longest.
+                Ok(Some((oldest, false))) => {
+                    self.discard(oldest);
+                    self.leave(1);
+                }
+                Ok(None) => {}
             }
             match self.enter_for_certain(origin) {
-                Ok(places) => return self.accept(closure, places),
+                Ok(_place) => return self.accept(closure),
                 Err(Denied::Closed) => return self.refuse(SubmitErrorKind::Closed, closure),
-                Err(Denied::NoRoom) if found => {}
-                Err(Denied::NoRoom) if origin == Origin::Inside => {
+                // What fills the pool runs already.
+                Err(Denied::NoRoom) if !self.queue.has_shared() && inside => {
                     return self.queue_beyond(closure);
                 }
-                Err(Denied::NoRoom) => return self.wait(closure, None),
+                Err(Denied::NoRoom) if !self.queue.has_shared() => {
+                    return self.wait(closure, None);
+                }
+                Err(Denied::NoRoom) => {}
             }
         }
     }
@@ -283,7 +297,7 @@ impl Core {
             self.admission.enter(Origin::Inside)
         };
         match entered {
-            Ok(places) => self.accept(closure, places),
+            Ok(_place) => self.accept(closure),
             Err(Denied::Closed) => self.refuse(SubmitErrorKind::Closed, closure),
             Err(Denied::NoRoom) if refuses => self.refuse(SubmitErrorKind::Full, closure),
             Err(Denied::NoRoom) => {
@@ -303,18 +317,17 @@ impl Core {
         F: FnOnce() + Send + 'static,
     {
         let mut task = Some(Task::new(closure));
-        if !self.admission.places().has_line() {
+        // Those who were let in from the line are not overtaken either.
+        let bounded = self.plan.backlog.is_some();
+        let in_turn = self.admission.places().has_line() || bounded && self.queue.has_shared();
+        if !in_turn {
             current::with_worker(self, |worker| {
                 task = task.take().and_then(|task| worker.keep(task));
             });
         }
         let Some(task) = task else {
             // Its own worker is busy: another one may take it.
-            fence(Ordering::SeqCst);
-            let roll = self.crew.roll();
-            if roll.may_activate() && self.admission.places().held() >= roll.active() {
-                self.activate();
-            }
+            self.wake_for_lent();
             return Ok(());
         };
         if let Err(refusal) = self.staff() {
@@ -323,7 +336,7 @@ impl Core {
         self.admission.count_accepted();
         if let Queued::Entered(task) = self.admission.join_accepted(task) {
             self.queue.push(task);
-            self.wake_for(self.admission.places().held());
+            self.wake_for_queued();
         }
         Ok(())
     }

@@ -2,8 +2,8 @@
 //!
 //! A worker is **free** or **busy**. Busy, it holds at least one place; free, none.
 //!
-//! - L1: `busy` is raised before the last look at the roll and lowered when no task is left at the
-//!   desk: once `running` reads 0 after a pause, nothing starts.
+//! - L1: `busy` is raised before the last look at the roll, and lowered when no task is left at the
+//!   desk or none was had: once `running` reads 0 after a pause, nothing starts.
 //! - L2: A busy worker with tasks of its own keeps its place for them, so those who wait outside
 //!   are neither overtaken by later tasks nor told of room that is not there.
 //! - L3: Every so often a worker with tasks of its own takes one from the shared queue, so a task
@@ -11,13 +11,13 @@
 //! - L4: A worker that took a task looks whether another desk lends one, for one more worker.
 //! - L5: No user code runs under a lock, and none can end the worker: each call is caught.
 
-use super::Core;
 use super::crew::{Expiry, Rest, join_quietly};
 use super::current;
 use super::desk::{Deques, Desk};
 use super::idle::{Ring, Seat};
 use super::queue::insist;
 use super::task::Task;
+use super::{Core, Hooks};
 use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
 use crate::sync::{Arc, AtomicBool, Ordering, deadline_after, fence, lock, spin_loop, spins};
 use std::cell::{Cell, RefCell};
@@ -82,11 +82,8 @@ impl Worker {
         self.core.crew.arrive();
         self.core.wake_more();
         let hooks = &self.core.plan.hooks;
-        *self.handler.borrow_mut() = self
-            .guard_hook(|| hooks.panics.for_worker(self.id))
-            .flatten();
-        if let Some(hook) = &hooks.on_start {
-            self.guard_hook(|| hook(self.id));
+        if hooks.greet() {
+            self.core.crew.in_hooks(|| self.greet(hooks));
         }
         loop {
             while let Some(task) = self.next() {
@@ -107,6 +104,14 @@ impl Worker {
             .vacate(self.seat)
             .into_iter()
             .for_each(join_quietly);
+    }
+
+    fn greet(&self, hooks: &Hooks) {
+        let handler = self.guard_hook(|| hooks.panics.for_worker(self.id));
+        *self.handler.borrow_mut() = handler.flatten();
+        if let Some(hook) = &hooks.on_start {
+            self.guard_hook(|| hook(self.id));
+        }
     }
 
     fn guard_hook<T>(&self, hook: impl FnOnce() -> T) -> Option<T> {
@@ -167,16 +172,12 @@ impl Worker {
 
     /// C2: too many are active: what is left at the desk goes back to the front of the queue.
     fn hand_back(&self, deques: &Deques) {
-        let queue = &self.core.queue;
         let batch = std::iter::from_fn(|| deques.batch.pop());
-        queue.hand_back(batch);
+        self.core.queue.hand_back(batch);
         let own = std::iter::from_fn(|| {
-            deques
-                .own
-                .pop()
-                .inspect(|_| self.core.admission.enter_beyond())
+            (deques.own.pop()).inspect(|_| self.core.admission.enter_beyond())
         });
-        queue.hand_back(own);
+        self.core.queue.hand_back(own);
     }
 
     /// The task is over, and so is all it captured.
@@ -333,7 +334,6 @@ impl Worker {
             match catch_unwind(AssertUnwindSafe(|| task.run())) {
                 Ok(()) => tallies.completed.add(1),
                 Err(payload) => {
-                    tallies.panicked.add(1);
                     let panic = TaskPanic::new(Some(self.id), payload);
                     let hooks = &self.core.plan.hooks;
                     // A handler that is running already (its own task panicked within it) is
@@ -342,6 +342,8 @@ impl Worker {
                     hooks
                         .panics
                         .tell(handler.as_mut().and_then(|own| own.as_mut()), panic);
+                    // Over only now: until then it may need another worker.
+                    tallies.panicked.add(1);
                 }
             }
         }
