@@ -468,9 +468,8 @@ impl PoolHandle {
     }
 
     /// Closes the pool, refuses also what its tasks submit, and drops the backlog: how many tasks
-    /// it dropped. Those that run are left to end; does not wait for them. No task starts after it
-    /// returns: one that a worker had just taken is dropped by that worker, and counted in
-    /// [`discarded`](crate::Stats::discarded) alone.
+    /// it dropped. Those that run, or that a worker has just taken, are left to end; does not wait
+    /// for them.
     ///
     /// ```
     /// # use anthill::Pool;

@@ -46,6 +46,8 @@ pub(crate) struct Desk {
     pub(crate) bell: Bell,
     /// The worker has a task, or is about to take one.
     pub(crate) busy: AtomicBool,
+    /// The worker is moving tasks from the queue or another desk to its own.
+    pub(crate) reaching: AtomicBool,
     /// The deques may hold something to steal.
     pub(crate) lending: AtomicBool,
     pub(crate) own: Stealer<Task>,
@@ -64,6 +66,7 @@ impl Desk {
         Desk {
             bell: Bell::new(),
             busy: AtomicBool::new(false),
+            reaching: AtomicBool::new(false),
             lending: AtomicBool::new(false),
             own: deques.own.stealer(),
             batch: deques.batch.stealer(),

@@ -394,9 +394,13 @@ impl Core {
         self.admission.hold();
         let mut backlog = Vec::new();
         if discard {
-            backlog = self.take_backlog();
-            // What was on its way from the queue to a desk meanwhile is dropped by its worker.
             self.crew.close(true);
+            fence(Ordering::SeqCst);
+            // L6
+            while self.queue.any(|desk| desk.reaching.load(Ordering::SeqCst)) {
+                yield_now();
+            }
+            backlog = self.take_backlog();
         }
         self.apply_capacity(&reins);
         drop(reins);
@@ -410,6 +414,24 @@ impl Core {
         }
         self.after(self.admission.unhold());
         discarded
+    }
+
+    /// L6: drops what showed up after the backlog was taken, with so many places each.
+    pub(crate) fn discard_late(self: &Arc<Self>, take: impl Fn() -> Option<Task>, places: u64) {
+        loop {
+            let task = {
+                let _reins = lock(&self.reins);
+                // A pool opened again keeps its tasks.
+                self.crew.roll().is_discarding().then(&take).flatten()
+            };
+            let Some(task) = task else {
+                return;
+            };
+            self.discard(task);
+            if places > 0 {
+                self.leave(places);
+            }
+        }
     }
 
     /// Takes all tasks that no worker has taken, each with how many places it holds; under the

@@ -121,6 +121,10 @@ impl Queue {
         after.iter().chain(before).find_map(|desk| f(desk))
     }
 
+    pub(crate) fn any(&self, f: impl Fn(&Desk) -> bool) -> bool {
+        read(&self.desks).iter().any(|desk| f(desk))
+    }
+
     pub(crate) fn sum(&self, mut f: impl FnMut(&Desk) -> u64) -> u64 {
         read(&self.desks).iter().map(|desk| f(desk)).sum()
     }

@@ -10,6 +10,8 @@
 //!   that submits its successor for ever starves nobody.
 //! - L4: A worker that took a task looks whether another desk lends one, for one more worker.
 //! - L5: No user code runs under a lock, and none can end the worker: each call is caught.
+//! - L6: Once the pool discards its backlog no task is taken any more, and whoever discards it waits
+//!   until none is on its way to a desk; what shows up later the workers drop.
 
 use super::crew::{Expiry, Rest, join_quietly};
 use super::current;
@@ -140,7 +142,13 @@ impl Worker {
     fn next_here(&self) -> Option<Task> {
         let deques = self.deques.borrow();
         let deques = deques.as_ref()?;
-        if !self.core.crew.roll().permits() {
+        let roll = self.core.crew.roll();
+        if roll.is_discarding() {
+            self.core.discard_late(|| deques.batch.pop(), 1);
+            self.core.discard_late(|| deques.own.pop(), 0);
+            return None;
+        }
+        if !roll.permits() {
             self.hand_back(deques);
             return None;
         }
@@ -216,18 +224,12 @@ impl Worker {
         }
         loop {
             if core.queue.has_work() {
-                // L1
-                self.desk.busy.store(true, Ordering::SeqCst);
-                fence(Ordering::SeqCst);
-                if core.crew.roll().permits() {
-                    if let Some(task) = self.take() {
-                        drop(spinning);
-                        self.count_streak(looks);
-                        self.pass_on();
-                        return Some(task);
-                    }
+                if let Some(task) = self.reach() {
+                    drop(spinning);
+                    self.count_streak(looks);
+                    self.pass_on();
+                    return Some(task);
                 }
-                self.desk.busy.store(false, Ordering::SeqCst);
             }
             let roll = core.crew.roll();
             if looks == spins(LOOKS) || !roll.permits() || roll.is_closed() {
@@ -240,6 +242,29 @@ impl Worker {
             let pauses = (1 << looks.min(16)).min(MOST_PAUSES);
             (0..pauses).for_each(|_| spin_loop());
         }
+    }
+
+    /// L1, L6: takes a task if that is still permitted once it shows.
+    fn reach(&self) -> Option<Task> {
+        let desk = &self.desk;
+        desk.reaching.store(true, Ordering::SeqCst);
+        desk.busy.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let roll = self.core.crew.roll();
+        let task = if roll.permits() && !roll.is_discarding() {
+            self.take()
+        } else {
+            None
+        };
+        if task.is_none() {
+            desk.busy.store(false, Ordering::SeqCst);
+        }
+        // ORDERING: Release: who sees it sees what was moved.
+        desk.reaching.store(false, Ordering::Release);
+        if roll.is_discarding() {
+            self.core.discard_late(|| self.core.queue.take(), 1);
+        }
+        task
     }
 
     fn count_streak(&self, looks: u32) {
@@ -327,24 +352,20 @@ impl Worker {
 
     fn execute(&self, task: Task) {
         let tallies = &self.desk.tallies;
-        if self.core.crew.roll().is_discarding() {
-            self.core.discard(task);
-        } else {
-            tallies.started.add(1);
-            match catch_unwind(AssertUnwindSafe(|| task.run())) {
-                Ok(()) => tallies.completed.add(1),
-                Err(payload) => {
-                    let panic = TaskPanic::new(Some(self.id), payload);
-                    let hooks = &self.core.plan.hooks;
-                    // A handler that is running already (its own task panicked within it) is
-                    // passed over.
-                    let mut handler = self.handler.try_borrow_mut().ok();
-                    hooks
-                        .panics
-                        .tell(handler.as_mut().and_then(|own| own.as_mut()), panic);
-                    // Over only now: until then it may need another worker.
-                    tallies.panicked.add(1);
-                }
+        tallies.started.add(1);
+        match catch_unwind(AssertUnwindSafe(|| task.run())) {
+            Ok(()) => tallies.completed.add(1),
+            Err(payload) => {
+                let panic = TaskPanic::new(Some(self.id), payload);
+                let hooks = &self.core.plan.hooks;
+                // A handler that is running already (its own task panicked within it) is
+                // passed over.
+                let mut handler = self.handler.try_borrow_mut().ok();
+                hooks
+                    .panics
+                    .tell(handler.as_mut().and_then(|own| own.as_mut()), panic);
+                // Over only now: until then it may need another worker.
+                tallies.panicked.add(1);
             }
         }
         self.finish();
