@@ -317,10 +317,7 @@ impl Core {
         F: FnOnce() + Send + 'static,
     {
         let mut task = Some(Task::new(closure));
-        // Those who were let in from the line are not overtaken either.
-        let bounded = self.plan.backlog.is_some();
-        let in_turn = self.admission.places().has_line() || bounded && self.queue.has_shared();
-        if !in_turn {
+        if !self.admission.places().has_line() {
             current::with_worker(self, |worker| {
                 task = task.take().and_then(|task| worker.keep(task));
             });

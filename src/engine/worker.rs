@@ -6,8 +6,9 @@
 //!   desk or none was had: once `running` reads 0 after a pause, nothing starts.
 //! - L2: A busy worker with tasks of its own keeps its place for them, so those who wait outside
 //!   are neither overtaken by later tasks nor told of room that is not there.
-//! - L3: Every so often a worker with tasks of its own takes one from the shared queue, so a task
-//!   that submits its successor for ever starves nobody.
+//! - L3: With a bounded backlog a worker takes what waits in the shared queue before what its tasks
+//!   submitted beyond the bound: those who were let in are not overtaken. With an unbounded one it
+//!   is its own first. One turn in 61 goes the other way round, so nobody starves.
 //! - L4: A worker that took a task looks whether another desk lends one, for one more worker.
 //! - L5: No user code runs under a lock, and none can end the worker: each call is caught.
 //! - L6: Once the pool discards its backlog no task is taken any more, and whoever discards it waits
@@ -26,8 +27,9 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// L3: a prime, so as not to fall in step with a user's own rhythm.
-const TURNS_PER_SHARED: u32 = 61;
+/// L3: every so often it is the other way round. A prime, so as not to fall in step with a user's
+/// own rhythm.
+const ODD_TURN: u32 = 61;
 
 /// Looks of the one spinning worker before it rests, and the most pauses between two of them: they
 /// double, so that it finds more than one task if they come fast, and disturbs nobody.
@@ -153,16 +155,35 @@ impl Worker {
             return None;
         }
         self.turns.set(self.turns.get().wrapping_add(1));
-        if self.turns.get() % TURNS_PER_SHARED == 0 {
-            let task = deques.batch.pop().or_else(|| self.core.queue.take());
-            if task.is_some() {
-                self.held.set(self.held.get() + 1);
-                return task;
-            }
+        let odd_turn = self.turns.get() % ODD_TURN == 0;
+        if self.core.plan.backlog.is_some() {
+            let shared = || self.take_shared();
+            let own = || deques.own.pop();
+            return if odd_turn {
+                own().or_else(shared)
+            } else {
+                shared().or_else(own)
+            };
         }
-        if let Some(task) = deques.own.pop() {
-            return Some(task);
+        if odd_turn {
+            return (self.take_batched(deques))
+                .or_else(|| self.take_shared())
+                .or_else(|| deques.own.pop());
         }
+        deques.own.pop().or_else(|| self.take_batched(deques))
+    }
+
+    /// L3: one task of the shared queue, with its place, for a worker that has more at its desk.
+    fn take_shared(&self) -> Option<Task> {
+        if !self.core.queue.has_shared() {
+            return None;
+        }
+        let task = self.core.queue.take()?;
+        self.held.set(self.held.get() + 1);
+        Some(task)
+    }
+
+    fn take_batched(&self, deques: &Deques) -> Option<Task> {
         let task = deques.batch.pop()?;
         let held = self.held.replace(self.held.get() + 1);
         if deques.batch.is_empty() {
