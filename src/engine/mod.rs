@@ -211,15 +211,16 @@ impl Core {
         }
     }
 
-    /// Whether the workers that are up get through what there is in less time than it takes to
-    /// wake one more.
+    /// Whether the workers that are up get to what there is in less time than it takes to wake one
+    /// more. It is not worth a look where more than one task too many is queued already.
     fn catches_up(&self, roll: Roll) -> bool {
         let up = roll.active();
+        let held = || self.admission.places().held();
         up > 0
-            && self.plan.backlog.is_some()
+            && (self.plan.backlog.is_some() || held() == up + 1)
             && (0..spins(GRACE)).any(|_| {
                 spin_loop();
-                let held = self.admission.places().held();
+                let held = held();
                 held <= up && held <= self.crew.roll().active()
             })
     }

@@ -288,11 +288,13 @@ impl Worker {
         task
     }
 
+    /// A task alone, with the next one on its way already: a stream, not a round trip.
     fn count_streak(&self, looks: u32) {
         let batches = self.core.plan.backlog.is_none();
         let alone = batches && looks == 0 && !self.lending.get();
+        let streams = alone && self.core.admission.places().held() > 1;
         self.streak
-            .set(if alone { self.streak.get() + 1 } else { 0 });
+            .set(if streams { self.streak.get() + 1 } else { 0 });
     }
 
     /// L4: a desk's own tasks hold no place that would count for them: whoever lent them relied on
