@@ -564,6 +564,43 @@ fn p19_the_order_holds_after_tuning_down_to_one() {
     }
 }
 
+/// What a worker had taken ahead when the pool was paused goes back in front of the rest.
+#[test]
+fn p19_a_pause_keeps_the_order_of_what_a_worker_had_taken() {
+    for _ in 0..20 {
+        let pool = Pool::builder()
+            .capacity(2)
+            .unbounded_backlog()
+            .build()
+            .unwrap();
+        let (first, second) = (occupy(&pool, 1), occupy(&pool, 1));
+        let (gate, began) = (Gate::new().opened_on_drop(), Arrivals::new());
+        expect_accepted(pool.submit({
+            let (gate, began) = ((*gate).clone(), began.clone());
+            move || {
+                began.arrive();
+                gate.wait();
+            }
+        }));
+        let log = Log::new();
+        for number in 0..200 {
+            let log = log.clone();
+            expect_accepted(pool.submit(move || log.push(number)));
+        }
+        // One worker goes on to the task with the gate, and to whatever it takes along with it.
+        first.end();
+        began.wait_for(1);
+        pool.tune(0);
+        gate.open();
+        second.end();
+        eventually_eq("workers of a paused pool", 0, || pool.workers());
+        assert_eq!((pool.queued(), log.len()), (200, 0));
+        pool.tune(1);
+        pool.wait_idle();
+        assert_eq!(log.entries(), (0..200).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn p19_release_keeps_the_order() {
     let pool = Pool::builder()

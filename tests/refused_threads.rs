@@ -19,9 +19,11 @@ use std::thread;
 use std::time::Duration;
 
 use anthill::{BuildError, Builder, Overflow, Pool, PoolHandle, SubmitError, SubmitErrorKind};
+use rand::Rng;
 use support::{
     Arrivals, Gate, Log, assert_at_rest, becomes_true, eventually, eventually_eq,
     eventually_waiting, expect_accepted, in_child_process, linux, occupy, receive, refusal,
+    seeded_rng,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -626,6 +628,44 @@ fn p17_nothing_is_lost_while_threads_come_and_go() {
         );
         assert_at_rest(&pool);
         drop(occupy(&pool, 2));
+    });
+}
+
+/// A submit that counts on the last worker, and the last worker making up its mind to end: one of
+/// them must see the other, for there is no thread to be had in its place.
+#[test]
+fn p17_the_last_worker_leaves_no_accepted_task_behind() {
+    let test = "p17_the_last_worker_leaves_no_accepted_task_behind";
+    in_child_process(test, LIMIT, || {
+        Way::Processes.prepare();
+        let mut rng = seeded_rng(test);
+        let pool = Pool::builder()
+            .capacity(1)
+            .backlog(1)
+            .idle_timeout(Duration::ZERO)
+            .build()
+            .unwrap();
+        let ran = Arrivals::new();
+        let mut accepted = 0;
+        for _ in 0..1500 {
+            Way::Processes.allow();
+            let inner = ran.clone();
+            expect_accepted(pool.submit(move || inner.arrive()));
+            accepted += 1;
+            ran.wait_for(accepted);
+            set_limit(libc::RLIMIT_NPROC, Some(0));
+            for _ in 0..rng.random_range(0..300) {
+                std::hint::spin_loop();
+            }
+            let inner = ran.clone();
+            match pool.try_submit(move || inner.arrive()) {
+                // Nobody waits on the pool, and no thread can be started: a live worker runs it.
+                Ok(()) => accepted += 1,
+                Err(error) => assert_eq!(error.kind(), SubmitErrorKind::NoThread),
+            }
+            ran.wait_for(accepted);
+        }
+        Way::Processes.allow();
     });
 }
 
