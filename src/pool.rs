@@ -284,8 +284,7 @@ impl PoolHandle {
     /// ones after their task. 0 pauses: running tasks finish, nothing new starts, and the backlog
     /// still takes what it has room for. Any number of threads may tune at once; a task may, too.
     ///
-    /// At capacity 1 tasks from outside start in the order in which they were accepted; those that
-    /// were queued without a bound while the capacity was higher may be out of order.
+    /// At capacity 1 tasks from outside start in the order in which they were accepted.
     ///
     /// ```
     /// # use anthill::Pool;

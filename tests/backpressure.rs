@@ -127,6 +127,34 @@ fn p04_a_resumed_pool_serves_its_waiters_in_their_order() {
     assert_eq!(log.entries(), (1..=12).collect::<Vec<_>>());
 }
 
+/// Nor by what a task submits beyond the bound once the waiter has been let in.
+#[test]
+fn p04_no_waiter_is_overtaken_by_what_tasks_submit_after_it_was_let_in() {
+    let pool = Pool::builder().capacity(1).backlog(1).build().unwrap();
+    for _ in 0..200 {
+        let log = Log::new();
+        let occupied = occupy(&pool, 1);
+        expect_accepted(pool.submit({
+            let (handle, log) = (pool.handle(), log.clone());
+            move || {
+                // The waiter has the place that the first task left.
+                assert_eq!((handle.waiting(), handle.queued()), (0, 1));
+                for _ in 0..3 {
+                    let log = log.clone();
+                    expect_accepted(handle.submit(move || log.push("submitted later")));
+                }
+            }
+        }));
+        thread::scope(|scope| {
+            begin_to_wait(scope, &pool, 1, &log, "waited");
+            occupied.end();
+        });
+        pool.wait_idle();
+        assert_eq!(log.entries()[0], "waited");
+        assert_eq!((pool.stats().panicked, log.len()), (0, 4));
+    }
+}
+
 /// However hard others try in the meantime, with every form of submit.
 #[test]
 fn p04_no_waiter_is_overtaken_by_what_is_submitted_later() {

@@ -564,6 +564,39 @@ fn p19_the_order_holds_after_tuning_down_to_one() {
     }
 }
 
+/// Nor what several workers hold when it does.
+#[test]
+fn p19_the_order_holds_whatever_was_taken_ahead_at_a_higher_capacity() {
+    for _ in 0..20 {
+        let pool = Pool::builder()
+            .capacity(4)
+            .unbounded_backlog()
+            .build()
+            .unwrap();
+        let (gate, held) = (Gate::new().opened_on_drop(), Arrivals::new());
+        let log = Log::new();
+        let occupied = occupy(&pool, 4);
+        for number in 0..400 {
+            let (gate, held, log) = ((*gate).clone(), held.clone(), log.clone());
+            expect_accepted(pool.submit(move || {
+                log.push(number);
+                if number % 8 == 7 {
+                    held.arrive();
+                    gate.wait();
+                }
+            }));
+        }
+        occupied.end();
+        held.wait_for(4);
+        let before = log.entries();
+        pool.tune(1);
+        gate.open();
+        pool.wait_idle();
+        let rest: Vec<_> = (0..400).filter(|number| !before.contains(number)).collect();
+        assert_eq!(log.entries()[before.len()..], rest);
+    }
+}
+
 /// What a worker had taken ahead when the pool was paused goes back in front of the rest.
 #[test]
 fn p19_a_pause_keeps_the_order_of_what_a_worker_had_taken() {

@@ -21,7 +21,7 @@
 //! [`serve`]: Admission::serve
 
 use super::quiet::Quiet;
-use super::task::Task;
+use super::task::{Accepted, Task};
 use super::waiter::{Answer, Waiter};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, CounterU64, Instant, Mutex, Ordering, lock};
 use crossbeam_utils::CachePadded;
@@ -106,18 +106,11 @@ pub(crate) enum Joined {
     TooMany(Task),
 }
 
-/// What became of a task that a task submitted beyond the bound.
-pub(crate) enum Queued {
-    InLine,
-    /// There was room after all; the place is the caller's.
-    Entered(Task),
-}
-
 struct Entry {
     ticket: u64,
     task: Task,
-    /// The blocked submitter; `None` for a task that a task submitted beyond the bound while
-    /// others waited, which is accepted already.
+    /// The blocked submitter; `None` for a task that a task submitted while others waited, which
+    /// is accepted already.
     waiter: Option<Arc<Waiter>>,
 }
 
@@ -341,19 +334,17 @@ impl Admission {
         (joined, self.end_empty_line(&line))
     }
 
-    /// Puts a task that a task submitted, accepted already, at the end of the line.
-    pub(crate) fn join_accepted(&self, task: Task) -> Queued {
+    /// Accepts what a task submits: puts it at the end of the line; or, where nobody waits, takes a
+    /// place for it, whether or not there is room, and gives it back.
+    pub(crate) fn enter_beyond_or_join(&self, task: Task) -> Option<Task> {
         let mut line = lock(&self.line);
-        let _before = self.form_line();
-        let queued = if line.entries.is_empty() && self.enter_from_line() {
-            Queued::Entered(task)
-        } else {
-            line.append(task, None);
-            Queued::InLine
-        };
-        // The submitting task keeps the pool from being at rest.
-        let _ = self.end_empty_line(&line);
-        queued
+        if line.entries.is_empty() {
+            let _entered = self.change(|word| Some(word + PLACE));
+            return Some(task);
+        }
+        self.count_accepted();
+        line.append(task, None);
+        None
     }
 
     /// Takes a submitter out of the line; `None` if it has been taken out before.
@@ -370,7 +361,7 @@ impl Admission {
     /// Lets the oldest in while there is room. `push` queues each task with its place, in order
     /// and under the line's lock. Where no worker `lives`, a submitter gets the place itself and
     /// sees to a worker, and then to the rest of the line. Whether that ended the pool.
-    pub(crate) fn serve(&self, lives: impl Fn() -> bool, mut push: impl FnMut(Task)) -> bool {
+    pub(crate) fn serve(&self, lives: impl Fn() -> bool, mut push: impl FnMut(Accepted)) -> bool {
         let mut ended = false;
         loop {
             let mut line = lock(&self.line);
@@ -381,15 +372,16 @@ impl Admission {
                 return ended;
             };
             let Some(waiter) = waiter else {
-                push(task);
+                let number = self.accepted();
+                push(Accepted::new(number, task));
                 // It may be over already.
                 ended |= self.end_empty_line(&line).ended;
                 continue;
             };
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             let answer = if lives() {
-                self.count_accepted();
-                push(task);
+                let number = self.count_accepted();
+                push(Accepted::after_waiting(number, task));
                 Answer::Queued
             } else {
                 Answer::Granted(task)
@@ -503,8 +495,9 @@ impl Admission {
         self.waiting.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn count_accepted(&self) {
-        self.word.accepted.fetch_add(1, Ordering::Relaxed);
+    /// Counts a task from outside; its number.
+    pub(crate) fn count_accepted(&self) -> u64 {
+        self.word.accepted.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn accepted(&self) -> u64 {

@@ -4,7 +4,7 @@
 //! go on and no task is lost with a thread. Only the worker at the desk writes the counters.
 
 use super::idle::Bell;
-use super::task::Task;
+use super::task::{Accepted, Task};
 use crate::sync::deque::{Stealer, Worker};
 use crate::sync::{AtomicBool, CounterU64, Mutex, Ordering};
 use crossbeam_utils::CachePadded;
@@ -39,7 +39,7 @@ pub(crate) struct Deques {
     /// Tasks that tasks of this worker submitted; they hold no place of their own.
     pub(crate) own: Worker<Task>,
     /// A batch from the shared queue; each holds its place.
-    pub(crate) batch: Worker<Task>,
+    pub(crate) batch: Worker<Accepted>,
 }
 
 pub(crate) struct Desk {
@@ -51,7 +51,7 @@ pub(crate) struct Desk {
     /// The deques may hold something to steal.
     pub(crate) lending: AtomicBool,
     pub(crate) own: Stealer<Task>,
-    pub(crate) batch: Stealer<Task>,
+    pub(crate) batch: Stealer<Accepted>,
     /// Here while nobody sits at the desk.
     pub(crate) deques: Mutex<Option<Deques>>,
     pub(crate) tallies: CachePadded<Tallies>,

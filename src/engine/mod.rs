@@ -53,7 +53,7 @@ use idle::Seat;
 use queue::{Queue, insist};
 use std::io;
 use std::time::Duration;
-use task::Task;
+use task::{Accepted, Task};
 
 /// What [`submit`](crate::PoolHandle::submit) does when the pool has no room.
 ///
@@ -307,7 +307,7 @@ impl Core {
             // himself who could be overtaken on the way.
             let _refused = self.staff();
         }
-        let ended = self.admission.serve(lives, |task| self.queue.push(task));
+        let ended = (self.admission).serve(lives, |accepted| self.queue.push(accepted));
         self.wake_for_queued();
         if ended {
             self.crew.retire_idle(|| self.outlook());
@@ -439,10 +439,11 @@ impl Core {
     /// reins, so that none of a pool opened again is among them.
     fn take_backlog(&self) -> Vec<(Task, u64)> {
         let mut backlog = Vec::new();
-        backlog.extend(std::iter::from_fn(|| self.queue.take()).map(|task| (task, 1)));
+        let with_place = |accepted: Accepted| (accepted.task, 1);
+        backlog.extend(std::iter::from_fn(|| self.queue.take()).map(with_place));
         self.queue.visit(0, |desk| -> Option<()> {
             let batched = std::iter::from_fn(|| insist(|| desk.batch.steal()));
-            backlog.extend(batched.map(|task| (task, 1)));
+            backlog.extend(batched.map(with_place));
             let own = std::iter::from_fn(|| insist(|| desk.own.steal()));
             backlog.extend(own.map(|task| (task, 0)));
             None
@@ -575,8 +576,8 @@ impl Core {
 impl Drop for Core {
     /// What is left belongs to users, and its drop must not end this thread, whichever it is.
     fn drop(&mut self) {
-        while let Some(task) = self.queue.take() {
-            drop_quietly(task);
+        while let Some(accepted) = self.queue.take() {
+            drop_quietly(accepted.task);
         }
         drop_quietly(std::mem::take(&mut self.plan.hooks));
     }

@@ -1,28 +1,34 @@
 //! Where accepted tasks wait: the shared queue, and what the workers' desks lend.
 //!
-//! - Q1: Tasks from outside go to the shared queue and leave it in order. With a bounded backlog
-//!   each is taken alone; with an unbounded one a worker takes a batch to its desk.
-//! - Q2: What workers hand back (a pause, a smaller capacity) is older than what the shared queue
-//!   holds, and is taken first.
+//! - Q1: Tasks from outside go to the shared queue, numbered as they were accepted, and leave it in
+//!   order. With a bounded backlog each is taken alone; with an unbounded one a worker takes a batch
+//!   to its desk.
+//! - Q2: A batch that its worker may not run (a pause, a smaller capacity) is handed back. That is
+//!   older than what the shared queue holds, and is taken first, by its numbers; while there is any,
+//!   all workers hand back. So the order holds at capacity 1, whatever the capacity was before.
 //! - Q3: A desk that may hold a task has `lending` set, and `lenders` counts such desks: both are
 //!   set before the task is pushed. With no lender nobody looks at a desk.
-//! - Q4: Nothing here blocks, and no task is run or dropped here.
+//! - Q4: `waited` counts the tasks in the shared queue whose submitters waited in line, from before the
+//!   push on: what tasks submit then goes behind them.
+//! - Q5: Nothing here blocks, and no task is run or dropped here.
 
 use super::desk::Desk;
 use super::idle::Seat;
-use super::task::Task;
+use super::task::Accepted;
 use crate::sync::deque::{Injector, Steal, Worker};
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, RwLock, lock, read, write};
 use crossbeam_utils::CachePadded;
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 /// The most tasks that a worker takes at once.
 const MOST_BATCHED: u64 = 32;
 
 pub(crate) struct Queue {
-    shared: Injector<Task>,
-    handed_back: Mutex<VecDeque<Task>>,
+    shared: Injector<Accepted>,
+    handed_back: Mutex<BinaryHeap<Reverse<Accepted>>>,
     handed_back_len: AtomicUsize,
+    waited: AtomicUsize,
     lenders: CachePadded<AtomicUsize>,
     desks: RwLock<Vec<Arc<Desk>>>,
 }
@@ -31,45 +37,65 @@ impl Queue {
     pub(crate) fn new() -> Queue {
         Queue {
             shared: Injector::new(),
-            handed_back: Mutex::new(VecDeque::new()),
+            handed_back: Mutex::new(BinaryHeap::new()),
             handed_back_len: AtomicUsize::new(0),
+            waited: AtomicUsize::new(0),
             lenders: CachePadded::new(AtomicUsize::new(0)),
             desks: RwLock::new(Vec::new()),
         }
     }
 
-    pub(crate) fn push(&self, task: Task) {
-        self.shared.push(task);
+    pub(crate) fn push(&self, accepted: Accepted) {
+        if accepted.has_waited() {
+            self.waited.fetch_add(1, Ordering::SeqCst);
+        }
+        self.shared.push(accepted);
     }
 
-    /// Q2: hands tasks back, in order.
-    pub(crate) fn hand_back(&self, tasks: impl Iterator<Item = Task>) {
+    /// Q4: whether any of those in the queue waited in line.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waited.load(Ordering::SeqCst) > 0
+    }
+
+    /// Q2: hands a batch back.
+    pub(crate) fn hand_back(&self, batch: impl Iterator<Item = Accepted>) {
         let mut handed_back = lock(&self.handed_back);
-        handed_back.extend(tasks);
+        handed_back.extend(batch.map(Reverse));
         self.handed_back_len
             .store(handed_back.len(), Ordering::SeqCst);
     }
 
-    fn take_handed_back(&self) -> Option<Task> {
-        if self.handed_back_len.load(Ordering::SeqCst) == 0 {
+    /// Q2: a worker with a batch is to hand it back, too.
+    pub(crate) fn has_handed_back(&self) -> bool {
+        self.handed_back_len.load(Ordering::SeqCst) > 0
+    }
+
+    fn take_handed_back(&self) -> Option<Accepted> {
+        if !self.has_handed_back() {
             return None;
         }
         let mut handed_back = lock(&self.handed_back);
-        let task = handed_back.pop_front();
+        let oldest = handed_back.pop();
         self.handed_back_len
             .store(handed_back.len(), Ordering::SeqCst);
-        task
+        oldest.map(|Reverse(accepted)| accepted)
     }
 
-    /// The oldest task of the shared queue, with its place.
-    pub(crate) fn take(&self) -> Option<Task> {
-        self.take_handed_back()
-            .or_else(|| insist(|| self.shared.steal()))
+    /// The oldest task of the shared queue.
+    pub(crate) fn take(&self) -> Option<Accepted> {
+        let accepted = self
+            .take_handed_back()
+            .or_else(|| insist(|| self.shared.steal()))?;
+        if accepted.has_waited() {
+            self.waited.fetch_sub(1, Ordering::SeqCst);
+        }
+        Some(accepted)
     }
 
     /// The oldest task of the shared queue, and some that follow it into `batch`: a worker's share
-    /// of what is queued, so that none waits at a desk while workers are idle.
-    pub(crate) fn take_batch(&self, batch: &Worker<Task>, workers: u64) -> Option<Task> {
+    /// of what is queued, so that none waits at a desk while workers are idle. For an unbounded
+    /// backlog: none of them waited.
+    pub(crate) fn take_batch(&self, batch: &Worker<Accepted>, workers: u64) -> Option<Accepted> {
         let share = self.shared.len() as u64 / workers.max(1);
         let most = usize::try_from(share.clamp(1, MOST_BATCHED)).unwrap_or(1);
         self.take_handed_back()
@@ -82,7 +108,7 @@ impl Queue {
     }
 
     pub(crate) fn has_shared(&self) -> bool {
-        !self.shared.is_empty() || self.handed_back_len.load(Ordering::SeqCst) > 0
+        !self.shared.is_empty() || self.has_handed_back()
     }
 
     pub(crate) fn has_lenders(&self) -> bool {

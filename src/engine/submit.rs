@@ -1,7 +1,7 @@
 //! The front door: how a closure comes in, from outside and from the pool's own tasks.
 
-use super::admission::{Denied, Joined, Origin, Places, Queued};
-use super::task::Task;
+use super::admission::{Denied, Joined, Origin, Places};
+use super::task::{Accepted, Task};
 use super::waiter::{Answer, Waiter};
 use super::{Core, Overflow, current};
 use crate::error::{SubmitError, SubmitErrorKind};
@@ -67,9 +67,7 @@ impl Core {
         if let Err(refusal) = self.staff() {
             return self.refuse_thread(closure, refusal);
         }
-        self.admission.count_accepted();
-        self.queue.push(Task::new(closure));
-        self.wake_for_queued();
+        self.queue_accepted(Task::new(closure));
         Ok(())
     }
 
@@ -79,10 +77,15 @@ impl Core {
             self.leave(1);
             return Err((task, refusal));
         }
-        self.admission.count_accepted();
-        self.queue.push(task);
-        self.wake_for_queued();
+        self.queue_accepted(task);
         Ok(())
+    }
+
+    /// Queues a task that has its place, at a pool that has a worker.
+    fn queue_accepted(self: &Arc<Self>, task: Task) {
+        let number = self.admission.count_accepted();
+        self.queue.push(Accepted::new(number, task));
+        self.wake_for_queued();
     }
 
     #[cold]
@@ -246,7 +249,10 @@ impl Core {
             Origin::Outside
         };
         loop {
-            match self.admission.replace(origin, || self.queue.take()) {
+            match self
+                .admission
+                .replace(origin, || self.queue.take().map(|oldest| oldest.task))
+            {
                 Err(_closed) => return self.refuse(SubmitErrorKind::Closed, closure),
                 Ok(Some((oldest, true))) => {
                     self.discard(oldest);
@@ -311,13 +317,14 @@ impl Core {
     }
 
     /// Queues what a task submitted beyond the bound: at the worker's desk, where it runs on the
-    /// worker's own place; or, if somebody waits already, at the end of the line.
+    /// worker's own place; or, if others wait or have waited, behind them in line or in the queue.
     fn queue_beyond<F>(self: &Arc<Self>, closure: F) -> Refused<F>
     where
         F: FnOnce() + Send + 'static,
     {
         let mut task = Some(Task::new(closure));
-        if !self.admission.places().has_line() {
+        // L3: in this order: who leaves the line is in the queue first.
+        if !self.admission.places().has_line() && !self.queue.has_waited() {
             current::with_worker(self, |worker| {
                 task = task.take().and_then(|task| worker.keep(task));
             });
@@ -330,10 +337,8 @@ impl Core {
         if let Err(refusal) = self.staff() {
             return Err(self.give_back::<F>(task, refusal));
         }
-        self.admission.count_accepted();
-        if let Queued::Entered(task) = self.admission.join_accepted(task) {
-            self.queue.push(task);
-            self.wake_for_queued();
+        if let Some(task) = self.admission.enter_beyond_or_join(task) {
+            self.queue_accepted(task);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! `F` fits (`Inline::<F>::FITS`), else as a `Box<F>`; it is read out once, by `run`,
 //! `into_inner` or `drop`.
 
+use std::cmp;
 use std::mem::{ManuallyDrop, MaybeUninit, align_of, size_of};
 use std::ptr;
 
@@ -113,6 +114,50 @@ impl Drop for Task {
         unsafe { (self.vtable.drop)(&raw mut self.space) }
     }
 }
+
+/// A task with a place, as it waits in the queue: it comes before those with a higher number.
+pub(crate) struct Accepted {
+    /// `| number: 63 | waited |`
+    order: u64,
+    pub(crate) task: Task,
+}
+
+impl Accepted {
+    pub(crate) fn new(number: u64, task: Task) -> Accepted {
+        let order = number << 1;
+        Accepted { order, task }
+    }
+
+    /// Its submitter waited in line for the place.
+    pub(crate) fn after_waiting(number: u64, task: Task) -> Accepted {
+        let order = number << 1 | 1;
+        Accepted { order, task }
+    }
+
+    pub(crate) fn has_waited(&self) -> bool {
+        self.order & 1 != 0
+    }
+}
+
+impl Ord for Accepted {
+    fn cmp(&self, other: &Self) -> cmp::Ordering {
+        self.order.cmp(&other.order)
+    }
+}
+
+impl PartialOrd for Accepted {
+    fn partial_cmp(&self, other: &Self) -> Option<cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Accepted {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+
+impl Eq for Accepted {}
 
 #[cfg(all(test, not(anthill_loom)))]
 mod tests {

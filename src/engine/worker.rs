@@ -6,9 +6,9 @@
 //!   desk or none was had: once `running` reads 0 after a pause, nothing starts.
 //! - L2: A busy worker with tasks of its own keeps its place for them, so those who wait outside
 //!   are neither overtaken by later tasks nor told of room that is not there.
-//! - L3: With a bounded backlog a worker takes what waits in the shared queue before what its tasks
-//!   submitted beyond the bound: those who were let in are not overtaken. With an unbounded one it
-//!   is its own first. One turn in 61 goes the other way round, so nobody starves.
+//! - L3: A worker runs the tasks at its desk first, and one of the shared queue in each 61st turn, so
+//!   that nobody starves. Nobody who waited in line is overtaken: what a task submits while somebody
+//!   waits, or has waited and is in the queue, does not go to the desk but behind them.
 //! - L4: A worker that took a task looks whether another desk lends one, for one more worker.
 //! - L5: No user code runs under a lock, and none can end the worker: each call is caught.
 //! - L6: Once the pool discards its backlog no task is taken any more, and whoever discards it waits
@@ -19,7 +19,7 @@ use super::current;
 use super::desk::{Deques, Desk};
 use super::idle::{Ring, Seat};
 use super::queue::insist;
-use super::task::Task;
+use super::task::{Accepted, Task};
 use super::{Core, Hooks};
 use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
 use crate::sync::{Arc, AtomicBool, Ordering, deadline_after, fence, lock, spin_loop, spins};
@@ -146,7 +146,7 @@ impl Worker {
         let deques = deques.as_ref()?;
         let roll = self.core.crew.roll();
         if roll.is_discarding() {
-            self.core.discard_late(|| deques.batch.pop(), 1);
+            self.core.discard_late(|| Some(deques.batch.pop()?.task), 1);
             self.core.discard_late(|| deques.own.pop(), 0);
             return None;
         }
@@ -154,18 +154,11 @@ impl Worker {
             self.hand_back(deques);
             return None;
         }
-        self.turns.set(self.turns.get().wrapping_add(1));
-        let odd_turn = self.turns.get() % ODD_TURN == 0;
-        if self.core.plan.backlog.is_some() {
-            let shared = || self.take_shared();
-            let own = || deques.own.pop();
-            return if odd_turn {
-                own().or_else(shared)
-            } else {
-                shared().or_else(own)
-            };
+        if self.core.queue.has_handed_back() {
+            self.hand_batch_back(deques);
         }
-        if odd_turn {
+        self.turns.set(self.turns.get().wrapping_add(1));
+        if self.turns.get() % ODD_TURN == 0 {
             return (self.take_batched(deques))
                 .or_else(|| self.take_shared())
                 .or_else(|| deques.own.pop());
@@ -178,13 +171,13 @@ impl Worker {
         if !self.core.queue.has_shared() {
             return None;
         }
-        let task = self.core.queue.take()?;
+        let accepted = self.core.queue.take()?;
         self.held.set(self.held.get() + 1);
-        Some(task)
+        Some(accepted.task)
     }
 
     fn take_batched(&self, deques: &Deques) -> Option<Task> {
-        let task = deques.batch.pop()?;
+        let Accepted { task, .. } = deques.batch.pop()?;
         let held = self.held.replace(self.held.get() + 1);
         if deques.batch.is_empty() {
             self.give_back(held);
@@ -199,14 +192,23 @@ impl Worker {
         }
     }
 
-    /// C2: too many are active: what is left at the desk goes back to the front of the queue.
+    /// C2: too many are active: what is left at the desk goes back to the queue.
     fn hand_back(&self, deques: &Deques) {
+        self.hand_batch_back(deques);
+        let admission = &self.core.admission;
+        while let Some(task) = deques.own.pop() {
+            admission.enter_beyond();
+            let number = admission.accepted();
+            self.core.queue.push(Accepted::new(number, task));
+        }
+        self.core.wake_more();
+    }
+
+    /// Q2. What was on its way escaped those who looked for work meanwhile: look for them after it.
+    fn hand_batch_back(&self, deques: &Deques) {
         let batch = std::iter::from_fn(|| deques.batch.pop());
         self.core.queue.hand_back(batch);
-        let own = std::iter::from_fn(|| {
-            (deques.own.pop()).inspect(|_| self.core.admission.enter_beyond())
-        });
-        self.core.queue.hand_back(own);
+        self.core.wake_more();
     }
 
     /// The task is over, and so is all it captured.
@@ -283,7 +285,8 @@ impl Worker {
         // ORDERING: Release: who sees it sees what was moved.
         desk.reaching.store(false, Ordering::Release);
         if roll.is_discarding() {
-            self.core.discard_late(|| self.core.queue.take(), 1);
+            self.core
+                .discard_late(|| Some(self.core.queue.take()?.task), 1);
         }
         task
     }
@@ -319,9 +322,9 @@ impl Worker {
         } else {
             core.queue.take()
         };
-        if shared.is_some() {
+        if let Some(accepted) = shared {
             self.held.set(1);
-            return shared;
+            return Some(accepted.task);
         }
         if !core.queue.has_lenders() {
             return None;
@@ -347,7 +350,7 @@ impl Worker {
                 return None;
             }
             let batched = insist(|| desk.batch.steal_batch_and_pop(&deques.batch));
-            batched.map(|task| (task, Stolen::Batched)).or_else(|| {
+            (batched.map(|accepted| (accepted.task, Stolen::Batched))).or_else(|| {
                 let own = insist(|| desk.own.steal_batch_and_pop(&deques.own))?;
                 Some((own, Stolen::Own))
             })
