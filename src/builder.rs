@@ -1,6 +1,6 @@
 //! How a pool is to be.
 
-use crate::engine::{Core, Hooks, Overflow, Plan};
+use crate::engine::{Core, Hooks, Overflow, Plan, processors};
 use crate::error::BuildError;
 use crate::panic::{TaskPanic, WorkerId};
 use crate::pool::Pool;
@@ -59,7 +59,7 @@ impl Builder {
     /// ```
     pub fn new() -> Builder {
         Builder {
-            capacity: num_cpus::get(),
+            capacity: processors(),
             plan: Plan {
                 backlog: Some(0),
                 overflow: Overflow::Block,

@@ -8,6 +8,7 @@
 //! | `anthill-n-backlog` | a pool of capacity n whose backlog has no bound: `submit` never blocks |
 //! | `rayon-n` | a `rayon::ThreadPool` of n threads and its `spawn`, which has no bound |
 //! | `threads` | a `std::thread` for each task (in `sleep`: for each worker) |
+//! | `textbook` | a lock, a queue and two conditions, with the bound of `anthill-n` |
 //! | `in-place` | the submitter runs the task |
 
 use std::time::Duration;
@@ -16,7 +17,7 @@ use anthill::Pool;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::workloads::{
-    CurrentRayon, Engine, InPlace, RawThreads, many_submitters, napping_threads, naps,
+    CurrentRayon, Engine, InPlace, RawThreads, Textbook, many_submitters, napping_threads, naps,
     one_submitter, spin, started, submit_and_wait, tree, tree_size, turns_for, wake,
 };
 
@@ -220,7 +221,8 @@ fn busy(name: &'static str, time: Duration, tasks: u32, scale: Scale) -> Row {
 /// run, in which nobody else can be timed.
 fn sleep(scale: Scale) -> Row {
     const NAP: Duration = Duration::from_millis(10);
-    const NAPS_A_WORKER: u32 = 10;
+    // Enough that waking a thousand threads at the start does not matter.
+    const NAPS_A_WORKER: u32 = 100;
 
     let workers: u32 = if scale == Scale::Full { 1_000 } else { 20 };
     let threads = usize::try_from(workers).expect("a usize has 32 bits or more");
@@ -236,7 +238,12 @@ fn sleep(scale: Scale) -> Row {
                 naps(with_backlog(threads), tasks, NAP)
             })
             .aims_at(1.05),
-            contender("threads", 1, move || napping_threads(threads, 10, NAP)),
+            contender("textbook", 1, move || {
+                naps(started(Textbook::new(threads), threads), tasks, NAP)
+            }),
+            contender("threads", 1, move || {
+                napping_threads(threads, NAPS_A_WORKER, NAP)
+            }),
         ],
     );
     row.tasks_a_unit = workers * NAPS_A_WORKER;

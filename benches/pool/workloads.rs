@@ -9,11 +9,12 @@
 //! - a workload is a closure made once and run many times: its pool stays warm between the runs.
 //!   Each run takes a number of units of work and returns the time that they took.
 
+use std::collections::VecDeque;
 use std::hint;
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, OnceLock};
-use std::thread::{self, Thread};
+use std::sync::{Arc, Barrier, Condvar, Mutex, OnceLock};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use anthill::{Pool, PoolHandle};
@@ -75,6 +76,84 @@ pub(crate) struct RawThreads;
 impl Engine for RawThreads {
     fn submit<F: FnOnce() + Send + 'static>(&self, task: F) {
         drop(thread::spawn(task));
+    }
+}
+
+/// The rule of `Pool::with_capacity` as a textbook would write it: a lock, a queue, and a condition
+/// for either side. What handing each task over costs on this machine, if nothing is clever.
+pub(crate) struct Textbook {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+    room: Condvar,
+}
+
+struct State {
+    tasks: VecDeque<Box<dyn FnOnce() + Send>>,
+    room: usize,
+    open: bool,
+}
+
+impl Textbook {
+    pub(crate) fn new(capacity: usize) -> Self {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                tasks: VecDeque::new(),
+                room: capacity,
+                open: true,
+            }),
+            work: Condvar::new(),
+            room: Condvar::new(),
+        });
+        let worker = |_| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.work())
+        };
+        let threads = (0..capacity).map(worker).collect();
+        Self { shared, threads }
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        let mut state = self.state.lock().unwrap();
+        while state.open {
+            let Some(task) = state.tasks.pop_front() else {
+                state = self.work.wait(state).unwrap();
+                continue;
+            };
+            drop(state);
+            task();
+            state = self.state.lock().unwrap();
+            state.room += 1;
+            self.room.notify_one();
+        }
+    }
+}
+
+impl Engine for Textbook {
+    fn submit<F: FnOnce() + Send + 'static>(&self, task: F) {
+        let full = |state: &mut State| state.room == 0;
+        let state = self.shared.state.lock().unwrap();
+        let mut state = self.shared.room.wait_while(state, full).unwrap();
+        state.room -= 1;
+        state.tasks.push_back(Box::new(task));
+        drop(state);
+        self.shared.work.notify_one();
+    }
+}
+
+impl Drop for Textbook {
+    fn drop(&mut self) {
+        self.shared.state.lock().unwrap().open = false;
+        self.shared.work.notify_all();
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
     }
 }
 
@@ -328,7 +407,7 @@ impl Probe {
 /// and are unparked one by one: what sleeping costs on this machine without any engine.
 pub(crate) fn napping_threads(
     workers: usize,
-    naps: usize,
+    naps: u32,
     nap: Duration,
 ) -> impl FnMut(u64) -> Duration {
     let (ready, done) = (Latch::leak(), Latch::leak());

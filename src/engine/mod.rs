@@ -50,6 +50,7 @@ use crew::{Crew, Hire, Outlook, Roll};
 use crossbeam_utils::CachePadded;
 use desk::Desk;
 use idle::Seat;
+use once_cell::sync::OnceCell;
 use queue::{Queue, insist};
 use std::io;
 use std::time::Duration;
@@ -146,6 +147,8 @@ pub(crate) struct Core {
     pub(crate) counts: Counts,
     /// A free worker spins.
     pub(crate) spinning: CachePadded<AtomicBool>,
+    /// Spinning would take a processor from somebody else where more workers are active.
+    processors: u64,
     capacity: AtomicUsize,
     reins: Mutex<Reins>,
     /// How many `PoolHandle`s there are.
@@ -174,6 +177,7 @@ impl Core {
             crew: Crew::new(capacity, plan.min_workers),
             counts: Counts::default(),
             spinning: CachePadded::new(AtomicBool::new(false)),
+            processors: processors() as u64,
             capacity: AtomicUsize::new(capacity),
             reins: Mutex::new(Reins {
                 resume: capacity.max(1),
@@ -183,6 +187,11 @@ impl Core {
             handles: AtomicUsize::new(0),
             plan,
         })
+    }
+
+    /// Whether who expects something soon may spin for a moment before it goes to sleep.
+    pub(crate) fn may_spin(&self, roll: Roll) -> bool {
+        roll.active() <= self.processors
     }
 
     // ── waking ──────────────────────────────────────────────────────────────────────────────
@@ -581,6 +590,12 @@ impl Drop for Core {
         }
         drop_quietly(std::mem::take(&mut self.plan.hooks));
     }
+}
+
+/// How many processors there are; asked for once, since the answer takes a look at files.
+pub(crate) fn processors() -> usize {
+    static PROCESSORS: OnceCell<usize> = OnceCell::new();
+    *PROCESSORS.get_or_init(num_cpus::get)
 }
 
 fn count(number: u64) -> usize {

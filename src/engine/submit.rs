@@ -11,8 +11,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Looks for room before a submitter gets in line. Until then it waits for nothing, so nobody can
-/// overtake it; with tiny tasks this is what spares it the line's lock.
-const LOOKS: u32 = 100;
+/// overtake it; with tiny tasks this is what spares it the line.
+const LOOKS: u32 = 200;
 
 /// What to do without room.
 #[derive(Clone, Copy)]
@@ -50,7 +50,11 @@ impl Core {
         let mut looks = if waits { spins(LOOKS) } else { 0 };
         loop {
             match self.admission.enter(Origin::Outside) {
-                Err(Denied::NoRoom) if looks > 0 && !self.admission.places().has_line() => {
+                Err(Denied::NoRoom)
+                    if looks > 0
+                        && !self.admission.places().has_line()
+                        && self.may_spin(self.crew.roll()) =>
+                {
                     looks -= 1;
                     spin_loop();
                 }

@@ -2,12 +2,12 @@
 //!
 //! States: `WAITING` → (`PARKED` →) `QUEUED` or `ANSWERED`. The submitter alone moves from
 //! `WAITING` to `PARKED`; whoever took its entry out of the line, alone, moves on from there, and
-//! unparks it if it was parked. So no wake-up is lost, and none is made for one that still spins.
+//! unparks it if it was parked. So no wake-up is lost, and none is made for one that is not asleep.
 
 use super::task::Task;
 use crate::sync::{
     Arc, AtomicU32, Instant, Mutex, Ordering, Thread, current, is_past, local, lock, park_until,
-    sooner, spin_loop, spins,
+    sooner,
 };
 use std::cell::Cell;
 
@@ -15,9 +15,6 @@ const WAITING: u32 = 0;
 const PARKED: u32 = 1;
 const QUEUED: u32 = 2;
 const ANSWERED: u32 = 3;
-
-/// Turns a submitter spins, already in line, before it parks.
-const SPINS: u32 = 100;
 
 pub(crate) struct Waiter {
     state: AtomicU32,
@@ -62,12 +59,6 @@ impl Waiter {
         deadline: Option<Instant>,
         retry: impl Fn() -> Option<Instant>,
     ) -> Option<Answer> {
-        for _ in 0..spins(SPINS) {
-            if let Some(answer) = self.poll() {
-                return Some(answer);
-            }
-            spin_loop();
-        }
         let mut again = retry();
         // ORDERING: Release on success: pairs with the swap in `wake`; the failure is read again.
         let _ = (self.state).compare_exchange(WAITING, PARKED, Ordering::AcqRel, Ordering::Acquire);

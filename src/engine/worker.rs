@@ -255,7 +255,8 @@ impl Worker {
                 }
             }
             let roll = core.crew.roll();
-            if looks == spins(LOOKS) || !roll.permits() || roll.is_closed() {
+            if looks == spins(LOOKS) || !roll.permits() || !core.may_spin(roll) || roll.is_closed()
+            {
                 return None;
             }
             looks += 1;
