@@ -325,8 +325,7 @@ impl PoolHandle {
     /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
     /// ```
     pub fn idle(&self) -> usize {
-        let running = self.core.running();
-        self.core.workers().saturating_sub(running)
+        self.core.idle()
     }
 
     /// How many tasks run now.

@@ -55,16 +55,13 @@ pub(crate) struct Counter(CounterU64);
 
 impl Counter {
     pub(crate) fn add(&self, amount: u64) {
-        self.0.fetch_add(amount, Ordering::Relaxed);
-    }
-
-    /// Takes one back that was counted too early.
-    pub(crate) fn withdraw(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        // ORDERING: Release: with `get`, who sees an end sees the beginning.
+        self.0.fetch_add(amount, Ordering::Release);
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        // ORDERING: Acquire: pairs with `add`.
+        self.0.load(Ordering::Acquire)
     }
 }
 

@@ -31,9 +31,9 @@ mod imp {
         pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};
     }
 
-    /// Stands between two `SeqCst` accesses, at least one of them to another place in memory than
-    /// its partner's. They are in one total order as it is: this does nothing, but under loom,
-    /// which weakens them, it is the fence that the order is worth.
+    /// Stands between a `SeqCst` store and a `SeqCst` load of another place. They are in one total
+    /// order as it is, so this does nothing; loom, which lets such a load read what was there
+    /// before the first `SeqCst` store, gets a fence.
     pub(crate) const fn order_seqcst() {}
 
     /// Turns of a spin before its thread parks.

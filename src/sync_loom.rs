@@ -111,12 +111,15 @@ pub(crate) mod deque {
         pub(crate) fn steal_batch_with_limit_and_pop(
             &self,
             dest: &Worker<T>,
-            _limit: usize,
+            limit: usize,
         ) -> Steal<T> {
             let first = self.steal();
             if matches!(first, Steal::Success(_)) {
-                if let Steal::Success(second) = self.steal() {
-                    dest.push(second);
+                for _ in 1..limit {
+                    let Steal::Success(next) = self.steal() else {
+                        break;
+                    };
+                    dest.push(next);
                 }
             }
             first
@@ -169,7 +172,7 @@ pub(crate) mod deque {
     }
 }
 
-/// Loom has no total order of `SeqCst` accesses; its fences do.
+/// See the other one.
 pub(crate) fn order_seqcst() {
     fence(Ordering::SeqCst);
 }

@@ -769,11 +769,12 @@ fn overflow_caller_runs_the_task_on_the_submitting_thread_and_counts_it() {
     let handle = pool.handle();
     expect_accepted(pool.submit(move || {
         let current = PoolHandle::current().map(|pool| pool.capacity());
-        let _ = sender.send((thread::current().id(), current, handle.running()));
+        let gauges = (handle.running(), handle.workers(), handle.idle());
+        let _ = sender.send((thread::current().id(), current, gauges));
     }));
     let seen = receiver.try_recv().expect("it ran before submit returned");
     // Outside the bound of one, and counted.
-    assert_eq!(seen, (thread::current().id(), Some(1), 2));
+    assert_eq!(seen, (thread::current().id(), Some(1), (2, 1, 0)));
     let stats = pool.stats();
     assert_eq!((stats.submitted, stats.completed), (3, 1), "{stats:?}");
     assert!(PoolHandle::current().is_none(), "only while the task ran");
@@ -781,6 +782,25 @@ fn overflow_caller_runs_the_task_on_the_submitting_thread_and_counts_it() {
     pool.wait_idle();
     assert_at_rest(&pool);
     assert_eq!(pool.stats().completed, 3);
+}
+
+/// A worker that waits for a task is idle, whatever the submitters do.
+#[test]
+fn overflow_caller_runs_makes_no_idle_worker_busy() {
+    let pool = Pool::builder()
+        .capacity(2)
+        .min_workers(2)
+        .overflow(Overflow::CallerRuns)
+        .build()
+        .unwrap();
+    let occupied = occupy(&pool, 2);
+    let (handle, (sender, receiver)) = (pool.handle(), channel());
+    expect_accepted(pool.submit(move || {
+        occupied.end();
+        eventually_eq("idle workers", 2, || handle.idle());
+        let _ = sender.send((handle.running(), handle.workers()));
+    }));
+    assert_eq!(receiver.try_recv(), Ok((1, 2)));
 }
 
 #[test]

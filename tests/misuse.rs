@@ -319,6 +319,60 @@ fn submit_after_release_is_refused_in_every_form() {
     }
 }
 
+/// A pool whose second worker is in its start hook until the gate opens, and whose first one rests.
+fn with_a_worker_in_its_hook(builder: Builder, gate: &Gate) -> Pool {
+    let in_hook = Arrivals::new();
+    let pool = builder
+        .on_worker_start({
+            let (gate, in_hook) = (gate.clone(), in_hook.clone());
+            move |worker| {
+                if worker.as_u64() == 1 {
+                    in_hook.arrive();
+                    gate.wait();
+                }
+            }
+        })
+        .build()
+        .unwrap();
+    let occupied = occupy(&pool, 1);
+    expect_accepted(pool.submit(|| {}));
+    in_hook.wait_for(1);
+    occupied.end();
+    pool.wait_idle();
+    pool
+}
+
+#[test]
+fn a_slow_start_hook_keeps_no_task_from_an_idle_worker() {
+    for builder in [Pool::builder(), Pool::builder().unbounded_backlog()] {
+        let gate = Gate::new();
+        let pool = with_a_worker_in_its_hook(builder.capacity(2), &gate);
+        let _gate = gate.opened_on_drop();
+        let ran = Arrivals::new();
+        for turn in 1..=10 {
+            let inner = ran.clone();
+            expect_accepted(pool.submit(move || inner.arrive()));
+            ran.wait_for(turn);
+            pool.wait_idle();
+        }
+    }
+}
+
+#[test]
+fn a_slow_start_hook_keeps_no_task_from_the_capacity_that_is_left() {
+    for builder in [Pool::builder(), Pool::builder().unbounded_backlog()] {
+        let gate = Gate::new();
+        let pool = with_a_worker_in_its_hook(builder.capacity(3), &gate);
+        let _gate = gate.opened_on_drop();
+        let occupied = occupy(&pool, 1);
+        let ran = Arrivals::new();
+        let inner = ran.clone();
+        expect_accepted(pool.submit(move || inner.arrive()));
+        ran.wait_for(1);
+        drop(occupied);
+    }
+}
+
 #[test]
 fn a_hook_that_waits_on_the_pool_hangs_nobody() {
     let slot: Arc<Mutex<Option<PoolHandle>>> = Arc::default();

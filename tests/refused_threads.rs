@@ -12,9 +12,9 @@ mod support;
 use std::error::Error;
 use std::io;
 use std::mem::MaybeUninit;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
@@ -262,6 +262,50 @@ in_both_ways! {
             assert_eq!(pool.workers(), 4);
             assert_at_rest(&pool);
         }
+    }
+}
+
+in_both_ways! {
+    /// Whoever waits on the pool tries again also where one worker lives: here it cannot go on
+    /// before the others are there.
+    fn p17_whoever_waits_brings_up_the_workers_that_are_missing(way: Way) {
+        let pool = way.builder().capacity(4).backlog(10).build().unwrap();
+        let (began, barrier) = (Arrivals::new(), Arc::new(Barrier::new(4)));
+        let meet = || {
+            let (began, barrier) = (began.clone(), Arc::clone(&barrier));
+            move || {
+                began.arrive();
+                barrier.wait();
+            }
+        };
+        expect_accepted(pool.submit(meet()));
+        began.wait_for(1);
+        way.refuse();
+        for _ in 0..3 {
+            expect_accepted(pool.submit(meet()));
+        }
+        way.allow();
+        pool.wait_idle();
+        assert_eq!(pool.stats().completed, 4);
+    }
+}
+
+in_both_ways! {
+    /// And so does the live worker, when it takes its next task.
+    fn p17_the_live_worker_brings_up_those_that_are_missing(way: Way) {
+        let pool = way.builder().capacity(4).backlog(10).build().unwrap();
+        let occupied = occupy(&pool, 1);
+        way.refuse();
+        let met = Arc::new(Barrier::new(5));
+        for _ in 0..4 {
+            let met = Arc::clone(&met);
+            expect_accepted(pool.submit(move || {
+                met.wait();
+            }));
+        }
+        way.allow();
+        occupied.end();
+        met.wait();
     }
 }
 

@@ -26,6 +26,7 @@ use super::waiter::{Answer, Waiter};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, CounterU64, Instant, Mutex, Ordering, lock};
 use crossbeam_utils::CachePadded;
 use std::collections::VecDeque;
+use std::io;
 
 const LINE: u64 = 1;
 const CLOSED: u64 = 2;
@@ -66,7 +67,7 @@ impl Places {
     }
 
     /// A5: a moment of rest that has to be counted.
-    fn is_uncounted_rest(self) -> bool {
+    pub(super) fn is_uncounted_rest(self) -> bool {
         self.0 & !(CLOSED | DISCARDING) == WATCHED
     }
 }
@@ -75,6 +76,8 @@ impl Places {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denied {
     NoRoom,
+    /// Others wait, or are just coming or going: if there is room, it is theirs.
+    Line,
     Closed,
 }
 
@@ -208,10 +211,12 @@ impl Admission {
             open.then_some(word + PLACE)
         });
         entered.map_err(|Places(word)| {
-            if word & barred == 0 {
-                Denied::NoRoom
-            } else {
+            if word & barred != 0 {
                 Denied::Closed
+            } else if word & LINE != 0 {
+                Denied::Line
+            } else {
+                Denied::NoRoom
             }
         })
     }
@@ -358,10 +363,14 @@ impl Admission {
         Some((entry.task, self.end_empty_line(&line)))
     }
 
-    /// Lets the oldest in while there is room. `push` queues each task with its place, in order
-    /// and under the line's lock. Where no worker `lives`, a submitter gets the place itself and
-    /// sees to a worker, and then to the rest of the line. Whether that ended the pool.
-    pub(crate) fn serve(&self, lives: impl Fn() -> bool, mut push: impl FnMut(Accepted)) -> bool {
+    /// Lets the oldest in while there is room, or sends them away where no worker lives and `staff`
+    /// gets none. `push` queues each task with its place. All of it in order, under the line's
+    /// lock. Whether that ended the pool.
+    pub(crate) fn serve(
+        &self,
+        staff: impl Fn() -> io::Result<()>,
+        mut push: impl FnMut(Accepted),
+    ) -> bool {
         let mut ended = false;
         loop {
             let mut line = lock(&self.line);
@@ -371,7 +380,9 @@ impl Admission {
             let Some(Entry { task, waiter, .. }) = line.entries.pop_front() else {
                 return ended;
             };
+            let staffed = staff();
             let Some(waiter) = waiter else {
+                // Accepted already: if no worker lives, whoever waits for the task tries again.
                 let number = self.accepted();
                 push(Accepted::new(number, task));
                 // It may be over already.
@@ -379,20 +390,20 @@ impl Admission {
                 continue;
             };
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-            let answer = if lives() {
-                let number = self.count_accepted();
-                push(Accepted::after_waiting(number, task));
-                Answer::Queued
-            } else {
-                Answer::Granted(task)
+            let answer = match staffed {
+                Ok(()) => {
+                    let number = self.count_accepted();
+                    push(Accepted::after_waiting(number, task));
+                    Answer::Queued
+                }
+                Err(refusal) => {
+                    ended |= self.leave(1).ended;
+                    Answer::NoThread(task, refusal)
+                }
             };
-            let granted = matches!(answer, Answer::Granted(_));
             ended |= self.end_empty_line(&line).ended;
             drop(line);
             waiter.wake(answer);
-            if granted {
-                return ended;
-            }
         }
     }
 
@@ -501,7 +512,8 @@ impl Admission {
     }
 
     pub(crate) fn accepted(&self) -> u64 {
-        self.word.accepted.load(Ordering::Relaxed)
+        // ORDERING: Acquire: read after what has ended, it is never behind it.
+        self.word.accepted.load(Ordering::Acquire)
     }
 }
 

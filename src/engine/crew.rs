@@ -23,7 +23,7 @@
 use super::desk::Desk;
 use super::idle::{IdleStack, Ring, Seat};
 use crate::sync::{
-    Arc, AtomicU64, Condvar, Instant, JoinHandle, Mutex, MutexGuard, Ordering, fence, is_past,
+    Arc, AtomicBool, AtomicU64, Condvar, Instant, JoinHandle, Mutex, MutexGuard, Ordering, is_past,
     lock, sooner, thread_of, wait_until,
 };
 use crossbeam_utils::CachePadded;
@@ -155,6 +155,8 @@ pub(crate) struct Crew {
     gone: Condvar,
     /// Active workers that are in their start hook.
     in_hooks: AtomicU64,
+    /// The last start of a thread beside others was refused.
+    lacks_thread: AtomicBool,
     min_workers: usize,
 }
 
@@ -165,6 +167,7 @@ impl Crew {
             inner: Mutex::new(Inner::default()),
             gone: Condvar::new(),
             in_hooks: AtomicU64::new(0),
+            lacks_thread: AtomicBool::new(false),
             min_workers,
         }
     }
@@ -208,7 +211,11 @@ impl Crew {
     ) -> io::Result<()> {
         let mut inner = lock(&self.inner);
         let roll = self.roll();
-        if !roll.may_activate() || !needed(roll) {
+        if !roll.may_activate() {
+            return Ok(());
+        }
+        if !needed(roll) {
+            self.lacks_thread.store(false, Ordering::SeqCst);
             return Ok(());
         }
         if let Some(seat) = inner.idle.pop_newest() {
@@ -219,9 +226,16 @@ impl Crew {
             return Ok(());
         }
         if roll.live() < roll.capacity() && backed(roll) {
-            return self.start(&mut inner, hire);
+            let started = self.start(&mut inner, hire);
+            self.lacks_thread.store(started.is_err(), Ordering::SeqCst);
+            return started;
         }
         Ok(())
+    }
+
+    /// A worker was needed and refused, so whoever can should try again.
+    pub(crate) fn lacks_thread(&self) -> bool {
+        self.lacks_thread.load(Ordering::SeqCst)
     }
 
     /// C4: starts a worker if none lives. `Ok` says that one does, or that the pool is paused.
@@ -290,7 +304,6 @@ impl Crew {
         }
         if roll.permits() && roll.is_closed() {
             self.sub(LIVE + ACTIVE);
-            fence(Ordering::SeqCst);
             match (outlook(), self.roll().live()) {
                 (Outlook::Work, _) => {
                     self.add(LIVE + ACTIVE);
@@ -329,7 +342,6 @@ impl Crew {
             return Expiry::Claimed;
         }
         self.sub(LIVE);
-        fence(Ordering::SeqCst);
         if self.must_stay(&outlook) {
             self.add(LIVE);
             if outlook() == Outlook::Work && self.roll().may_activate() {
@@ -363,7 +375,6 @@ impl Crew {
                 break;
             };
             self.sub(LIVE);
-            fence(Ordering::SeqCst);
             if self.must_stay(&outlook) {
                 self.add(LIVE);
                 inner.idle.push(seat);

@@ -15,13 +15,14 @@ pub(crate) struct Tally(CounterU64);
 
 impl Tally {
     pub(crate) fn add(&self, amount: u64) {
-        // ORDERING: Relaxed: one writer; whoever must see it sees a place given back first.
+        // ORDERING: Relaxed: one writer. Release: with `get`, who sees an end sees the beginning.
         let now = self.0.load(Ordering::Relaxed);
-        self.0.store(now + amount, Ordering::Relaxed);
+        self.0.store(now + amount, Ordering::Release);
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        // ORDERING: Acquire: pairs with `add`.
+        self.0.load(Ordering::Acquire)
     }
 }
 

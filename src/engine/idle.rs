@@ -74,14 +74,15 @@ impl Bell {
             Ring::Work => WORK,
             Ring::Retire => RETIRE,
         };
-        // ORDERING: Release: pairs with the Acquire in `heard`.
-        self.0.store(ring, Ordering::Release);
+        // ORDERING: Relaxed: it says no more than what for. Who hears it looks for work, and does so
+        // once more behind a fence before it sleeps again.
+        self.0.store(ring, Ordering::Relaxed);
         sleeper.unpark();
     }
 
     fn heard(&self) -> Option<Ring> {
-        // ORDERING: Acquire: pairs with the Release in `ring`.
-        match self.0.load(Ordering::Acquire) {
+        // ORDERING: Relaxed: as in `ring`.
+        match self.0.load(Ordering::Relaxed) {
             SILENT => None,
             WORK => Some(Ring::Work),
             _ => Some(Ring::Retire),

@@ -147,6 +147,8 @@ pub(crate) struct Core {
     pub(crate) counts: Counts,
     /// A free worker spins.
     pub(crate) spinning: CachePadded<AtomicBool>,
+    /// Submitters that run their tasks themselves.
+    pub(crate) calling: AtomicUsize,
     /// Spinning would take a processor from somebody else where more workers are active.
     processors: u64,
     capacity: AtomicUsize,
@@ -177,6 +179,7 @@ impl Core {
             crew: Crew::new(capacity, plan.min_workers),
             counts: Counts::default(),
             spinning: CachePadded::new(AtomicBool::new(false)),
+            calling: AtomicUsize::new(0),
             processors: processors() as u64,
             capacity: AtomicUsize::new(capacity),
             reins: Mutex::new(Reins {
@@ -223,14 +226,14 @@ impl Core {
     /// Whether the workers that are up get to what there is in less time than it takes to wake one
     /// more. It is not worth a look where more than one task too many is queued already.
     fn catches_up(&self, roll: Roll) -> bool {
-        let up = roll.active();
+        let up = self.crew.ready(roll);
         let held = || self.admission.places().held();
         up > 0
             && (self.plan.backlog.is_some() || held() == up + 1)
             && (0..spins(GRACE)).any(|_| {
                 spin_loop();
                 let held = held();
-                held <= up && held <= self.crew.roll().active()
+                held <= up && held <= self.crew.ready(self.crew.roll())
             })
     }
 
@@ -254,21 +257,19 @@ impl Core {
         let _ = self.crew.activate(
             self,
             |roll| self.claims() > self.crew.ready(roll),
-            |roll| self.unfinished() > roll.active(),
+            |roll| self.unfinished() > self.crew.ready(roll),
         );
     }
 
     /// C4, C5: sees to it that a worker lives; the caller holds a place.
     pub(crate) fn staff(self: &Arc<Self>) -> io::Result<()> {
-        // The place before the look at the roll; pairs with the order in `Crew::expire`.
-        order_seqcst();
         if self.crew.roll().is_staffed() {
             return Ok(());
         }
         self.crew.staff(self)
     }
 
-    /// Tries again to start a worker where tasks wait and none lives; the answer is when to retry.
+    /// Tries again to start a worker that the system refused; the answer is when to retry.
     pub(crate) fn rescue(self: &Arc<Self>) -> Option<Instant> {
         let roll = self.crew.roll();
         let stranded =
@@ -276,7 +277,10 @@ impl Core {
         if stranded && self.staff().is_err() {
             return deadline_after(RETRY);
         }
-        None
+        if self.crew.lacks_thread() {
+            self.activate();
+        }
+        (self.crew.lacks_thread()).then(|| deadline_after(RETRY))?
     }
 
     pub(crate) fn outlook(&self) -> Outlook {
@@ -307,16 +311,8 @@ impl Core {
 
     /// Lets in those who wait, oldest first.
     fn serve(self: &Arc<Self>) {
-        let lives = || {
-            let roll = self.crew.roll();
-            roll.is_staffed() || roll.capacity() == 0
-        };
-        if self.admission.places().has_line() {
-            // Also waits for a first thread that is being started: nobody is sent to see to one
-            // himself who could be overtaken on the way.
-            let _refused = self.staff();
-        }
-        let ended = (self.admission).serve(lives, |accepted| self.queue.push(accepted));
+        let staff = || self.staff();
+        let ended = (self.admission).serve(staff, |accepted| self.queue.push(accepted));
         self.wake_for_queued();
         if ended {
             self.crew.retire_idle(|| self.outlook());
@@ -360,7 +356,6 @@ impl Core {
 
     /// Brings the workers to what the capacity, the places and the line ask for.
     fn resume(self: &Arc<Self>, reins: &Reins) {
-        fence(Ordering::SeqCst);
         let places = self.admission.places();
         let wanted = places.held() > 0 || places.has_line();
         let staffed = if wanted { self.staff() } else { Ok(()) };
@@ -405,7 +400,7 @@ impl Core {
         let mut backlog = Vec::new();
         if discard {
             self.crew.close(true);
-            fence(Ordering::SeqCst);
+            order_seqcst();
             // L6
             while self.queue.any(|desk| desk.reaching.load(Ordering::SeqCst)) {
                 yield_now();
@@ -447,7 +442,10 @@ impl Core {
     /// Takes all tasks that no worker has taken, each with how many places it holds; under the
     /// reins, so that none of a pool opened again is among them.
     fn take_backlog(&self) -> Vec<(Task, u64)> {
+        // The way that tasks go, so that none is missed.
         let mut backlog = Vec::new();
+        let in_line = self.admission.take_accepted();
+        backlog.extend(in_line.into_iter().map(|task| (task, 0)));
         let with_place = |accepted: Accepted| (accepted.task, 1);
         backlog.extend(std::iter::from_fn(|| self.queue.take()).map(with_place));
         self.queue.visit(0, |desk| -> Option<()> {
@@ -457,12 +455,6 @@ impl Core {
             backlog.extend(own.map(|task| (task, 0)));
             None
         });
-        backlog.extend(
-            self.admission
-                .take_accepted()
-                .into_iter()
-                .map(|task| (task, 0)),
-        );
         backlog
     }
 
@@ -514,12 +506,18 @@ impl Core {
     }
 
     pub(crate) fn running(&self) -> usize {
-        let busy = self
-            .queue
-            .sum(|desk| u64::from(desk.busy.load(Ordering::SeqCst)));
-        let counts = &self.counts;
-        let ended = counts.call_completed.get() + counts.call_panicked.get();
-        count(busy + counts.called.get().saturating_sub(ended))
+        let calling = self.calling.load(Ordering::SeqCst);
+        count(self.busy()).saturating_add(calling)
+    }
+
+    fn busy(&self) -> u64 {
+        self.queue
+            .sum(|desk| u64::from(desk.busy.load(Ordering::SeqCst)))
+    }
+
+    pub(crate) fn idle(&self) -> usize {
+        let busy = self.busy();
+        count(self.crew.roll().live().saturating_sub(busy))
     }
 
     /// By the places, where they are the bound: `running` is left a moment before room is made.

@@ -6,8 +6,8 @@
 //! - Q2: A batch that its worker may not run (a pause, a smaller capacity) is handed back. That is
 //!   older than what the shared queue holds, and is taken first, by its numbers; while there is any,
 //!   all workers hand back. So the order holds at capacity 1, whatever the capacity was before.
-//! - Q3: A desk that may hold a task has `lending` set, and `lenders` counts such desks: both are
-//!   set before the task is pushed. With no lender nobody looks at a desk.
+//! - Q3: A desk that may hold a task has `lending` set, and `lenders` counts such desks, before anybody
+//!   is counted on to come for it. With no lender nobody looks at a desk.
 //! - Q4: `waited` counts the tasks in the shared queue whose submitters waited in line, from before the
 //!   push on: what tasks submit then goes behind them.
 //! - Q5: Nothing here blocks, and no task is run or dropped here.

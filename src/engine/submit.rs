@@ -6,7 +6,7 @@ use super::waiter::{Answer, Waiter};
 use super::{Core, Overflow, current};
 use crate::error::{SubmitError, SubmitErrorKind};
 use crate::panic::TaskPanic;
-use crate::sync::{Arc, Instant, Ordering, fence, spin_loop, spins};
+use crate::sync::{Arc, Instant, Ordering, order_seqcst, spin_loop, spins};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -50,11 +50,7 @@ impl Core {
         let mut looks = if waits { spins(LOOKS) } else { 0 };
         loop {
             match self.admission.enter(Origin::Outside) {
-                Err(Denied::NoRoom)
-                    if looks > 0
-                        && !self.admission.places().has_line()
-                        && self.may_spin(self.crew.roll()) =>
-                {
+                Err(Denied::NoRoom) if looks > 0 && self.may_spin(self.crew.roll()) => {
                     looks -= 1;
                     spin_loop();
                 }
@@ -121,8 +117,8 @@ impl Core {
             (Patience::None, _) | (Patience::Policy, Overflow::Reject) => {
                 match self.enter_for_certain(Origin::Outside) {
                     Ok(_place) => self.accept(closure),
-                    Err(Denied::NoRoom) => self.refuse(SubmitErrorKind::Full, closure),
                     Err(Denied::Closed) => self.refuse(SubmitErrorKind::Closed, closure),
+                    Err(_) => self.refuse(SubmitErrorKind::Full, closure),
                 }
             }
             (Patience::Policy, Overflow::CallerRuns) => match self.run_here(closure) {
@@ -138,7 +134,7 @@ impl Core {
     /// Enters if there is room, also where a line that is just coming or going hid it.
     fn enter_for_certain(self: &Arc<Self>, origin: Origin) -> Result<Places, Denied> {
         match self.admission.enter(origin) {
-            Err(Denied::NoRoom) if self.admission.places().has_line() => {
+            Err(Denied::Line) => {
                 self.serve();
                 self.admission.enter_behind_line(origin)
             }
@@ -166,10 +162,9 @@ impl Core {
                     match answer {
                         Answer::Queued => return Ok(()),
                         Answer::Closed(task) => (task, SubmitErrorKind::Closed),
-                        Answer::Granted(task) => match self.accept_task(task) {
-                            Ok(()) => return Ok(()),
-                            Err((task, refusal)) => return Err(self.give_back::<F>(task, refusal)),
-                        },
+                        Answer::NoThread(task, refusal) => {
+                            return Err(self.give_back::<F>(task, refusal));
+                        }
                     }
                 }
                 Err(task) => {
@@ -186,7 +181,7 @@ impl Core {
     /// No thread was to be had for a task that was made from an `F` in this very submit.
     fn give_back<F>(&self, task: Task, refusal: io::Error) -> SubmitError<F> {
         self.counts.rejected.add(1);
-        // SAFETY: both callers made the task from their `F`.
+        // SAFETY: each caller made the task from its `F`.
         SubmitError::no_thread(refusal, unsafe { task.into_inner::<F>() })
     }
 
@@ -217,15 +212,16 @@ impl Core {
         if !self.admission.hold_open() {
             return Some(closure);
         }
-        self.counts.called.add(1);
         // As a worker does (L1): it counts as running first and looks for a pause then.
-        fence(Ordering::SeqCst);
+        self.calling.fetch_add(1, Ordering::SeqCst);
+        order_seqcst();
         if self.capacity() == 0 {
-            self.counts.called.withdraw();
+            self.calling.fetch_sub(1, Ordering::SeqCst);
             self.after(self.admission.unhold());
             return Some(closure);
         }
         self.admission.count_accepted();
+        self.counts.called.add(1);
         let outcome = current::call_for(self, || {
             let outcome = catch_unwind(AssertUnwindSafe(closure));
             outcome.map_err(|payload| {
@@ -237,6 +233,7 @@ impl Core {
             Ok(()) => self.counts.call_completed.add(1),
             Err(()) => self.counts.call_panicked.add(1),
         }
+        self.calling.fetch_sub(1, Ordering::SeqCst);
         self.after(self.admission.unhold());
         None
     }
@@ -273,13 +270,13 @@ impl Core {
                 Ok(_place) => return self.accept(closure),
                 Err(Denied::Closed) => return self.refuse(SubmitErrorKind::Closed, closure),
                 // What fills the pool runs already.
-                Err(Denied::NoRoom) if !self.queue.has_shared() && inside => {
+                Err(_) if !self.queue.has_shared() && inside => {
                     return self.queue_beyond(closure);
                 }
-                Err(Denied::NoRoom) if !self.queue.has_shared() => {
+                Err(_) if !self.queue.has_shared() => {
                     return self.wait(closure, None);
                 }
-                Err(Denied::NoRoom) => {}
+                Err(_) => {}
             }
         }
     }
@@ -309,8 +306,8 @@ impl Core {
         match entered {
             Ok(_place) => self.accept(closure),
             Err(Denied::Closed) => self.refuse(SubmitErrorKind::Closed, closure),
-            Err(Denied::NoRoom) if refuses => self.refuse(SubmitErrorKind::Full, closure),
-            Err(Denied::NoRoom) => {
+            Err(_) if refuses => self.refuse(SubmitErrorKind::Full, closure),
+            Err(_) => {
                 let drops = self.plan.overflow == Overflow::DropOldest;
                 if drops && matches!(patience, Patience::Policy) {
                     return self.drop_oldest(closure);
@@ -338,12 +335,10 @@ impl Core {
             self.wake_for_lent();
             return Ok(());
         };
-        if let Err(refusal) = self.staff() {
-            return Err(self.give_back::<F>(task, refusal));
-        }
-        if let Some(task) = self.admission.enter_beyond_or_join(task) {
-            self.queue_accepted(task);
-        }
-        Ok(())
+        let Some(task) = self.admission.enter_beyond_or_join(task) else {
+            return Ok(());
+        };
+        self.accept_task(task)
+            .map_err(|(task, refusal)| self.give_back::<F>(task, refusal))
     }
 }

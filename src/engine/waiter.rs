@@ -10,6 +10,7 @@ use crate::sync::{
     sooner,
 };
 use std::cell::Cell;
+use std::io;
 
 const WAITING: u32 = 0;
 const PARKED: u32 = 1;
@@ -26,8 +27,8 @@ pub(crate) struct Waiter {
 pub(crate) enum Answer {
     /// The task is in the queue.
     Queued,
-    /// There is room, and it is yours; push the task yourself (no worker lives: see to one first).
-    Granted(Task),
+    /// There was room, but no worker lives and none was to be had.
+    NoThread(Task, io::Error),
     /// The pool closed.
     Closed(Task),
 }
@@ -60,8 +61,9 @@ impl Waiter {
         retry: impl Fn() -> Option<Instant>,
     ) -> Option<Answer> {
         let mut again = retry();
-        // ORDERING: Release on success: pairs with the swap in `wake`; the failure is read again.
-        let _ = (self.state).compare_exchange(WAITING, PARKED, Ordering::AcqRel, Ordering::Acquire);
+        // ORDERING: Relaxed: nothing is published, and a failure is read again.
+        let parks = Ordering::Relaxed;
+        let _ = (self.state).compare_exchange(WAITING, PARKED, parks, Ordering::Relaxed);
         loop {
             if let Some(answer) = self.poll() {
                 return Some(answer);
@@ -97,8 +99,9 @@ impl Waiter {
                 ANSWERED
             }
         };
-        // ORDERING: AcqRel: publishes what came before; Acquire pairs with the move to PARKED.
-        if self.state.swap(state, Ordering::AcqRel) == PARKED {
+        // ORDERING: Release: publishes the push or the answer, and what made the room; pairs with the
+        // load in `poll`. Whether it was parked is told by the same word.
+        if self.state.swap(state, Ordering::Release) == PARKED {
             self.thread.unpark();
         }
     }

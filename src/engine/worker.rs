@@ -22,7 +22,9 @@ use super::queue::insist;
 use super::task::{Accepted, Task};
 use super::{Core, Hooks};
 use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
-use crate::sync::{Arc, AtomicBool, Ordering, deadline_after, fence, lock, spin_loop, spins};
+use crate::sync::{
+    Arc, AtomicBool, Ordering, deadline_after, fence, lock, order_seqcst, spin_loop, spins,
+};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -144,18 +146,21 @@ impl Worker {
     fn next_here(&self) -> Option<Task> {
         let deques = self.deques.borrow();
         let deques = deques.as_ref()?;
-        let roll = self.core.crew.roll();
-        if roll.is_discarding() {
-            self.core.discard_late(|| Some(deques.batch.pop()?.task), 1);
-            self.core.discard_late(|| deques.own.pop(), 0);
-            return None;
-        }
-        if !roll.permits() {
-            self.hand_back(deques);
-            return None;
-        }
-        if self.core.queue.has_handed_back() {
-            self.hand_batch_back(deques);
+        loop {
+            let roll = self.core.crew.roll();
+            if roll.is_discarding() {
+                self.core.discard_late(|| Some(deques.batch.pop()?.task), 1);
+                self.core.discard_late(|| deques.own.pop(), 0);
+            } else if !roll.permits() || self.core.queue.has_handed_back() {
+                // C2, Q2
+                self.hand_back(deques);
+            } else {
+                break;
+            }
+            if deques.batch.is_empty() && deques.own.is_empty() {
+                return None;
+            }
+            // The pool was opened again meanwhile, or discards what was to be handed back.
         }
         self.turns.set(self.turns.get().wrapping_add(1));
         if self.turns.get() % ODD_TURN == 0 {
@@ -192,22 +197,26 @@ impl Worker {
         }
     }
 
-    /// C2: too many are active: what is left at the desk goes back to the queue.
+    /// What is left at the desk goes back to the queue. On its way it escaped those who looked for
+    /// work meanwhile, so there is a look for them afterwards. L6: as in [`reach`](Self::reach).
     fn hand_back(&self, deques: &Deques) {
-        self.hand_batch_back(deques);
+        let reaching = &self.desk.reaching;
+        reaching.store(true, Ordering::SeqCst);
+        order_seqcst();
+        if self.core.crew.roll().is_discarding() {
+            reaching.store(false, Ordering::Release);
+            return;
+        }
+        let batch = std::iter::from_fn(|| deques.batch.pop());
+        self.core.queue.hand_back(batch);
         let admission = &self.core.admission;
         while let Some(task) = deques.own.pop() {
             admission.enter_beyond();
             let number = admission.accepted();
             self.core.queue.push(Accepted::new(number, task));
         }
-        self.core.wake_more();
-    }
-
-    /// Q2. What was on its way escaped those who looked for work meanwhile: look for them after it.
-    fn hand_batch_back(&self, deques: &Deques) {
-        let batch = std::iter::from_fn(|| deques.batch.pop());
-        self.core.queue.hand_back(batch);
+        // ORDERING: Release: who sees it sees what was moved.
+        reaching.store(false, Ordering::Release);
         self.core.wake_more();
     }
 
@@ -227,12 +236,12 @@ impl Worker {
         }
     }
 
-    /// Gives all places back. The gauges change first: whoever sees the pool at rest sees them.
+    /// Gives all places back. The gauges change first: whoever sees the pool at rest sees them so.
     fn go_free(&self) {
         if self.lending.replace(false) {
             self.core.queue.end_lending(&self.desk);
         }
-        // ORDERING: Release: seen by whoever sees the places given back.
+        // ORDERING: Release: who reads that nothing runs sees what ran.
         self.desk.busy.store(false, Ordering::Release);
         self.core.leave(self.held.take());
     }
@@ -273,7 +282,7 @@ impl Worker {
         let desk = &self.desk;
         desk.reaching.store(true, Ordering::SeqCst);
         desk.busy.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        order_seqcst();
         let roll = self.core.crew.roll();
         let task = if roll.permits() && !roll.is_discarding() {
             self.take()
@@ -302,10 +311,10 @@ impl Worker {
     }
 
     /// L4: a desk's own tasks hold no place that would count for them: whoever lent them relied on
-    /// the free workers there were, of which this one is no longer one.
+    /// the free workers there were, of which this one is no longer one. And if a thread was
+    /// refused, this is the time to try again.
     fn pass_on(&self) {
-        fence(Ordering::SeqCst);
-        if self.core.queue.has_lenders() {
+        if self.core.queue.has_lenders() || self.core.crew.lacks_thread() {
             self.core.wake_more();
         }
     }
