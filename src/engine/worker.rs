@@ -12,7 +12,7 @@
 //! - L4: A worker that took a task looks whether another desk lends one, for one more worker.
 //! - L5: No user code runs under a lock, and none can end the worker: each call is caught.
 //! - L6: Once the pool discards its backlog no task is taken any more, and whoever discards it waits
-//!   until none is on its way to a desk; what shows up later the workers drop.
+//!   until none is on its way to a desk or back; what shows up later the workers drop.
 
 use super::crew::{Expiry, Rest, join_quietly};
 use super::current;
