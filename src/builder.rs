@@ -5,6 +5,7 @@ use crate::error::BuildError;
 use crate::panic::{TaskPanic, WorkerId};
 use crate::pool::Pool;
 use crate::sync::Arc;
+use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
@@ -37,11 +38,53 @@ use std::time::Duration;
 /// assert_eq!(pool.workers(), 2);
 /// # Ok::<(), anthill::BuildError>(())
 /// ```
-#[derive(Clone)]
 #[must_use = "a builder does nothing until it builds"]
-pub struct Builder {
+pub struct Builder<P: Built = Pool> {
     capacity: usize,
     plan: Plan,
+    parts: P::Parts,
+}
+
+/// What a [`Builder`] can build: a [`Pool`], a [`FuncPool`](crate::FuncPool).
+pub trait Built: sealed::Built {}
+
+impl<P: sealed::Built> Built for P {}
+
+pub(crate) mod sealed {
+    use crate::pool::Pool;
+    use std::any::Any;
+    use std::sync::Arc;
+
+    pub trait Built: Sized {
+        /// What it is made of beside the pool.
+        type Parts: Clone;
+
+        fn new(pool: Pool, parts: Self::Parts) -> Self;
+        /// What is to live as long as tasks of the pool do.
+        fn keep(parts: &Self::Parts) -> Option<Arc<dyn Any + Send + Sync>>;
+    }
+}
+
+impl sealed::Built for Pool {
+    type Parts = ();
+
+    fn new(pool: Pool, (): ()) -> Pool {
+        pool
+    }
+
+    fn keep((): &()) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
+}
+
+impl<P: Built> Clone for Builder<P> {
+    fn clone(&self) -> Builder<P> {
+        Builder {
+            capacity: self.capacity,
+            plan: self.plan.clone(),
+            parts: self.parts.clone(),
+        }
+    }
 }
 
 impl Default for Builder {
@@ -58,6 +101,12 @@ impl Builder {
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
     pub fn new() -> Builder {
+        Builder::with_parts(())
+    }
+}
+
+impl<P: Built> Builder<P> {
+    pub(crate) fn with_parts(parts: P::Parts) -> Builder<P> {
         Builder {
             capacity: processors(),
             plan: Plan {
@@ -69,7 +118,9 @@ impl Builder {
                 name: String::from("anthill"),
                 stack_size: None,
                 hooks: Hooks::default(),
+                keeps: P::keep(&parts),
             },
+            parts,
         }
     }
 
@@ -80,7 +131,7 @@ impl Builder {
     /// assert_eq!(Pool::builder().capacity(9).build()?.capacity(), 9);
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
-    pub fn capacity(mut self, n: usize) -> Builder {
+    pub fn capacity(mut self, n: usize) -> Builder<P> {
         self.capacity = n;
         self
     }
@@ -93,7 +144,7 @@ impl Builder {
     /// assert_eq!(Pool::builder().capacity(9).min_workers(3).build()?.workers(), 3);
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
-    pub fn min_workers(mut self, n: usize) -> Builder {
+    pub fn min_workers(mut self, n: usize) -> Builder<P> {
         self.plan.min_workers = n;
         self
     }
@@ -105,7 +156,7 @@ impl Builder {
     /// let pool = Pool::builder().idle_timeout(Duration::from_secs(1)).build()?;
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
-    pub fn idle_timeout(mut self, timeout: Duration) -> Builder {
+    pub fn idle_timeout(mut self, timeout: Duration) -> Builder<P> {
         self.plan.idle_timeout = Some(timeout);
         self
     }
@@ -117,7 +168,7 @@ impl Builder {
     /// let pool = Pool::builder().keep_workers().build()?;
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
-    pub fn keep_workers(mut self) -> Builder {
+    pub fn keep_workers(mut self) -> Builder<P> {
         self.plan.idle_timeout = None;
         self
     }
@@ -135,7 +186,7 @@ impl Builder {
     /// go.send(())?;
     /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
     /// ```
-    pub fn backlog(mut self, n: usize) -> Builder {
+    pub fn backlog(mut self, n: usize) -> Builder<P> {
         self.plan.backlog = Some(n);
         self
     }
@@ -151,7 +202,7 @@ impl Builder {
     /// assert_eq!(pool.queued(), 1_000);
     /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
     /// ```
-    pub fn unbounded_backlog(mut self) -> Builder {
+    pub fn unbounded_backlog(mut self) -> Builder<P> {
         self.plan.backlog = None;
         self
     }
@@ -163,7 +214,7 @@ impl Builder {
     /// let pool = Pool::builder().capacity(2).overflow(Overflow::CallerRuns).build()?;
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
-    pub fn overflow(mut self, overflow: Overflow) -> Builder {
+    pub fn overflow(mut self, overflow: Overflow) -> Builder<P> {
         self.plan.overflow = overflow;
         self
     }
@@ -178,7 +229,7 @@ impl Builder {
     /// assert_eq!(refused.kind(), SubmitErrorKind::TooManyWaiting);
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
-    pub fn max_waiting(mut self, n: usize) -> Builder {
+    pub fn max_waiting(mut self, n: usize) -> Builder<P> {
         self.plan.max_waiting = n;
         self
     }
@@ -195,7 +246,7 @@ impl Builder {
     ///     .build()?;
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
-    pub fn panic_handler<H>(mut self, handler: H) -> Builder
+    pub fn panic_handler<H>(mut self, handler: H) -> Builder<P>
     where
         H: Fn(TaskPanic) + Send + Sync + 'static,
     {
@@ -219,7 +270,7 @@ impl Builder {
     ///     .build()?;
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
-    pub fn panic_handler_per_worker<M, H>(mut self, make: M) -> Builder
+    pub fn panic_handler_per_worker<M, H>(mut self, make: M) -> Builder<P>
     where
         M: Fn(WorkerId) -> H + Send + Sync + 'static,
         H: FnMut(TaskPanic) + 'static,
@@ -237,7 +288,7 @@ impl Builder {
     /// pool.submit(|| assert_eq!(thread::current().name(), Some("mail-0")))?;
     /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
     /// ```
-    pub fn name(mut self, name: impl Into<String>) -> Builder {
+    pub fn name(mut self, name: impl Into<String>) -> Builder<P> {
         self.plan.name = name.into();
         self
     }
@@ -249,7 +300,7 @@ impl Builder {
     /// let pool = Pool::builder().stack_size(256 * 1024).build()?;
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
-    pub fn stack_size(mut self, bytes: usize) -> Builder {
+    pub fn stack_size(mut self, bytes: usize) -> Builder<P> {
         self.plan.stack_size = Some(bytes);
         self
     }
@@ -262,7 +313,7 @@ impl Builder {
     /// let pool = Pool::builder().on_worker_start(|worker| println!("{worker} begins")).build()?;
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
-    pub fn on_worker_start<H>(mut self, hook: H) -> Builder
+    pub fn on_worker_start<H>(mut self, hook: H) -> Builder<P>
     where
         H: Fn(WorkerId) + Send + Sync + 'static,
     {
@@ -278,7 +329,7 @@ impl Builder {
     /// let pool = Pool::builder().on_worker_stop(|worker| println!("{worker} ends")).build()?;
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
-    pub fn on_worker_stop<H>(mut self, hook: H) -> Builder
+    pub fn on_worker_stop<H>(mut self, hook: H) -> Builder<P>
     where
         H: Fn(WorkerId) + Send + Sync + 'static,
     {
@@ -299,7 +350,7 @@ impl Builder {
     /// assert!(Pool::builder().name("a\0b").build().is_err());
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
-    pub fn build(self) -> Result<Pool, BuildError> {
+    pub fn build(self) -> Result<P, BuildError> {
         let Plan {
             min_workers,
             backlog,
@@ -324,20 +375,21 @@ impl Builder {
         let core = Core::new(self.capacity, self.plan);
         let pool = Pool::from_core(Arc::clone(&core));
         core.crew.fill(&core).map_err(BuildError::Thread)?;
-        Ok(pool)
+        Ok(P::new(pool, self.parts))
     }
 
-    /// The pool of a builder that only the constructors of `Pool` have touched: it needs no check
-    /// and starts no thread.
-    pub(crate) fn into_pool(self) -> Pool {
-        Pool::from_core(Core::new(self.capacity, self.plan))
+    /// The pool of a builder that only constructors have touched: it needs no check and starts no
+    /// thread.
+    pub(crate) fn into_pool(self) -> P {
+        let pool = Pool::from_core(Core::new(self.capacity, self.plan));
+        P::new(pool, self.parts)
     }
 }
 
 /// Beyond this the standard library's own arithmetic on it could overflow.
 const LARGEST_STACK: usize = isize::MAX as usize / 2;
 
-impl fmt::Debug for Builder {
+impl<P: Built> fmt::Debug for Builder<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = &self.plan;
         f.debug_struct("Builder")

@@ -62,19 +62,22 @@ pub struct SubmitError<F> {
 }
 
 impl<F> SubmitError<F> {
-    pub(crate) fn new(kind: SubmitErrorKind, closure: F) -> SubmitError<F> {
+    pub(crate) fn new(
+        kind: SubmitErrorKind,
+        refusal: Option<io::Error>,
+        closure: F,
+    ) -> SubmitError<F> {
         SubmitError {
             kind,
-            refusal: None,
+            refusal,
             closure: Mutex::new(closure),
         }
     }
 
-    pub(crate) fn no_thread(refusal: io::Error, closure: F) -> SubmitError<F> {
-        SubmitError {
-            refusal: Some(refusal),
-            ..SubmitError::new(SubmitErrorKind::NoThread, closure)
-        }
+    pub(crate) fn map<G>(self, f: impl FnOnce(F) -> G) -> SubmitError<G> {
+        let closure = self.closure.into_inner();
+        let closure = f(closure.unwrap_or_else(PoisonError::into_inner));
+        SubmitError::new(self.kind, self.refusal, closure)
     }
 
     /// Why it was refused.

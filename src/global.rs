@@ -2,6 +2,7 @@
 
 use crate::error::SubmitError;
 use crate::pool::{Pool, PoolHandle};
+use crate::results::handle::JoinHandle;
 use once_cell::sync::OnceCell;
 
 static GLOBAL: OnceCell<PoolHandle> = OnceCell::new();
@@ -31,4 +32,23 @@ where
     F: FnOnce() + Send + 'static,
 {
     global().submit(f)
+}
+
+/// Hands the [global](global()) pool a task, and returns a handle to its result.
+///
+/// # Errors
+///
+/// As [`PoolHandle::spawn`].
+///
+/// ```
+/// let sum = anthill::spawn(|| (1..=9).sum::<u32>())?;
+/// assert_eq!(sum.join()?, 45);
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+pub fn spawn<F, T>(f: F) -> Result<JoinHandle<T>, SubmitError<F>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    global().spawn(f)
 }

@@ -44,15 +44,28 @@ mod error;
 mod global;
 mod panic;
 mod pool;
+mod pools;
+mod results;
 mod stats;
 mod sync;
 
-pub use builder::Builder;
+pub use builder::{Builder, Built};
 pub use engine::Overflow;
 pub use error::{BuildError, ReleaseTimeout, SubmitError, SubmitErrorKind};
-pub use global::{global, submit};
+pub use global::{global, spawn, submit};
 pub use panic::{TaskPanic, WorkerId};
 pub use pool::{Pool, PoolHandle};
+pub use pools::func::{FuncHandle, FuncPool};
+pub use pools::keyed::Keyed;
+pub use pools::limit::{Limited, Serial};
+pub use pools::multi::{Balance, MultiPool};
+pub use pools::share::Share;
+pub use results::group::{FirstError, Group, GroupError, KeepGoing};
+pub use results::handle::JoinHandle;
+pub use results::join_error::JoinError;
+pub use results::map::{Map, MapUnordered};
+pub use results::scope::{Scope, ScopedJoinHandle};
+pub use results::stop::StopToken;
 pub use stats::Stats;
 
 /// The pages of `docs/`, here so that their programs are tested.

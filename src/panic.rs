@@ -78,9 +78,7 @@ impl TaskPanic {
 
     /// The panic's message, if its payload is a string, as that of `panic!` is.
     pub fn message(&self) -> Option<&str> {
-        let payload = self.payload();
-        let text = payload.downcast_ref::<&'static str>().copied();
-        text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        message_of(self.payload())
     }
 
     /// What the task panicked with.
@@ -110,6 +108,12 @@ impl fmt::Debug for TaskPanic {
             .field("message", &self.message())
             .finish_non_exhaustive()
     }
+}
+
+/// The text of a payload that is a string, as that of `panic!` is.
+pub(crate) fn message_of(payload: &(dyn Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<&'static str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
 /// Drops what belongs to a user and catches a panic in it, also during another unwind.

@@ -1,7 +1,7 @@
 //! The pool as its users see it: an owner, and handles to talk to it.
 
 use crate::builder::Builder;
-use crate::engine::submit::Patience;
+use crate::engine::submit::{Door, Patience};
 use crate::engine::{Core, current};
 use crate::error::{ReleaseTimeout, SubmitError};
 use crate::stats::Stats;
@@ -183,6 +183,10 @@ impl PoolHandle {
         PoolHandle { core }
     }
 
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     /// The pool whose task (or hook) is running on this thread.
     ///
     /// ```
@@ -228,7 +232,7 @@ impl PoolHandle {
     where
         F: FnOnce() + Send + 'static,
     {
-        self.core.submit(f, Patience::Policy)
+        self.core.submit_closure(f, Patience::Policy)
     }
 
     /// Hands the pool a task if there is room right now. Never waits, but for a short lock or the
@@ -253,7 +257,7 @@ impl PoolHandle {
     where
         F: FnOnce() + Send + 'static,
     {
-        self.core.submit(f, Patience::None)
+        self.core.submit_closure(f, Patience::None)
     }
 
     /// Hands the pool a task; waits for room for `timeout` at most. `Duration::MAX` is for ever.
@@ -275,7 +279,7 @@ impl PoolHandle {
         F: FnOnce() + Send + 'static,
     {
         self.core
-            .submit(f, Patience::Until(deadline_after(timeout)))
+            .submit_closure(f, Patience::Until(deadline_after(timeout)))
     }
 
     /// Changes the capacity; returns the old one. Does not wait.
@@ -499,7 +503,7 @@ impl PoolHandle {
         self.core.reopen();
     }
 
-    fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+    pub(crate) fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
         f.debug_struct(name)
             .field("capacity", &self.capacity())
             .field("workers", &self.workers())

@@ -49,6 +49,28 @@ pub struct Stats {
     pub hook_panics: u64,
 }
 
+impl Stats {
+    /// Of two pools together.
+    pub(crate) fn plus(self, other: Stats) -> Stats {
+        Stats {
+            submitted: self.submitted + other.submitted,
+            completed: self.completed + other.completed,
+            panicked: self.panicked + other.panicked,
+            cancelled: self.cancelled + other.cancelled,
+            discarded: self.discarded + other.discarded,
+            rejected: self.rejected + other.rejected,
+            running: self.running + other.running,
+            queued: self.queued + other.queued,
+            workers_started: self.workers_started + other.workers_started,
+            workers_expired: self.workers_expired + other.workers_expired,
+            workers_peak: self.workers_peak + other.workers_peak,
+            wakes: self.wakes + other.wakes,
+            steals: self.steals + other.steals,
+            hook_panics: self.hook_panics + other.hook_panics,
+        }
+    }
+}
+
 /// A counter that any thread may write.
 #[derive(Default)]
 pub(crate) struct Counter(CounterU64);

@@ -10,7 +10,7 @@ mod imp {
     pub(crate) use std::sync::atomic::{
         AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
-    pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
+    pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, Weak};
     pub(crate) use std::thread::{JoinHandle, Thread, current, park, yield_now};
     pub(crate) use std::time::Instant;
 
@@ -26,6 +26,21 @@ mod imp {
         };
     }
     pub(crate) use local;
+
+    pub(crate) mod cell {
+        /// As loom's: the pointer is lent to a closure, so that loom sees when it is in use.
+        pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+        impl<T> UnsafeCell<T> {
+            pub(crate) fn new(value: T) -> UnsafeCell<T> {
+                UnsafeCell(std::cell::UnsafeCell::new(value))
+            }
+
+            pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+                f(self.0.get())
+            }
+        }
+    }
 
     pub(crate) mod deque {
         pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};
@@ -85,6 +100,14 @@ mod imp {
     /// The moment `timeout` from now; `None` where the clock cannot express it: never.
     pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
         Instant::now().checked_add(timeout)
+    }
+
+    pub(crate) fn now() -> Instant {
+        Instant::now()
+    }
+
+    pub(crate) fn elapsed(since: Instant) -> Duration {
+        since.elapsed()
     }
 
     pub(crate) fn is_past(deadline: Option<Instant>) -> bool {

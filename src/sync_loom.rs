@@ -4,6 +4,7 @@
 //! Time: a timeout of zero has always passed, any other never does. So a model chooses expiry by
 //! an idle timeout of zero and loom explores when it strikes.
 
+pub(crate) use loom::cell;
 pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
@@ -11,10 +12,10 @@ pub(crate) use loom::sync::atomic::{
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard, RwLock};
 pub(crate) use loom::thread::{JoinHandle, Thread, current, park, yield_now};
 pub(crate) use loom::thread_local as local;
-/// Loom's own cannot hold a `dyn Fn`; reference counts are not what the models are about.
-pub(crate) use std::sync::Arc;
 /// For counters, which no decision of the protocol depends on: not worth exploring.
 pub(crate) use std::sync::atomic::AtomicU64 as CounterU64;
+/// Loom's own cannot hold a `dyn Fn`; reference counts are not what the models are about.
+pub(crate) use std::sync::{Arc, Weak};
 
 use loom::sync::{RwLockReadGuard, RwLockWriteGuard};
 use std::cell::Cell;
@@ -155,6 +156,10 @@ pub(crate) mod deque {
         pub(crate) fn is_empty(&self) -> bool {
             self.0.is_empty()
         }
+
+        pub(crate) fn len(&self) -> usize {
+            self.0.len()
+        }
     }
 
     impl<T> Stealer<T> {
@@ -187,6 +192,14 @@ pub(crate) struct Instant;
 
 pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
     timeout.is_zero().then_some(Instant)
+}
+
+pub(crate) fn now() -> Instant {
+    Instant
+}
+
+pub(crate) fn elapsed(_since: Instant) -> Duration {
+    Duration::ZERO
 }
 
 pub(crate) fn is_past(deadline: Option<Instant>) -> bool {

@@ -101,6 +101,8 @@ impl Origin {
 pub(crate) enum Joined {
     /// In line, under this ticket.
     Waits(Arc<Waiter>, u64),
+    /// In line, and accepted.
+    WaitsAlone,
     /// There was room after all; the place is the caller's.
     Entered(Task),
     /// The pool is closed.
@@ -109,27 +111,29 @@ pub(crate) enum Joined {
     TooMany(Task),
 }
 
-struct Entry {
+struct Entry<D> {
     ticket: u64,
     task: Task,
+    /// Where in the house the task belongs.
+    dest: D,
     /// The blocked submitter; `None` for a task that a task submitted while others waited, which
     /// is accepted already.
     waiter: Option<Arc<Waiter>>,
 }
 
-#[derive(Default)]
-struct Line {
-    entries: VecDeque<Entry>,
+struct Line<D> {
+    entries: VecDeque<Entry<D>>,
     next_ticket: u64,
 }
 
-impl Line {
-    fn append(&mut self, task: Task, waiter: Option<Arc<Waiter>>) -> u64 {
+impl<D> Line<D> {
+    fn append(&mut self, task: Task, dest: D, waiter: Option<Arc<Waiter>>) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.entries.push_back(Entry {
             ticket,
             task,
+            dest,
             waiter,
         });
         ticket
@@ -142,10 +146,11 @@ struct Word {
     accepted: CounterU64,
 }
 
-pub(crate) struct Admission {
+/// `D` says where in the house a task belongs, for those that wait in line.
+pub(crate) struct Admission<D = ()> {
     word: CachePadded<Word>,
     limit: AtomicU64,
-    line: Mutex<Line>,
+    line: Mutex<Line<D>>,
     waiting: AtomicUsize,
     max_waiting: usize,
     quiet: Quiet,
@@ -161,15 +166,18 @@ pub(crate) struct Left {
     pub(crate) ended: bool,
 }
 
-impl Admission {
-    pub(crate) fn new(limit: Option<usize>, max_waiting: usize) -> Admission {
+impl<D> Admission<D> {
+    pub(crate) fn new(limit: Option<usize>, max_waiting: usize) -> Admission<D> {
         Admission {
             word: CachePadded::new(Word {
                 places: AtomicU64::new(0),
                 accepted: CounterU64::new(0),
             }),
             limit: AtomicU64::new(clamp(limit)),
-            line: Mutex::new(Line::default()),
+            line: Mutex::new(Line {
+                entries: VecDeque::new(),
+                next_ticket: 0,
+            }),
             waiting: AtomicUsize::new(0),
             max_waiting,
             quiet: Quiet::new(),
@@ -321,7 +329,7 @@ impl Admission {
     }
 
     /// Puts a submitter's task at the end of the line.
-    pub(crate) fn join(&self, task: Task) -> (Joined, Left) {
+    pub(crate) fn join(&self, task: Task, dest: D) -> (Joined, Left) {
         let mut line = lock(&self.line);
         let before = self.form_line();
         let joined = if before.is_closed() {
@@ -333,22 +341,38 @@ impl Admission {
         } else {
             let waiter = Waiter::of_this_thread();
             self.waiting.fetch_add(1, Ordering::SeqCst);
-            let ticket = line.append(task, Some(Arc::clone(&waiter)));
+            let ticket = line.append(task, dest, Some(Arc::clone(&waiter)));
             Joined::Waits(waiter, ticket)
+        };
+        (joined, self.end_empty_line(&line))
+    }
+
+    /// Puts a task for which no submitter waits at the end of the line.
+    pub(crate) fn join_alone(&self, origin: Origin, task: Task, dest: D) -> (Joined, Left) {
+        let mut line = lock(&self.line);
+        let before = self.form_line();
+        let joined = if before.0 & origin.barred_by() != 0 {
+            Joined::Closed(task)
+        } else if line.entries.is_empty() && self.enter_from_line() {
+            Joined::Entered(task)
+        } else {
+            self.count_accepted();
+            line.append(task, dest, None);
+            Joined::WaitsAlone
         };
         (joined, self.end_empty_line(&line))
     }
 
     /// Accepts what a task submits: puts it at the end of the line; or, where nobody waits, takes a
     /// place for it, whether or not there is room, and gives it back.
-    pub(crate) fn enter_beyond_or_join(&self, task: Task) -> Option<Task> {
+    pub(crate) fn enter_beyond_or_join(&self, task: Task, dest: D) -> Option<Task> {
         let mut line = lock(&self.line);
         if line.entries.is_empty() {
             let _entered = self.change(|word| Some(word + PLACE));
             return Some(task);
         }
         self.count_accepted();
-        line.append(task, None);
+        line.append(task, dest, None);
         None
     }
 
@@ -369,7 +393,7 @@ impl Admission {
     pub(crate) fn serve(
         &self,
         staff: impl Fn() -> io::Result<()>,
-        mut push: impl FnMut(Accepted),
+        mut push: impl FnMut(Accepted, D),
     ) -> bool {
         let mut ended = false;
         loop {
@@ -377,14 +401,23 @@ impl Admission {
             if line.entries.is_empty() || !self.enter_from_line() {
                 return ended;
             }
-            let Some(Entry { task, waiter, .. }) = line.entries.pop_front() else {
+            let Some(entry) = line.entries.pop_front() else {
                 return ended;
             };
+            let Entry {
+                mut task,
+                dest,
+                waiter,
+                ..
+            } = entry;
             let staffed = staff();
             let Some(waiter) = waiter else {
                 // Accepted already: if no worker lives, whoever waits for the task tries again.
-                let number = self.accepted();
-                push(Accepted::new(number, task));
+                if task.hold_place() {
+                    push(Accepted::new(self.accepted(), task), dest);
+                } else {
+                    ended |= self.leave(1).ended;
+                }
                 // It may be over already.
                 ended |= self.end_empty_line(&line).ended;
                 continue;
@@ -392,8 +425,9 @@ impl Admission {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             let answer = match staffed {
                 Ok(()) => {
+                    task.hold_place();
                     let number = self.count_accepted();
-                    push(Accepted::after_waiting(number, task));
+                    push(Accepted::after_waiting(number, task), dest);
                     Answer::Queued
                 }
                 Err(refusal) => {
@@ -407,6 +441,45 @@ impl Admission {
         }
     }
 
+    /// Lets the oldest submitter in elsewhere, while `enter` finds a place there. `accept` queues the task, or
+    /// gives it back, and its place.
+    pub(crate) fn serve_to(
+        &self,
+        enter: impl Fn() -> bool,
+        accept: impl Fn(Task) -> Result<Answer, Task>,
+    ) -> Left {
+        loop {
+            let mut line = lock(&self.line);
+            let waits = (line.entries.front()).is_some_and(|entry| entry.waiter.is_some());
+            let first = waits.then(|| line.entries.pop_front()).flatten();
+            let Some(mut entry) = first else {
+                return self.end_empty_line(&line);
+            };
+            let accepted = if enter() {
+                accept(entry.task)
+            } else {
+                Err(entry.task)
+            };
+            let answer = match accepted {
+                Ok(answer) => answer,
+                Err(task) => {
+                    entry.task = task;
+                    line.entries.push_front(entry);
+                    return self.end_empty_line(&line);
+                }
+            };
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            let left = self.end_empty_line(&line);
+            drop(line);
+            if let Some(waiter) = entry.waiter {
+                waiter.wake(answer);
+            }
+            if left.ended {
+                return left;
+            }
+        }
+    }
+
     /// A3: called with the lock held, before a look for room.
     fn form_line(&self) -> Places {
         let formed = self.change(|word| Some(word | LINE));
@@ -414,7 +487,7 @@ impl Admission {
     }
 
     /// A2, A4: called with the lock held, after every change of the line.
-    fn end_empty_line(&self, line: &Line) -> Left {
+    fn end_empty_line(&self, line: &Line<D>) -> Left {
         let now = if line.entries.is_empty() {
             self.word.places.fetch_and(!LINE, Ordering::SeqCst) & !LINE
         } else {
@@ -433,19 +506,10 @@ impl Admission {
             let mut line = lock(&self.line);
             let flags = if discard { CLOSED | DISCARDING } else { CLOSED };
             self.word.places.fetch_or(flags, Ordering::SeqCst);
-            for Entry {
-                ticket,
-                task,
-                waiter,
-            } in std::mem::take(&mut line.entries)
-            {
-                match waiter {
-                    Some(waiter) => sent_away.push((task, waiter)),
-                    None => line.entries.push_back(Entry {
-                        ticket,
-                        task,
-                        waiter,
-                    }),
+            for entry in std::mem::take(&mut line.entries) {
+                match entry.waiter {
+                    Some(waiter) => sent_away.push((entry.task, waiter)),
+                    None => line.entries.push_back(entry),
                 }
             }
             self.waiting.fetch_sub(sent_away.len(), Ordering::SeqCst);
@@ -459,20 +523,28 @@ impl Admission {
 
     /// Takes the tasks that are accepted already out of the line of a pool that is closed, and so
     /// has no others; they have no place. Whoever calls this has a hold.
-    pub(crate) fn take_accepted(&self) -> Vec<Task> {
+    pub(crate) fn take_accepted(&self) -> Vec<(Task, D)> {
         let mut line = lock(&self.line);
         let entries = std::mem::take(&mut line.entries);
         let _ = self.end_empty_line(&line);
-        entries.into_iter().map(|entry| entry.task).collect()
+        let taken = |entry: Entry<D>| (entry.task, entry.dest);
+        entries.into_iter().map(taken).collect()
+    }
+
+    /// Drops the shells in line: they want nothing any more.
+    pub(crate) fn drop_shells(&self) -> Left {
+        let mut line = lock(&self.line);
+        line.entries.retain(|entry| !entry.task.is_shell());
+        self.end_empty_line(&line)
     }
 
     /// Takes a task with `take`, to make room for another one, unless the pool is closed. With it
     /// comes whether its place is the caller's to use, as nobody waits for it.
-    pub(crate) fn replace(
+    pub(crate) fn replace<T>(
         &self,
         origin: Origin,
-        take: impl FnOnce() -> Option<Task>,
-    ) -> Result<Option<(Task, bool)>, Denied> {
+        take: impl FnOnce() -> Option<T>,
+    ) -> Result<Option<(T, bool)>, Denied> {
         let line = lock(&self.line);
         if self.places().0 & origin.barred_by() != 0 {
             return Err(Denied::Closed);

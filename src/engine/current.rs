@@ -1,12 +1,13 @@
-//! Which pool this thread works for, kept in thread-locals.
+//! Which pool this thread works for, and what runs on its stack, kept in thread-locals.
 //!
-//! `HERE` and `WORKS` have no destructor, so that a drop in another thread-local's destructor
+//! `HERE`, `WORKS` and `TOP` have no destructor, so that a drop in another thread-local's destructor
 //! still sees them.
 
 use super::Core;
 use super::worker::Worker;
 use crate::sync::{Arc, local};
 use std::cell::{Cell, OnceCell, RefCell};
+use std::ptr;
 
 local! {
     /// The address of the pool whose task runs on this thread; 0 for none.
@@ -14,6 +15,8 @@ local! {
     /// This is a worker's thread.
     static WORKS: Cell<bool> = Cell::new(false);
     static WORKER: OnceCell<Worker> = OnceCell::new();
+    /// The innermost of what runs on this thread's stack: a list through the stack itself.
+    static TOP: Cell<*const Frame> = Cell::new(ptr::null());
     /// The pools whose tasks this thread runs as their submitter, innermost last.
     static CALLS_FOR: RefCell<Vec<Arc<Core>>> = RefCell::new(Vec::new());
 }
@@ -92,4 +95,50 @@ pub(crate) fn call_for<T>(core: &Arc<Core>, f: impl FnOnce() -> T) -> T {
     let _ = CALLS_FOR.try_with(|calls| calls.borrow_mut().push(Arc::clone(core)));
     let _back = Back(HERE.with(|here| here.replace(address(core))));
     f()
+}
+
+/// Runs `f` as a task of `core`, on a thread that runs one already, perhaps beneath one of another pool.
+pub(crate) fn call_here<T>(core: &Arc<Core>, f: impl FnOnce() -> T) -> T {
+    if HERE.with(Cell::get) == address(core) {
+        f()
+    } else {
+        call_for(core, f)
+    }
+}
+
+/// Something that runs on this thread: a job, or the group or share that a task belongs to; each has an
+/// address of its own.
+struct Frame {
+    what: *const (),
+    below: *const Frame,
+}
+
+/// Runs `f` as a part of `what`.
+pub(crate) fn within<T>(what: *const (), f: impl FnOnce() -> T) -> T {
+    struct Back(*const Frame);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            TOP.with(|top| top.set(self.0));
+        }
+    }
+    let below = TOP.with(Cell::get);
+    let frame = Frame { what, below };
+    let _back = Back(below);
+    TOP.with(|top| top.set(&raw const frame));
+    f()
+}
+
+/// Whether this thread runs a part of `what`, perhaps suspended beneath something else.
+pub(crate) fn is_within(what: *const ()) -> bool {
+    let mut at = TOP.with(Cell::get);
+    while !at.is_null() {
+        // SAFETY: a frame is in the list while its `within` is on this thread's stack, and this is
+        // called above it.
+        let Frame { what: other, below } = unsafe { ptr::read(at) };
+        if ptr::eq(other, what) {
+            return true;
+        }
+        at = below;
+    }
+    false
 }

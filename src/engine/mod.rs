@@ -24,14 +24,18 @@
 //! argument.
 
 pub(crate) mod admission;
+pub(crate) mod claim;
 pub(crate) mod crew;
 pub(crate) mod current;
 pub(crate) mod desk;
+pub(crate) mod family;
 pub(crate) mod idle;
 pub(crate) mod queue;
 pub(crate) mod quiet;
 pub(crate) mod submit;
 pub(crate) mod task;
+pub(crate) mod tenants;
+pub(crate) mod tokens;
 pub(crate) mod waiter;
 pub(crate) mod worker;
 
@@ -40,6 +44,7 @@ mod models;
 
 use crate::error::ReleaseTimeout;
 use crate::panic::{PanicHandlers, WorkerId, drop_quietly};
+use crate::results::stop::Stop;
 use crate::stats::{Counts, Stats};
 use crate::sync::{
     Arc, AtomicBool, AtomicUsize, Instant, JoinHandle, Mutex, MutexGuard, Ordering, deadline_after,
@@ -49,12 +54,16 @@ use admission::{Admission, Left};
 use crew::{Crew, Hire, Outlook, Roll};
 use crossbeam_utils::CachePadded;
 use desk::Desk;
+use family::Family;
 use idle::Seat;
 use once_cell::sync::OnceCell;
 use queue::{Queue, insist};
+use std::any::Any;
 use std::io;
 use std::time::Duration;
+use submit::House;
 use task::{Accepted, Task};
+use tenants::Tenants;
 
 /// What [`submit`](crate::PoolHandle::submit) does when the pool has no room.
 ///
@@ -116,6 +125,8 @@ pub(crate) struct Plan {
     pub(crate) name: String,
     pub(crate) stack_size: Option<usize>,
     pub(crate) hooks: Hooks,
+    /// What tasks point to.
+    pub(crate) keeps: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Plan {
@@ -153,6 +164,11 @@ pub(crate) struct Core {
     processors: u64,
     capacity: AtomicUsize,
     reins: Mutex<Reins>,
+    pub(crate) tenants: Tenants,
+    /// The pools that are one with this one.
+    family: OnceCell<Family>,
+    /// Tells tasks that the pool was closed; another one after it was opened again.
+    stop: Mutex<Arc<Stop>>,
     /// How many `PoolHandle`s there are.
     pub(crate) handles: AtomicUsize,
 }
@@ -168,6 +184,109 @@ impl Hire for Arc<Core> {
         spawn(name, self.plan.stack_size, move || {
             worker::main(core, seat, WorkerId(id), desk);
         })
+    }
+}
+
+impl House for Core {
+    type Dest = ();
+
+    fn dest(self: &Arc<Self>) {}
+
+    fn core(self: &Arc<Self>) -> &Arc<Core> {
+        self
+    }
+
+    fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    fn calling(&self) -> &AtomicUsize {
+        &self.calling
+    }
+
+    fn is_paused(&self) -> bool {
+        self.capacity() == 0
+    }
+
+    fn may_call(&self) -> bool {
+        true
+    }
+
+    fn queue_accepted(self: &Arc<Self>, mut task: Task) {
+        let number = self.admission.count_accepted();
+        if !task.hold_place() {
+            return self.leave(1);
+        }
+        self.queue.push(Accepted::new(number, task));
+        self.wake_for_queued();
+    }
+
+    /// At the worker's desk, where it runs on the worker's own place; unless others wait or have waited.
+    fn keep(self: &Arc<Self>, task: Task) -> Option<Task> {
+        let mut task = Some(task);
+        // L3: in this order: who leaves the line is in the queue first.
+        if !self.admission.places().has_line() && !self.queue.has_waited() {
+            current::with_worker(self, |worker| {
+                task = task.take().and_then(|task| worker.keep(task));
+            });
+        }
+        if task.is_none() {
+            // Its own worker is busy: another one may take it.
+            self.wake_for_lent();
+        }
+        task
+    }
+
+    fn keeps_all(&self) -> bool {
+        self.plan.backlog.is_none()
+    }
+
+    fn serve(self: &Arc<Self>) {
+        let staff = || self.staff();
+        let ended = (self.admission).serve(staff, |accepted, ()| self.queue.push(accepted));
+        self.wake_for_queued();
+        if ended {
+            self.crew.retire_idle(|| self.outlook());
+        }
+        self.help_lead();
+    }
+
+    fn has_joined(self: &Arc<Self>) {
+        self.ask_members();
+    }
+
+    fn after(self: &Arc<Self>, left: Left) {
+        if left.serve {
+            self.serve();
+        } else {
+            self.help_lead();
+        }
+        if left.ended {
+            self.crew.retire_idle(|| self.outlook());
+        }
+    }
+
+    fn take_oldest(self: &Arc<Self>) -> Option<(Task, ())> {
+        Some((self.queue.take()?, ()))
+    }
+
+    fn has_queued(&self) -> bool {
+        self.queue.has_shared()
+    }
+
+    /// To what its captures do when they are dropped the pool looks as it does to a task: it is not
+    /// at rest before they are gone.
+    fn discard(self: &Arc<Self>, task: Task, (): ()) {
+        self.call(|| drop_quietly(task));
+        self.counts.discarded.add(1);
+    }
+
+    fn call<T>(self: &Arc<Self>, f: impl FnOnce() -> T) -> T {
+        current::call_for(self, f)
     }
 }
 
@@ -187,6 +306,9 @@ impl Core {
                 closed: false,
                 abandoned: false,
             }),
+            tenants: Tenants::default(),
+            family: OnceCell::new(),
+            stop: Mutex::new(Stop::new()),
             handles: AtomicUsize::new(0),
             plan,
         })
@@ -300,32 +422,6 @@ impl Core {
         self.after(self.admission.leave(places));
     }
 
-    pub(crate) fn after(self: &Arc<Self>, left: Left) {
-        if left.serve {
-            self.serve();
-        }
-        if left.ended {
-            self.crew.retire_idle(|| self.outlook());
-        }
-    }
-
-    /// Lets in those who wait, oldest first.
-    fn serve(self: &Arc<Self>) {
-        let staff = || self.staff();
-        let ended = (self.admission).serve(staff, |accepted| self.queue.push(accepted));
-        self.wake_for_queued();
-        if ended {
-            self.crew.retire_idle(|| self.outlook());
-        }
-    }
-
-    /// Drops a task that will not run. To what its captures do when they are dropped the pool
-    /// looks as it does to a task: it is not at rest before they are gone.
-    pub(crate) fn discard(self: &Arc<Self>, task: Task) {
-        current::call_for(self, || drop_quietly(task));
-        self.counts.discarded.add(1);
-    }
-
     // ── capacity ────────────────────────────────────────────────────────────────────────────
 
     pub(crate) fn capacity(&self) -> usize {
@@ -339,6 +435,8 @@ impl Core {
             reins.resume = capacity;
         }
         self.apply_capacity(&reins);
+        drop(reins);
+        self.tenants.retune();
         old
     }
 
@@ -377,12 +475,14 @@ impl Core {
 
     /// Closes the pool; with `discard` also to the tasks, whose backlog is dropped: how many.
     pub(crate) fn close(self: &Arc<Self>, discard: bool) -> usize {
+        let of_tenants = self.tenants.close(discard);
         let reins = lock(&self.reins);
-        self.close_with(reins, discard)
+        of_tenants + self.close_with(reins, discard)
     }
 
     /// Nobody owns the pool any more: closes it for good.
     pub(crate) fn abandon(self: &Arc<Self>) {
+        self.tenants.close(false);
         let mut reins = lock(&self.reins);
         reins.abandoned = true;
         self.close_with(reins, false);
@@ -390,6 +490,7 @@ impl Core {
 
     fn close_with(self: &Arc<Self>, mut reins: MutexGuard<'_, Reins>, discard: bool) -> usize {
         reins.closed = true;
+        self.stop_signal().stop();
         self.crew.close(false);
         let left = self.admission.close(discard);
         if self.capacity() == 0 {
@@ -412,7 +513,7 @@ impl Core {
         self.after(left);
         let discarded = backlog.len();
         for (task, places) in backlog {
-            self.discard(task);
+            self.discard(task, ());
             if places > 0 {
                 self.leave(places);
             }
@@ -429,10 +530,13 @@ impl Core {
                 // A pool opened again keeps its tasks.
                 self.crew.roll().is_discarding().then(&take).flatten()
             };
-            let Some(task) = task else {
+            let Some(mut task) = task else {
                 return;
             };
-            self.discard(task);
+            if !task.claim() {
+                continue;
+            }
+            self.discard(task, ());
             if places > 0 {
                 self.leave(places);
             }
@@ -445,17 +549,21 @@ impl Core {
         // The way that tasks go, so that none is missed.
         let mut backlog = Vec::new();
         let in_line = self.admission.take_accepted();
-        backlog.extend(in_line.into_iter().map(|task| (task, 0)));
-        let with_place = |accepted: Accepted| (accepted.task, 1);
-        backlog.extend(std::iter::from_fn(|| self.queue.take()).map(with_place));
+        backlog.extend(in_line.into_iter().map(|(task, ())| (task, 0)));
+        backlog.extend(std::iter::from_fn(|| self.queue.take()).map(|task| (task, 1)));
         self.queue.visit(0, |desk| -> Option<()> {
             let batched = std::iter::from_fn(|| insist(|| desk.batch.steal()));
-            backlog.extend(batched.map(with_place));
+            backlog.extend(batched.map(|accepted| (accepted.task, 1)));
             let own = std::iter::from_fn(|| insist(|| desk.own.steal()));
             backlog.extend(own.map(|task| (task, 0)));
             None
         });
+        backlog.retain_mut(|(task, _)| task.claim());
         backlog
+    }
+
+    pub(crate) fn stop_signal(&self) -> Arc<Stop> {
+        Arc::clone(&lock(&self.stop))
     }
 
     /// Closes the pool and joins its threads.
@@ -484,9 +592,12 @@ impl Core {
             return;
         }
         reins.closed = false;
+        *lock(&self.stop) = Stop::new();
         self.crew.reopen();
         self.admission.reopen();
         self.apply_capacity(&reins);
+        drop(reins);
+        self.tenants.reopen();
     }
 
     pub(crate) fn wait_idle(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
@@ -583,10 +694,11 @@ impl Core {
 impl Drop for Core {
     /// What is left belongs to users, and its drop must not end this thread, whichever it is.
     fn drop(&mut self) {
-        while let Some(accepted) = self.queue.take() {
-            drop_quietly(accepted.task);
+        while let Some(task) = self.queue.take() {
+            drop_quietly(task);
         }
         drop_quietly(std::mem::take(&mut self.plan.hooks));
+        drop_quietly(self.plan.keeps.take());
     }
 }
 

@@ -24,6 +24,7 @@ fn plan(backlog: Option<usize>, idle_timeout: Duration) -> Plan {
         name: String::new(),
         stack_size: None,
         hooks: Hooks::default(),
+        keeps: None,
     }
 }
 

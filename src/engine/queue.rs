@@ -10,13 +10,15 @@
 //!   is counted on to come for it. With no lender nobody looks at a desk.
 //! - Q4: `waited` counts the tasks in the shared queue whose submitters waited in line, from before the
 //!   push on: what tasks submit then goes behind them.
-//! - Q5: Nothing here blocks, and no task is run or dropped here.
+//! - Q5: Nothing here blocks, and no task is run or dropped here, but shells.
+//! - Q6: When half of what is queued are shells, they are swept out. The rest is in hand meanwhile, and
+//!   then handed back; who took a task past it hands that back, too (Q2).
 
 use super::desk::Desk;
 use super::idle::Seat;
-use super::task::Accepted;
+use super::task::{Accepted, Task};
 use crate::sync::deque::{Injector, Steal, Worker};
-use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, RwLock, lock, read, write};
+use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, RwLock, lock, order_seqcst, read, write};
 use crossbeam_utils::CachePadded;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -24,11 +26,16 @@ use std::collections::BinaryHeap;
 /// The most tasks that a worker takes at once.
 const MOST_BATCHED: u64 = 32;
 
+/// So many shells may stay where they are, however few tasks there are beside them.
+const MOST_SHELLS: usize = 64;
+
 pub(crate) struct Queue {
     shared: Injector<Accepted>,
     handed_back: Mutex<BinaryHeap<Reverse<Accepted>>>,
     handed_back_len: AtomicUsize,
     waited: AtomicUsize,
+    /// About how many shells there are.
+    shells: AtomicUsize,
     lenders: CachePadded<AtomicUsize>,
     desks: RwLock<Vec<Arc<Desk>>>,
 }
@@ -40,6 +47,7 @@ impl Queue {
             handed_back: Mutex::new(BinaryHeap::new()),
             handed_back_len: AtomicUsize::new(0),
             waited: AtomicUsize::new(0),
+            shells: AtomicUsize::new(0),
             lenders: CachePadded::new(AtomicUsize::new(0)),
             desks: RwLock::new(Vec::new()),
         }
@@ -81,25 +89,81 @@ impl Queue {
         oldest.map(|Reverse(accepted)| accepted)
     }
 
-    /// The oldest task of the shared queue.
-    pub(crate) fn take(&self) -> Option<Accepted> {
-        let accepted = self
-            .take_handed_back()
-            .or_else(|| insist(|| self.shared.steal()))?;
-        if accepted.has_waited() {
-            self.waited.fetch_sub(1, Ordering::SeqCst);
+    /// The oldest task of the shared queue, claimed.
+    pub(crate) fn take(&self) -> Option<Task> {
+        loop {
+            let mut accepted = self
+                .take_handed_back()
+                .or_else(|| self.unless_swept(insist(|| self.shared.steal())?))?;
+            if accepted.has_waited() {
+                self.waited.fetch_sub(1, Ordering::SeqCst);
+            }
+            if accepted.task.claim() {
+                return Some(accepted.task);
+            }
+            self.count_shell();
         }
-        Some(accepted)
     }
 
-    /// The oldest task of the shared queue, and some that follow it into `batch`: a worker's share
-    /// of what is queued, so that none waits at a desk while workers are idle. For an unbounded
+    /// Q6: hands a task back that was taken past those which a sweep has in hand, and takes the oldest.
+    fn unless_swept(&self, taken: Accepted) -> Option<Accepted> {
+        if !self.has_handed_back() {
+            return Some(taken);
+        }
+        self.hand_back(std::iter::once(taken));
+        self.take_handed_back()
+    }
+
+    /// The oldest task of the shared queue, claimed, and some that follow it into `batch`: a worker's
+    /// share of what is queued, so that none waits at a desk while workers are idle. For an unbounded
     /// backlog: none of them waited.
-    pub(crate) fn take_batch(&self, batch: &Worker<Accepted>, workers: u64) -> Option<Accepted> {
+    pub(crate) fn take_batch(&self, batch: &Worker<Accepted>, workers: u64) -> Option<Task> {
         let share = self.shared.len() as u64 / workers.max(1);
         let most = usize::try_from(share.clamp(1, MOST_BATCHED)).unwrap_or(1);
-        self.take_handed_back()
-            .or_else(|| insist(|| self.shared.steal_batch_with_limit_and_pop(batch, most)))
+        let steal = || insist(|| self.shared.steal_batch_with_limit_and_pop(batch, most));
+        loop {
+            let mut accepted = self
+                .take_handed_back()
+                .or_else(|| batch.pop())
+                .or_else(|| self.unless_swept(steal()?))?;
+            if accepted.task.claim() {
+                return Some(accepted.task);
+            }
+            self.count_shell();
+        }
+    }
+
+    /// Q6: the task of a job in the queue became a shell: whether it is time for a [`sweep`].
+    ///
+    /// [`sweep`]: Queue::sweep
+    pub(crate) fn add_shell(&self) -> bool {
+        let shells = self.shells.fetch_add(1, Ordering::SeqCst) + 1;
+        shells > MOST_SHELLS && shells > self.shared.len() / 2
+    }
+
+    fn count_shell(&self) {
+        let less = |shells: usize| Some(shells.saturating_sub(1));
+        let _ = (self.shells).fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+    }
+
+    /// Q6: drops the shells. To be followed by a look for those who looked for work meanwhile.
+    pub(crate) fn sweep(&self) {
+        let mut handed_back = lock(&self.handed_back);
+        self.handed_back_len.store(usize::MAX, Ordering::SeqCst);
+        order_seqcst();
+        self.shells.store(0, Ordering::SeqCst);
+        for _ in 0..self.shared.len() {
+            let Some(accepted) = insist(|| self.shared.steal()) else {
+                break;
+            };
+            if !accepted.task.is_shell() {
+                handed_back.push(Reverse(accepted));
+            } else if accepted.has_waited() {
+                self.waited.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        self.handed_back_len
+            .store(handed_back.len(), Ordering::SeqCst);
     }
 
     /// Whether a task can be had from the shared queue or from a desk.

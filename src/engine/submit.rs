@@ -1,14 +1,15 @@
-//! The front door: how a closure comes in, from outside and from the pool's own tasks.
+//! The front door: how a task comes in, from outside and from the pool's own tasks.
+//!
+//! It is the same door for a pool and for a share of one: each is a [`House`].
 
-use super::admission::{Denied, Joined, Origin, Places};
-use super::task::{Accepted, Task};
+use super::admission::{Admission, Denied, Joined, Left, Origin, Places};
+use super::task::{Body, Outcome, Task};
 use super::waiter::{Answer, Waiter};
 use super::{Core, Overflow, current};
 use crate::error::{SubmitError, SubmitErrorKind};
-use crate::panic::TaskPanic;
-use crate::sync::{Arc, Instant, Ordering, order_seqcst, spin_loop, spins};
+use crate::stats::Counts;
+use crate::sync::{Arc, AtomicUsize, Instant, Ordering, order_seqcst, spin_loop, spins};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Looks for room before a submitter gets in line. Until then it waits for nothing, so nobody can
 /// overtake it; with tiny tasks this is what spares it the line.
@@ -25,32 +26,144 @@ pub(crate) enum Patience {
     Until(Option<Instant>),
 }
 
-type Refused<F> = Result<(), SubmitError<F>>;
+/// A task that was not accepted, and why.
+pub(crate) struct Refusal {
+    pub(crate) kind: SubmitErrorKind,
+    /// For `NoThread`: what the system said.
+    pub(crate) source: Option<io::Error>,
+    pub(crate) task: Task,
+}
 
-impl Core {
-    pub(crate) fn submit<F>(self: &Arc<Self>, closure: F, patience: Patience) -> Refused<F>
-    where
-        F: FnOnce() + Send + 'static,
-    {
-        if current::is_inside(self) {
-            return self.submit_inside(closure, patience);
-        }
-        match self.enter(patience) {
-            Ok(_place) => self.accept(closure),
-            Err(denied) => self.without_room(closure, patience, denied),
+impl Refusal {
+    fn new(kind: SubmitErrorKind, task: Task) -> Refusal {
+        Refusal {
+            kind,
+            source: None,
+            task,
         }
     }
 
-    fn enter(&self, patience: Patience) -> Result<Places, Denied> {
+    fn no_thread(source: io::Error, task: Task) -> Refusal {
+        Refusal {
+            kind: SubmitErrorKind::NoThread,
+            source: Some(source),
+            task,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Task::into_inner`].
+    pub(crate) unsafe fn into_error<F>(self) -> SubmitError<F> {
+        // SAFETY: the caller vouches for `F`.
+        let closure = unsafe { self.task.into_inner::<F>() };
+        SubmitError::new(self.kind, self.source, closure)
+    }
+}
+
+pub(crate) type Submitted = Result<(), Refusal>;
+
+/// What tasks are handed in to: a pool, or a share of one.
+pub(crate) trait House: Send + Sync + 'static {
+    /// Where in the house a task belongs, if that is not always the same.
+    type Dest: Send;
+
+    fn dest(self: &Arc<Self>) -> Self::Dest;
+    /// The pool whose workers run the tasks.
+    fn core(self: &Arc<Self>) -> &Arc<Core>;
+    fn admission(&self) -> &Admission<Self::Dest>;
+    fn counts(&self) -> &Counts;
+    /// Submitters that run their tasks themselves.
+    fn calling(&self) -> &AtomicUsize;
+    fn is_paused(&self) -> bool;
+    /// A submitter may run its task itself, out of turn.
+    fn may_call(&self) -> bool;
+
+    /// Queues a task that has its place, at a pool that has a worker.
+    fn queue_accepted(self: &Arc<Self>, task: Task);
+    /// Takes what a task submits beyond the bound to where it needs no place; else gives it back.
+    fn keep(self: &Arc<Self>, task: Task) -> Option<Task>;
+    /// What tasks submit always goes beyond the bound: there is none.
+    fn keeps_all(&self) -> bool;
+    /// A submitter has joined the line.
+    fn has_joined(self: &Arc<Self>) {}
+    /// Lets in those who wait, oldest first.
+    fn serve(self: &Arc<Self>);
+    /// After places were given back.
+    fn after(self: &Arc<Self>, left: Left);
+    /// The oldest task that no worker has taken, claimed.
+    fn take_oldest(self: &Arc<Self>) -> Option<(Task, Self::Dest)>;
+    fn has_queued(&self) -> bool;
+    /// Drops a claimed task that will not run.
+    fn discard(self: &Arc<Self>, task: Task, from: Self::Dest);
+    /// Runs `f` on this thread as a task of the house runs.
+    fn call<T>(self: &Arc<Self>, f: impl FnOnce() -> T) -> T;
+}
+
+/// The front door of a house.
+pub(crate) trait Door: House {
+    fn submit(self: &Arc<Self>, task: Task, patience: Patience) -> Submitted {
+        if current::is_inside(self.core()) {
+            return self.submit_inside(task, patience);
+        }
+        match self.enter(patience) {
+            Ok(_place) => self.accept(task),
+            Err(denied) => self.without_room(task, patience, denied),
+        }
+    }
+
+    /// Hands in a closure, which comes back where it is refused.
+    fn submit_closure<F>(
+        self: &Arc<Self>,
+        closure: F,
+        patience: Patience,
+    ) -> Result<(), SubmitError<F>>
+    where
+        F: Body,
+    {
+        self.submit(Task::new(closure), patience)
+            // SAFETY: the door gives each submitter its own task back, made here from this `F`.
+            .map_err(|refusal| unsafe { refusal.into_error() })
+    }
+
+    /// Hands in a task for which nobody waits, at the end of the queue: without room it gets in line alone;
+    /// from a task of the pool it goes beyond the bound. An `origin` inside is not refused by a pool that is
+    /// closed only to others.
+    fn submit_ahead(self: &Arc<Self>, task: Task, origin: Origin) -> Submitted {
+        if current::is_inside(self.core()) {
+            if self.admission().places().is_discarding() {
+                return Err(Refusal::new(SubmitErrorKind::Closed, task));
+            }
+            return match (self.admission()).enter_beyond_or_join(task, self.dest()) {
+                None => Ok(()),
+                Some(task) => self.accept(task),
+            };
+        }
+        if let Err(refusal) = self.core().staff() {
+            return Err(Refusal::no_thread(refusal, task));
+        }
+        let (joined, left) = (self.admission()).join_alone(origin, task, self.dest());
+        self.after(left);
+        match joined {
+            Joined::Entered(task) => self.accept(task),
+            Joined::Closed(task) | Joined::TooMany(task) => {
+                Err(Refusal::new(SubmitErrorKind::Closed, task))
+            }
+            Joined::Waits(..) | Joined::WaitsAlone => Ok(()),
+        }
+    }
+
+    fn enter(self: &Arc<Self>, patience: Patience) -> Result<Places, Denied> {
+        let core = self.core();
         let waits = match patience {
             Patience::None => false,
-            Patience::Policy => self.plan.overflow == Overflow::Block,
+            Patience::Policy => core.plan.overflow == Overflow::Block,
             Patience::Until(_) => true,
         };
         let mut looks = if waits { spins(LOOKS) } else { 0 };
         loop {
-            match self.admission.enter(Origin::Outside) {
-                Err(Denied::NoRoom) if looks > 0 && self.may_spin(self.crew.roll()) => {
+            match self.admission().enter(Origin::Outside) {
+                Err(Denied::NoRoom) if looks > 0 && core.may_spin(core.crew.roll()) => {
                     looks -= 1;
                     spin_loop();
                 }
@@ -59,130 +172,98 @@ impl Core {
         }
     }
 
-    /// Queues a closure that has its place.
-    fn accept<F>(self: &Arc<Self>, closure: F) -> Refused<F>
-    where
-        F: FnOnce() + Send + 'static,
-    {
-        if let Err(refusal) = self.staff() {
-            return self.refuse_thread(closure, refusal);
-        }
-        self.queue_accepted(Task::new(closure));
-        Ok(())
-    }
-
     /// Queues a task that has its place; gives it back if no thread is to be had.
-    fn accept_task(self: &Arc<Self>, task: Task) -> Result<(), (Task, io::Error)> {
-        if let Err(refusal) = self.staff() {
-            self.leave(1);
-            return Err((task, refusal));
+    fn accept(self: &Arc<Self>, task: Task) -> Submitted {
+        if let Err(refusal) = self.core().staff() {
+            return self.refuse_thread(task, refusal);
         }
         self.queue_accepted(task);
         Ok(())
     }
 
-    /// Queues a task that has its place, at a pool that has a worker.
-    fn queue_accepted(self: &Arc<Self>, task: Task) {
-        let number = self.admission.count_accepted();
-        self.queue.push(Accepted::new(number, task));
-        self.wake_for_queued();
+    #[cold]
+    fn refuse_thread(self: &Arc<Self>, task: Task, refusal: io::Error) -> Submitted {
+        self.after(self.admission().leave(1));
+        self.counts().rejected.add(1);
+        Err(Refusal::no_thread(refusal, task))
+    }
+
+    fn refuse(&self, kind: SubmitErrorKind, task: Task) -> Submitted {
+        self.counts().rejected.add(1);
+        Err(Refusal::new(kind, task))
     }
 
     #[cold]
-    fn refuse_thread<F>(self: &Arc<Self>, closure: F, refusal: io::Error) -> Refused<F> {
-        self.leave(1);
-        self.counts.rejected.add(1);
-        Err(SubmitError::no_thread(refusal, closure))
-    }
-
-    fn refuse<F>(&self, kind: SubmitErrorKind, closure: F) -> Refused<F> {
-        self.counts.rejected.add(1);
-        Err(SubmitError::new(kind, closure))
-    }
-
-    #[cold]
-    fn without_room<F>(
-        self: &Arc<Self>,
-        closure: F,
-        patience: Patience,
-        denied: Denied,
-    ) -> Refused<F>
-    where
-        F: FnOnce() + Send + 'static,
-    {
+    fn without_room(self: &Arc<Self>, task: Task, patience: Patience, denied: Denied) -> Submitted {
         if denied == Denied::Closed {
-            return self.refuse(SubmitErrorKind::Closed, closure);
+            return self.refuse(SubmitErrorKind::Closed, task);
         }
-        match (patience, self.plan.overflow) {
+        match (patience, self.core().plan.overflow) {
             (Patience::None, _) | (Patience::Policy, Overflow::Reject) => {
                 match self.enter_for_certain(Origin::Outside) {
-                    Ok(_place) => self.accept(closure),
-                    Err(Denied::Closed) => self.refuse(SubmitErrorKind::Closed, closure),
-                    Err(_) => self.refuse(SubmitErrorKind::Full, closure),
+                    Ok(_place) => self.accept(task),
+                    Err(Denied::Closed) => self.refuse(SubmitErrorKind::Closed, task),
+                    Err(_) => self.refuse(SubmitErrorKind::Full, task),
                 }
             }
-            (Patience::Policy, Overflow::CallerRuns) => match self.run_here(closure) {
-                None => Ok(()),
-                Some(closure) => self.wait(closure, None),
-            },
-            (Patience::Policy, Overflow::DropOldest) => self.drop_oldest(closure),
-            (Patience::Policy, _) => self.wait(closure, None),
-            (Patience::Until(deadline), _) => self.wait(closure, deadline),
+            (Patience::Policy, Overflow::CallerRuns) if self.may_call() => {
+                match self.run_here(task) {
+                    None => Ok(()),
+                    Some(task) => self.wait(task, None),
+                }
+            }
+            (Patience::Policy, Overflow::DropOldest) => self.drop_oldest(task),
+            (Patience::Policy, _) => self.wait(task, None),
+            (Patience::Until(deadline), _) => self.wait(task, deadline),
         }
     }
 
     /// Enters if there is room, also where a line that is just coming or going hid it.
     fn enter_for_certain(self: &Arc<Self>, origin: Origin) -> Result<Places, Denied> {
-        match self.admission.enter(origin) {
+        match self.admission().enter(origin) {
             Err(Denied::Line) => {
                 self.serve();
-                self.admission.enter_behind_line(origin)
+                self.admission().enter_behind_line(origin)
             }
             outcome => outcome,
         }
     }
 
     /// Gets in line, and waits.
-    fn wait<F>(self: &Arc<Self>, closure: F, deadline: Option<Instant>) -> Refused<F>
-    where
-        F: FnOnce() + Send + 'static,
-    {
-        let (joined, left) = self.admission.join(Task::new(closure));
-        self.after(left);
-        let (task, kind) = match joined {
-            Joined::Entered(task) => match self.accept_task(task) {
-                Ok(()) => return Ok(()),
-                Err((task, refusal)) => return Err(self.give_back::<F>(task, refusal)),
-            },
-            Joined::Closed(task) => (task, SubmitErrorKind::Closed),
-            Joined::TooMany(task) => (task, SubmitErrorKind::TooManyWaiting),
-            Joined::Waits(waiter, ticket) => match self.wait_in_line(&waiter, ticket, deadline) {
-                Ok(answer) => {
-                    waiter.keep();
-                    match answer {
-                        Answer::Queued => return Ok(()),
-                        Answer::Closed(task) => (task, SubmitErrorKind::Closed),
-                        Answer::NoThread(task, refusal) => {
-                            return Err(self.give_back::<F>(task, refusal));
-                        }
-                    }
-                }
-                Err(task) => {
-                    waiter.keep();
-                    (task, SubmitErrorKind::TimedOut)
-                }
-            },
-        };
-        self.counts.rejected.add(1);
-        // SAFETY: the line gives each submitter its own task, made above from this `F`.
-        Err(SubmitError::new(kind, unsafe { task.into_inner::<F>() }))
+    fn wait(self: &Arc<Self>, task: Task, deadline: Option<Instant>) -> Submitted {
+        self.wait_anywhere(task, deadline).map(drop)
     }
 
-    /// No thread was to be had for a task that was made from an `F` in this very submit.
-    fn give_back<F>(&self, task: Task, refusal: io::Error) -> SubmitError<F> {
-        self.counts.rejected.add(1);
-        // SAFETY: each caller made the task from its `F`.
-        SubmitError::no_thread(refusal, unsafe { task.into_inner::<F>() })
+    /// Gets in line, and waits; which pool took the task, if it was not this one.
+    fn wait_anywhere(
+        self: &Arc<Self>,
+        task: Task,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Arc<Core>>, Refusal> {
+        let (joined, left) = self.admission().join(task, self.dest());
+        self.after(left);
+        match joined {
+            Joined::Entered(task) => self.accept(task),
+            Joined::Closed(task) => self.refuse(SubmitErrorKind::Closed, task),
+            Joined::TooMany(task) => self.refuse(SubmitErrorKind::TooManyWaiting, task),
+            Joined::Waits(waiter, ticket) => {
+                self.has_joined();
+                let outcome = self.wait_in_line(&waiter, ticket, deadline);
+                waiter.keep();
+                match outcome {
+                    Ok(Answer::Queued) => Ok(()),
+                    Ok(Answer::QueuedAt(core)) => return Ok(Some(core)),
+                    Ok(Answer::Closed(task)) => self.refuse(SubmitErrorKind::Closed, task),
+                    Ok(Answer::NoThread(task, refusal)) => {
+                        self.counts().rejected.add(1);
+                        Err(Refusal::no_thread(refusal, task))
+                    }
+                    Err(task) => self.refuse(SubmitErrorKind::TimedOut, task),
+                }
+            }
+            Joined::WaitsAlone => Ok(()),
+        }
+        .map(|()| None)
     }
 
     /// Waits for the answer, or until the deadline: then the task comes back.
@@ -194,10 +275,10 @@ impl Core {
     ) -> Result<Answer, Task> {
         let mut deadline = deadline;
         loop {
-            if let Some(answer) = waiter.wait(deadline, || self.rescue()) {
+            if let Some(answer) = waiter.wait(deadline, || self.core().rescue()) {
                 return Ok(answer);
             }
-            if let Some((task, left)) = self.admission.quit(ticket) {
+            if let Some((task, left)) = self.admission().quit(ticket) {
                 self.after(left);
                 return Err(task);
             }
@@ -206,76 +287,73 @@ impl Core {
         }
     }
 
-    /// `CallerRuns`: the submitter's thread runs the task; gives it back if the pool is paused or
+    /// `CallerRuns`: the submitter's thread runs the task; gives it back if the house is paused or
     /// closed.
-    fn run_here<F: FnOnce()>(self: &Arc<Self>, closure: F) -> Option<F> {
-        if !self.admission.hold_open() {
-            return Some(closure);
+    fn run_here(self: &Arc<Self>, mut task: Task) -> Option<Task> {
+        if !self.admission().hold_open() {
+            return Some(task);
         }
         // As a worker does (L1): it counts as running first and looks for a pause then.
-        self.calling.fetch_add(1, Ordering::SeqCst);
+        self.calling().fetch_add(1, Ordering::SeqCst);
         order_seqcst();
-        if self.capacity() == 0 {
-            self.calling.fetch_sub(1, Ordering::SeqCst);
-            self.after(self.admission.unhold());
-            return Some(closure);
+        if self.is_paused() {
+            self.calling().fetch_sub(1, Ordering::SeqCst);
+            self.after(self.admission().unhold());
+            return Some(task);
         }
-        self.admission.count_accepted();
-        self.counts.called.add(1);
-        let outcome = current::call_for(self, || {
-            let outcome = catch_unwind(AssertUnwindSafe(closure));
-            outcome.map_err(|payload| {
-                let panic = TaskPanic::new(None, payload);
-                self.plan.hooks.panics.tell(None, panic);
-            })
+        self.admission().count_accepted();
+        task.claim();
+        self.counts().called.add(1);
+        self.call(|| {
+            task.run(|outcome| {
+                self.record_called(outcome);
+                self.calling().fetch_sub(1, Ordering::SeqCst);
+                self.after(self.admission().unhold());
+            });
         });
-        match outcome {
-            Ok(()) => self.counts.call_completed.add(1),
-            Err(()) => self.counts.call_panicked.add(1),
-        }
-        self.calling.fetch_sub(1, Ordering::SeqCst);
-        self.after(self.admission.unhold());
         None
     }
 
+    /// Counts the end of a task that ran on no worker, and tells of its panic.
+    fn record_called(self: &Arc<Self>, outcome: Outcome) {
+        match outcome {
+            Outcome::Completed => return self.counts().call_completed.add(1),
+            Outcome::Panicked(payload) => {
+                self.core().tell_panic(payload);
+            }
+            Outcome::PanicTaken => {}
+        }
+        self.counts().call_panicked.add(1);
+    }
+
     /// `DropOldest`: the oldest task that no worker has taken makes room.
-    fn drop_oldest<F>(self: &Arc<Self>, closure: F) -> Refused<F>
-    where
-        F: FnOnce() + Send + 'static,
-    {
-        let inside = current::is_inside(self);
+    fn drop_oldest(self: &Arc<Self>, task: Task) -> Submitted {
+        let inside = current::is_inside(self.core());
         let origin = if inside {
             Origin::Inside
         } else {
             Origin::Outside
         };
         loop {
-            match self
-                .admission
-                .replace(origin, || self.queue.take().map(|oldest| oldest.task))
-            {
-                Err(_closed) => return self.refuse(SubmitErrorKind::Closed, closure),
-                Ok(Some((oldest, true))) => {
-                    self.discard(oldest);
-                    return self.accept(closure);
+            match self.admission().replace(origin, || self.take_oldest()) {
+                Err(_closed) => return self.refuse(SubmitErrorKind::Closed, task),
+                Ok(Some(((oldest, from), true))) => {
+                    self.discard(oldest, from);
+                    return self.accept(task);
                 }
                 // Its place goes to who has waited longest.
-                Ok(Some((oldest, false))) => {
-                    self.discard(oldest);
-                    self.leave(1);
+                Ok(Some(((oldest, from), false))) => {
+                    self.discard(oldest, from);
+                    self.after(self.admission().leave(1));
                 }
                 Ok(None) => {}
             }
             match self.enter_for_certain(origin) {
-                Ok(_place) => return self.accept(closure),
-                Err(Denied::Closed) => return self.refuse(SubmitErrorKind::Closed, closure),
-                // What fills the pool runs already.
-                Err(_) if !self.queue.has_shared() && inside => {
-                    return self.queue_beyond(closure);
-                }
-                Err(_) if !self.queue.has_shared() => {
-                    return self.wait(closure, None);
-                }
+                Ok(_place) => return self.accept(task),
+                Err(Denied::Closed) => return self.refuse(SubmitErrorKind::Closed, task),
+                // What fills the house runs already.
+                Err(_) if !self.has_queued() && inside => return self.queue_beyond(task),
+                Err(_) if !self.has_queued() => return self.wait(task, None),
                 Err(_) => {}
             }
         }
@@ -283,62 +361,45 @@ impl Core {
 
     // ── from a task of the pool: never waits ────────────────────────────────────────────────
 
-    fn submit_inside<F>(self: &Arc<Self>, closure: F, patience: Patience) -> Refused<F>
-    where
-        F: FnOnce() + Send + 'static,
-    {
-        if self.plan.backlog.is_none() {
-            if self.admission.places().is_discarding() {
-                return self.refuse(SubmitErrorKind::Closed, closure);
+    fn submit_inside(self: &Arc<Self>, task: Task, patience: Patience) -> Submitted {
+        if self.keeps_all() {
+            if self.admission().places().is_discarding() {
+                return self.refuse(SubmitErrorKind::Closed, task);
             }
-            return self.queue_beyond(closure);
+            return self.queue_beyond(task);
         }
+        let overflow = self.core().plan.overflow;
         let refuses = match patience {
             Patience::None => true,
-            Patience::Policy => self.plan.overflow == Overflow::Reject,
+            Patience::Policy => overflow == Overflow::Reject,
             Patience::Until(_) => false,
         };
         let entered = if refuses {
             self.enter_for_certain(Origin::Inside)
         } else {
-            self.admission.enter(Origin::Inside)
+            self.admission().enter(Origin::Inside)
         };
         match entered {
-            Ok(_place) => self.accept(closure),
-            Err(Denied::Closed) => self.refuse(SubmitErrorKind::Closed, closure),
-            Err(_) if refuses => self.refuse(SubmitErrorKind::Full, closure),
-            Err(_) => {
-                let drops = self.plan.overflow == Overflow::DropOldest;
-                if drops && matches!(patience, Patience::Policy) {
-                    return self.drop_oldest(closure);
-                }
-                self.queue_beyond(closure)
+            Ok(_place) => self.accept(task),
+            Err(Denied::Closed) => self.refuse(SubmitErrorKind::Closed, task),
+            Err(_) if refuses => self.refuse(SubmitErrorKind::Full, task),
+            Err(_) if overflow == Overflow::DropOldest && matches!(patience, Patience::Policy) => {
+                self.drop_oldest(task)
             }
+            Err(_) => self.queue_beyond(task),
         }
     }
 
-    /// Queues what a task submitted beyond the bound: at the worker's desk, where it runs on the
-    /// worker's own place; or, if others wait or have waited, behind them in line or in the queue.
-    fn queue_beyond<F>(self: &Arc<Self>, closure: F) -> Refused<F>
-    where
-        F: FnOnce() + Send + 'static,
-    {
-        let mut task = Some(Task::new(closure));
-        // L3: in this order: who leaves the line is in the queue first.
-        if !self.admission.places().has_line() && !self.queue.has_waited() {
-            current::with_worker(self, |worker| {
-                task = task.take().and_then(|task| worker.keep(task));
-            });
+    /// Queues a task beyond the bound: where it needs no place, or behind those who wait.
+    fn queue_beyond(self: &Arc<Self>, task: Task) -> Submitted {
+        let Some(task) = self.keep(task) else {
+            return Ok(());
+        };
+        match (self.admission()).enter_beyond_or_join(task, self.dest()) {
+            None => Ok(()),
+            Some(task) => self.accept(task),
         }
-        let Some(task) = task else {
-            // Its own worker is busy: another one may take it.
-            self.wake_for_lent();
-            return Ok(());
-        };
-        let Some(task) = self.admission.enter_beyond_or_join(task) else {
-            return Ok(());
-        };
-        self.accept_task(task)
-            .map_err(|(task, refusal)| self.give_back::<F>(task, refusal))
     }
 }
+
+impl<H: House> Door for H {}

@@ -1,21 +1,149 @@
-//! A closure with its type erased, stored in place when it is small.
+//! What the queue carries: a closure with its type erased, or a job that others hold as well.
 //!
-//! A [`Task`] owns one `FnOnce() + Send`, runs it or drops it exactly once, and allocates nothing
-//! for a closure of up to three words. It knows nothing of pools.
+//! A [`Task`] is run once or dropped. A **closure** is stored in place when it is small (up to three
+//! words), and only its task can run it. A **job** is shared with whoever may take it away before a
+//! worker gets to it: a handle that cancels it, or runs it because it waits for it. So a task is
+//! *claimed* before it is run or discarded. Once a job has been claimed elsewhere its task is a *shell*:
+//! it holds no place and nothing of a user's, and is dropped where it is found.
 //!
-//! Invariant T1: `space` holds a value of the type `F` that `vtable` was made for, in place if
-//! `F` fits (`Inline::<F>::FITS`), else as a `Box<F>`; it is read out once, by `run`,
-//! `into_inner` or `drop`.
+//! Nothing here knows of pools.
+//!
+//! - T1: `space` holds a value of the type `F` that `vtable` was made for, in place if `F` fits
+//!   (`Inline::<F>::FITS`), else as a `Box<F>`; it is read out once, by `run`, `into_inner` or `drop`.
+//! - T2: A job is claimed once, by its task or by another holder. Whoever claims it runs or abandons it,
+//!   and is the one to give its place back.
 
-use std::cmp;
+use crate::sync::Arc;
+use std::any::Any;
 use std::mem::{ManuallyDrop, MaybeUninit, align_of, size_of};
-use std::ptr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{cmp, ptr};
+
+/// What a task panicked with.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// How a task ended.
+pub(crate) enum Outcome {
+    Completed,
+    /// The pool's panic handler is to be told.
+    Panicked(Payload),
+    /// Whoever holds the job has the payload.
+    PanicTaken,
+}
+
+pub(crate) enum Task {
+    Closure(Closure),
+    Job(Ticket),
+}
+
+impl Task {
+    pub(crate) fn new<F: Body>(closure: F) -> Task {
+        Task::Closure(Closure::new(closure))
+    }
+
+    pub(crate) fn of_job(job: Arc<dyn Job>) -> Task {
+        Task::Job(Ticket {
+            job,
+            placed: false,
+            claimed: false,
+        })
+    }
+
+    /// T2: takes the right to run the task, or to discard it; false for a shell.
+    pub(crate) fn claim(&mut self) -> bool {
+        match self {
+            Task::Closure(_) => true,
+            Task::Job(ticket) => ticket.claim(),
+        }
+    }
+
+    /// Notes that the task holds a place from now on; false for a shell, which cannot.
+    pub(crate) fn hold_place(&mut self) -> bool {
+        match self {
+            Task::Closure(_) => true,
+            Task::Job(ticket) => ticket.hold_place(),
+        }
+    }
+
+    pub(crate) fn is_shell(&self) -> bool {
+        match self {
+            Task::Closure(_) => false,
+            Task::Job(ticket) => !ticket.claimed && ticket.job.is_claimed(ticket.placed),
+        }
+    }
+
+    /// Gives up a task that is not to run, and leaves its job as it is.
+    pub(crate) fn disown(self) {
+        match self {
+            Task::Closure(closure) => drop(closure),
+            Task::Job(ticket) => drop(ticket.into_job()),
+        }
+    }
+
+    /// Runs the task, which the caller claimed. `over` hears how it ended, before those are told who
+    /// wait for a job.
+    pub(crate) fn run(self, over: impl FnOnce(Outcome)) {
+        match self {
+            Task::Closure(closure) => over(closure.run()),
+            Task::Job(ticket) => {
+                let job = ticket.into_job();
+                over(job.run());
+                job.settle();
+            }
+        }
+    }
+
+    /// Gives the closure back.
+    ///
+    /// # Safety
+    ///
+    /// The task must have been made by `Task::new::<F>` for this very `F`.
+    pub(crate) unsafe fn into_inner<F>(self) -> F {
+        match self {
+            // SAFETY: the caller vouches for `F`.
+            Task::Closure(closure) => unsafe { closure.into_inner::<F>() },
+            Task::Job(_) => unreachable!("`Task::new` makes closures"),
+        }
+    }
+}
+
+/// Work that somebody claimed: a task, or a job whose task is a shell now.
+pub(crate) enum Claimed<'a> {
+    Task(Task),
+    Job(&'a dyn Job),
+}
+
+impl Claimed<'_> {
+    /// As [`Task::run`].
+    pub(crate) fn run(self, over: impl FnOnce(Outcome)) {
+        match self {
+            Claimed::Task(task) => task.run(over),
+            Claimed::Job(job) => {
+                over(job.run());
+                job.settle();
+            }
+        }
+    }
+}
+
+// ── closures ────────────────────────────────────────────────────────────────────────────────────
 
 const WORDS: usize = 3;
 
 type Space = MaybeUninit<[usize; WORDS]>;
 
-pub(crate) struct Task {
+/// What a closure does; for closures, and for a call of a function that is known beforehand.
+pub(crate) trait Body: Send + 'static {
+    fn call(self);
+}
+
+impl<F: FnOnce() + Send + 'static> Body for F {
+    fn call(self) {
+        self();
+    }
+}
+
+pub(crate) struct Closure {
     vtable: &'static VTable,
     space: Space,
 }
@@ -27,9 +155,9 @@ struct VTable {
     drop: unsafe fn(*mut Space),
 }
 
-// SAFETY: the only value in a task is the closure, and `Task::new` takes only closures that are
+// SAFETY: the only value in it is the closure, and `Closure::new` takes only closures that are
 // `Send`; the vtable is shared and immutable.
-unsafe impl Send for Task {}
+unsafe impl Send for Closure {}
 
 struct Inline<F>(F);
 
@@ -40,12 +168,12 @@ impl<F> Inline<F> {
 
 struct Calls<F>(F);
 
-impl<F: FnOnce() + Send + 'static> Calls<F> {
+impl<F: Body> Calls<F> {
     const VTABLE: VTable = VTable {
         run: |space| {
             // SAFETY: the caller hands over a space that holds an `F` (T1) and uses it no more.
             let closure = unsafe { take::<F>(space) };
-            closure();
+            closure.call();
         },
         drop: |space| {
             // SAFETY: as above.
@@ -71,8 +199,8 @@ unsafe fn take<F>(space: *mut Space) -> F {
     }
 }
 
-impl Task {
-    pub(crate) fn new<F: FnOnce() + Send + 'static>(closure: F) -> Task {
+impl Closure {
+    fn new<F: Body>(closure: F) -> Closure {
         let mut space = Space::uninit();
         let at = space.as_mut_ptr();
         if Inline::<F>::FITS {
@@ -82,36 +210,109 @@ impl Task {
             // SAFETY: a `Box<F>` is one word of a word's alignment, and the space is ours.
             unsafe { ptr::write(at.cast::<Box<F>>(), Box::new(closure)) };
         }
-        Task {
+        Closure {
             vtable: const { &Calls::<F>::VTABLE },
             space,
         }
     }
 
-    /// Calls the closure. A panic in it, or in the drop of what it captured, passes through.
-    pub(crate) fn run(self) {
-        let mut task = ManuallyDrop::new(self);
-        // SAFETY: T1, and `ManuallyDrop` keeps the task from being dropped a second time.
-        unsafe { (task.vtable.run)(&raw mut task.space) }
+    /// Calls the closure; a panic in it, or in the drop of what it captured, is caught.
+    pub(crate) fn run(self) -> Outcome {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: T1, and `ManuallyDrop` keeps the closure from being dropped a second time.
+        let call = || unsafe { (this.vtable.run)(&raw mut this.space) };
+        match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(()) => Outcome::Completed,
+            Err(payload) => Outcome::Panicked(payload),
+        }
     }
 
-    /// Gives the closure back.
-    ///
     /// # Safety
     ///
-    /// The task must have been made by `Task::new::<F>` for this very `F`.
-    pub(crate) unsafe fn into_inner<F>(self) -> F {
-        let mut task = ManuallyDrop::new(self);
+    /// As for [`Task::into_inner`].
+    unsafe fn into_inner<F>(self) -> F {
+        let mut this = ManuallyDrop::new(self);
         // SAFETY: the caller vouches for `F`, so the space holds one (T1); `ManuallyDrop` keeps
-        // the task from being dropped a second time.
-        unsafe { take::<F>(&raw mut task.space) }
+        // the closure from being dropped a second time.
+        unsafe { take::<F>(&raw mut this.space) }
     }
 }
 
-impl Drop for Task {
+impl Drop for Closure {
     fn drop(&mut self) {
-        // SAFETY: T1; a task that was run or taken apart is never dropped.
+        // SAFETY: T1; a closure that was run or given back is never dropped.
         unsafe { (self.vtable.drop)(&raw mut self.space) }
+    }
+}
+
+// ── jobs ────────────────────────────────────────────────────────────────────────────────────────
+
+/// Where a job was when it was claimed by another than its task.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spot {
+    /// In the shared queue or a batch, with a place.
+    Placed,
+    /// In line, or at the desk of a worker.
+    Loose,
+}
+
+/// Work that its task shares with others who may claim it.
+pub(crate) trait Job: Send + Sync {
+    /// T2: takes the right to run or abandon it. `placed` is what its task noted.
+    fn claim(&self, placed: bool) -> Option<Spot>;
+    /// Whether a task of it would be a shell.
+    fn is_claimed(&self, placed: bool) -> bool;
+    /// Notes that its task holds a place from now on; false if the task is a shell.
+    fn hold_place(&self) -> bool;
+    /// Runs it, for who claimed it; catches what it panics with.
+    fn run(&self) -> Outcome;
+    /// It is over, and the pool has all that it held: whoever waits for it may know.
+    fn settle(&self);
+    /// Drops it unrun, for who claimed it.
+    fn abandon(&self, why: Unrun);
+}
+
+/// Why a job does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unrun {
+    /// Its user wants it no more.
+    Cancelled,
+    /// The pool dropped it.
+    Discarded,
+}
+
+/// A task's share of a job.
+pub(crate) struct Ticket {
+    job: Arc<dyn Job>,
+    placed: bool,
+    claimed: bool,
+}
+
+impl Ticket {
+    fn claim(&mut self) -> bool {
+        self.claimed = self.claimed || self.job.claim(self.placed).is_some();
+        self.claimed
+    }
+
+    fn hold_place(&mut self) -> bool {
+        self.placed = self.placed || self.job.hold_place();
+        self.placed
+    }
+
+    /// The job, for who claimed it and runs it.
+    fn into_job(self) -> Arc<dyn Job> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is never used again, nor dropped.
+        unsafe { ptr::read(&raw const this.job) }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.claim() {
+            self.job.abandon(Unrun::Discarded);
+        }
     }
 }
 
@@ -132,6 +333,10 @@ impl Accepted {
     pub(crate) fn after_waiting(number: u64, task: Task) -> Accepted {
         let order = number << 1 | 1;
         Accepted { order, task }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.order >> 1
     }
 
     pub(crate) fn has_waited(&self) -> bool {
@@ -162,7 +367,6 @@ impl Eq for Accepted {}
 #[cfg(all(test, not(anthill_loom)))]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     #[test]
     fn runs_small_large_and_overaligned_closures_once() {
@@ -172,20 +376,19 @@ mod tests {
         let (small, large, aligned) = (count.clone(), count.clone(), count.clone());
         let padding = [7_usize; 9];
         let byte = Aligned(3);
-        Task::new(move || drop(small)).run();
-        Task::new(move || {
+        let run = |closure: Closure| assert!(matches!(closure.run(), Outcome::Completed));
+        run(Closure::new(move || drop(small)));
+        run(Closure::new(move || {
             assert_eq!(
                 (padding.iter().sum::<usize>(), Arc::strong_count(&large)),
                 (63, 3)
             );
-        })
-        .run();
-        Task::new(move || {
+        }));
+        run(Closure::new(move || {
             let byte = byte;
             assert_eq!((byte.0, &raw const byte as usize % 64), (3, 0));
             drop(aligned);
-        })
-        .run();
+        }));
         assert_eq!(Arc::strong_count(&count), 1);
     }
 
@@ -202,7 +405,7 @@ mod tests {
     fn gives_the_closure_back() {
         fn back<F: FnOnce() + Send + 'static>(f: F) -> F {
             // SAFETY: the same `F` on both sides.
-            unsafe { Task::new(f).into_inner::<F>() }
+            unsafe { Closure::new(f).into_inner::<F>() }
         }
         let (send, receive) = std::sync::mpsc::channel();
         let wide = [1_usize; 9];

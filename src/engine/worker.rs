@@ -19,9 +19,11 @@ use super::current;
 use super::desk::{Deques, Desk};
 use super::idle::{Ring, Seat};
 use super::queue::insist;
-use super::task::{Accepted, Task};
+use super::submit::House;
+use super::task::{Accepted, Outcome, Payload, Task};
 use super::{Core, Hooks};
 use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
+use crate::sync::deque::Worker as Deque;
 use crate::sync::{
     Arc, AtomicBool, Ordering, deadline_after, fence, lock, order_seqcst, spin_loop, spins,
 };
@@ -47,6 +49,9 @@ const GATHER: u32 = 64;
 /// The least time for which a last worker whose time is up waits for a task that is on its way.
 const RENEWAL: Duration = Duration::from_millis(1);
 
+/// So many shells at a desk are not worth a sweep.
+const FEW_SHELLS: usize = 64;
+
 pub(crate) struct Worker {
     core: Arc<Core>,
     seat: Seat,
@@ -60,6 +65,8 @@ pub(crate) struct Worker {
     turns: Cell<u32>,
     /// How often in a row it took a task alone from a queue that held nothing else.
     streak: Cell<u32>,
+    /// So many tasks at the desk are worth a look for shells.
+    sweep_at: Cell<usize>,
 }
 
 /// The body of a worker's thread.
@@ -76,6 +83,7 @@ pub(crate) fn main(core: Arc<Core>, seat: Seat, id: WorkerId, desk: Arc<Desk>) {
         lending: Cell::new(false),
         turns: Cell::new(0),
         streak: Cell::new(0),
+        sweep_at: Cell::new(2 * FEW_SHELLS),
     });
 }
 
@@ -166,9 +174,9 @@ impl Worker {
         if self.turns.get() % ODD_TURN == 0 {
             return (self.take_batched(deques))
                 .or_else(|| self.take_shared())
-                .or_else(|| deques.own.pop());
+                .or_else(|| take_own(deques));
         }
-        deques.own.pop().or_else(|| self.take_batched(deques))
+        take_own(deques).or_else(|| self.take_batched(deques))
     }
 
     /// L3: one task of the shared queue, with its place, for a worker that has more at its desk.
@@ -176,13 +184,13 @@ impl Worker {
         if !self.core.queue.has_shared() {
             return None;
         }
-        let accepted = self.core.queue.take()?;
+        let task = self.core.queue.take()?;
         self.held.set(self.held.get() + 1);
-        Some(accepted.task)
+        Some(task)
     }
 
     fn take_batched(&self, deques: &Deques) -> Option<Task> {
-        let Accepted { task, .. } = deques.batch.pop()?;
+        let task = claim_next(|| Some(deques.batch.pop()?.task))?;
         let held = self.held.replace(self.held.get() + 1);
         if deques.batch.is_empty() {
             self.give_back(held);
@@ -210,10 +218,14 @@ impl Worker {
         let batch = std::iter::from_fn(|| deques.batch.pop());
         self.core.queue.hand_back(batch);
         let admission = &self.core.admission;
-        while let Some(task) = deques.own.pop() {
+        while let Some(mut task) = deques.own.pop() {
             admission.enter_beyond();
-            let number = admission.accepted();
-            self.core.queue.push(Accepted::new(number, task));
+            if task.hold_place() {
+                let number = admission.accepted();
+                self.core.queue.push(Accepted::new(number, task));
+            } else {
+                self.core.leave(1);
+            }
         }
         // ORDERING: Release: who sees it sees what was moved.
         reaching.store(false, Ordering::Release);
@@ -295,8 +307,7 @@ impl Worker {
         // ORDERING: Release: who sees it sees what was moved.
         desk.reaching.store(false, Ordering::Release);
         if roll.is_discarding() {
-            self.core
-                .discard_late(|| Some(self.core.queue.take()?.task), 1);
+            self.core.discard_late(|| self.core.queue.take(), 1);
         }
         task
     }
@@ -332,9 +343,9 @@ impl Worker {
         } else {
             core.queue.take()
         };
-        if let Some(accepted) = shared {
+        if let Some(task) = shared {
             self.held.set(1);
-            return Some(accepted.task);
+            return Some(task);
         }
         if !core.queue.has_lenders() {
             return None;
@@ -355,15 +366,21 @@ impl Worker {
 
     /// Steals half of what some desk lends.
     fn steal(&self, deques: &Deques) -> Option<(Task, Stolen)> {
+        let Deques { own, batch } = deques;
         self.core.queue.visit(self.seat + 1, |desk| {
             if !desk.has_work() {
                 return None;
             }
-            let batched = insist(|| desk.batch.steal_batch_and_pop(&deques.batch));
-            (batched.map(|accepted| (accepted.task, Stolen::Batched))).or_else(|| {
-                let own = insist(|| desk.own.steal_batch_and_pop(&deques.own))?;
-                Some((own, Stolen::Own))
-            })
+            let batched = || {
+                let first = || insist(|| desk.batch.steal_batch_and_pop(batch));
+                Some(batch.pop().or_else(first)?.task)
+            };
+            let owned = || {
+                let first = || insist(|| desk.own.steal_batch_and_pop(own));
+                own.pop().or_else(first)
+            };
+            (claim_next(batched).map(|task| (task, Stolen::Batched)))
+                .or_else(|| claim_next(owned).map(|task| (task, Stolen::Own)))
         })
     }
 
@@ -382,29 +399,68 @@ impl Worker {
         };
         self.desk.tallies.submitted.add(1);
         self.lend_if(true);
+        if matches!(task, Task::Job(_)) && deques.own.len() >= self.sweep_at.get() {
+            self.sweep_own(&deques.own);
+        }
         deques.own.push(task);
         None
     }
 
-    fn execute(&self, task: Task) {
-        let tallies = &self.desk.tallies;
-        tallies.started.add(1);
-        match catch_unwind(AssertUnwindSafe(|| task.run())) {
-            Ok(()) => tallies.completed.add(1),
-            Err(payload) => {
-                let panic = TaskPanic::new(Some(self.id), payload);
-                let hooks = &self.core.plan.hooks;
-                // A handler that is running already (its own task panicked within it) is
-                // passed over.
-                let mut handler = self.handler.try_borrow_mut().ok();
-                hooks
-                    .panics
-                    .tell(handler.as_mut().and_then(|own| own.as_mut()), panic);
-                // Over only now: until then it may need another worker.
-                tallies.panicked.add(1);
+    /// Drops the shells among the tasks at the desk. L6: as in [`reach`](Self::reach); the look for those
+    /// who looked for work meanwhile is the caller's.
+    #[cold]
+    fn sweep_own(&self, own: &Deque<Task>) {
+        let reaching = &self.desk.reaching;
+        reaching.store(true, Ordering::SeqCst);
+        order_seqcst();
+        if !self.core.crew.roll().is_discarding() {
+            for _ in 0..own.len() {
+                let Some(task) = own.pop() else {
+                    break;
+                };
+                if !task.is_shell() {
+                    own.push(task);
+                }
             }
         }
-        self.finish();
+        // ORDERING: Release: who sees it sees what was moved.
+        reaching.store(false, Ordering::Release);
+        self.sweep_at.set(2 * own.len().max(FEW_SHELLS));
+    }
+
+    fn execute(&self, task: Task) {
+        self.desk.tallies.started.add(1);
+        task.run(|outcome| {
+            self.record(outcome);
+            self.finish();
+        });
+    }
+
+    /// Runs a task within the one that runs, on its place.
+    pub(crate) fn run_within(&self, run: impl FnOnce() -> Outcome) {
+        self.desk.tallies.started.add(1);
+        self.record(run());
+    }
+
+    /// Counts the end of a task, and tells of its panic.
+    fn record(&self, outcome: Outcome) {
+        let tallies = &self.desk.tallies;
+        match outcome {
+            Outcome::Completed => return tallies.completed.add(1),
+            Outcome::Panicked(payload) => self.tell(payload),
+            Outcome::PanicTaken => {}
+        }
+        // Over only now: until then it may need another worker.
+        tallies.panicked.add(1);
+    }
+
+    /// Tells the worker's panic handler, or the pool's.
+    pub(crate) fn tell(&self, payload: Payload) {
+        let panic = TaskPanic::new(Some(self.id), payload);
+        // A handler that is running already (its own task panicked within it) is passed over.
+        let mut handler = self.handler.try_borrow_mut().ok();
+        let own = handler.as_mut().and_then(|own| own.as_mut());
+        self.core.plan.hooks.panics.tell(own, panic);
     }
 
     /// Goes to rest: on the idle stack, a last look, asleep; or leaves.
@@ -450,6 +506,20 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.core.crew.depart();
     }
+}
+
+/// The next task that is no shell, claimed.
+fn claim_next(mut take: impl FnMut() -> Option<Task>) -> Option<Task> {
+    loop {
+        let mut task = take()?;
+        if task.claim() {
+            return Some(task);
+        }
+    }
+}
+
+fn take_own(deques: &Deques) -> Option<Task> {
+    claim_next(|| deques.own.pop())
 }
 
 /// From which deque of a desk: it tells whether the task came with its place.

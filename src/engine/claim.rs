@@ -1,0 +1,109 @@
+//! What others do to a job that is queued: cancel it, or run it because they wait for it.
+//!
+//! Whoever claims a job gives its place back at once (T2), and leaves a shell where it was queued.
+
+use super::submit::{Door, House};
+use super::task::{Job, Outcome, Payload, Spot, Unrun};
+use super::{Core, current};
+use crate::panic::TaskPanic;
+use crate::sync::{Arc, lock};
+
+impl Core {
+    /// Cancels the job that `claim` claims: its captures and its place are free when this returns.
+    pub(crate) fn cancel(
+        self: &Arc<Self>,
+        job: &dyn Job,
+        claim: impl FnOnce() -> Option<Spot>,
+    ) -> bool {
+        // The pool is not at rest before the captures are gone.
+        self.admission.hold();
+        let spot = claim();
+        if let Some(spot) = spot {
+            self.call(|| job.abandon(Unrun::Cancelled));
+            self.counts.cancelled.add(1);
+            self.vacate(spot);
+        }
+        self.after(self.admission.unhold());
+        spot.is_some()
+    }
+
+    /// Runs a claimed job within the task of this pool that runs on this thread, and on its place.
+    pub(crate) fn run_within(self: &Arc<Self>, job: &dyn Job, spot: Spot) {
+        self.run_instead(Some(spot), || job.run());
+        job.settle();
+    }
+
+    /// Runs `f`, as the task of this pool that was claimed at that spot, or as one more, within the task
+    /// that runs on this thread, and on its place.
+    pub(crate) fn run_instead(self: &Arc<Self>, spot: Option<Spot>, f: impl FnOnce() -> Outcome) {
+        match spot {
+            Some(spot) => self.vacate(spot),
+            None => {
+                self.admission.count_accepted();
+            }
+        }
+        current::call_here(self, || {
+            let mut run = Some(f);
+            let on_worker = current::with_worker(self, |worker| {
+                if let Some(run) = run.take() {
+                    worker.run_within(run);
+                }
+            });
+            if let (None, Some(run)) = (on_worker, run) {
+                self.counts.called.add(1);
+                self.record_called(run());
+            }
+        });
+    }
+
+    /// A task that was handed in is not wanted any more, and is a shell from now on.
+    pub(crate) fn take_back(self: &Arc<Self>, spot: Spot) {
+        self.counts.cancelled.add(1);
+        self.vacate(spot);
+    }
+
+    /// Tells the pool's handler of a panic that came to light on no worker.
+    pub(crate) fn tell_panic(&self, payload: Payload) {
+        self.plan
+            .hooks
+            .panics
+            .tell(None, TaskPanic::new(None, payload));
+    }
+
+    /// Tells of a panic, on the worker if this is one.
+    pub(crate) fn tell_panic_here(self: &Arc<Self>, payload: Payload) {
+        let mut payload = Some(payload);
+        current::with_worker(self, |worker| {
+            payload.take().map(|payload| worker.tell(payload))
+        });
+        if let Some(payload) = payload {
+            self.tell_panic(payload);
+        }
+    }
+
+    /// Gives back what a job held that was claimed elsewhere, but for its shell.
+    fn vacate(self: &Arc<Self>, spot: Spot) {
+        match spot {
+            Spot::Placed => {
+                self.leave(1);
+                if self.queue.add_shell() {
+                    self.sweep();
+                }
+            }
+            Spot::Loose if self.admission.places().has_line() => {
+                self.after(self.admission.drop_shells());
+            }
+            Spot::Loose => {}
+        }
+    }
+
+    /// Under the reins: what a discarding pool takes out of its queue is not in other hands.
+    #[cold]
+    fn sweep(self: &Arc<Self>) {
+        {
+            let _reins = lock(&self.reins);
+            self.queue.sweep();
+        }
+        self.wake_more();
+    }
+}

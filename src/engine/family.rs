@@ -1,0 +1,81 @@
+//! Several pools as one: submitters wait in one line, and whichever pool has room takes the oldest.
+//!
+//! - F1: The line is that of the lead, the first pool. Who finds no room anywhere joins it and then has all
+//!   members look; whoever gives a place back in a member looks at the lead's line afterwards. The one
+//!   sets `LINE` before it looks for room, the other makes room before it looks for `LINE`: one sees the
+//!   other.
+//! - F2: While there is a line nobody enters but from it, so nobody is overtaken.
+
+use super::Core;
+use super::admission::{Denied, Origin};
+use super::submit::House;
+use super::task::Accepted;
+use super::waiter::Answer;
+use crate::sync::{Arc, Weak};
+
+/// What a pool is to the others.
+pub(crate) enum Family {
+    Lead(Vec<Weak<Core>>),
+    Member(Arc<Core>),
+}
+
+/// Makes pools one.
+pub(crate) fn unite(pools: &[&Arc<Core>]) {
+    let Some((lead, members)) = pools.split_first() else {
+        return;
+    };
+    let weak = members.iter().map(|member| Arc::downgrade(member));
+    let _ = lead.family.set(Family::Lead(weak.collect()));
+    for member in members {
+        let _ = member.family.set(Family::Member(Arc::clone(lead)));
+    }
+}
+
+impl Core {
+    /// F1: takes the oldest out of the lead's line while there is room here.
+    pub(super) fn help_lead(self: &Arc<Self>) {
+        let Some(Family::Member(lead)) = self.family.get() else {
+            return;
+        };
+        if !lead.admission.places().has_line() {
+            return;
+        }
+        let left = lead.admission.serve_to(
+            || self.admission.enter(Origin::Outside).is_ok(),
+            |mut task| {
+                if self.staff().is_err() {
+                    // Another one may have a worker.
+                    let _ = self.admission.leave(1);
+                    return Err(task);
+                }
+                task.hold_place();
+                let number = self.admission.count_accepted();
+                self.queue.push(Accepted::after_waiting(number, task));
+                Ok(Answer::QueuedAt(Arc::clone(self)))
+            },
+        );
+        self.wake_for_queued();
+        lead.after(left);
+    }
+
+    /// F1: somebody has just joined the line of this pool.
+    pub(super) fn ask_members(self: &Arc<Self>) {
+        if let Some(Family::Lead(members)) = self.family.get() {
+            let members = members.iter().filter_map(Weak::upgrade);
+            members.for_each(|member| member.help_lead());
+        }
+    }
+
+    /// Lets in those who wait, from both lines.
+    pub(crate) fn serve_line(self: &Arc<Self>) {
+        self.serve();
+    }
+
+    /// Takes a place here for one of several pools; F2.
+    pub(crate) fn enter_as(&self, lead: &Core) -> Result<(), Denied> {
+        if lead.admission.places().has_line() {
+            return Err(Denied::Line);
+        }
+        self.admission.enter(Origin::Outside).map(drop)
+    }
+}

@@ -1,0 +1,203 @@
+//! A pool of one function, to which only the argument is handed in.
+
+use crate::builder::{Builder, sealed};
+use crate::engine::submit::{Door, Patience};
+use crate::engine::task::Body;
+use crate::error::SubmitError;
+use crate::pool::{Pool, PoolHandle};
+use crate::sync::{Arc, deadline_after};
+use std::any::Any;
+use std::fmt;
+use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+/// The function. It lives as long as the pool's core does, and so longer than any task.
+#[expect(missing_debug_implementations, reason = "named only in a sealed trait")]
+pub struct Func<T>(Box<dyn Fn(T) + Send + Sync>);
+
+/// A call that waits for its worker: two words beside the pointer fit a task in place.
+struct Call<T> {
+    func: NonNull<Func<T>>,
+    argument: T,
+}
+
+// SAFETY: the function is `Sync` and only called; the argument is sent.
+unsafe impl<T: Send> Send for Call<T> {}
+
+impl<T: Send + 'static> Body for Call<T> {
+    fn call(self) {
+        // SAFETY: the core keeps the function (`Plan::keeps`) and outlives the tasks it runs.
+        let func = unsafe { self.func.as_ref() };
+        (func.0)(self.argument);
+    }
+}
+
+/// A pool of one function: each task is a call of it, and only the argument is handed in.
+///
+/// It is a [`Pool`] in all else, and can do whatever a [`PoolHandle`] can. For an argument of up to two words a
+/// call allocates nothing.
+///
+/// ```
+/// use anthill::FuncPool;
+/// let printer = FuncPool::with_capacity(4, |line: String| println!("{line}"));
+/// for n in 0..9 {
+///     printer.invoke(format!("line {n}"))?; // waits while four run
+/// }
+/// printer.wait_idle();
+/// assert_eq!(printer.stats().completed, 9);
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+pub struct FuncPool<T> {
+    /// Owns the threads.
+    pool: Pool,
+    handle: FuncHandle<T>,
+}
+
+impl<T: Send + 'static> FuncPool<T> {
+    /// A pool of at most `n` workers that call `f`, without a backlog; see [`Pool::with_capacity`].
+    ///
+    /// ```
+    /// let squares = anthill::FuncPool::with_capacity(2, |n: u64| println!("{}", n * n));
+    /// squares.invoke(12)?;
+    /// # Ok::<(), anthill::SubmitError<u64>>(())
+    /// ```
+    #[must_use]
+    pub fn with_capacity<F>(n: usize, f: F) -> FuncPool<T>
+    where
+        F: Fn(T) + Send + Sync + 'static,
+    {
+        FuncPool::builder(f).capacity(n).into_pool()
+    }
+
+    /// Says how the pool of `f` is to be.
+    ///
+    /// ```
+    /// # use anthill::FuncPool;
+    /// let mails = FuncPool::builder(|mail: String| println!("{mail}")).capacity(2).backlog(100).build()?;
+    /// mails.invoke(String::from("hello"))?;
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn builder<F>(f: F) -> Builder<FuncPool<T>>
+    where
+        F: Fn(T) + Send + Sync + 'static,
+    {
+        Builder::with_parts(Arc::new(Func(Box::new(f))))
+    }
+
+    /// A handle to the pool, to call its function from elsewhere; it does not keep the pool open.
+    #[must_use]
+    pub fn handle(&self) -> FuncHandle<T> {
+        self.handle.clone()
+    }
+
+    /// Gives up ownership, as [`Pool::detach`] does.
+    #[must_use = "the pool closes when its last handle is dropped"]
+    pub fn detach(self) -> FuncHandle<T> {
+        drop(self.pool.detach());
+        self.handle
+    }
+}
+
+impl<T: Send + 'static> sealed::Built for FuncPool<T> {
+    type Parts = Arc<Func<T>>;
+
+    fn new(pool: Pool, func: Arc<Func<T>>) -> FuncPool<T> {
+        let handle = FuncHandle {
+            pool: pool.handle(),
+            func,
+        };
+        FuncPool { pool, handle }
+    }
+
+    fn keep(func: &Arc<Func<T>>) -> Option<Arc<dyn Any + Send + Sync>> {
+        Some(Arc::clone(func) as _)
+    }
+}
+
+impl<T> Deref for FuncPool<T> {
+    type Target = FuncHandle<T>;
+
+    fn deref(&self) -> &FuncHandle<T> {
+        &self.handle
+    }
+}
+
+impl<T> fmt::Debug for FuncPool<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.pool.describe(f, "FuncPool")
+    }
+}
+
+/// Talks to a [`FuncPool`] without keeping it open.
+pub struct FuncHandle<T> {
+    pool: PoolHandle,
+    func: Arc<Func<T>>,
+}
+
+impl<T: Send + 'static> FuncHandle<T> {
+    /// Hands the pool a call with this argument; waits for room as [`PoolHandle::submit`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::submit`]; it is the argument that comes back.
+    pub fn invoke(&self, argument: T) -> Result<(), SubmitError<T>> {
+        self.call(argument, Patience::Policy)
+    }
+
+    /// Hands the pool a call if there is room right now.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::try_submit`]; it is the argument that comes back.
+    ///
+    /// ```
+    /// let pool = anthill::FuncPool::with_capacity(0, |_: u64| ()); // paused
+    /// assert_eq!(pool.try_invoke(7).unwrap_err().into_inner(), 7);
+    /// ```
+    pub fn try_invoke(&self, argument: T) -> Result<(), SubmitError<T>> {
+        self.call(argument, Patience::None)
+    }
+
+    /// Hands the pool a call; waits for room for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::submit_timeout`]; it is the argument that comes back.
+    pub fn invoke_timeout(&self, argument: T, timeout: Duration) -> Result<(), SubmitError<T>> {
+        self.call(argument, Patience::Until(deadline_after(timeout)))
+    }
+
+    fn call(&self, argument: T, patience: Patience) -> Result<(), SubmitError<T>> {
+        let func = NonNull::from(&*self.func);
+        let submitted = (self.pool.core()).submit_closure(Call { func, argument }, patience);
+        submitted.map_err(|refused| refused.map(|call| call.argument))
+    }
+}
+
+impl<T> Deref for FuncHandle<T> {
+    type Target = PoolHandle;
+
+    fn deref(&self) -> &PoolHandle {
+        &self.pool
+    }
+}
+
+impl<T> Clone for FuncHandle<T> {
+    fn clone(&self) -> FuncHandle<T> {
+        FuncHandle {
+            pool: self.pool.clone(),
+            func: Arc::clone(&self.func),
+        }
+    }
+}
+
+impl<T> UnwindSafe for FuncHandle<T> {}
+impl<T> RefUnwindSafe for FuncHandle<T> {}
+
+impl<T> fmt::Debug for FuncHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pool.describe(f, "FuncHandle")
+    }
+}

@@ -1,0 +1,298 @@
+//! A queue for each key: in order for each, side by side across keys.
+//!
+//! - K1: A key is in the table while anything of it is pinned: a submitter on his way in, or a task that is
+//!   not over. The last to go takes it out; so there is one strand for a key at a time, and none that idles.
+//! - K2: Keys are hashed, compared and dropped outside the lock. Who compared all entries of a hash and found
+//!   no such key adds it only if they are still the same.
+
+use super::share::Share;
+use super::strand::{Keeper, Strand};
+use crate::engine::submit::{Door, Patience};
+use crate::error::SubmitError;
+use crate::panic::drop_quietly;
+use crate::pool::PoolHandle;
+use crate::results::handle::{JoinHandle, spawn};
+use crate::sync::{Arc, Mutex, Weak, deadline_after, lock};
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::ops::Deref;
+use std::time::Duration;
+
+struct Entry<K> {
+    key: K,
+    strand: Arc<Strand>,
+}
+
+/// K1
+struct Pinned<K> {
+    entry: Arc<Entry<K>>,
+    pins: usize,
+}
+
+struct Table<K> {
+    hasher: RandomState,
+    /// By the hash of the key; hardly ever more than one.
+    entries: Mutex<HashMap<u64, Vec<Pinned<K>>>>,
+}
+
+impl<K: Send + Sync> Keeper for Table<K> {
+    /// K1
+    fn unpin(&self, hash: u64, strand: &Strand, pins: usize) {
+        let gone = {
+            let mut entries = lock(&self.entries);
+            let Some(bucket) = entries.get_mut(&hash) else {
+                return;
+            };
+            let is_it = |pinned: &Pinned<K>| pinned.entry.strand.is(strand);
+            let Some(at) = bucket.iter().position(is_it) else {
+                return;
+            };
+            bucket[at].pins -= pins;
+            if bucket[at].pins > 0 {
+                return;
+            }
+            let gone = bucket.swap_remove(at);
+            if bucket.is_empty() {
+                entries.remove(&hash);
+            }
+            gone
+        };
+        strand.share().forget(strand);
+        drop_quietly(gone.entry);
+    }
+}
+
+/// A share of a pool with a queue for each key: tasks of one key run one at a time, in order, and tasks of
+/// different keys side by side. From [`PoolHandle::keyed`].
+///
+/// A key that has no task is forgotten, so that any number of keys may come and go. A task that was accepted
+/// is never run out of its turn: with [`Overflow::CallerRuns`](crate::Overflow::CallerRuns) a submitter waits.
+///
+/// ```
+/// let pool = anthill::Pool::with_capacity(4);
+/// let accounts = pool.keyed();
+/// for (account, amount) in [("ann", 5), ("bob", 7), ("ann", -5)] {
+///     accounts.submit(account, move || println!("{account}: {amount}"))?; // ann's in this order
+/// }
+/// accounts.wait_idle();
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+pub struct Keyed<K> {
+    share: Share,
+    table: Arc<Table<K>>,
+}
+
+impl PoolHandle {
+    /// A share of the pool with a queue for each key. It has no threads of its own, and its backlog is
+    /// unbounded unless it is [given a bound](Keyed::backlog).
+    ///
+    /// ```
+    /// let pool = anthill::Pool::with_capacity(4);
+    /// let by_user = pool.keyed::<u64>();
+    /// by_user.submit(42, || println!("first of 42"))?;
+    /// by_user.submit(42, || println!("second of 42"))?;
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    #[must_use]
+    pub fn keyed<K: Hash + Eq + Send + Sync + 'static>(&self) -> Keyed<K> {
+        Keyed {
+            share: Share::new(self, None),
+            table: Arc::new(Table {
+                hasher: RandomState::new(),
+                entries: Mutex::new(HashMap::new()),
+            }),
+        }
+    }
+}
+
+impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
+    /// Bounds the accepted tasks of the share, of all keys together, to `n` beyond the capacity of the pool.
+    #[must_use]
+    pub fn backlog(self, n: usize) -> Keyed<K> {
+        self.share.inner.set_backlog(n);
+        self
+    }
+
+    /// How many keys have tasks now.
+    ///
+    /// ```
+    /// let pool = anthill::Pool::with_capacity(4);
+    /// let keyed = pool.keyed();
+    /// keyed.submit("a", || ())?;
+    /// keyed.wait_idle();
+    /// assert_eq!(keyed.keys(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn keys(&self) -> usize {
+        lock(&self.table.entries).values().map(Vec::len).sum()
+    }
+
+    /// Hands the share a task of a key; waits for room, if the backlog is bounded, as
+    /// [`PoolHandle::submit`] does. On a worker of the pool it never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::submit`]: the closure comes back.
+    pub fn submit<F>(&self, key: K, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.hand_in(key, |strand| strand.submit_closure(f, Patience::Policy))
+    }
+
+    /// Hands the share a task of a key if there is room right now.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::try_submit`]: the closure comes back.
+    pub fn try_submit<F>(&self, key: K, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.hand_in(key, |strand| strand.submit_closure(f, Patience::None))
+    }
+
+    /// Hands the share a task of a key; waits for room for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::submit_timeout`]: the closure comes back.
+    pub fn submit_timeout<F>(&self, key: K, f: F, timeout: Duration) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        let patience = Patience::Until(deadline_after(timeout));
+        self.hand_in(key, |strand| strand.submit_closure(f, patience))
+    }
+
+    /// Like [`submit`](Keyed::submit), and returns a handle to the result. A [join](JoinHandle::join) in a
+    /// task of the pool runs the task itself, with those of its key before it.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::submit`]: the closure comes back.
+    pub fn spawn<F, T>(&self, key: K, f: F) -> Result<JoinHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.hand_in(key, |strand| spawn(strand, f, Patience::Policy))
+    }
+
+    /// Like [`spawn`](Keyed::spawn), if there is room right now.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::try_submit`]: the closure comes back.
+    pub fn try_spawn<F, T>(&self, key: K, f: F) -> Result<JoinHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.hand_in(key, |strand| spawn(strand, f, Patience::None))
+    }
+
+    /// Like [`spawn`](Keyed::spawn), but waits for room for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::submit_timeout`]: the closure comes back.
+    pub fn spawn_timeout<F, T>(
+        &self,
+        key: K,
+        f: F,
+        timeout: Duration,
+    ) -> Result<JoinHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let patience = Patience::Until(deadline_after(timeout));
+        self.hand_in(key, |strand| spawn(strand, f, patience))
+    }
+
+    /// K1: an accepted task keeps the pin.
+    fn hand_in<T, E>(
+        &self,
+        key: K,
+        submit: impl FnOnce(&Arc<Strand>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let hash = self.table.hasher.hash_one(&key);
+        let strand = self.pin(hash, key);
+        let outcome = submit(&strand);
+        if outcome.is_err() {
+            self.table.unpin(hash, &strand, 1);
+        }
+        outcome
+    }
+
+    /// The strand of a key, pinned.
+    fn pin(&self, hash: u64, key: K) -> Arc<Strand> {
+        loop {
+            let seen: Vec<Arc<Entry<K>>> = {
+                let entries = lock(&self.table.entries);
+                let bucket = entries.get(&hash).map_or(&[][..], Vec::as_slice);
+                bucket
+                    .iter()
+                    .map(|pinned| Arc::clone(&pinned.entry))
+                    .collect()
+            };
+            // K2: a user's code.
+            let found = seen.iter().find(|entry| entry.key == key);
+            let mut entries = lock(&self.table.entries);
+            let bucket = entries.entry(hash).or_default();
+            if let Some(found) = found {
+                let same = |pinned: &&mut Pinned<K>| Arc::ptr_eq(&pinned.entry, found);
+                if let Some(pinned) = bucket.iter_mut().find(same) {
+                    pinned.pins += 1;
+                    return Arc::clone(&found.strand);
+                }
+            } else if bucket.len() == seen.len()
+                && (bucket.iter().zip(&seen)).all(|(pinned, seen)| Arc::ptr_eq(&pinned.entry, seen))
+            {
+                let strand = self.new_strand(hash);
+                bucket.push(Pinned {
+                    entry: Arc::new(Entry {
+                        key,
+                        strand: Arc::clone(&strand),
+                    }),
+                    pins: 1,
+                });
+                return strand;
+            }
+            if bucket.is_empty() {
+                entries.remove(&hash);
+            }
+        }
+    }
+
+    fn new_strand(&self, hash: u64) -> Arc<Strand> {
+        let keeper: Arc<dyn Keeper> = Arc::clone(&self.table) as _;
+        let keeper: Weak<dyn Keeper> = Arc::downgrade(&keeper);
+        self.share.inner.strand(1, true, Some((keeper, hash)))
+    }
+}
+
+impl<K> Clone for Keyed<K> {
+    fn clone(&self) -> Keyed<K> {
+        Keyed {
+            share: self.share.clone(),
+            table: Arc::clone(&self.table),
+        }
+    }
+}
+
+impl<K> Deref for Keyed<K> {
+    type Target = Share;
+
+    fn deref(&self) -> &Share {
+        &self.share
+    }
+}
+
+impl<K> fmt::Debug for Keyed<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.share.describe(f, "Keyed")
+    }
+}

@@ -1,0 +1,240 @@
+//! Shares of a pool with one queue: at most so many tasks at once, or one after the other.
+
+use super::share::Share;
+use super::strand::Strand;
+use crate::engine::submit::{Door, Patience};
+use crate::error::SubmitError;
+use crate::pool::PoolHandle;
+use crate::results::handle::{JoinHandle, spawn};
+use crate::sync::{Arc, deadline_after};
+use std::fmt;
+use std::ops::Deref;
+use std::time::Duration;
+
+/// A share of a pool: at most so many of its tasks run at once, started in order. From
+/// [`PoolHandle::limit`].
+///
+/// ```
+/// let pool = anthill::Pool::default();
+/// let disk = pool.limit(2); // the disk likes no more
+/// for file in ["a", "b", "c"] {
+///     disk.submit(move || println!("reading {file}"))?;
+/// }
+/// disk.wait_idle();
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+#[derive(Clone)]
+pub struct Limited {
+    share: Share,
+    strand: Arc<Strand>,
+}
+
+impl PoolHandle {
+    /// A share of the pool, of which at most `n` tasks run at once. It has no threads of its own, and its
+    /// backlog is unbounded unless it is [given a bound](Limited::backlog). With 0 it is paused.
+    ///
+    /// ```
+    /// let pool = anthill::Pool::with_capacity(8);
+    /// let mails = pool.limit(3).backlog(100);
+    /// mails.submit(|| println!("a mail"))?;
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    #[must_use]
+    pub fn limit(&self, n: usize) -> Limited {
+        Limited::new(self, n, false)
+    }
+
+    /// A share of the pool whose tasks run one at a time, in the order in which they were accepted.
+    ///
+    /// ```
+    /// let pool = anthill::Pool::with_capacity(8);
+    /// let log = pool.serial();
+    /// for line in 0..3 {
+    ///     log.submit(move || println!("line {line}"))?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    #[must_use]
+    pub fn serial(&self) -> Serial {
+        Serial(Limited::new(self, 1, true))
+    }
+}
+
+impl Limited {
+    fn new(pool: &PoolHandle, slots: usize, ordered: bool) -> Limited {
+        let share = Share::new(pool, Some(slots));
+        let strand = share.inner.strand(slots, ordered, None);
+        Limited { share, strand }
+    }
+
+    /// Bounds the accepted tasks of the share that wait for their turn.
+    ///
+    /// ```
+    /// let pool = anthill::Pool::with_capacity(8);
+    /// let paused = pool.limit(0).backlog(1);
+    /// paused.try_submit(|| {})?;
+    /// assert!(paused.try_submit(|| {}).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    #[must_use]
+    pub fn backlog(self, n: usize) -> Limited {
+        self.share.inner.set_backlog(n);
+        self
+    }
+
+    /// Changes how many tasks of the share run at once; returns what it was. Does not wait.
+    ///
+    /// ```
+    /// let share = anthill::Pool::with_capacity(8).limit(2);
+    /// assert_eq!((share.tune(4), share.capacity()), (2, 4));
+    /// ```
+    pub fn tune(&self, n: usize) -> usize {
+        self.share.inner.tune(n)
+    }
+
+    /// Hands the share a task; waits for room, if its backlog is bounded, as [`PoolHandle::submit`] does.
+    /// On a worker of the pool it never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::submit`]: the closure comes back.
+    pub fn submit<F>(&self, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.strand.submit_closure(f, Patience::Policy)
+    }
+
+    /// Hands the share a task if there is room right now.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::try_submit`]: the closure comes back.
+    pub fn try_submit<F>(&self, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.strand.submit_closure(f, Patience::None)
+    }
+
+    /// Hands the share a task; waits for room for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::submit_timeout`]: the closure comes back.
+    pub fn submit_timeout<F>(&self, f: F, timeout: Duration) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        let patience = Patience::Until(deadline_after(timeout));
+        self.strand.submit_closure(f, patience)
+    }
+
+    /// Like [`submit`](Limited::submit), and returns a handle to the result. A [join](JoinHandle::join) in a
+    /// task of the pool runs the task itself, as soon as the limit allows; in a [`Serial`] with those before
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::submit`]: the closure comes back.
+    ///
+    /// ```
+    /// let pool = anthill::Pool::with_capacity(8);
+    /// assert_eq!(pool.serial().spawn(|| 7)?.join()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn spawn<F, T>(&self, f: F) -> Result<JoinHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn(&self.strand, f, Patience::Policy)
+    }
+
+    /// Like [`spawn`](Limited::spawn), if there is room right now.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::try_submit`]: the closure comes back.
+    pub fn try_spawn<F, T>(&self, f: F) -> Result<JoinHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn(&self.strand, f, Patience::None)
+    }
+
+    /// Like [`spawn`](Limited::spawn), but waits for room for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::submit_timeout`]: the closure comes back.
+    pub fn spawn_timeout<F, T>(
+        &self,
+        f: F,
+        timeout: Duration,
+    ) -> Result<JoinHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn(&self.strand, f, Patience::Until(deadline_after(timeout)))
+    }
+}
+
+impl Deref for Limited {
+    type Target = Share;
+
+    fn deref(&self) -> &Share {
+        &self.share
+    }
+}
+
+impl fmt::Debug for Limited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.share.describe(f, "Limited")
+    }
+}
+
+/// A share of a pool whose tasks run one at a time, in the order in which they were accepted. From
+/// [`PoolHandle::serial`]; it can do what a [`Limited`] can.
+///
+/// A panic costs the task that panicked; the next one runs. A task that was accepted is never run out of its
+/// turn: with [`Overflow::CallerRuns`](crate::Overflow::CallerRuns) a submitter waits.
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// let pool = anthill::Pool::with_capacity(8);
+/// let (serial, seen) = (pool.serial(), Arc::new(Mutex::new(Vec::new())));
+/// for n in 0..100 {
+///     let seen = Arc::clone(&seen);
+///     serial.submit(move || seen.lock().unwrap().push(n))?;
+/// }
+/// serial.wait_idle();
+/// assert!(seen.lock().unwrap().iter().copied().eq(0..100));
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+#[derive(Clone)]
+pub struct Serial(Limited);
+
+impl Serial {
+    /// Bounds the accepted tasks that wait for their turn.
+    #[must_use]
+    pub fn backlog(self, n: usize) -> Serial {
+        Serial(self.0.backlog(n))
+    }
+}
+
+impl Deref for Serial {
+    type Target = Limited;
+
+    fn deref(&self) -> &Limited {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.share.describe(f, "Serial")
+    }
+}

@@ -1,0 +1,423 @@
+//! Several pools as one: less contention on one queue, one line for those who wait.
+
+use crate::engine::admission::Denied;
+use crate::engine::submit::{Door, Patience, Refusal};
+use crate::engine::task::Task;
+use crate::engine::{Core, current, family};
+use crate::error::{ReleaseTimeout, SubmitError, SubmitErrorKind};
+use crate::pool::{Pool, PoolHandle};
+use crate::results::handle::{JoinHandle, spawn_with};
+use crate::stats::Stats;
+use crate::sync::{
+    Arc, AtomicUsize, Instant, Ordering, deadline_after, elapsed, now, spin_loop, spins,
+};
+use std::fmt;
+use std::time::Duration;
+
+/// Looks of a submitter before it gets in line.
+const LOOKS: u32 = 100;
+
+/// Which pool of a [`MultiPool`] is asked first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Balance {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest tasks.
+    LeastLoaded,
+}
+
+/// Several pools as one. Each has its own queue and workers; a task goes to the pool that the [`Balance`] says,
+/// and to another one if that has no room. Those who find no room anywhere wait in one line, and whichever pool
+/// has room first takes the first of them.
+///
+/// Worth its while where so many threads submit that one queue is the bottleneck; measure it.
+///
+/// ```
+/// use anthill::{Balance, MultiPool};
+/// let pools = MultiPool::new(4, 2, Balance::LeastLoaded); // eight workers
+/// for n in 0..100 {
+///     pools.submit(move || println!("{n}"))?;
+/// }
+/// pools.wait_idle();
+/// assert_eq!(pools.stats().completed, 100);
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+pub struct MultiPool {
+    /// At least one; the first is the lead, in whose line those wait who find no room.
+    shards: Vec<Pool>,
+    balance: Balance,
+    next: AtomicUsize,
+}
+
+impl MultiPool {
+    /// So many pools (at least one) of so many workers each, without backlogs. Starts no thread.
+    #[must_use]
+    pub fn new(shards: usize, capacity_each: usize, balance: Balance) -> MultiPool {
+        let pool = |_| Pool::with_capacity(capacity_each);
+        let shards: Vec<Pool> = (0..shards.max(1)).map(pool).collect();
+        let cores: Vec<&Arc<Core>> = shards.iter().map(|shard| shard.core()).collect();
+        family::unite(&cores);
+        MultiPool {
+            shards,
+            balance,
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    /// The pools.
+    pub fn shards(&self) -> impl ExactSizeIterator<Item = &PoolHandle> {
+        self.shards.iter().map(|shard| &**shard)
+    }
+
+    /// Hands a pool a task; waits while none has room, first come, first served. On a worker of one of the
+    /// pools it never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::submit`]: the closure comes back.
+    pub fn submit<F>(&self, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.submit_closure(f, Patience::Policy)
+    }
+
+    /// Hands a pool a task if one has room right now.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::try_submit`]: the closure comes back.
+    ///
+    /// ```
+    /// use anthill::{Balance, MultiPool};
+    /// let pools = MultiPool::new(2, 0, Balance::RoundRobin); // both are paused
+    /// assert!(pools.try_submit(|| ()).is_err());
+    /// ```
+    pub fn try_submit<F>(&self, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.submit_closure(f, Patience::None)
+    }
+
+    /// Hands a pool a task; waits for room for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::submit_timeout`]: the closure comes back.
+    pub fn submit_timeout<F>(&self, f: F, timeout: Duration) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.submit_closure(f, Patience::Until(deadline_after(timeout)))
+    }
+
+    fn submit_closure<F>(&self, f: F, patience: Patience) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        match self.hand_in(Task::new(f), patience) {
+            Ok(_core) => Ok(()),
+            // SAFETY: the task was made here from this `F`, and each submitter gets its own back.
+            Err(refusal) => Err(unsafe { refusal.into_error() }),
+        }
+    }
+
+    /// Like [`submit`](MultiPool::submit), and returns a handle to the result.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::spawn`]: the closure comes back.
+    ///
+    /// ```
+    /// use anthill::{Balance, MultiPool};
+    /// let pools = MultiPool::new(2, 1, Balance::RoundRobin);
+    /// assert_eq!(pools.spawn(|| 6 * 7)?.join()?, 42);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn spawn<F, T>(&self, f: F) -> Result<JoinHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn_with(f, |task| self.hand_in(task, Patience::Policy))
+    }
+
+    /// Like [`spawn`](MultiPool::spawn), if a pool has room right now.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::try_spawn`]: the closure comes back.
+    pub fn try_spawn<F, T>(&self, f: F) -> Result<JoinHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn_with(f, |task| self.hand_in(task, Patience::None))
+    }
+
+    /// Like [`spawn`](MultiPool::spawn), but waits for room for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolHandle::spawn_timeout`]: the closure comes back.
+    pub fn spawn_timeout<F, T>(
+        &self,
+        f: F,
+        timeout: Duration,
+    ) -> Result<JoinHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let patience = Patience::Until(deadline_after(timeout));
+        spawn_with(f, |task| self.hand_in(task, patience))
+    }
+
+    fn cores(&self) -> impl Iterator<Item = &Arc<Core>> {
+        self.shards.iter().map(|shard| shard.core())
+    }
+
+    fn lead(&self) -> &Arc<Core> {
+        self.shards[0].core()
+    }
+
+    /// The pool whose task runs on this thread.
+    fn inside(&self) -> Option<&Arc<Core>> {
+        self.cores().find(|core| current::is_inside(core))
+    }
+
+    /// All pools, the one that is to be asked first in front.
+    fn in_turn(&self) -> impl Iterator<Item = &Arc<Core>> {
+        let first = match self.balance {
+            // ORDERING: Relaxed: any number will do.
+            Balance::RoundRobin => self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len(),
+            Balance::LeastLoaded => {
+                let loads = self.cores().map(|core| core.admission.places().held());
+                let least = loads.enumerate().min_by_key(|(_, load)| *load);
+                least.map_or(0, |(at, _)| at)
+            }
+        };
+        let (before, after) = self.shards.split_at(first);
+        (after.iter().chain(before)).map(|shard| shard.core())
+    }
+
+    /// Hands a task to a pool that has room; which one.
+    fn enter(&self, mut task: Task) -> Result<Arc<Core>, (Denied, Refusal)> {
+        let mut why = Denied::Closed;
+        let mut no_thread = None;
+        for core in self.in_turn() {
+            match core.enter_as(self.lead()) {
+                Ok(()) => match core.accept(task) {
+                    Ok(()) => return Ok(Arc::clone(core)),
+                    Err(refusal) => {
+                        task = refusal.task;
+                        no_thread = Some(refusal.source);
+                    }
+                },
+                Err(Denied::Closed) => {}
+                Err(denied) => why = denied,
+            }
+        }
+        let kind = match (why, no_thread) {
+            (Denied::Closed, Some(source)) => {
+                return Err((
+                    why,
+                    Refusal {
+                        kind: SubmitErrorKind::NoThread,
+                        source,
+                        task,
+                    },
+                ));
+            }
+            (Denied::Closed, None) => SubmitErrorKind::Closed,
+            _ => SubmitErrorKind::Full,
+        };
+        let source = None;
+        Err((why, Refusal { kind, source, task }))
+    }
+
+    fn hand_in(&self, task: Task, patience: Patience) -> Result<Arc<Core>, Refusal> {
+        let (mut denied, mut refusal) = match self.enter(task) {
+            Ok(core) => return Ok(core),
+            Err(denied) => denied,
+        };
+        if denied == Denied::Closed {
+            return self.refuse(refusal);
+        }
+        if let Some(home) = self.inside() {
+            return home
+                .submit(refusal.task, patience)
+                .map(|()| Arc::clone(home));
+        }
+        let lead = self.lead();
+        let deadline = match patience {
+            Patience::None => {
+                // A line may be just coming or going.
+                self.cores().for_each(Core::serve_line);
+                return match self.enter(refusal.task) {
+                    Ok(core) => Ok(core),
+                    Err((_, refusal)) => self.refuse(refusal),
+                };
+            }
+            Patience::Policy => None,
+            Patience::Until(deadline) => deadline,
+        };
+        for _ in 0..spins(LOOKS) {
+            if denied == Denied::Line || !lead.may_spin(lead.crew.roll()) {
+                break;
+            }
+            spin_loop();
+            (denied, refusal) = match self.enter(refusal.task) {
+                Ok(core) => return Ok(core),
+                Err(denied) => denied,
+            };
+        }
+        let taken_by = lead.wait_anywhere(refusal.task, deadline)?;
+        Ok(taken_by.unwrap_or_else(|| Arc::clone(lead)))
+    }
+
+    fn refuse<T>(&self, refusal: Refusal) -> Result<T, Refusal> {
+        self.lead().counts.rejected.add(1);
+        Err(refusal)
+    }
+
+    /// Changes the capacity of each pool; returns what it was.
+    pub fn tune(&self, capacity_each: usize) -> usize {
+        let tune = |before: usize, shard: &Pool| before.max(shard.tune(capacity_each));
+        self.shards.iter().fold(0, tune)
+    }
+
+    /// The most tasks that run at once, in all pools together.
+    pub fn capacity(&self) -> usize {
+        self.sum(PoolHandle::capacity)
+    }
+
+    /// How many workers there are now.
+    pub fn workers(&self) -> usize {
+        self.sum(PoolHandle::workers)
+    }
+
+    /// How many workers have no task now.
+    pub fn idle(&self) -> usize {
+        self.sum(PoolHandle::idle)
+    }
+
+    /// How many tasks run now.
+    pub fn running(&self) -> usize {
+        self.sum(PoolHandle::running)
+    }
+
+    /// How many accepted tasks have not started.
+    pub fn queued(&self) -> usize {
+        self.sum(PoolHandle::queued)
+    }
+
+    /// How many submitters wait for room.
+    pub fn waiting(&self) -> usize {
+        self.sum(PoolHandle::waiting)
+    }
+
+    /// How much of the capacity is not in use.
+    pub fn free(&self) -> usize {
+        self.sum(PoolHandle::free)
+    }
+
+    fn sum(&self, gauge: fn(&PoolHandle) -> usize) -> usize {
+        self.shards()
+            .fold(0, |sum, shard| sum.saturating_add(gauge(shard)))
+    }
+
+    /// Whether the pools were released and not opened again.
+    pub fn is_closed(&self) -> bool {
+        self.shards().all(PoolHandle::is_closed)
+    }
+
+    /// What all pools together have counted so far; of `workers_peak` the sum of their peaks.
+    pub fn stats(&self) -> Stats {
+        self.shards()
+            .map(PoolHandle::stats)
+            .fold(Stats::default(), Stats::plus)
+    }
+
+    /// Waits until all pools are at rest. Where others go on submitting that may never be so.
+    ///
+    /// # Panics
+    ///
+    /// In a task of one of the pools, where it would wait for itself.
+    #[track_caller]
+    pub fn wait_idle(&self) {
+        assert!(
+            self.inside().is_none(),
+            "wait_idle was called in a task of the pools it waits for: it would wait for itself"
+        );
+        self.wait_until(None);
+    }
+
+    /// Waits like [`wait_idle`](MultiPool::wait_idle), for `timeout` at most: whether all were at rest. In a
+    /// task of one of the pools `false`, at once.
+    #[must_use]
+    pub fn wait_idle_timeout(&self, timeout: Duration) -> bool {
+        self.inside().is_none() && self.wait_until(deadline_after(timeout))
+    }
+
+    fn wait_until(&self, deadline: Option<Instant>) -> bool {
+        loop {
+            if !self.cores().all(|core| core.wait_idle(deadline)) {
+                return false;
+            }
+            if self.cores().all(|core| core.admission.places().at_rest()) {
+                return true;
+            }
+        }
+    }
+
+    /// Closes the pools, as [`PoolHandle::release`] does.
+    pub fn release(&self) {
+        self.shards().for_each(PoolHandle::release);
+    }
+
+    /// Closes the pools and joins their threads, for `timeout` at most, as [`PoolHandle::release_timeout`]
+    /// does.
+    ///
+    /// # Errors
+    ///
+    /// What remains when the time is up.
+    pub fn release_timeout(&self, timeout: Duration) -> Result<(), ReleaseTimeout> {
+        self.release();
+        let begun = now();
+        let ends = |shard: &&PoolHandle| {
+            let left = timeout.saturating_sub(elapsed(begun));
+            shard.release_timeout(left).is_ok()
+        };
+        if self.shards().filter(ends).count() == self.shards.len() {
+            return Ok(());
+        }
+        Err(ReleaseTimeout {
+            running: self.running(),
+            queued: self.queued(),
+            workers: self.workers(),
+        })
+    }
+
+    /// Closes the pools and drops their backlogs, as [`PoolHandle::release_now`] does: how many tasks.
+    pub fn release_now(&self) -> usize {
+        self.sum(PoolHandle::release_now)
+    }
+
+    /// Opens the pools again, as [`PoolHandle::reboot`] does.
+    pub fn reboot(&self) {
+        self.shards().for_each(PoolHandle::reboot);
+    }
+}
+
+impl fmt::Debug for MultiPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MultiPool")
+            .field("balance", &self.balance)
+            .field("shards", &self.shards)
+            .finish_non_exhaustive()
+    }
+}

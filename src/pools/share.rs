@@ -1,0 +1,144 @@
+//! What the shares of a pool have in common, as their users see it.
+
+use super::strand;
+use crate::error::ReleaseTimeout;
+use crate::pool::PoolHandle;
+use crate::stats::Stats;
+use crate::sync::{Arc, deadline_after};
+use std::fmt;
+use std::time::Duration;
+
+/// A share of a pool: tasks with bounds, gauges and an end of their own, on the pool's workers.
+///
+/// [`Limited`](crate::Limited), [`Serial`](crate::Serial) and [`Keyed`](crate::Keyed) dereference to it. A
+/// share has no threads. Only what may run holds a place in the pool, so however many tasks are queued in a
+/// share, the pool's other workers are free. What happens without room and who is told of panics is as the
+/// pool was built; the share closes and opens with its pool. It is cheap to clone, and it keeps a
+/// [detached](crate::Pool::detach) pool open as a [`PoolHandle`] does.
+#[derive(Clone)]
+pub struct Share {
+    pub(super) pool: PoolHandle,
+    pub(super) inner: Arc<strand::Share>,
+}
+
+impl Share {
+    pub(super) fn new(pool: &PoolHandle, limit: Option<usize>) -> Share {
+        Share {
+            pool: pool.clone(),
+            inner: strand::Share::new(pool.core(), limit),
+        }
+    }
+
+    /// The pool whose workers run the tasks.
+    pub fn pool(&self) -> &PoolHandle {
+        &self.pool
+    }
+
+    /// The most tasks of the share that run at once.
+    pub fn capacity(&self) -> usize {
+        self.inner.capacity()
+    }
+
+    /// How many tasks of the share run now.
+    pub fn running(&self) -> usize {
+        self.inner.running()
+    }
+
+    /// How many accepted tasks of the share have not started.
+    pub fn queued(&self) -> usize {
+        self.inner.queued()
+    }
+
+    /// How many submitters wait for room in the share.
+    pub fn waiting(&self) -> usize {
+        self.inner.waiting()
+    }
+
+    /// How many more tasks of the share could run.
+    pub fn free(&self) -> usize {
+        self.capacity().saturating_sub(self.running())
+    }
+
+    /// Whether the share, or its pool, was released and not opened again.
+    pub fn is_closed(&self) -> bool {
+        self.inner.is_closed()
+    }
+
+    /// What the share has counted so far. Of threads it counts none: they are the pool's.
+    pub fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+
+    /// Waits until the share is at rest, as [`PoolHandle::wait_idle`] does for a pool. In a task of the pool
+    /// it runs tasks of the share that may run.
+    ///
+    /// # Panics
+    ///
+    /// In a task of the share, where it would wait for itself.
+    #[track_caller]
+    pub fn wait_idle(&self) {
+        assert!(
+            !self.inner.is_within(),
+            "wait_idle was called in a task of the share it waits for: it would wait for itself"
+        );
+        self.inner.wait_idle(None);
+    }
+
+    /// Waits like [`wait_idle`](Share::wait_idle), for `timeout` at most: whether the share was at rest. In a
+    /// task of the share `false`, at once.
+    #[must_use]
+    pub fn wait_idle_timeout(&self, timeout: Duration) -> bool {
+        !self.inner.is_within() && self.inner.wait_idle(deadline_after(timeout))
+    }
+
+    /// Closes the share, not the pool, and does not wait: nothing more is accepted from outside, those who
+    /// wait for room are sent away, what was accepted still runs.
+    pub fn release(&self) {
+        self.inner.close(false, false);
+    }
+
+    /// Closes the share like [`release`](Share::release), and waits for its tasks, for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// What remains when the time is up; in a task of the share, which cannot wait for itself, that is at
+    /// once.
+    pub fn release_timeout(&self, timeout: Duration) -> Result<(), ReleaseTimeout> {
+        self.release();
+        if self.wait_idle_timeout(timeout) {
+            return Ok(());
+        }
+        Err(ReleaseTimeout {
+            running: self.running(),
+            queued: self.queued(),
+            workers: 0,
+        })
+    }
+
+    /// Closes the share, also to what tasks of the pool submit, and drops its backlog: how many tasks it
+    /// dropped. Does not wait.
+    pub fn release_now(&self) -> usize {
+        self.inner.close(true, false)
+    }
+
+    /// Opens a released share again; not while its pool is closed.
+    pub fn reboot(&self) {
+        self.inner.reopen(false);
+    }
+
+    pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+        f.debug_struct(name)
+            .field("capacity", &self.capacity())
+            .field("running", &self.running())
+            .field("queued", &self.queued())
+            .field("waiting", &self.waiting())
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.describe(f, "Share")
+    }
+}

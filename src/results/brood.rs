@@ -1,0 +1,131 @@
+//! The tasks that somebody waits for together: those of a scope, of a group.
+//!
+//! - B1: `unfinished` counts a task from before it is handed in until it is over in every respect.
+//! - B2: Who waits says so under the lock and looks at `unfinished` then; who ends the last task counts it
+//!   first and looks for who waits then, under the lock. So one sees the other.
+//! - B3: `queued` holds the jobs that may have to be run or cancelled from here, and no more than twice
+//!   as many that need not be any more.
+
+use crate::engine::task::{Job, Spot};
+use crate::engine::{Core, current};
+use crate::sync::{
+    Arc, AtomicUsize, Mutex, Ordering, Thread, current as this_thread, lock, park_until,
+};
+use std::collections::VecDeque;
+
+/// So many jobs are not worth a look for those that started.
+const FEW: usize = 32;
+
+pub(crate) struct Brood {
+    unfinished: AtomicUsize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    queued: VecDeque<Arc<dyn Job>>,
+    /// So many in `queued` are worth a look for those that started.
+    sweep_at: usize,
+    waiting: Vec<Thread>,
+}
+
+impl Brood {
+    pub(crate) fn new() -> Brood {
+        Brood {
+            unfinished: AtomicUsize::new(0),
+            inner: Mutex::new(Inner::default()),
+        }
+    }
+
+    /// B1: one more task is about to be handed in.
+    pub(crate) fn begin(&self) {
+        // ORDERING: Relaxed: who waits does so after it, or has no part in it.
+        self.unfinished.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// B1, B2: a task is over. The brood may be gone when this returns, but for who holds it.
+    pub(crate) fn end(&self) {
+        // ORDERING: Release: publishes what the task did. Acquire: the last one publishes it all.
+        if self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.nudge();
+        }
+    }
+
+    fn nudge(&self) {
+        let waiting = std::mem::take(&mut lock(&self.inner).waiting);
+        waiting.iter().for_each(Thread::unpark);
+    }
+
+    /// B3: keeps a job that was handed in; whoever waits may have to run it.
+    pub(crate) fn enlist(&self, job: Arc<dyn Job>) {
+        let waiting = {
+            let mut inner = lock(&self.inner);
+            if inner.queued.len() >= inner.sweep_at {
+                // Of what it lets go nothing is dropped but a count: its user's part is gone or running.
+                inner.queued.retain(|job| !job.is_claimed(false));
+                inner.sweep_at = 2 * inner.queued.len().max(FEW);
+            }
+            inner.queued.push_back(job);
+            std::mem::take(&mut inner.waiting)
+        };
+        waiting.iter().for_each(Thread::unpark);
+    }
+
+    /// Claims the newest job that has not started.
+    fn claim_newest(&self) -> Option<(Arc<dyn Job>, Spot)> {
+        loop {
+            let job = lock(&self.inner).queued.pop_back()?;
+            if let Some(spot) = job.claim(false) {
+                return Some((job, spot));
+            }
+        }
+    }
+
+    /// Cancels what has not started.
+    pub(crate) fn cancel(&self, core: &Arc<Core>) {
+        loop {
+            let Some(job) = lock(&self.inner).queued.pop_front() else {
+                return;
+            };
+            core.cancel(&*job, || job.claim(false));
+        }
+    }
+
+    /// Waits until no task is unfinished. In a task of the pool it runs those that have not started.
+    pub(crate) fn wait(&self, core: &Arc<Core>) {
+        let inside = current::is_inside(core);
+        loop {
+            if inside {
+                while let Some((job, spot)) = self.claim_newest() {
+                    core.run_within(&*job, spot);
+                }
+            }
+            if self.is_over() {
+                return;
+            }
+            let again = core.rescue();
+            {
+                let mut inner = lock(&self.inner);
+                if self.is_over() || inside && !inner.queued.is_empty() {
+                    continue;
+                }
+                inner.waiting.push(this_thread());
+            }
+            if self.is_over() {
+                return;
+            }
+            park_until(again);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        // ORDERING: Acquire: pairs with `end`.
+        self.unfinished.load(Ordering::Acquire) == 0
+    }
+
+    /// Lets go of the jobs, which hold the brood.
+    pub(crate) fn clear(&self) {
+        let queued = std::mem::take(&mut lock(&self.inner).queued);
+        drop(queued);
+    }
+}

@@ -1,0 +1,421 @@
+//! Tasks with a result: `spawn`, and the handle to wait with.
+
+use super::join_error::JoinError;
+use super::spawned::{Held, Nobody, Owner, Spawned};
+use super::state::Keeper;
+use crate::engine::submit::{Door, House, Patience, Refusal};
+use crate::engine::task::Task;
+use crate::engine::{Core, current};
+use crate::error::SubmitError;
+use crate::pool::PoolHandle;
+use crate::pools::strand::Strand;
+use crate::sync::{Arc, Instant, deadline_after, spins};
+use std::fmt;
+use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::pin::Pin;
+use std::ptr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Looks of one who joins before it parks.
+const LOOKS: u32 = 200;
+
+impl PoolHandle {
+    /// Hands the pool a task, and returns a handle to its result; waits for room like
+    /// [`submit`](PoolHandle::submit). The task and its result are one allocation.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](PoolHandle::submit): the closure comes back.
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// let pool = Pool::with_capacity(2);
+    /// let half = pool.spawn(|| (1..=50).sum::<u32>())?;
+    /// let rest: u32 = (51..=100).sum();
+    /// assert_eq!(half.join()? + rest, 5050);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn spawn<F, T>(&self, f: F) -> Result<JoinHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn(self.core(), f, Patience::Policy)
+    }
+
+    /// Like [`spawn`](PoolHandle::spawn), if there is room right now.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_submit`](PoolHandle::try_submit): the closure comes back.
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// let pool = Pool::with_capacity(1);
+    /// assert_eq!(pool.try_spawn(|| 7)?.join()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn try_spawn<F, T>(&self, f: F) -> Result<JoinHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn(self.core(), f, Patience::None)
+    }
+
+    /// Like [`spawn`](PoolHandle::spawn), but waits for room for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit_timeout`](PoolHandle::submit_timeout): the closure comes back.
+    ///
+    /// ```
+    /// # use {anthill::Pool, std::time::Duration};
+    /// let pool = Pool::with_capacity(1);
+    /// assert_eq!(pool.spawn_timeout(|| 7, Duration::from_secs(1))?.join()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn spawn_timeout<F, T>(
+        &self,
+        f: F,
+        timeout: Duration,
+    ) -> Result<JoinHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn(self.core(), f, Patience::Until(deadline_after(timeout)))
+    }
+}
+
+/// Where a job was handed in.
+pub(crate) enum Home {
+    Pool(Arc<Core>),
+    Strand(Arc<Strand>),
+}
+
+impl From<&Arc<Core>> for Home {
+    fn from(core: &Arc<Core>) -> Home {
+        Home::Pool(Arc::clone(core))
+    }
+}
+
+impl From<&Arc<Strand>> for Home {
+    fn from(strand: &Arc<Strand>) -> Home {
+        Home::Strand(Arc::clone(strand))
+    }
+}
+
+impl Home {
+    fn core(&self) -> &Arc<Core> {
+        match self {
+            Home::Pool(core) => core,
+            Home::Strand(strand) => strand.core(),
+        }
+    }
+
+    /// Runs a task that has not started, in a task of the same pool. It may have begun elsewhere when this
+    /// returns, or the time may be up.
+    fn help<T>(&self, held: &dyn Held<T>, deadline: Option<Instant>) {
+        let state = held.state();
+        match self {
+            Home::Pool(core) => {
+                if let Some(spot) = state.claim() {
+                    core.run_within(held.job(), spot);
+                }
+            }
+            Home::Strand(strand) => strand.help_with(state, held.job(), deadline),
+        }
+    }
+
+    fn cancel<T>(&self, held: &dyn Held<T>) -> bool {
+        let claim = || held.state().claim();
+        match self {
+            Home::Pool(core) => core.cancel(held.job(), claim),
+            Home::Strand(strand) => strand.cancel(held.job(), claim),
+        }
+    }
+
+    /// Where threads were refused: whoever waits tries again.
+    fn rescue(&self) -> Option<Instant> {
+        match self {
+            Home::Pool(core) => core.rescue(),
+            Home::Strand(strand) => strand.share().rescue(),
+        }
+    }
+}
+
+/// Hands a task in at a pool or a share of one.
+pub(crate) fn spawn<H, F, T>(
+    house: &Arc<H>,
+    closure: F,
+    patience: Patience,
+) -> Result<JoinHandle<T>, SubmitError<F>>
+where
+    H: House,
+    for<'a> Home: From<&'a Arc<H>>,
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let job = Arc::new(Spawned::new(closure, Nobody, true));
+    hand_in(&job, |task| house.submit(task, patience))?;
+    let home = Home::from(house);
+    Ok(JoinHandle(Handle { job, home }))
+}
+
+/// Hands a task in at one of several pools; `submit` says which.
+pub(crate) fn spawn_with<F, T>(
+    closure: F,
+    submit: impl FnOnce(Task) -> Result<Arc<Core>, Refusal>,
+) -> Result<JoinHandle<T>, SubmitError<F>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let job = Arc::new(Spawned::new(closure, Nobody, true));
+    let home = Home::Pool(hand_in(&job, submit)?);
+    Ok(JoinHandle(Handle { job, home }))
+}
+
+/// Hands a job in; its closure comes back if it is refused.
+pub(super) fn hand_in<F, R, T, O, Where>(
+    job: &Arc<Spawned<F, T, O>>,
+    submit: impl FnOnce(Task) -> Result<Where, Refusal>,
+) -> Result<Where, SubmitError<F>>
+where
+    F: FnOnce() -> R + Send + 'static,
+    T: Send + 'static,
+    O: Owner<R, Value = T> + 'static,
+{
+    submit(Task::of_job(Arc::clone(job) as _)).map_err(|refusal| {
+        refusal.task.disown();
+        match job.take_back() {
+            Some(closure) => SubmitError::new(refusal.kind, refusal.source, closure),
+            None => unreachable!("a refused job is nobody else's"),
+        }
+    })
+}
+
+/// What the handles have in common.
+pub(super) struct Handle<'a, T> {
+    pub(super) job: Arc<dyn Held<T> + 'a>,
+    pub(super) home: Home,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    Done,
+    TimedOut,
+    Deadlock,
+}
+
+impl<T> Handle<'_, T> {
+    /// Runs the task, if it has not started and this is a task of its pool; whether the wait for it could
+    /// end.
+    fn help(&self, deadline: Option<Instant>) -> bool {
+        let state = self.job.state();
+        if state.is_settled() {
+            return true;
+        }
+        if !state.is_claimed() && current::is_inside(self.home.core()) {
+            self.home.help(&*self.job, deadline);
+            return true;
+        }
+        !current::is_within(ptr::from_ref(self.job.job()).cast())
+    }
+
+    fn wait(&self, deadline: Option<Instant>) -> Waited {
+        if !self.help(deadline) {
+            return Waited::Deadlock;
+        }
+        let core = self.home.core();
+        let may_spin = core.may_spin(core.crew.roll());
+        let looks = if may_spin { spins(LOOKS) } else { 0 };
+        let retry = || self.home.rescue();
+        if self.job.state().wait(looks, deadline, retry) {
+            Waited::Done
+        } else {
+            Waited::TimedOut
+        }
+    }
+
+    /// Takes the result of a task that is settled.
+    fn take(&self) -> Result<T, JoinError> {
+        debug_assert!(self.job.state().is_settled());
+        // SAFETY: this is the handle, and the task is done.
+        let result = unsafe { self.job.take() };
+        result.unwrap_or_else(|| panic!("a JoinHandle was polled again after it was ready"))
+    }
+
+    pub(super) fn join(self) -> Result<T, JoinError> {
+        match self.wait(None) {
+            Waited::Done => self.take(),
+            Waited::Deadlock | Waited::TimedOut => Err(JoinError::deadlock()),
+        }
+    }
+
+    fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
+        match self.wait(deadline_after(timeout)) {
+            Waited::Done => Ok(self.take()),
+            Waited::Deadlock => Ok(Err(JoinError::deadlock())),
+            Waited::TimedOut => Err(self),
+        }
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.job.state().is_done()
+    }
+
+    pub(super) fn cancel(&self) -> bool {
+        !self.job.state().is_claimed() && self.home.cancel(&*self.job)
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<Result<T, JoinError>> {
+        if !self.help(None) {
+            return Poll::Ready(Err(JoinError::deadlock()));
+        }
+        if !self.job.state().poll(context.waker()) {
+            // Where threads were refused, who waits tries again.
+            let _ = self.home.rescue();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.take())
+    }
+}
+
+impl<T> Drop for Handle<'_, T> {
+    /// Detaches: the task goes on, and its result is dropped.
+    fn drop(&mut self) {
+        if self.job.state().let_go() == Keeper::Handle {
+            // SAFETY: the task is done, and its result the handle's.
+            drop(unsafe { self.job.take() });
+        }
+    }
+}
+
+/// A handle to a task that was [spawned](PoolHandle::spawn), and to its result.
+///
+/// It can be [joined](JoinHandle::join), with a [time limit](JoinHandle::join_timeout) too, or awaited on any
+/// executor; a task that has not started can be [cancelled](JoinHandle::cancel). Dropping the handle
+/// detaches the task: it runs all the same.
+///
+/// A handle always comes to an end: the task is done, it panicked, or it was dropped unrun (cancelled,
+/// discarded by [`release_now`](PoolHandle::release_now) or to make room).
+///
+/// # Waiting in a task
+///
+/// In a task of the same pool a join never waits for a free worker: a task that has not started is run
+/// then and there, on the place of the task that waits, and nothing else is. So it works at capacity 1,
+/// too. A task that waits for itself, or for one that is suspended beneath it on the same stack, gets an
+/// [error](JoinError::is_deadlock). In another pool, and outside, a join only waits.
+///
+/// # Panics of the task
+///
+/// They go to the handle if there is one when the task ends, else to the pool's panic handler.
+///
+/// ```
+/// let pool = anthill::Pool::with_capacity(2);
+/// let handle = pool.spawn(|| "done")?;
+/// assert_eq!(handle.join()?, "done");
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+#[must_use = "dropping the handle detaches the task; `submit` is for tasks without a result"]
+pub struct JoinHandle<T>(pub(super) Handle<'static, T>);
+
+impl<T> JoinHandle<T> {
+    /// Waits for the result.
+    ///
+    /// All that the task did, and the drop of what it captured, happens before this returns.
+    ///
+    /// # Errors
+    ///
+    /// If the task panicked, if it was dropped unrun, or if the wait would never end.
+    ///
+    /// ```
+    /// let pool = anthill::Pool::with_capacity(1);
+    /// let inner = pool.handle();
+    /// let outer = pool.spawn(move || inner.spawn(|| 1).unwrap().join().unwrap() + 1)?;
+    /// assert_eq!(outer.join()?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn join(self) -> Result<T, JoinError> {
+        self.0.join()
+    }
+
+    /// Waits for the result, for `timeout` at most; `Duration::MAX` is for ever. A task that it runs
+    /// itself (see [above](JoinHandle#waiting-in-a-task)) may take longer.
+    ///
+    /// # Errors
+    ///
+    /// The handle comes back if the time was up.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let pool = anthill::Pool::with_capacity(1);
+    /// let (go, gate) = std::sync::mpsc::channel::<()>();
+    /// let handle = pool.spawn(move || gate.recv().is_ok())?;
+    /// let handle = handle.join_timeout(Duration::from_millis(5)).unwrap_err();
+    /// go.send(())?;
+    /// assert!(handle.join()?);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, JoinHandle<T>> {
+        self.0.join_timeout(timeout).map_err(JoinHandle)
+    }
+
+    /// Whether the task is over, in whatever way.
+    ///
+    /// ```
+    /// let pool = anthill::Pool::with_capacity(1);
+    /// let handle = pool.spawn(|| ())?;
+    /// pool.wait_idle();
+    /// assert!(handle.is_finished());
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// Cancels the task if it has not started: whether it had not, and now never will. What it captured
+    /// has been dropped then, and its room is free.
+    ///
+    /// ```
+    /// let pool = anthill::Pool::builder().capacity(0).backlog(1).build()?; // paused
+    /// let handle = pool.spawn(|| unreachable!())?;
+    /// assert!(handle.cancel());
+    /// assert_eq!(pool.queued(), 0);
+    /// assert!(handle.join().unwrap_err().is_cancelled());
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn cancel(&self) -> bool {
+        self.0.cancel()
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    /// On a worker of the same pool a task that has not started is run here, as by
+    /// [`join`](JoinHandle::join).
+    ///
+    /// # Panics
+    ///
+    /// When polled again after it was ready.
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(context)
+    }
+}
+
+impl<T> UnwindSafe for JoinHandle<T> {}
+impl<T> RefUnwindSafe for JoinHandle<T> {}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,168 @@
+//! Why there is no result.
+
+use crate::panic::{drop_quietly, message_of};
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+/// Why a [`JoinHandle`](crate::JoinHandle) has no result to give.
+///
+/// ```
+/// let pool = anthill::Pool::with_capacity(1);
+/// let error = pool.spawn(|| panic!("out of leaves"))?.join().unwrap_err();
+/// assert!(error.is_panic());
+/// assert_eq!(error.to_string(), "the task panicked: out of leaves");
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+pub struct JoinError {
+    kind: Kind,
+}
+
+enum Kind {
+    Panicked {
+        message: Option<String>,
+        payload: Caught,
+    },
+    Cancelled,
+    Deadlock,
+    Failed,
+}
+
+/// A payload; dropped quietly. It lends nothing, so it is `Sync`.
+struct Caught(Mutex<Option<Box<dyn Any + Send>>>);
+
+impl Caught {
+    fn take(&mut self) -> Option<Box<dyn Any + Send>> {
+        let payload = self.0.get_mut();
+        payload.unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Caught {
+    fn drop(&mut self) {
+        drop_quietly(self.take());
+    }
+}
+
+impl JoinError {
+    pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> JoinError {
+        let message = message_of(&*payload).map(str::to_owned);
+        let payload = Caught(Mutex::new(Some(payload)));
+        JoinError {
+            kind: Kind::Panicked { message, payload },
+        }
+    }
+
+    /// A panic whose payload somebody else has.
+    pub(crate) fn heard_of(message: Option<String>) -> JoinError {
+        let payload = Caught(Mutex::new(None));
+        JoinError {
+            kind: Kind::Panicked { message, payload },
+        }
+    }
+
+    pub(crate) fn cancelled() -> JoinError {
+        JoinError {
+            kind: Kind::Cancelled,
+        }
+    }
+
+    pub(crate) fn deadlock() -> JoinError {
+        JoinError {
+            kind: Kind::Deadlock,
+        }
+    }
+
+    pub(crate) fn failed() -> JoinError {
+        JoinError { kind: Kind::Failed }
+    }
+
+    /// The task panicked.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.kind, Kind::Panicked { .. })
+    }
+
+    /// The task never ran, and never will: it was cancelled, by its handle or with its group, or the
+    /// pool discarded it.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.kind, Kind::Cancelled)
+    }
+
+    /// The wait would never have ended: a task waited for itself, or for one that is suspended beneath it
+    /// on the same stack.
+    pub fn is_deadlock(&self) -> bool {
+        matches!(self.kind, Kind::Deadlock)
+    }
+
+    /// The task of a [`Group`](crate::Group) returned an error, which [`wait`](crate::Group::wait) tells.
+    pub fn is_failed(&self) -> bool {
+        matches!(self.kind, Kind::Failed)
+    }
+
+    /// The panic's message, if its payload was a string, as that of `panic!` is.
+    pub fn message(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Panicked { message, .. } => message.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What the task panicked with, for [`resume_unwind`](std::panic::resume_unwind) say.
+    ///
+    /// # Panics
+    ///
+    /// If the task did not panic.
+    #[track_caller]
+    pub fn into_panic(self) -> Box<dyn Any + Send> {
+        match self.try_into_panic() {
+            Ok(payload) => payload,
+            Err(error) => panic!("there is no panic to be had: {error}"),
+        }
+    }
+
+    /// What the task panicked with.
+    ///
+    /// # Errors
+    ///
+    /// The error itself, if the task did not panic.
+    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
+        match self.kind {
+            Kind::Panicked {
+                message,
+                mut payload,
+            } => Ok(payload
+                .take()
+                .unwrap_or_else(|| Box::new(message.unwrap_or_default()))),
+            kind => Err(JoinError { kind }),
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Panicked { message, .. } => f.debug_tuple("Panicked").field(message).finish(),
+            Kind::Cancelled => f.write_str("Cancelled"),
+            Kind::Deadlock => f.write_str("Deadlock"),
+            Kind::Failed => f.write_str("Failed"),
+        }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Panicked { message: None, .. } => f.write_str("the task panicked"),
+            Kind::Panicked {
+                message: Some(message),
+                ..
+            } => write!(f, "the task panicked: {message}"),
+            Kind::Cancelled => f.write_str("the task was cancelled before it started"),
+            Kind::Deadlock => f.write_str("the task waits for itself"),
+            Kind::Failed => f.write_str("the task returned an error, which its group tells"),
+        }
+    }
+}
+
+impl Error for JoinError {}

@@ -1,0 +1,288 @@
+//! Tasks that borrow from their caller's stack: all are over before it goes on.
+
+use super::brood::Brood;
+use super::handle::Handle;
+use super::join_error::JoinError;
+use super::spawned::{Owner, Spawned};
+use crate::engine::submit::{Door, Patience};
+use crate::engine::task::{Job, Outcome, Payload, Task, Unrun};
+use crate::engine::{Core, current};
+use crate::pool::PoolHandle;
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// What the tasks of a scope share.
+struct State {
+    brood: Brood,
+    panic: Mutex<Option<Payload>>,
+    discarded: AtomicBool,
+}
+
+/// A task belongs to its scope.
+struct InScope(Arc<State>);
+
+impl<R: Send> Owner<R> for InScope {
+    type Value = R;
+
+    fn judge(&self, returned: R) -> Option<R> {
+        Some(returned)
+    }
+
+    fn run<T>(&self, task: impl FnOnce() -> T) -> T {
+        task()
+    }
+
+    fn take_panic(&self, payload: Payload) -> Option<Payload> {
+        let mut first = lock(&self.0.panic);
+        if first.is_some() {
+            return Some(payload);
+        }
+        *first = Some(payload);
+        None
+    }
+
+    fn hear_of_panic(&self, _message: Option<String>) {}
+
+    fn dropped(&self, why: Unrun) {
+        if why == Unrun::Discarded {
+            // ORDERING: Relaxed: the end of the task publishes it.
+            self.0.discarded.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn over(self) {
+        self.0.brood.end();
+    }
+}
+
+/// Where tasks are spawned that borrow; see [`PoolHandle::scope`].
+pub struct Scope<'scope, 'env: 'scope> {
+    core: Arc<Core>,
+    state: Arc<State>,
+    /// Who waits for the scope is in a task of the pool, and may have to run the scope's.
+    inside: bool,
+    /// Invariant, as in the standard library: a scope cannot be taken for a longer or a shorter one.
+    lives: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+impl PoolHandle {
+    /// Runs `f` with a scope, in which tasks may borrow from the caller's stack, and returns once all of
+    /// them are over. Like [`std::thread::scope`], on the pool's workers.
+    ///
+    /// In a task of the pool the caller runs what has not started itself, on its own place, so that a
+    /// scope within a scope comes to its end at capacity 1, too. What the pool refuses (it is closed, has
+    /// no thread, or is full and built to [reject](crate::Overflow::Reject)) the caller runs at once.
+    ///
+    /// # Panics
+    ///
+    /// With the panic of `f`; else with that of the first task that panicked and was not joined, once all
+    /// are over (those of others go to the pool's panic handler); else if the pool discarded a task.
+    ///
+    /// ```
+    /// let pool = anthill::Pool::with_capacity(2);
+    /// let mut halves = [vec![3, 1, 2], vec![6, 5, 4]];
+    /// let [left, right] = &mut halves;
+    /// let largest = pool.scope(|s| {
+    ///     s.submit(|| left.sort());
+    ///     let largest = s.spawn(|| {
+    ///         right.sort();
+    ///         right.last().copied()
+    ///     });
+    ///     largest.join().unwrap()
+    /// });
+    /// assert_eq!((halves.concat(), largest), (vec![1, 2, 3, 4, 5, 6], Some(6)));
+    /// ```
+    pub fn scope<'env, F, T>(&self, f: F) -> T
+    where
+        F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+    {
+        let scope = Scope {
+            core: Arc::clone(self.core()),
+            state: Arc::new(State {
+                brood: Brood::new(),
+                panic: Mutex::new(None),
+                discarded: AtomicBool::new(false),
+            }),
+            inside: current::is_inside(self.core()),
+            lives: PhantomData,
+            env: PhantomData,
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+        scope.end(outcome)
+    }
+}
+
+impl PoolHandle {
+    /// Runs tasks, which may borrow, and waits for all of them: a result for each, in order.
+    ///
+    /// It is a [`scope`](PoolHandle::scope) with a [`spawn`](Scope::spawn) for each task: an iterator of any
+    /// length may be given, of which no more is pulled than the pool has room for.
+    ///
+    /// ```
+    /// let pool = anthill::Pool::with_capacity(3);
+    /// let results = pool.run_all((0..9).map(|job| move || if job == 4 { panic!("no") } else { job }));
+    /// assert_eq!(results.len(), 9);
+    /// assert_eq!(*results[8].as_ref().unwrap(), 8);
+    /// assert!(results[4].as_ref().unwrap_err().is_panic());
+    /// ```
+    pub fn run_all<I, F, T>(&self, tasks: I) -> Vec<Result<T, JoinError>>
+    where
+        I: IntoIterator<Item = F>,
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        let join = |handle: ScopedJoinHandle<'_, T>| handle.join();
+        self.scope(|s| {
+            let handles: Vec<_> = tasks.into_iter().map(|task| s.spawn(task)).collect();
+            handles.into_iter().map(join).collect()
+        })
+    }
+}
+
+impl<'scope> Scope<'scope, '_> {
+    /// Hands the pool a task that may borrow what outlives the scope. Waits for room like
+    /// [`PoolHandle::submit`]; what is refused is run at once.
+    ///
+    /// ```
+    /// let pool = anthill::Pool::with_capacity(4);
+    /// let words = ["ant", "bee"];
+    /// pool.scope(|s| {
+    ///     for word in &words {
+    ///         s.submit(move || println!("{word}"));
+    ///     }
+    /// });
+    /// ```
+    pub fn submit<F>(&'scope self, f: F)
+    where
+        F: FnOnce() + Send + 'scope,
+    {
+        self.hand_in(f, false);
+    }
+
+    /// Like [`submit`](Scope::submit), and returns a handle to the result. A panic of the task goes to the
+    /// handle, if it is not dropped by then.
+    ///
+    /// ```
+    /// let pool = anthill::Pool::with_capacity(4);
+    /// let numbers = [1, 2, 3, 4];
+    /// let (left, right) = numbers.split_at(2);
+    /// let sum: i32 = pool.scope(|s| {
+    ///     let left = s.spawn(|| left.iter().sum::<i32>());
+    ///     right.iter().sum::<i32>() + left.join().unwrap()
+    /// });
+    /// assert_eq!(sum, 10);
+    /// ```
+    pub fn spawn<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        ScopedJoinHandle(Handle {
+            job: self.hand_in(f, true),
+            home: (&self.core).into(),
+        })
+    }
+
+    fn hand_in<F, T>(&'scope self, f: F, held: bool) -> Arc<Spawned<F, T, InScope>>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        let owner = InScope(Arc::clone(&self.state));
+        let job = Arc::new(Spawned::new(f, owner, held));
+        let queued: Arc<dyn Job + 'scope> = Arc::clone(&job) as _;
+        // SAFETY: `scope` returns only once the job is over, and so run or dropped, with all that
+        // belongs to 'scope but the result that a handle has. What is left of it is a shell.
+        let queued: Arc<dyn Job> =
+            unsafe { mem::transmute::<Arc<dyn Job + 'scope>, Arc<dyn Job>>(queued) };
+        self.state.brood.begin();
+        let enlisted = self.inside.then(|| Arc::clone(&queued));
+        match (self.core).submit(Task::of_job(queued), Patience::Policy) {
+            Ok(()) => {
+                if let Some(job) = enlisted {
+                    self.state.brood.enlist(job);
+                }
+            }
+            Err(refusal) => {
+                refusal.task.disown();
+                self.run_refused(&*job);
+            }
+        }
+        job
+    }
+
+    #[cold]
+    fn run_refused(&self, job: &dyn Job) {
+        if job.claim(false).is_some() {
+            if let Outcome::Panicked(payload) = job.run() {
+                self.core.tell_panic(payload);
+            }
+            job.settle();
+        }
+    }
+
+    fn end<T>(&self, outcome: Result<T, Payload>) -> T {
+        self.state.brood.wait(&self.core);
+        self.state.brood.clear();
+        let panic = lock(&self.state.panic).take();
+        match (outcome, panic) {
+            (Ok(_), Some(payload)) => resume_unwind(payload),
+            (Ok(value), None) => {
+                // ORDERING: Relaxed: published by the end of the task.
+                let discarded = self.state.discarded.load(Ordering::Relaxed);
+                assert!(!discarded, "the pool discarded a task of this scope");
+                value
+            }
+            (Err(payload), panic) => {
+                if let Some(panic) = panic {
+                    self.core.tell_panic(panic);
+                }
+                resume_unwind(payload)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Scope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").finish_non_exhaustive()
+    }
+}
+
+/// A handle to a task of a [`Scope`], and to its result. Dropping it detaches the task, for whose end the
+/// scope waits all the same.
+#[must_use = "`submit` is for tasks without a result"]
+pub struct ScopedJoinHandle<'scope, T>(Handle<'scope, T>);
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// Waits for the result, as [`JoinHandle::join`](crate::JoinHandle::join) does.
+    ///
+    /// # Errors
+    ///
+    /// If the task panicked, if it was dropped unrun, or if the wait would never end.
+    pub fn join(self) -> Result<T, JoinError> {
+        self.0.join()
+    }
+
+    /// Whether the task is over, in whatever way.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// Cancels the task if it has not started: whether it had not, and now never will.
+    pub fn cancel(&self) -> bool {
+        self.0.cancel()
+    }
+}
+
+impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopedJoinHandle")
+            .field("finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}

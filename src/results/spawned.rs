@@ -1,0 +1,249 @@
+//! A spawned task and its result, in one allocation.
+//!
+//! The pool's task holds it as a [`Job`], the handle as a [`Held`]. Its [`State`] says who may touch what;
+//! its [`Owner`] is told of its end. Nothing of a user's is in it once it was claimed elsewhere and its
+//! handle is gone: a shell may be dropped wherever it is found.
+
+use super::join_error::JoinError;
+use super::state::{Keeper, State};
+use crate::engine::current;
+use crate::engine::task::{Job, Outcome, Payload, Spot, Unrun};
+use crate::panic::drop_quietly;
+use crate::sync::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+/// To whom a spawned task belongs, and what becomes of what it returns.
+pub(crate) trait Owner<R>: Send {
+    type Value: Send;
+
+    /// The value for the handle; `None` if what the task returned was not for it. Runs as a part of the
+    /// task.
+    fn judge(&self, returned: R) -> Option<Self::Value>;
+    /// Runs the task.
+    fn run<T>(&self, task: impl FnOnce() -> T) -> T;
+    /// The task panicked, and no handle holds it; the payload comes back if it is for the panic handler.
+    fn take_panic(&self, payload: Payload) -> Option<Payload>;
+    /// The task panicked, and a handle has the payload.
+    fn hear_of_panic(&self, message: Option<String>);
+    /// The task was dropped unrun.
+    fn dropped(&self, why: Unrun);
+    /// The task is over in every respect.
+    fn over(self);
+}
+
+/// The owner of a task that stands alone.
+pub(crate) struct Nobody;
+
+impl<R: Send> Owner<R> for Nobody {
+    type Value = R;
+
+    fn judge(&self, returned: R) -> Option<R> {
+        Some(returned)
+    }
+
+    fn run<T>(&self, task: impl FnOnce() -> T) -> T {
+        task()
+    }
+
+    fn take_panic(&self, payload: Payload) -> Option<Payload> {
+        Some(payload)
+    }
+
+    fn hear_of_panic(&self, _message: Option<String>) {}
+
+    fn dropped(&self, _why: Unrun) {}
+
+    fn over(self) {}
+}
+
+/// What a handle holds.
+pub(crate) trait Held<T>: Job {
+    fn state(&self) -> &State;
+    fn job(&self) -> &dyn Job;
+    /// Takes the result of a task that is done; `None` if it was taken before.
+    ///
+    /// # Safety
+    ///
+    /// For the handle alone, once it saw that the task is done (H2).
+    unsafe fn take(&self) -> Option<Result<T, JoinError>>;
+}
+
+enum Stage<F, T> {
+    Closure(F),
+    Value(T),
+    /// The value went to the owner.
+    Judged,
+    Panicked(Payload),
+    Cancelled,
+    Gone,
+}
+
+pub(crate) struct Spawned<F, T, O> {
+    state: State,
+    /// Of whoever claims the task (H1), until it is settled.
+    owner: UnsafeCell<Option<O>>,
+    stage: UnsafeCell<Stage<F, T>>,
+}
+
+// SAFETY: what is in the stage moves between threads, but is never used by two at once: the state says
+// whose it is (H1, H2).
+unsafe impl<F: Send, T: Send, O: Send> Sync for Spawned<F, T, O> {}
+
+impl<F, R, T, O> Spawned<F, T, O>
+where
+    F: FnOnce() -> R + Send,
+    T: Send,
+    O: Owner<R, Value = T>,
+{
+    pub(crate) fn new(closure: F, owner: O, held: bool) -> Self {
+        Spawned {
+            state: State::new(held),
+            owner: UnsafeCell::new(Some(owner)),
+            stage: UnsafeCell::new(Stage::Closure(closure)),
+        }
+    }
+
+    /// Takes the closure out of a job that no task holds any more.
+    pub(crate) fn take_back(&self) -> Option<F> {
+        let _spot = self.state.claim()?;
+        // SAFETY: H1: claimed.
+        match unsafe { self.replace(Stage::Gone) } {
+            Stage::Closure(closure) => Some(closure),
+            _ => None,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only for whose the stage is (H1, H2).
+    unsafe fn replace(&self, stage: Stage<F, T>) -> Stage<F, T> {
+        // SAFETY: the caller's.
+        self.stage.with_mut(|at| unsafe { ptr::replace(at, stage) })
+    }
+
+    /// # Safety
+    ///
+    /// Only for who claimed the task, and has not settled it (H1).
+    unsafe fn owner(&self) -> &O {
+        // SAFETY: the caller's: nobody else uses it, and it is there until `settle`.
+        let owner = self.owner.with_mut(|at| unsafe { &*at });
+        owner
+            .as_ref()
+            .unwrap_or_else(|| unreachable!("a job is settled once"))
+    }
+
+    fn call(&self, owner: &O, closure: F) -> Stage<F, T> {
+        let call = AssertUnwindSafe(|| owner.judge(closure()));
+        let address = ptr::from_ref(self).cast();
+        match current::within(address, || owner.run(|| catch_unwind(call))) {
+            Ok(Some(value)) => Stage::Value(value),
+            Ok(None) => Stage::Judged,
+            Err(payload) => Stage::Panicked(payload),
+        }
+    }
+}
+
+/// Tells the owner of a panic.
+fn tell<R>(owner: &impl Owner<R>, payload: Payload) -> Outcome {
+    match owner.take_panic(payload) {
+        Some(payload) => Outcome::Panicked(payload),
+        None => Outcome::PanicTaken,
+    }
+}
+
+impl<F, R, T, O> Job for Spawned<F, T, O>
+where
+    F: FnOnce() -> R + Send,
+    T: Send,
+    O: Owner<R, Value = T>,
+{
+    fn claim(&self, _placed: bool) -> Option<Spot> {
+        self.state.claim()
+    }
+
+    fn is_claimed(&self, _placed: bool) -> bool {
+        self.state.is_claimed()
+    }
+
+    fn hold_place(&self) -> bool {
+        self.state.hold_place()
+    }
+
+    fn run(&self) -> Outcome {
+        // SAFETY: H1: claimed.
+        let Stage::Closure(closure) = (unsafe { self.replace(Stage::Gone) }) else {
+            unreachable!("a job is run once");
+        };
+        // SAFETY: H1: claimed, and not settled.
+        let owner = unsafe { self.owner() };
+        let stage = self.call(owner, closure);
+        let panic = match &stage {
+            Stage::Panicked(payload) => Some(crate::panic::message_of(&**payload)),
+            _ => None,
+        };
+        let panic = panic.map(|message| message.map(str::to_owned));
+        // SAFETY: H1: claimed, and not done.
+        unsafe { self.replace(stage) };
+        match (self.state.end(), panic) {
+            (Keeper::Handle, None) => Outcome::Completed,
+            (Keeper::Handle, Some(message)) => {
+                owner.hear_of_panic(message);
+                Outcome::PanicTaken
+            }
+            // SAFETY: H2: the result stays here.
+            (Keeper::Runner, _) => match unsafe { self.replace(Stage::Gone) } {
+                Stage::Panicked(payload) => tell(owner, payload),
+                unwanted => match catch_unwind(AssertUnwindSafe(|| drop(unwanted))) {
+                    Ok(()) => Outcome::Completed,
+                    Err(payload) => tell(owner, payload),
+                },
+            },
+        }
+    }
+
+    fn settle(&self) {
+        // SAFETY: H1: claimed, and settled here. A shell keeps no owner.
+        let owner = self.owner.with_mut(|at| unsafe { (*at).take() });
+        self.state.settle();
+        if let Some(owner) = owner {
+            owner.over();
+        }
+    }
+
+    fn abandon(&self, why: Unrun) {
+        // SAFETY: H1: claimed.
+        drop_quietly(unsafe { self.replace(Stage::Cancelled) });
+        // SAFETY: H1: claimed, and not settled.
+        unsafe { self.owner() }.dropped(why);
+        // Whose the result is makes no difference here.
+        let _ = self.state.end();
+        self.settle();
+    }
+}
+
+impl<F, R, T, O> Held<T> for Spawned<F, T, O>
+where
+    F: FnOnce() -> R + Send,
+    T: Send,
+    O: Owner<R, Value = T>,
+{
+    fn state(&self) -> &State {
+        &self.state
+    }
+
+    fn job(&self) -> &dyn Job {
+        self
+    }
+
+    unsafe fn take(&self) -> Option<Result<T, JoinError>> {
+        // SAFETY: the caller's.
+        match unsafe { self.replace(Stage::Gone) } {
+            Stage::Value(value) => Some(Ok(value)),
+            Stage::Panicked(payload) => Some(Err(JoinError::panicked(payload))),
+            Stage::Judged => Some(Err(JoinError::failed())),
+            Stage::Cancelled => Some(Err(JoinError::cancelled())),
+            Stage::Closure(_) | Stage::Gone => None,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The state of a spawned task: who may touch it when, and who waits for it.
+//!
+//! ```text
+//!            claim                 end                  settle
+//!  queued ──────────► claimed ─────────────► done ─────────────► settled
+//!           worker,             the result             the pool has its
+//!           joiner,             is stored              place back: those
+//!           canceller                                  who wait may go on
+//! ```
+//!
+//! The word: `| WAITED | HELD | PLACED | SETTLED | DONE | CLAIMED |`.
+//!
+//! - H1: Who sets `CLAIMED` may take the closure, and stores a result; nobody else does.
+//! - H2: `HELD` says that there is a handle. If it is set when `DONE` is, the result is the handle's,
+//!   which may touch it once it sees `DONE`; else it stays with who stored it. Both change the same word,
+//!   so the result, and with it a panic, has one owner.
+//! - H3: `PLACED` says that the queued task holds a place of the pool; who claims it is told.
+//! - H4: Whoever waits leaves word in `waiter`, sets `WAITED`, and looks for `SETTLED` once more; who
+//!   settles sets `SETTLED` and then looks for `WAITED`. Both change the same word, so one sees the
+//!   other.
+
+use crate::engine::task::Spot;
+use crate::panic::drop_quietly;
+use crate::sync::{
+    AtomicU32, Instant, Mutex, Ordering, Thread, current, is_past, lock, park_until, sooner,
+    spin_loop,
+};
+use std::task::Waker;
+
+const CLAIMED: u32 = 1;
+const DONE: u32 = 2;
+const SETTLED: u32 = 4;
+const PLACED: u32 = 8;
+const HELD: u32 = 16;
+const WAITED: u32 = 32;
+
+/// H2: whose the result is.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeper {
+    Handle,
+    Runner,
+}
+
+enum Waits {
+    Thread(Thread),
+    Task(Waker),
+}
+
+pub(crate) struct State {
+    word: AtomicU32,
+    waiter: Mutex<Option<Waits>>,
+}
+
+impl State {
+    pub(crate) fn new(held: bool) -> State {
+        State {
+            word: AtomicU32::new(if held { HELD } else { 0 }),
+            waiter: Mutex::new(None),
+        }
+    }
+
+    /// H1: takes the right to run the task or to abandon it.
+    pub(crate) fn claim(&self) -> Option<Spot> {
+        // ORDERING: Acquire: pairs with `hold_place`, and with whoever handed the job over.
+        let before = self.word.fetch_or(CLAIMED, Ordering::AcqRel);
+        match before & (CLAIMED | PLACED) {
+            0 => Some(Spot::Loose),
+            PLACED => Some(Spot::Placed),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_claimed(&self) -> bool {
+        // ORDERING: Relaxed: a look; who acts on it claims.
+        self.word.load(Ordering::Relaxed) & CLAIMED != 0
+    }
+
+    /// H3; false if it was claimed before.
+    pub(crate) fn hold_place(&self) -> bool {
+        let place = |word: u32| (word & CLAIMED == 0).then_some(word | PLACED);
+        // ORDERING: Release: with `claim`, who gives the place back does so after it was taken.
+        let placed = (self.word).fetch_update(Ordering::AcqRel, Ordering::Relaxed, place);
+        placed.is_ok()
+    }
+
+    /// H2: the result is stored.
+    pub(crate) fn end(&self) -> Keeper {
+        // ORDERING: Release: publishes the result to `is_done` and `is_settled`. Acquire: the handle is
+        // gone with all it did.
+        let before = self.word.fetch_or(DONE, Ordering::AcqRel);
+        if before & HELD == 0 {
+            Keeper::Runner
+        } else {
+            Keeper::Handle
+        }
+    }
+
+    /// H2: there is no handle any more. `Keeper::Handle`: the result is to be dropped by it.
+    pub(crate) fn let_go(&self) -> Keeper {
+        let waits = lock(&self.waiter).take();
+        // ORDERING: as in `end`.
+        let before = self.word.fetch_and(!HELD, Ordering::AcqRel);
+        drop(waits);
+        if before & DONE == 0 {
+            Keeper::Runner
+        } else {
+            Keeper::Handle
+        }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        // ORDERING: Acquire: pairs with `end`.
+        self.word.load(Ordering::Acquire) & DONE != 0
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        // ORDERING: Acquire: pairs with `end` and `settle`.
+        self.word.load(Ordering::Acquire) & SETTLED != 0
+    }
+
+    /// H4: those who wait may go on.
+    pub(crate) fn settle(&self) {
+        // ORDERING: Release: publishes that the place was given back. Acquire: pairs with `wait_for`.
+        let before = self.word.fetch_or(SETTLED, Ordering::AcqRel);
+        if before & WAITED == 0 {
+            return;
+        }
+        let waits = lock(&self.waiter).take();
+        match waits {
+            Some(Waits::Thread(thread)) => thread.unpark(),
+            // A user's code: it must not end a worker.
+            Some(Waits::Task(waker)) => drop_quietly(WakesOnDrop(Some(waker))),
+            None => {}
+        }
+    }
+
+    /// H4: whether it is settled already.
+    fn leave_word(&self, waits: Waits) -> bool {
+        let before = lock(&self.waiter).replace(waits);
+        drop(before);
+        // ORDERING: Release: publishes the waiter. Acquire: pairs with `settle`.
+        self.word.fetch_or(WAITED, Ordering::AcqRel) & SETTLED != 0
+    }
+
+    /// Waits until the task is settled, after a short look of so many turns; false if `deadline` passed
+    /// first. `retry` is called again and again, and its answer is when to do so next.
+    pub(crate) fn wait(
+        &self,
+        looks: u32,
+        deadline: Option<Instant>,
+        retry: impl Fn() -> Option<Instant>,
+    ) -> bool {
+        for _ in 0..looks {
+            if self.is_settled() {
+                return true;
+            }
+            spin_loop();
+        }
+        let mut again = retry();
+        if self.leave_word(Waits::Thread(current())) {
+            return true;
+        }
+        while !self.is_settled() {
+            if is_past(deadline) {
+                return false;
+            }
+            park_until(sooner(again, deadline));
+            again = retry();
+        }
+        true
+    }
+
+    /// Whether the task is settled; if not, `waker` will be told.
+    pub(crate) fn poll(&self, waker: &Waker) -> bool {
+        self.is_settled() || self.leave_word(Waits::Task(waker.clone()))
+    }
+}
+
+/// Wakes where a panic is caught.
+struct WakesOnDrop(Option<Waker>);
+
+impl Drop for WakesOnDrop {
+    fn drop(&mut self) {
+        if let Some(waker) = self.0.take() {
+            waker.wake();
+        }
+    }
+}
