@@ -79,6 +79,8 @@ pub mod guide {
     pub mod testing {}
     #[doc = include_str!("../docs/benchmarks.md")]
     pub mod benchmarks {}
+    #[doc = include_str!("../docs/what-does-not-compile.md")]
+    pub mod what_does_not_compile {}
     #[doc = include_str!("../docs/from-ants.md")]
     pub mod from_ants {}
     #[doc = include_str!("../docs/from-rayon.md")]

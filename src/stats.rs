@@ -81,6 +81,11 @@ impl Counter {
         self.0.fetch_add(amount, Ordering::Release);
     }
 
+    /// Takes back what was counted too early.
+    pub(crate) fn take_back(&self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         // ORDERING: Acquire: pairs with `add`.
         self.0.load(Ordering::Acquire)

@@ -1,4 +1,8 @@
-//! What a submit allocates: nothing for a closure of up to three words, one box for a larger one.
+//! What tasks take of the memory.
+//!
+//! A submit allocates nothing for a closure of up to three words, and one box for a larger one; a spawn
+//! makes one allocation for task and result together (R3). And what was cancelled leaves nothing behind,
+//! however much of it there was and whatever the pool does meanwhile.
 //!
 //! The allocator of this binary counts, so the tests run one at a time. The queue takes a block for
 //! many tasks at once, which is why the limits are averages.
@@ -6,17 +10,25 @@
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use anthill::{Pool, PoolHandle};
-use support::{expect_accepted, occupy, receive};
+use anthill::{JoinHandle, Pool, PoolHandle, SubmitError};
+use support::{expect_accepted, occupy, receive, within};
 
 struct Counting;
 
 static COUNTS: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+/// Bytes allocated and not freed.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+fn grow(from: usize, to: usize) {
+    LIVE.fetch_add(to.wrapping_sub(from), Ordering::Relaxed);
+}
 
 fn count() {
     if COUNTS.load(Ordering::Relaxed) {
@@ -28,17 +40,20 @@ fn count() {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
+        grow(0, layout.size());
         // SAFETY: the caller's obligations are those of the system's allocator.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        grow(layout.size(), 0);
         // SAFETY: the pointer came from `alloc` or `realloc`, that is, from the system's allocator.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new: usize) -> *mut u8 {
         count();
+        grow(layout.size(), new);
         // SAFETY: as for `dealloc`; the new size is the caller's.
         unsafe { System.realloc(pointer, layout, new) }
     }
@@ -233,6 +248,212 @@ fn of_a_refused_try_submit() {
     });
     assert!(average < NONE_OF_ITS_OWN, "{average} a task");
     drop(occupied);
+}
+
+// ---- R3: one allocation for a spawn ----
+
+/// Unwraps what a spawn returned.
+#[track_caller]
+fn spawned<T, F>(result: Result<JoinHandle<T>, SubmitError<F>>) -> JoinHandle<T> {
+    let mut handle = None;
+    expect_accepted(result.map(|accepted| handle = Some(accepted)));
+    handle.expect("it was accepted")
+}
+
+/// Spawns tasks whose closures capture `TASK` words and whose results are of `RESULT` words, and joins
+/// them: each one before the next, or all at the end.
+fn spawn_and_join<const TASK: usize, const RESULT: usize>(
+    pool: &PoolHandle,
+    handles: &mut Vec<JoinHandle<[usize; RESULT]>>,
+    at_once: usize,
+) {
+    let join = |handle: JoinHandle<[usize; RESULT]>| {
+        let result = handle.join().expect("it neither panics nor is cancelled");
+        assert_eq!(std::hint::black_box(result).len(), RESULT);
+    };
+    for number in 0..TASKS {
+        let words = [number; TASK];
+        handles.push(spawned(
+            pool.spawn(move || [std::hint::black_box(words).len(); RESULT]),
+        ));
+        if handles.len() == at_once {
+            handles.drain(..).for_each(join);
+        }
+    }
+    handles.drain(..).for_each(join);
+}
+
+#[track_caller]
+fn assert_a_spawn_is_one_allocation(pool: &PoolHandle, at_once: usize, what: &str) {
+    let one = 0.99..1.0 + NONE_OF_ITS_OWN;
+    let (mut small, mut large) = (Vec::with_capacity(at_once), Vec::with_capacity(at_once));
+    for average in [
+        allocations_a_task(|| spawn_and_join::<0, 0>(pool, &mut small, at_once)),
+        allocations_a_task(|| spawn_and_join::<3, 0>(pool, &mut small, at_once)),
+        allocations_a_task(|| spawn_and_join::<1, 20>(pool, &mut large, at_once)),
+        allocations_a_task(|| spawn_and_join::<20, 20>(pool, &mut large, at_once)),
+    ] {
+        assert!(one.contains(&average), "{what}: {average} a task");
+    }
+}
+
+/// However large the closure and its result are, and whether or not the joiner has to wait.
+#[test]
+fn r3_a_spawn_with_its_result_is_one_allocation() {
+    let _alone = one_at_a_time();
+    within(Duration::from_secs(100), "all are joined", || {
+        for (what, pool, at_once) in [
+            ("one by one", Pool::builder().capacity(2), 1),
+            ("backlog", Pool::builder().capacity(2).backlog(100), 50),
+            (
+                "unbounded",
+                Pool::builder().capacity(2).unbounded_backlog(),
+                50,
+            ),
+        ] {
+            let pool = pool.keep_workers().build().unwrap();
+            assert_a_spawn_is_one_allocation(&pool, at_once, what);
+        }
+    });
+}
+
+/// Also where the joiner is a task of the pool, and runs what it spawned itself.
+#[test]
+fn r3_a_spawn_in_a_task_is_one_allocation() {
+    let _alone = one_at_a_time();
+    within(Duration::from_secs(100), "all are joined", || {
+        let pool = Pool::with_capacity(1);
+        let inner = pool.handle();
+        let task = move || {
+            assert_a_spawn_is_one_allocation(&inner, 1, "in a task");
+            assert_a_spawn_is_one_allocation(&inner, 50, "in a task");
+        };
+        spawned(pool.spawn(task)).join().unwrap();
+    });
+}
+
+// ---- what was cancelled is gone ----
+
+const CANCELLED: usize = 200_000;
+
+/// Memory that comes and goes: blocks of queues, and what other threads of this binary do.
+const FLAT: usize = 64 * 1024;
+
+/// Spawns and cancels `CANCELLED` tasks, each once `window` later ones were spawned, and asserts that
+/// this takes no more memory than the first few of them did.
+#[track_caller]
+fn assert_cancelled_tasks_leave_nothing(pool: &PoolHandle, window: usize, what: &str) {
+    let mut handles = VecDeque::with_capacity(window + 1);
+    let mut most_at_first = 0;
+    for number in 0..CANCELLED {
+        let words = [number; 4];
+        handles.push_back(spawned(pool.spawn(move || words)));
+        if handles.len() > window {
+            let oldest = handles.pop_front().expect("it has more than `window`");
+            assert!(oldest.cancel(), "{what}: it started");
+        }
+        let live = LIVE.load(Ordering::Relaxed);
+        if number < CANCELLED / 20 {
+            most_at_first = most_at_first.max(live);
+        } else {
+            assert!(
+                live < most_at_first + FLAT,
+                "{what}: {} bytes more after {number} tasks",
+                live - most_at_first
+            );
+        }
+    }
+    assert_eq!(pool.queued(), window, "{what}");
+    for handle in handles {
+        assert!(handle.cancel());
+    }
+}
+
+/// On a paused pool nobody ever takes what was cancelled out of the queue.
+#[test]
+fn tasks_cancelled_at_once_leave_nothing_in_the_queue() {
+    let _alone = one_at_a_time();
+    for backlog in [Some(1), Some(10), None] {
+        let builder = Pool::builder().capacity(0);
+        let pool = match backlog {
+            Some(backlog) => builder.backlog(backlog),
+            None => builder.unbounded_backlog(),
+        }
+        .build()
+        .unwrap();
+        assert_cancelled_tasks_leave_nothing(&pool, 0, "a paused pool");
+        pool.wait_idle();
+    }
+}
+
+/// The same if there are always some that are not cancelled yet.
+#[test]
+fn tasks_cancelled_later_leave_nothing_in_the_queue() {
+    let _alone = one_at_a_time();
+    for window in [1, 5, 100, 500] {
+        let pool = Pool::builder().capacity(0).backlog(window + 1);
+        let pool = pool.build().unwrap();
+        assert_cancelled_tasks_leave_nothing(&pool, window, "a paused pool");
+        pool.wait_idle();
+    }
+}
+
+/// With the only worker busy.
+#[test]
+fn tasks_cancelled_behind_a_busy_worker_leave_nothing() {
+    let _alone = one_at_a_time();
+    for window in [0, 100] {
+        let pool = Pool::builder().capacity(1).unbounded_backlog();
+        let pool = pool.build().unwrap();
+        let occupied = occupy(&pool, 1);
+        assert_cancelled_tasks_leave_nothing(&pool, window, "a busy pool");
+        occupied.end();
+        pool.wait_idle();
+    }
+}
+
+/// A task cancels what it spawned: at its worker's desk, where nothing is taken before it ends.
+#[test]
+fn tasks_cancelled_by_the_task_that_spawned_them_leave_nothing() {
+    let _alone = one_at_a_time();
+    for (window, bounded) in [(0, true), (0, false), (100, true), (100, false)] {
+        let builder = Pool::builder().capacity(1);
+        let builder = if bounded {
+            builder
+        } else {
+            builder.unbounded_backlog()
+        };
+        let pool = builder.build().unwrap();
+        let inner = pool.handle();
+        let task = move || assert_cancelled_tasks_leave_nothing(&inner, window, "in a task");
+        let result = spawned(pool.spawn(task)).join();
+        assert!(result.is_ok(), "{:?}", result.unwrap_err());
+        pool.wait_idle();
+    }
+}
+
+/// A task cancels what it spawned while a submitter waits: in line behind that one.
+#[test]
+fn tasks_cancelled_in_line_behind_a_submitter_leave_nothing() {
+    let _alone = one_at_a_time();
+    for window in [0, 100] {
+        let pool = Pool::with_capacity(1);
+        let inner = pool.handle();
+        let (sender, receiver) = sync_channel::<()>(1);
+        let handle = spawned(pool.spawn(move || {
+            receive("somebody waits", &receiver);
+            assert_cancelled_tasks_leave_nothing(&inner, window, "in line");
+            assert_eq!(inner.waiting(), 1);
+        }));
+        std::thread::scope(|scope| {
+            scope.spawn(|| expect_accepted(pool.submit(|| {})));
+            support::eventually_waiting(&pool, 1);
+            sender.send(()).expect("the receiver lives");
+        });
+        let result = handle.join();
+        assert!(result.is_ok(), "{:?}", result.unwrap_err());
+        pool.wait_idle();
+    }
 }
 
 /// The counter counts at all.

@@ -6,7 +6,7 @@ use super::submit::{Door, House};
 use super::task::{Job, Outcome, Payload, Spot, Unrun};
 use super::{Core, current};
 use crate::panic::TaskPanic;
-use crate::sync::{Arc, lock};
+use crate::sync::{Arc, Ordering, lock};
 
 impl Core {
     /// Cancels the job that `claim` claims: its captures and its place are free when this returns.
@@ -22,6 +22,7 @@ impl Core {
             self.call(|| job.abandon(Unrun::Cancelled));
             self.counts.cancelled.add(1);
             self.vacate(spot);
+            job.settle();
         }
         self.after(self.admission.unhold());
         spot.is_some()
@@ -36,6 +37,12 @@ impl Core {
     /// Runs `f`, as the task of this pool that was claimed at that spot, or as one more, within the task
     /// that runs on this thread, and on its place.
     pub(crate) fn run_instead(self: &Arc<Self>, spot: Option<Spot>, f: impl FnOnce() -> Outcome) {
+        // A hook or a waker has no place to lend: what it joins counts as its caller's.
+        let placeless = !current::holds_place(self);
+        if placeless {
+            self.admission.hold();
+            self.calling.fetch_add(1, Ordering::SeqCst);
+        }
         match spot {
             Some(spot) => self.vacate(spot),
             None => {
@@ -46,7 +53,7 @@ impl Core {
             let mut run = Some(f);
             let on_worker = current::with_worker(self, |worker| {
                 if let Some(run) = run.take() {
-                    worker.run_within(run);
+                    worker.run_within(spot, run);
                 }
             });
             if let (None, Some(run)) = (on_worker, run) {
@@ -54,6 +61,10 @@ impl Core {
                 self.record_called(run());
             }
         });
+        if placeless {
+            self.calling.fetch_sub(1, Ordering::SeqCst);
+            self.after(self.admission.unhold());
+        }
     }
 
     /// A task that was handed in is not wanted any more, and is a shell from now on.

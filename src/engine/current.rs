@@ -34,10 +34,19 @@ pub(crate) fn is_inside(core: &Arc<Core>) -> bool {
 
 #[cold]
 fn is_beneath(core: &Arc<Core>) -> bool {
+    with_worker(core, |_| ()).is_some() || calls_for(core)
+}
+
+/// What runs on this thread for `core` keeps it from being at rest: a task does, a hook or a waker not.
+pub(crate) fn holds_place(core: &Arc<Core>) -> bool {
+    with_worker(core, Worker::holds_place) == Some(true) || calls_for(core)
+}
+
+fn calls_for(core: &Arc<Core>) -> bool {
     let calls_for = |calls: &RefCell<Vec<Arc<Core>>>| {
         (calls.borrow().iter()).any(|outer| Arc::ptr_eq(outer, core))
     };
-    with_worker(core, |_| ()).is_some() || CALLS_FOR.try_with(calls_for).unwrap_or(false)
+    CALLS_FOR.try_with(calls_for).unwrap_or(false)
 }
 
 /// This is a worker of some pool.

@@ -20,6 +20,13 @@ impl Tally {
         self.0.store(now + amount, Ordering::Release);
     }
 
+    /// Takes back what was counted too early.
+    pub(crate) fn take_back(&self) {
+        // ORDERING: as in `add`.
+        let now = self.0.load(Ordering::Relaxed);
+        self.0.store(now - 1, Ordering::Release);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         // ORDERING: Acquire: pairs with `add`.
         self.0.load(Ordering::Acquire)

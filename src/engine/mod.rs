@@ -141,6 +141,9 @@ const RETRY: Duration = Duration::from_millis(10);
 /// Looks whether the workers that are up catch up, before one more is woken.
 const GRACE: u32 = 20;
 
+/// How often two counters that move are looked at, for their difference.
+const DIFFERENCES: usize = 8;
+
 /// Whoever changes the capacity, or opens or closes the pool, holds the reins.
 struct Reins {
     /// The last capacity above 0: what a release lifts a pause to.
@@ -281,8 +284,7 @@ impl House for Core {
     /// To what its captures do when they are dropped the pool looks as it does to a task: it is not
     /// at rest before they are gone.
     fn discard(self: &Arc<Self>, task: Task, (): ()) {
-        self.call(|| drop_quietly(task));
-        self.counts.discarded.add(1);
+        self.call(|| task.discard(|| self.counts.discarded.add(1)));
     }
 
     fn call<T>(self: &Arc<Self>, f: impl FnOnce() -> T) -> T {
@@ -641,9 +643,8 @@ impl Core {
     }
 
     pub(crate) fn queued(&self) -> usize {
-        // What ends is read before what begins, so that a task that moves on is not missed.
-        let gone = self.started() + self.counts.discarded.get() + self.counts.cancelled.get();
-        count(self.submitted().saturating_sub(gone))
+        let gone = || self.started() + self.counts.discarded.get() + self.counts.cancelled.get();
+        count(difference(|| self.submitted(), gone))
     }
 
     fn submitted(&self) -> u64 {
@@ -664,8 +665,7 @@ impl Core {
 
     /// Tasks accepted and not over: never too few.
     fn unfinished(&self) -> u64 {
-        let finished = self.finished();
-        self.submitted().saturating_sub(finished)
+        difference(|| self.submitted(), || self.finished())
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -706,6 +706,22 @@ impl Drop for Core {
 pub(crate) fn processors() -> usize {
     static PROCESSORS: OnceCell<usize> = OnceCell::new();
     *PROCESSORS.get_or_init(num_cpus::get)
+}
+
+/// How many came and have not gone: never too few, since what has gone is read first. Whoever is held up
+/// between the two looks counts all that came through meanwhile; so it is looked at again.
+pub(crate) fn difference(came: impl Fn() -> u64, gone: impl Fn() -> u64) -> u64 {
+    let mut before = gone();
+    let mut least = u64::MAX;
+    for _ in 0..DIFFERENCES {
+        least = least.min(came().saturating_sub(before));
+        let after = gone();
+        if after == before {
+            break;
+        }
+        before = after;
+    }
+    least
 }
 
 fn count(number: u64) -> usize {

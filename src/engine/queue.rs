@@ -138,7 +138,27 @@ impl Queue {
     /// [`sweep`]: Queue::sweep
     pub(crate) fn add_shell(&self) -> bool {
         let shells = self.shells.fetch_add(1, Ordering::SeqCst) + 1;
-        shells > MOST_SHELLS && shells > self.shared.len() / 2
+        let handed_back = self.handed_back_len.load(Ordering::SeqCst);
+        shells > MOST_SHELLS && shells > self.shared.len().saturating_add(handed_back) / 2
+    }
+
+    /// Q6: drops the shells in front, if there may be any; whether it did. To be called by a worker that
+    /// reaches for a task.
+    pub(crate) fn skips_shells(&self) -> bool {
+        if self.shells.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        while let Some(accepted) = insist(|| self.shared.steal()) {
+            if !accepted.task.is_shell() {
+                self.hand_back(std::iter::once(accepted));
+                break;
+            }
+            if accepted.has_waited() {
+                self.waited.fetch_sub(1, Ordering::SeqCst);
+            }
+            self.count_shell();
+        }
+        true
     }
 
     fn count_shell(&self) {
@@ -152,14 +172,20 @@ impl Queue {
         self.handed_back_len.store(usize::MAX, Ordering::SeqCst);
         order_seqcst();
         self.shells.store(0, Ordering::SeqCst);
+        let keep = |accepted: &Accepted| {
+            let keep = !accepted.task.is_shell();
+            if !keep && accepted.has_waited() {
+                self.waited.fetch_sub(1, Ordering::SeqCst);
+            }
+            keep
+        };
+        handed_back.retain(|Reverse(accepted)| keep(accepted));
         for _ in 0..self.shared.len() {
             let Some(accepted) = insist(|| self.shared.steal()) else {
                 break;
             };
-            if !accepted.task.is_shell() {
+            if keep(&accepted) {
                 handed_back.push(Reverse(accepted));
-            } else if accepted.has_waited() {
-                self.waited.fetch_sub(1, Ordering::SeqCst);
             }
         }
         self.handed_back_len

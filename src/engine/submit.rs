@@ -322,6 +322,10 @@ pub(crate) trait Door: House {
                 self.core().tell_panic(payload);
             }
             Outcome::PanicTaken => {}
+            Outcome::Cancelled => {
+                self.counts().cancelled.add(1);
+                return self.counts().called.take_back();
+            }
         }
         self.counts().call_panicked.add(1);
     }

@@ -13,6 +13,7 @@
 //! - T2: A job is claimed once, by its task or by another holder. Whoever claims it runs or abandons it,
 //!   and is the one to give its place back.
 
+use crate::panic::drop_quietly;
 use crate::sync::Arc;
 use std::any::Any;
 use std::mem::{ManuallyDrop, MaybeUninit, align_of, size_of};
@@ -29,6 +30,8 @@ pub(crate) enum Outcome {
     Panicked(Payload),
     /// Whoever holds the job has the payload.
     PanicTaken,
+    /// It was cancelled before its first step.
+    Cancelled,
 }
 
 pub(crate) enum Task {
@@ -88,6 +91,23 @@ impl Task {
             Task::Job(ticket) => {
                 let job = ticket.into_job();
                 over(job.run());
+                job.settle();
+            }
+        }
+    }
+
+    /// Drops the task unrun, which the caller claimed; a panic in that is caught. `over` is called before
+    /// those are told who wait for a job.
+    pub(crate) fn discard(self, over: impl FnOnce()) {
+        match self {
+            Task::Closure(closure) => {
+                drop_quietly(closure);
+                over();
+            }
+            Task::Job(ticket) => {
+                let job = ticket.into_job();
+                job.abandon(Unrun::Discarded);
+                over();
                 job.settle();
             }
         }
@@ -269,7 +289,7 @@ pub(crate) trait Job: Send + Sync {
     fn run(&self) -> Outcome;
     /// It is over, and the pool has all that it held: whoever waits for it may know.
     fn settle(&self);
-    /// Drops it unrun, for who claimed it.
+    /// Drops it unrun, for who claimed it and settles it then.
     fn abandon(&self, why: Unrun);
 }
 
@@ -312,6 +332,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if self.claim() {
             self.job.abandon(Unrun::Discarded);
+            self.job.settle();
         }
     }
 }

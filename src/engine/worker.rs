@@ -20,7 +20,7 @@ use super::desk::{Deques, Desk};
 use super::idle::{Ring, Seat};
 use super::queue::insist;
 use super::submit::House;
-use super::task::{Accepted, Outcome, Payload, Task};
+use super::task::{Accepted, Outcome, Payload, Spot, Task};
 use super::{Core, Hooks};
 use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
 use crate::sync::deque::Worker as Deque;
@@ -67,6 +67,9 @@ pub(crate) struct Worker {
     streak: Cell<u32>,
     /// So many tasks at the desk are worth a look for shells.
     sweep_at: Cell<usize>,
+    /// Jobs that this worker claimed elsewhere than at the end of a queue: about as many shells are at its
+    /// desk.
+    shells: Cell<usize>,
 }
 
 /// The body of a worker's thread.
@@ -84,6 +87,7 @@ pub(crate) fn main(core: Arc<Core>, seat: Seat, id: WorkerId, desk: Arc<Desk>) {
         turns: Cell::new(0),
         streak: Cell::new(0),
         sweep_at: Cell::new(2 * FEW_SHELLS),
+        shells: Cell::new(0),
     });
 }
 
@@ -234,6 +238,9 @@ impl Worker {
 
     /// The task is over, and so is all it captured.
     fn finish(&self) {
+        if self.shells.get() > 0 {
+            self.sweep_finished();
+        }
         let (more, batch) = match &*self.deques.borrow() {
             None => (false, false),
             Some(deques) => {
@@ -293,6 +300,11 @@ impl Worker {
     fn reach(&self) -> Option<Task> {
         let desk = &self.desk;
         desk.reaching.store(true, Ordering::SeqCst);
+        if self.core.queue.skips_shells() && !self.core.queue.has_work() {
+            // Nothing but shells: it is not busy for those.
+            desk.reaching.store(false, Ordering::Release);
+            return None;
+        }
         desk.busy.store(true, Ordering::SeqCst);
         order_seqcst();
         let roll = self.core.crew.roll();
@@ -406,6 +418,21 @@ impl Worker {
         None
     }
 
+    /// What the task left at the desk of jobs that it waited for must not keep the place.
+    #[cold]
+    fn sweep_finished(&self) {
+        let swept = match &*self.deques.borrow() {
+            Some(deques) if deques.own.len() <= 2 * self.shells.get() => {
+                self.sweep_own(&deques.own);
+                !deques.own.is_empty()
+            }
+            _ => false,
+        };
+        if swept {
+            self.core.wake_for_lent();
+        }
+    }
+
     /// Drops the shells among the tasks at the desk. L6: as in [`reach`](Self::reach); the look for those
     /// who looked for work meanwhile is the caller's.
     #[cold]
@@ -425,6 +452,7 @@ impl Worker {
         }
         // ORDERING: Release: who sees it sees what was moved.
         reaching.store(false, Ordering::Release);
+        self.shells.set(0);
         self.sweep_at.set(2 * own.len().max(FEW_SHELLS));
     }
 
@@ -437,9 +465,16 @@ impl Worker {
     }
 
     /// Runs a task within the one that runs, on its place.
-    pub(crate) fn run_within(&self, run: impl FnOnce() -> Outcome) {
+    pub(crate) fn run_within(&self, spot: Option<Spot>, run: impl FnOnce() -> Outcome) {
+        if spot == Some(Spot::Loose) {
+            self.shells.set(self.shells.get() + 1);
+        }
         self.desk.tallies.started.add(1);
         self.record(run());
+    }
+
+    pub(crate) fn holds_place(&self) -> bool {
+        self.held.get() > 0
     }
 
     /// Counts the end of a task, and tells of its panic.
@@ -449,6 +484,10 @@ impl Worker {
             Outcome::Completed => return tallies.completed.add(1),
             Outcome::Panicked(payload) => self.tell(payload),
             Outcome::PanicTaken => {}
+            Outcome::Cancelled => {
+                self.core.counts.cancelled.add(1);
+                return tallies.started.take_back();
+            }
         }
         // Over only now: until then it may need another worker.
         tallies.panicked.add(1);

@@ -21,9 +21,8 @@ use crate::engine::submit::{Door, House};
 use crate::engine::task::{Accepted, Claimed, Job, Outcome, Spot, Task, Unrun};
 use crate::engine::tenants::Tenant;
 use crate::engine::tokens::Tokens;
-use crate::engine::{Core, current};
+use crate::engine::{Core, current, difference};
 use crate::error::SubmitErrorKind;
-use crate::panic::drop_quietly;
 use crate::results::state::State;
 use crate::stats::{Counter, Counts, Stats};
 use crate::sync::{
@@ -121,7 +120,7 @@ impl Inner {
         }
     }
 
-    /// S1: a live task was claimed elsewhere.
+    /// S1: a live task was claimed elsewhere, under this lock: else tokens would come for it in vain.
     fn bury(&mut self) {
         self.live = self.live.saturating_sub(1);
         if self.queue.len() > 2 * self.live + FEW_SHELLS {
@@ -348,8 +347,7 @@ impl Share {
     }
 
     fn drop_unrun(self: &Arc<Self>, task: Task) {
-        self.call(|| drop_quietly(task));
-        self.counts.discarded.add(1);
+        self.call(|| task.discard(|| self.counts.discarded.add(1)));
     }
 
     fn call<T>(&self, f: impl FnOnce() -> T) -> T {
@@ -383,12 +381,12 @@ impl Share {
     }
 
     pub(crate) fn queued(&self) -> usize {
-        // What ends is read before what begins, so that a task that moves on is not missed.
-        let gone = self.started.get()
-            + self.counts.called.get()
-            + self.counts.discarded.get()
-            + self.counts.cancelled.get();
-        let queued = self.admission.accepted().saturating_sub(gone);
+        let counts = &self.counts;
+        let gone = || {
+            let run = self.started.get() + counts.called.get();
+            run + counts.discarded.get() + counts.cancelled.get()
+        };
+        let queued = difference(|| self.admission.accepted(), gone);
         usize::try_from(queued).unwrap_or(usize::MAX)
     }
 
@@ -581,6 +579,11 @@ impl Strand {
                             share.completed.add(1);
                             Outcome::Completed
                         }
+                        Outcome::Cancelled => {
+                            share.counts.cancelled.add(1);
+                            share.started.take_back();
+                            Outcome::Cancelled
+                        }
                         other => {
                             if let Outcome::Panicked(payload) = other {
                                 share.core.tell_panic_here(payload);
@@ -683,13 +686,19 @@ impl Strand {
     ) -> bool {
         let share = &self.share;
         share.admission.hold();
-        let spot = claim();
+        let spot = {
+            let mut inner = lock(&self.inner);
+            let spot = claim();
+            if spot == Some(Spot::Placed) {
+                inner.bury();
+            }
+            spot
+        };
         if let Some(spot) = spot {
             share.call(|| job.abandon(Unrun::Cancelled));
             share.counts.cancelled.add(1);
             match spot {
                 Spot::Placed => {
-                    lock(&self.inner).bury();
                     self.over(1);
                     self.settle();
                 }
@@ -698,6 +707,7 @@ impl Strand {
                     self.unpin(1);
                 }
             }
+            job.settle();
         }
         share.after(share.admission.unhold());
         share.wake_helpers();

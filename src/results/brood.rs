@@ -1,6 +1,7 @@
 //! The tasks that somebody waits for together: those of a scope, of a group.
 //!
-//! - B1: `unfinished` counts a task from before it is handed in until it is over in every respect.
+//! - B1: `unfinished` counts a task until it is over in every respect: for a scope from before it is handed
+//!   in, for a group from when it was accepted.
 //! - B2: Who waits says so under the lock and looks at `unfinished` then; who ends the last task counts it
 //!   first and looks for who waits then, under the lock. So one sees the other.
 //! - B3: `queued` holds the jobs that may have to be run or cancelled from here, and no more than twice
@@ -37,7 +38,7 @@ impl Brood {
         }
     }
 
-    /// B1: one more task is about to be handed in.
+    /// B1: one more task.
     pub(crate) fn begin(&self) {
         // ORDERING: Relaxed: who waits does so after it, or has no part in it.
         self.unfinished.fetch_add(1, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use super::brood::Brood;
 use super::handle::{Handle, JoinHandle, hand_in};
 use super::join_error::JoinError;
-use super::spawned::{Owner, Spawned};
+use super::spawned::{Held, Owner, Spawned};
 use crate::engine::submit::{Door, Patience};
 use crate::engine::task::{Job, Payload, Unrun};
 use crate::engine::{Core, current};
@@ -158,6 +158,10 @@ impl<R: Send, E: Send> Owner<Result<R, E>> for InGroup<E> {
         }
     }
 
+    fn may_begin(&self) -> bool {
+        !self.group.is_cancelled()
+    }
+
     fn run<T>(&self, task: impl FnOnce() -> T) -> T {
         current::within(Arc::as_ptr(&self.group).cast(), task)
     }
@@ -180,8 +184,10 @@ impl<R: Send, E: Send> Owner<Result<R, E>> for InGroup<E> {
         }
     }
 
-    fn over(self) {
-        self.group.brood.end();
+    fn over(self, was_counted: bool) {
+        if was_counted {
+            self.group.brood.end();
+        }
     }
 }
 
@@ -376,19 +382,23 @@ impl<E, Way> Group<E, Way> {
             index,
         };
         let job = Arc::new(Spawned::new(closure, owner, held));
-        brood.begin();
         if self.is_cancelled() {
             if job.claim(false).is_some() {
                 job.abandon(Unrun::Cancelled);
+                job.settle();
             }
             return Ok(job);
         }
         if let Err(refused) = hand_in(&job, |task| core.submit(task, Patience::Policy)) {
-            brood.end();
             // ORDERING: Relaxed: a number, which another submit may have followed by now.
             let relaxed = Ordering::Relaxed;
             let _ = number.compare_exchange(index + 1, index, relaxed, relaxed);
             return Err(refused);
+        }
+        // Only now: whoever waits for the group must not wait for one who waits for his room.
+        brood.begin();
+        if !job.state().count() {
+            brood.end();
         }
         brood.enlist(Arc::clone(&job) as _);
         if self.is_cancelled() {

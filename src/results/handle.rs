@@ -12,6 +12,7 @@ use crate::pools::strand::Strand;
 use crate::sync::{Arc, Instant, deadline_after, spins};
 use std::fmt;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::ptr;
@@ -109,7 +110,7 @@ impl From<&Arc<Strand>> for Home {
 }
 
 impl Home {
-    fn core(&self) -> &Arc<Core> {
+    pub(super) fn core(&self) -> &Arc<Core> {
         match self {
             Home::Pool(core) => core,
             Home::Strand(strand) => strand.core(),
@@ -286,13 +287,31 @@ impl<T> Handle<'_, T> {
     }
 }
 
+impl<T> Handle<'_, T> {
+    /// Lets go of the task; why it failed, if it is over and its result was not taken.
+    pub(super) fn detach(self) -> Option<JoinError> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, nor dropped.
+        let job = unsafe { ptr::read(&raw const this.job) };
+        // SAFETY: as above.
+        drop(unsafe { ptr::read(&raw const this.home) });
+        let_go(&*job).and_then(Result::err)
+    }
+}
+
+/// The result, if the task is over and nobody took it.
+fn let_go<T>(job: &dyn Held<T>) -> Option<Result<T, JoinError>> {
+    match job.state().let_go() {
+        // SAFETY: the task is done, and its result the handle's.
+        Keeper::Handle => unsafe { job.take() },
+        Keeper::Runner => None,
+    }
+}
+
 impl<T> Drop for Handle<'_, T> {
     /// Detaches: the task goes on, and its result is dropped.
     fn drop(&mut self) {
-        if self.job.state().let_go() == Keeper::Handle {
-            // SAFETY: the task is done, and its result the handle's.
-            drop(unsafe { self.job.take() });
-        }
+        drop(let_go(&*self.job));
     }
 }
 

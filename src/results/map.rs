@@ -1,6 +1,6 @@
 //! An iterator whose items are worked on ahead, by the workers of a pool.
 //!
-//! The caller pulls items from its iterator into a window that the runners share: tasks of the pool, at
+//! The caller pulls items from its iterator into a [`Window`] that the runners share: tasks of the pool, at
 //! most as many as its capacity, which take the next item, work on it and leave the result. A runner that
 //! has been at it for a while goes to the end of the queue, so that a long map starves nobody.
 //!
@@ -9,42 +9,52 @@
 //!   pool and waits for this very item, or where the pool refuses runners.
 //! - M3: While items wait, there is a runner on its way for each, or as many runners as the capacity (one
 //!   at a paused pool); or none at all, because the pool refused one, and the caller knows.
-//! - M4: The caller is woken when it can go on; where items are short, not for each of them.
-//! - M5: No user code runs under the lock, and a shell holds nothing of a user's.
+//! - M4: A caller that sleeps says at which item it wants to be woken. It is woken at each pause of a
+//!   runner, too; and where it asked to be woken late, because items are short, it wakes by itself: nobody
+//!   may rely on the next item being short as well.
+//! - M5: No user code runs under a lock, and a shell holds nothing of a user's.
 
+use super::window::Window;
 use crate::engine::admission::Origin;
 use crate::engine::submit::Door;
 use crate::engine::task::{Job, Outcome, Payload, Spot, Task, Unrun};
 use crate::engine::tokens::Tokens;
-use crate::engine::{Core, current};
+use crate::engine::{Core, current, queue};
 use crate::panic::drop_quietly;
 use crate::pool::PoolHandle;
+use crate::sync::deque::Injector;
 use crate::sync::{
-    Arc, Mutex, MutexGuard, Thread, Weak, current as this_thread, elapsed, lock, now, park_until,
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, Thread, Weak,
+    current as this_thread, deadline_after, elapsed, fence, lock, now, park_until, sooner, spins,
+    yield_now,
 };
-use std::collections::VecDeque;
 use std::fmt;
 use std::iter::FusedIterator;
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 /// Items that are pulled ahead for each worker, unless the user says otherwise.
 const AHEAD: usize = 64;
 
-/// Beyond so many workers the window does not grow by itself.
+/// Beyond so many workers the window does not grow by itself; and the largest there is.
 const MOST_WORKERS: usize = 1024;
+const MOST_AHEAD: usize = AHEAD * MOST_WORKERS;
 
-/// Items that are put in the window at once, when there is enough to do.
+/// Items that are put in the window before anybody looks whether more runners are needed.
 const BATCH: usize = 16;
 
-/// How long to pull items while a result is there.
+/// How long to pull items while a result is there; and how long to sleep while results may be there.
 const LONG_PULL: Duration = Duration::from_micros(50);
+const LONG_SLEEP: Duration = Duration::from_micros(200);
 
 /// The most items of one run of a runner; and how long a run may take to become longer, or shorter.
 const MOST_RUN: usize = 64;
 const SHORT_RUN: Duration = Duration::from_micros(20);
 const LONG_RUN: Duration = Duration::from_micros(100);
+
+/// Where items are short: looks of a runner for more of them, and of the caller for results, before they
+/// rest. At each they give way to others.
+const LINGERS: u32 = 30;
 
 /// The runners' tasks.
 struct Runner<T, R, F> {
@@ -52,120 +62,101 @@ struct Runner<T, R, F> {
     shared: Weak<Shared<T, R, F>>,
 }
 
-/// What the caller and the runners share. The lock of the tokens is taken within that of the window.
+/// What the caller and the runners share.
 struct Shared<T, R, F> {
     f: F,
     runner: Arc<Runner<T, R, F>>,
-    window: Mutex<Window<T, R>>,
-}
-
-struct Window<T, R> {
-    ordered: bool,
-    /// M2
-    waiting: VecDeque<T>,
-    /// How many were taken: the number of the next.
-    taken: u64,
-    /// Ordered: a place for each item that is not yielded. Else: the results there are.
-    results: VecDeque<Option<R>>,
-    /// Ordered: the number of the first of them.
-    first: u64,
-    /// How many in front are there.
-    ready: usize,
-    /// So many are worth a wake.
-    enough: usize,
+    window: Window<T, R>,
+    /// Where results go that are not wanted in order.
+    unordered: Option<Injector<R>>,
     /// Items of one run.
-    run: usize,
-    panic: Option<Payload>,
-    discarded: bool,
+    run: AtomicUsize,
     /// Nothing more is to be started.
-    stopped: bool,
-    /// The caller, while it is parked.
-    caller: Option<Thread>,
+    stopped: AtomicBool,
+    discarded: AtomicBool,
+    panic: Mutex<Option<Payload>>,
+    /// M4: the number of an item; `AWAKE` while the caller is not asleep.
+    wake_at: AtomicU64,
+    caller: Mutex<Option<Thread>>,
 }
 
-impl<T, R> Window<T, R> {
-    fn put(&mut self, item: T) {
-        self.waiting.push_back(item);
-        if self.ordered {
-            self.results.push_back(None);
+const AWAKE: u64 = u64::MAX;
+
+impl<T, R, F> Shared<T, R, F> {
+    fn tokens(&self) -> MutexGuard<'_, Tokens> {
+        lock(&self.runner.tokens)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Has nothing more started: what waits is dropped.
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        while let Some((number, item)) = self.take(None) {
+            drop_quietly((number, item));
+        }
+        self.pause();
+    }
+
+    /// Stops, and takes the runners back that have not begun.
+    fn end(&self, core: &Arc<Core>) {
+        self.stop();
+        while let Some(spot) = { self.tokens().retire(0) } {
+            core.take_back(spot);
         }
     }
 
-    /// M2: the next item, with its number.
-    fn take(&mut self) -> Option<(u64, T)> {
-        let item = self.waiting.pop_front()?;
-        let number = self.taken;
-        self.taken += 1;
-        Some((number, item))
+    fn take(&self, only: Option<u64>) -> Option<(u64, T)> {
+        self.window.take(only, self.unordered.is_none())
     }
 
-    /// Whether the item for which the caller waits was not taken yet.
-    fn next_waits(&self) -> bool {
-        !self.waiting.is_empty() && (!self.ordered || self.taken == self.first)
+    fn leave(&self, number: u64, result: R) {
+        match &self.unordered {
+            None => self.window.leave(number, result),
+            Some(results) => {
+                results.push(result);
+                // The push before the look whether the caller sleeps.
+                fence(Ordering::SeqCst);
+            }
+        }
+        if number >= self.wake_at.load(Ordering::SeqCst) {
+            self.wake();
+        }
     }
 
-    fn leave(&mut self, number: u64, result: R) {
-        if !self.ordered {
-            self.results.push_back(Some(result));
-            self.ready += 1;
-            return;
+    /// M4: a runner is about to do something else.
+    fn pause(&self) {
+        if self.wake_at.load(Ordering::SeqCst) != AWAKE {
+            self.wake();
         }
-        let place = usize::try_from(number - self.first).ok();
-        if let Some(place) = place.and_then(|place| self.results.get_mut(place)) {
-            *place = Some(result);
-        }
-        while matches!(self.results.get(self.ready), Some(Some(_))) {
-            self.ready += 1;
+    }
+
+    #[cold]
+    fn wake(&self) {
+        let caller = lock(&self.caller).take();
+        if let Some(caller) = caller {
+            self.wake_at.store(AWAKE, Ordering::SeqCst);
+            caller.unpark();
         }
     }
 
     /// M3
     fn needs_runner(&self, tokens: &Tokens, capacity: usize) -> bool {
-        !self.stopped
-            && tokens.len() < self.waiting.len()
-            && tokens.len() + tokens.working() < capacity.max(1)
+        tokens.len() + tokens.working() < capacity.max(1)
+            && tokens.len() < self.window.waiting()
+            && !self.is_stopped()
     }
 
-    /// M4: the caller, if it is parked and can go on. A `lull`: whoever asks is about to do something
-    /// else.
-    fn call(&mut self, tokens: &Tokens, lull: bool) -> Option<Thread> {
-        let worth = self.ready >= self.enough
-            || self.ready > 0 && (lull || self.waiting.is_empty())
-            || tokens.working() == 0 && (self.waiting.is_empty() || tokens.len() == 0);
-        if worth { self.caller.take() } else { None }
-    }
-}
-
-impl<T, R, F> Shared<T, R, F> {
-    fn lock(&self) -> MutexGuard<'_, Window<T, R>> {
-        lock(&self.window)
+    /// Nobody works, and nobody is on the way.
+    fn is_deserted(&self) -> bool {
+        let tokens = self.tokens();
+        tokens.working() == 0 && tokens.len() == 0
     }
 
-    fn tokens(&self) -> MutexGuard<'_, Tokens> {
-        lock(&self.runner.tokens)
-    }
-
-    /// Has nothing more started, and takes the runners back that have not.
-    fn stop(&self, core: &Arc<Core>) {
-        let waiting = {
-            let mut window = self.lock();
-            window.stopped = true;
-            mem::take(&mut window.waiting)
-        };
-        while let Some(spot) = { self.tokens().retire(0) } {
-            core.take_back(spot);
-        }
-        waiting.into_iter().for_each(drop_quietly);
-        self.call_if(true);
-    }
-
-    fn call_if(&self, lull: bool) {
-        let mut window = self.lock();
-        let caller = window.call(&self.tokens(), lull);
-        drop(window);
-        if let Some(caller) = caller {
-            caller.unpark();
-        }
+    fn works(&self) -> bool {
+        self.tokens().working() > 0
     }
 }
 
@@ -175,76 +166,75 @@ where
     R: Send + 'static,
     F: Fn(T) -> R + Send + Sync + 'static,
 {
-    /// Works on one item after the other, for so many or until none is left. The caller counts as
-    /// working.
-    fn work(&self, core: &Arc<Core>, most: usize) -> Outcome {
-        let mut done = 0;
-        let mut result = None;
-        loop {
-            let mut window = self.lock();
-            let mut unwanted = None;
-            if let Some((number, value)) = result.take() {
-                if window.stopped {
-                    unwanted = Some(value);
-                } else {
-                    window.leave(number, value);
-                }
-            }
-            let next = if done == most { None } else { window.take() };
-            let caller = if done > 0 {
-                window.call(&self.tokens(), false)
-            } else {
-                None
-            };
-            drop(window);
-            drop_quietly(unwanted);
-            if let Some(caller) = caller {
-                caller.unpark();
-            }
-            let Some((number, item)) = next else {
-                return Outcome::Completed;
-            };
-            done += 1;
-            match catch_unwind(AssertUnwindSafe(|| (self.f)(item))) {
-                Ok(value) => result = Some((number, value)),
-                Err(payload) => return self.fail(core, payload),
-            }
+    /// Works on an item.
+    fn work_on(&self, number: u64, item: T) -> Result<(), Payload> {
+        let result = catch_unwind(AssertUnwindSafe(|| (self.f)(item)))?;
+        if self.is_stopped() {
+            drop_quietly(result);
+        } else {
+            self.leave(number, result);
         }
+        Ok(())
     }
 
-    fn fail(&self, core: &Arc<Core>, payload: Payload) -> Outcome {
-        let mut window = self.lock();
-        if window.panic.is_some() {
-            return Outcome::Panicked(payload);
+    /// Works on one item after the other, until none is left or so many are done.
+    fn work(&self, most: usize) -> Outcome {
+        for _ in 0..most {
+            if self.is_stopped() {
+                break;
+            }
+            let Some((number, item)) = self.take(None) else {
+                if most == MOST_RUN && self.linger() {
+                    continue;
+                }
+                break;
+            };
+            if let Err(payload) = self.work_on(number, item) {
+                return self.fail(payload);
+            }
         }
-        window.panic = Some(payload);
-        drop(window);
-        self.stop(core);
+        Outcome::Completed
+    }
+
+    /// Items are short and the caller does not keep up: it may be about to put more. Whether it has.
+    fn linger(&self) -> bool {
+        self.pause();
+        (0..spins(LINGERS)).any(|_| {
+            yield_now();
+            self.window.waiting() > 0
+        })
+    }
+
+    /// The first panic is the caller's.
+    fn fail(&self, payload: Payload) -> Outcome {
+        {
+            let mut first = lock(&self.panic);
+            if first.is_some() {
+                return Outcome::Panicked(payload);
+            }
+            *first = Some(payload);
+        }
+        self.stop();
         Outcome::PanicTaken
     }
 
-    /// M3: sends the runners that are needed; false if the pool refuses one.
-    fn send_runners(&self, core: &Arc<Core>) -> bool {
+    /// M3: sends the runners that are needed.
+    fn send_runners(&self, core: &Arc<Core>) {
         loop {
-            let needed = {
-                let window = self.lock();
+            {
                 let mut tokens = self.tokens();
-                let needed = window.needs_runner(&tokens, core.capacity());
-                if needed {
-                    tokens.add();
+                if !self.needs_runner(&tokens, core.capacity()) {
+                    return;
                 }
-                needed
-            };
-            if !needed {
-                return true;
+                tokens.add();
             }
             if !self.send(core) {
-                return false;
+                return;
             }
         }
     }
 
-    /// Hands in a runner that was added.
+    /// Hands in a runner that was added; false if the pool refuses it.
     fn send(&self, core: &Arc<Core>) -> bool {
         let task = Task::of_job(Arc::clone(&self.runner) as _);
         let accepted = match core.submit_ahead(task, Origin::Outside) {
@@ -260,19 +250,19 @@ where
 
     /// A runner's turn.
     fn turn(&self, core: &Arc<Core>) -> Outcome {
-        let (begun, run) = (now(), self.lock().run);
-        let outcome = self.work(core, run);
+        // ORDERING: Relaxed, here and below: a guess.
+        let (begun, run) = (now(), self.run.load(Ordering::Relaxed));
+        let outcome = self.work(run);
         let took = elapsed(begun);
+        if took < SHORT_RUN {
+            self.run.store((run * 2).min(MOST_RUN), Ordering::Relaxed);
+        } else if took > LONG_RUN {
+            self.run.store((run / 2).max(1), Ordering::Relaxed);
+        }
         let goes_on = {
-            let mut window = self.lock();
-            if took < SHORT_RUN {
-                window.run = (run * 2).min(MOST_RUN);
-            } else if took > LONG_RUN {
-                window.run = (run / 2).max(1);
-            }
             let mut tokens = self.tokens();
             tokens.end();
-            let goes_on = window.needs_runner(&tokens, core.capacity());
+            let goes_on = self.needs_runner(&tokens, core.capacity());
             if goes_on {
                 tokens.add();
             }
@@ -281,7 +271,7 @@ where
         if goes_on {
             self.send(core);
         }
-        self.call_if(true);
+        self.pause();
         outcome
     }
 }
@@ -319,14 +309,8 @@ where
     fn abandon(&self, _why: Unrun) {
         lock(&self.tokens).end();
         if let Some(shared) = self.shared.upgrade() {
-            let waiting = {
-                let mut window = shared.lock();
-                window.discarded = true;
-                window.stopped = true;
-                mem::take(&mut window.waiting)
-            };
-            shared.call_if(true);
-            waiting.into_iter().for_each(drop_quietly);
+            shared.discarded.store(true, Ordering::SeqCst);
+            shared.stop();
             drop_quietly(shared);
         }
     }
@@ -335,15 +319,16 @@ where
 /// What the caller has of a map.
 struct Feed<I: Iterator, R, F> {
     core: Arc<Core>,
-    shared: Arc<Shared<I::Item, R, F>>,
+    /// Made when the first item is asked for.
+    shared: Option<Arc<Shared<I::Item, R, F>>>,
+    f: Option<F>,
+    ordered: bool,
     /// `None` once it is exhausted.
     items: Option<I>,
     /// M1
     limit: usize,
     pulled: u64,
     yielded: u64,
-    /// Results that are the caller's already.
-    ready: VecDeque<Option<R>>,
 }
 
 impl<I, R, F> Feed<I, R, F>
@@ -355,160 +340,228 @@ where
 {
     fn new(pool: &PoolHandle, items: I, f: F, ordered: bool) -> Self {
         let core = Arc::clone(pool.core());
-        let limit = AHEAD * core.capacity().clamp(1, MOST_WORKERS);
-        let shared = Arc::new_cyclic(|shared| Shared {
+        Feed {
+            limit: AHEAD * core.capacity().clamp(1, MOST_WORKERS),
+            core,
+            shared: None,
+            f: Some(f),
+            ordered,
+            items: Some(items),
+            pulled: 0,
+            yielded: 0,
+        }
+    }
+
+    fn set_window(&mut self, items: usize) {
+        if self.shared.is_none() {
+            self.limit = items.clamp(1, MOST_AHEAD);
+        }
+    }
+
+    fn begin(&mut self) {
+        let Some(f) = self.f.take() else {
+            return;
+        };
+        self.shared = Some(Arc::new_cyclic(|shared| Shared {
             f,
             runner: Arc::new(Runner {
                 tokens: Mutex::new(Tokens::default()),
                 shared: Weak::clone(shared),
             }),
-            window: Mutex::new(Window {
-                ordered,
-                waiting: VecDeque::new(),
-                taken: 0,
-                results: VecDeque::new(),
-                first: 0,
-                ready: 0,
-                enough: enough(limit),
-                run: 1,
-                panic: None,
-                discarded: false,
-                stopped: false,
-                caller: None,
-            }),
-        });
-        Feed {
-            core,
-            shared,
-            items: Some(items),
-            limit,
-            pulled: 0,
-            yielded: 0,
-            ready: VecDeque::new(),
-        }
+            window: Window::new(self.limit),
+            unordered: (!self.ordered).then(Injector::new),
+            run: AtomicUsize::new(1),
+            stopped: AtomicBool::new(false),
+            discarded: AtomicBool::new(false),
+            panic: Mutex::new(None),
+            wake_at: AtomicU64::new(AWAKE),
+            caller: Mutex::new(None),
+        }));
     }
 
-    fn set_window(&mut self, items: usize) {
-        self.limit = items.max(1);
-        self.shared.lock().enough = enough(self.limit);
-    }
-
-    fn ahead(&self) -> usize {
-        usize::try_from(self.pulled - self.yielded).unwrap_or(usize::MAX)
-    }
-
-    /// M1: pulls items into the window; not for long if a result is there. Sends the runners.
-    fn fill(&mut self) {
+    /// M1: pulls items into the window, and sends the runners; not for long if a result is there.
+    fn fill(&mut self, shared: &Shared<I::Item, R, F>) {
         let begun = now();
-        loop {
+        while self.ahead() < self.limit {
             let few = self.pulled < 2 * self.core.capacity().min(MOST_WORKERS) as u64;
             let most = if few { 1 } else { BATCH };
-            let space = self.limit.saturating_sub(self.ahead()).min(most);
-            let mut batch = Vec::new();
-            while batch.len() < space {
-                let Some(item) = self.items.as_mut().and_then(Iterator::next) else {
-                    self.items = None;
-                    break;
-                };
-                self.pulled += 1;
-                batch.push(item);
-            }
-            if batch.is_empty() {
+            if !self.pull(shared, most.min(self.limit - self.ahead())) {
                 return;
             }
-            let is_ready = {
-                let mut window = self.shared.lock();
-                for item in batch {
-                    window.put(item);
-                }
-                window.ready > 0
-            };
-            self.shared.send_runners(&self.core);
-            if is_ready && elapsed(begun) > LONG_PULL {
+            shared.send_runners(&self.core);
+            if elapsed(begun) > LONG_PULL && self.is_ready(shared) {
                 return;
             }
         }
+    }
+
+    /// Pulls so many items, which wait to be taken also if the iterator panics; whether there was any.
+    fn pull(&mut self, shared: &Shared<I::Item, R, F>, most: usize) -> bool {
+        struct Publish<'a, T, R>(&'a Window<T, R>, &'a mut u64);
+        impl<T, R> Drop for Publish<'_, T, R> {
+            fn drop(&mut self) {
+                self.0.publish(*self.1);
+            }
+        }
+        let before = self.pulled;
+        let pulled = Publish(&shared.window, &mut self.pulled);
+        for _ in 0..most {
+            let Some(item) = self.items.as_mut().and_then(Iterator::next) else {
+                self.items = None;
+                break;
+            };
+            shared.window.put(*pulled.1, item);
+            *pulled.1 += 1;
+        }
+        *pulled.1 > before
+    }
+
+    fn is_ready(&self, shared: &Shared<I::Item, R, F>) -> bool {
+        match &shared.unordered {
+            None => shared.window.is_done(self.yielded),
+            Some(results) => !results.is_empty(),
+        }
+    }
+
+    fn collect(&mut self, shared: &Shared<I::Item, R, F>) -> Option<R> {
+        let result = match &shared.unordered {
+            None => shared.window.collect(self.yielded),
+            Some(results) => queue::insist(|| results.steal()),
+        };
+        self.yielded += u64::from(result.is_some());
+        result
     }
 
     fn next(&mut self) -> Option<R> {
+        self.begin();
+        let shared = Arc::clone(self.shared.as_ref()?);
+        let mut late = true;
         loop {
-            if let Some(result) = self.ready.pop_front() {
-                self.yielded += 1;
-                return result;
+            // A window that is nearly full is filled when half of it is free: not item by item.
+            if self.ahead() <= self.limit / 2 {
+                self.fill(&shared);
             }
-            self.fill();
-            let mut window = self.shared.lock();
-            let ready = mem::take(&mut window.ready);
-            if ready > 0 {
-                let rest = window.results.split_off(ready);
-                self.ready = mem::replace(&mut window.results, rest);
-                window.first += ready as u64;
+            if let Some(result) = self.collect(&shared) {
+                return Some(result);
+            }
+            self.fill(&shared);
+            if self.is_ready(&shared) {
                 continue;
             }
-            let mut tokens = self.shared.tokens();
-            let idle = tokens.working() == 0 && tokens.len() == 0;
-            if window.stopped && tokens.working() == 0 {
-                drop(tokens);
-                let panic = window.panic.take();
-                let discarded = mem::take(&mut window.discarded);
-                drop(window);
-                self.items = None;
-                if let Some(payload) = panic {
-                    resume_unwind(payload);
-                }
-                assert!(!discarded, "the pool discarded tasks of this map");
+            if shared.is_stopped() && !shared.works() {
+                return self.end(&shared);
+            }
+            if self.pulled == self.yielded {
+                shared.end(&self.core);
                 return None;
             }
-            if tokens.working() == 0 && window.waiting.is_empty() {
-                drop(tokens);
-                drop(window);
-                self.shared.stop(&self.core);
-                return None;
-            }
-            if window.next_waits() && (idle || current::is_inside(&self.core)) {
-                tokens.begin();
-                drop(tokens);
-                drop(window);
-                self.work_here();
+            let helps = current::is_inside(&self.core) || shared.is_deserted();
+            if helps && self.work_here(&shared) {
                 continue;
             }
-            drop(tokens);
-            window.caller = Some(this_thread());
-            drop(window);
-            park_until(self.core.rescue());
+            self.sleep(&shared, &mut late);
         }
     }
 
-    /// M2: the caller works on the next item itself.
-    fn work_here(&mut self) {
-        let core = &self.core;
-        let outcome = if current::is_inside(core) {
-            current::call_here(core, || self.shared.work(core, 1))
-        } else {
-            self.shared.work(core, 1)
-        };
-        self.shared.tokens().end();
-        if let Outcome::Panicked(payload) = outcome {
-            core.tell_panic(payload);
+    /// Nothing of the map runs any more, and nothing will.
+    fn end(&mut self, shared: &Shared<I::Item, R, F>) -> Option<R> {
+        self.items = None;
+        self.yielded = self.pulled;
+        let panic = lock(&shared.panic).take();
+        if let Some(payload) = panic {
+            resume_unwind(payload);
         }
+        let discarded = shared.discarded.swap(false, Ordering::SeqCst);
+        assert!(!discarded, "the pool discarded tasks of this map");
+        None
+    }
+
+    /// M4
+    fn sleep(&self, shared: &Shared<I::Item, R, F>, late: &mut bool) {
+        // ORDERING: Relaxed: a guess.
+        let short = shared.run.load(Ordering::Relaxed) == MOST_RUN;
+        let next = if self.ordered {
+            self.yielded
+        } else {
+            shared.window.next().saturating_sub(1)
+        };
+        let at = if short && *late {
+            next + self.limit as u64 * 3 / 4
+        } else {
+            next
+        };
+        if at > next && (0..spins(LINGERS)).any(|_| self.lingers_until(shared, at)) {
+            return;
+        }
+        *lock(&shared.caller) = Some(this_thread());
+        shared.wake_at.store(at, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let again = self.core.rescue();
+        let goes_on = !shared.is_stopped() || shared.works();
+        if goes_on && !self.is_ready(shared) && !shared.is_deserted() {
+            let alarm = if at > next {
+                deadline_after(LONG_SLEEP)
+            } else {
+                None
+            };
+            park_until(sooner(again, alarm));
+            *late = false;
+        }
+        shared.wake_at.store(AWAKE, Ordering::SeqCst);
+        drop(lock(&shared.caller).take());
+    }
+
+    /// Items are short: gives way to the runners for a moment. Whether this item is done.
+    fn lingers_until(&self, shared: &Shared<I::Item, R, F>, number: u64) -> bool {
+        yield_now();
+        if self.ordered {
+            number < self.pulled && shared.window.is_done(number)
+        } else {
+            self.is_ready(shared)
+        }
+    }
+
+    /// M2: the caller works on an item itself: the one that it waits for, if that waits; whether it did.
+    fn work_here(&self, shared: &Shared<I::Item, R, F>) -> bool {
+        let only = self.ordered.then_some(self.yielded);
+        let Some((number, item)) = shared.take(only) else {
+            return false;
+        };
+        shared.tokens().begin();
+        let work = || shared.work_on(number, item);
+        let worked = if current::is_inside(&self.core) {
+            current::call_here(&self.core, work)
+        } else {
+            work()
+        };
+        if let Err(payload) = worked {
+            if let Outcome::Panicked(payload) = shared.fail(payload) {
+                self.core.tell_panic(payload);
+            }
+        }
+        shared.tokens().end();
+        true
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let ahead = self.ahead();
-        let (least, most) = self
-            .items
-            .as_ref()
-            .map_or((0, Some(0)), Iterator::size_hint);
+        let (least, most) = (self.items.as_ref()).map_or((0, Some(0)), Iterator::size_hint);
         let most = most.and_then(|most| most.checked_add(ahead));
         (least.saturating_add(ahead), most)
     }
 }
 
+impl<I: Iterator, R, F> Feed<I, R, F> {
+    fn ahead(&self) -> usize {
+        usize::try_from(self.pulled - self.yielded).unwrap_or(usize::MAX)
+    }
+}
+
 impl<I: Iterator, R, F> Drop for Feed<I, R, F> {
     fn drop(&mut self) {
-        self.shared.stop(&self.core);
-        let results = mem::take(&mut self.shared.lock().results);
-        drop(results);
+        if let Some(shared) = &self.shared {
+            shared.end(&self.core);
+        }
     }
 }
 
@@ -520,11 +573,6 @@ impl<I: Iterator, R, F> Feed<I, R, F> {
             .field("yielded", &self.yielded)
             .finish_non_exhaustive()
     }
-}
-
-/// How many results are worth a wake of the caller.
-fn enough(window: usize) -> usize {
-    (window / 4).max(1)
 }
 
 macro_rules! face {

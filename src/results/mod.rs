@@ -8,7 +8,7 @@
 //! | [`join_error`] | why there is no result |
 //! | [`brood`] | the tasks that somebody waits for together |
 //! | [`scope`], [`group`] | tasks that end before their caller goes on; that stand and fall together |
-//! | [`map`] | an iterator whose items are worked on ahead |
+//! | [`map`], [`window`] | an iterator whose items are worked on ahead |
 //! | [`stop`] | the signal to end for tasks that live long |
 
 pub(crate) mod brood;
@@ -20,3 +20,4 @@ pub(crate) mod scope;
 pub(crate) mod spawned;
 pub(crate) mod state;
 pub(crate) mod stop;
+mod window;

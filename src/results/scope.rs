@@ -21,6 +21,18 @@ struct State {
     discarded: AtomicBool,
 }
 
+impl State {
+    /// Keeps the first panic, and gives others back.
+    fn take_panic(&self, payload: Payload) -> Option<Payload> {
+        let mut first = lock(&self.panic);
+        if first.is_some() {
+            return Some(payload);
+        }
+        *first = Some(payload);
+        None
+    }
+}
+
 /// A task belongs to its scope.
 struct InScope(Arc<State>);
 
@@ -31,17 +43,8 @@ impl<R: Send> Owner<R> for InScope {
         Some(returned)
     }
 
-    fn run<T>(&self, task: impl FnOnce() -> T) -> T {
-        task()
-    }
-
     fn take_panic(&self, payload: Payload) -> Option<Payload> {
-        let mut first = lock(&self.0.panic);
-        if first.is_some() {
-            return Some(payload);
-        }
-        *first = Some(payload);
-        None
+        self.0.take_panic(payload)
     }
 
     fn hear_of_panic(&self, _message: Option<String>) {}
@@ -53,7 +56,7 @@ impl<R: Send> Owner<R> for InScope {
         }
     }
 
-    fn over(self) {
+    fn over(self, _was_counted: bool) {
         self.0.brood.end();
     }
 }
@@ -181,10 +184,14 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        ScopedJoinHandle(Handle {
+        let handle = Handle {
             job: self.hand_in(f, true),
             home: (&self.core).into(),
-        })
+        };
+        ScopedJoinHandle {
+            handle: Some(handle),
+            scope: Arc::clone(&self.state),
+        }
     }
 
     fn hand_in<F, T>(&'scope self, f: F, held: bool) -> Arc<Spawned<F, T, InScope>>
@@ -254,9 +261,13 @@ impl fmt::Debug for Scope<'_, '_> {
 }
 
 /// A handle to a task of a [`Scope`], and to its result. Dropping it detaches the task, for whose end the
-/// scope waits all the same.
+/// scope waits all the same; a panic of it then goes on in the caller of the scope.
 #[must_use = "`submit` is for tasks without a result"]
-pub struct ScopedJoinHandle<'scope, T>(Handle<'scope, T>);
+pub struct ScopedJoinHandle<'scope, T> {
+    /// `None` once it was joined.
+    handle: Option<Handle<'scope, T>>,
+    scope: Arc<State>,
+}
 
 impl<T> ScopedJoinHandle<'_, T> {
     /// Waits for the result, as [`JoinHandle::join`](crate::JoinHandle::join) does.
@@ -264,18 +275,37 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// # Errors
     ///
     /// If the task panicked, if it was dropped unrun, or if the wait would never end.
-    pub fn join(self) -> Result<T, JoinError> {
-        self.0.join()
+    pub fn join(mut self) -> Result<T, JoinError> {
+        match self.handle.take() {
+            Some(handle) => handle.join(),
+            None => unreachable!("a handle is joined once"),
+        }
     }
 
     /// Whether the task is over, in whatever way.
     pub fn is_finished(&self) -> bool {
-        self.0.is_finished()
+        self.handle.as_ref().is_some_and(Handle::is_finished)
     }
 
     /// Cancels the task if it has not started: whether it had not, and now never will.
     pub fn cancel(&self) -> bool {
-        self.0.cancel()
+        self.handle.as_ref().is_some_and(Handle::cancel)
+    }
+}
+
+impl<T> Drop for ScopedJoinHandle<'_, T> {
+    /// A panic that nobody joined goes on in the caller of the scope, or else to the panic handler.
+    fn drop(&mut self) {
+        let Some(handle) = self.handle.take() else {
+            return;
+        };
+        let home = Arc::clone(handle.home.core());
+        let panic = handle
+            .detach()
+            .and_then(|error| error.try_into_panic().ok());
+        if let Some(payload) = panic.and_then(|payload| self.scope.take_panic(payload)) {
+            home.tell_panic(payload);
+        }
     }
 }
 

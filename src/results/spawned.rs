@@ -20,16 +20,22 @@ pub(crate) trait Owner<R>: Send {
     /// The value for the handle; `None` if what the task returned was not for it. Runs as a part of the
     /// task.
     fn judge(&self, returned: R) -> Option<Self::Value>;
+    /// Whether the task may begin after all.
+    fn may_begin(&self) -> bool {
+        true
+    }
     /// Runs the task.
-    fn run<T>(&self, task: impl FnOnce() -> T) -> T;
+    fn run<T>(&self, task: impl FnOnce() -> T) -> T {
+        task()
+    }
     /// The task panicked, and no handle holds it; the payload comes back if it is for the panic handler.
     fn take_panic(&self, payload: Payload) -> Option<Payload>;
     /// The task panicked, and a handle has the payload.
     fn hear_of_panic(&self, message: Option<String>);
     /// The task was dropped unrun.
     fn dropped(&self, why: Unrun);
-    /// The task is over in every respect.
-    fn over(self);
+    /// The task is over in every respect; `was_counted` as in [`State::count`].
+    fn over(self, was_counted: bool);
 }
 
 /// The owner of a task that stands alone.
@@ -42,10 +48,6 @@ impl<R: Send> Owner<R> for Nobody {
         Some(returned)
     }
 
-    fn run<T>(&self, task: impl FnOnce() -> T) -> T {
-        task()
-    }
-
     fn take_panic(&self, payload: Payload) -> Option<Payload> {
         Some(payload)
     }
@@ -54,7 +56,7 @@ impl<R: Send> Owner<R> for Nobody {
 
     fn dropped(&self, _why: Unrun) {}
 
-    fn over(self) {}
+    fn over(self, _was_counted: bool) {}
 }
 
 /// What a handle holds.
@@ -133,6 +135,15 @@ where
             .unwrap_or_else(|| unreachable!("a job is settled once"))
     }
 
+    /// For who claimed the task (H1).
+    fn drop_unrun(&self, owner: &O, why: Unrun) {
+        // SAFETY: the caller's.
+        drop_quietly(unsafe { self.replace(Stage::Cancelled) });
+        owner.dropped(why);
+        // Whose the result is makes no difference here.
+        let _ = self.state.end();
+    }
+
     fn call(&self, owner: &O, closure: F) -> Stage<F, T> {
         let call = AssertUnwindSafe(|| owner.judge(closure()));
         let address = ptr::from_ref(self).cast();
@@ -171,12 +182,16 @@ where
     }
 
     fn run(&self) -> Outcome {
+        // SAFETY: H1: claimed, and not settled.
+        let owner = unsafe { self.owner() };
+        if !owner.may_begin() {
+            self.drop_unrun(owner, Unrun::Cancelled);
+            return Outcome::Cancelled;
+        }
         // SAFETY: H1: claimed.
         let Stage::Closure(closure) = (unsafe { self.replace(Stage::Gone) }) else {
             unreachable!("a job is run once");
         };
-        // SAFETY: H1: claimed, and not settled.
-        let owner = unsafe { self.owner() };
         let stage = self.call(owner, closure);
         let panic = match &stage {
             Stage::Panicked(payload) => Some(crate::panic::message_of(&**payload)),
@@ -205,20 +220,15 @@ where
     fn settle(&self) {
         // SAFETY: H1: claimed, and settled here. A shell keeps no owner.
         let owner = self.owner.with_mut(|at| unsafe { (*at).take() });
-        self.state.settle();
+        let was_counted = self.state.settle();
         if let Some(owner) = owner {
-            owner.over();
+            owner.over(was_counted);
         }
     }
 
     fn abandon(&self, why: Unrun) {
-        // SAFETY: H1: claimed.
-        drop_quietly(unsafe { self.replace(Stage::Cancelled) });
         // SAFETY: H1: claimed, and not settled.
-        unsafe { self.owner() }.dropped(why);
-        // Whose the result is makes no difference here.
-        let _ = self.state.end();
-        self.settle();
+        self.drop_unrun(unsafe { self.owner() }, why);
     }
 }
 

@@ -8,7 +8,7 @@
 //!           canceller                                  who wait may go on
 //! ```
 //!
-//! The word: `| WAITED | HELD | PLACED | SETTLED | DONE | CLAIMED |`.
+//! The word: `| COUNTED | WAITED | HELD | PLACED | SETTLED | DONE | CLAIMED |`.
 //!
 //! - H1: Who sets `CLAIMED` may take the closure, and stores a result; nobody else does.
 //! - H2: `HELD` says that there is a handle. If it is set when `DONE` is, the result is the handle's,
@@ -18,6 +18,8 @@
 //! - H4: Whoever waits leaves word in `waiter`, sets `WAITED`, and looks for `SETTLED` once more; who
 //!   settles sets `SETTLED` and then looks for `WAITED`. Both change the same word, so one sees the
 //!   other.
+//! - H5: `COUNTED` says that the task was counted, once it was accepted, by the group that waits for it. It
+//!   may be over by then: of who counts and who settles the second sees the first.
 
 use crate::engine::task::Spot;
 use crate::panic::drop_quietly;
@@ -33,6 +35,7 @@ const SETTLED: u32 = 4;
 const PLACED: u32 = 8;
 const HELD: u32 = 16;
 const WAITED: u32 = 32;
+const COUNTED: u32 = 64;
 
 /// H2: whose the result is.
 #[must_use]
@@ -119,12 +122,19 @@ impl State {
         self.word.load(Ordering::Acquire) & SETTLED != 0
     }
 
-    /// H4: those who wait may go on.
-    pub(crate) fn settle(&self) {
+    /// H5: whether it is to be counted: it is not over yet.
+    pub(crate) fn count(&self) -> bool {
+        // ORDERING: Acquire: pairs with `settle`.
+        self.word.fetch_or(COUNTED, Ordering::AcqRel) & SETTLED == 0
+    }
+
+    /// H4: those who wait may go on. H5: whether the task was counted.
+    pub(crate) fn settle(&self) -> bool {
         // ORDERING: Release: publishes that the place was given back. Acquire: pairs with `wait_for`.
         let before = self.word.fetch_or(SETTLED, Ordering::AcqRel);
+        let was_counted = before & COUNTED != 0;
         if before & WAITED == 0 {
-            return;
+            return was_counted;
         }
         let waits = lock(&self.waiter).take();
         match waits {
@@ -133,6 +143,7 @@ impl State {
             Some(Waits::Task(waker)) => drop_quietly(WakesOnDrop(Some(waker))),
             None => {}
         }
+        was_counted
     }
 
     /// H4: whether it is settled already.
@@ -162,6 +173,8 @@ impl State {
             return true;
         }
         while !self.is_settled() {
+            // What is done is settled in a moment.
+            let deadline = deadline.filter(|_| !self.is_done());
             if is_past(deadline) {
                 return false;
             }

@@ -1,0 +1,165 @@
+//! Threads that expire, are refused, or may run no more.
+
+use super::*;
+
+/// A worker that expires while a task comes in.
+#[test]
+fn expiry_against_wake() {
+    model(3, || {
+        let (core, ran) = (Core::new(1, plan(None, Duration::ZERO)), Ran::new());
+        submit(&core, &ran);
+        core.wait_idle(None);
+        submit(&core, &ran);
+        core.wait_idle(None);
+        assert_eq!(ran.count(), 2);
+        end(&core);
+    });
+}
+
+/// Pausing, resuming and submitting at once.
+#[test]
+fn tune_against_submit() {
+    model(3, || {
+        let (core, ran) = (Core::new(1, plan(Some(1), EVER)), Ran::new());
+        let tuner = {
+            let core = Arc::clone(&core);
+            thread::spawn(move || {
+                core.tune(0);
+                core.tune(1);
+            })
+        };
+        submit(&core, &ran);
+        tuner.join().unwrap();
+        core.wait_idle(None);
+        assert_eq!(ran.count(), 1);
+        end(&core);
+    });
+}
+
+/// L1: once nothing runs after a pause, nothing starts.
+#[test]
+fn pause_is_exact() {
+    model(3, || {
+        let (core, ran) = (Core::new(1, plan(None, EVER)), Ran::new());
+        submit(&core, &ran);
+        core.tune(0);
+        if core.running() == 0 {
+            let before = ran.count();
+            thread::yield_now();
+            assert_eq!(ran.count(), before);
+        }
+        core.tune(1);
+        core.wait_idle(None);
+        assert_eq!(ran.count(), 1);
+        end(&core);
+    });
+}
+
+/// The system refuses the first thread: whoever gets `Ok` has its task run, though nobody tries
+/// again; whoever gets an error has it back.
+#[test]
+fn refused_thread() {
+    model(3, || {
+        let core = Core::new(1, plan(Some(1), EVER));
+        refuse_threads(1);
+        let other = {
+            let core = Arc::clone(&core);
+            thread::spawn(move || submit_and_see(&core))
+        };
+        submit_and_see(&core);
+        other.join().unwrap();
+        end(&core);
+    });
+}
+
+/// C5: the last worker expires while a task comes in, and no other is to be had.
+#[test]
+fn expiry_without_another_thread() {
+    model(3, || {
+        let core = Core::new(1, plan(None, Duration::ZERO));
+        assert!(submit_and_see(&core));
+        refuse_threads(1);
+        submit_and_see(&core);
+        end(&core);
+    });
+}
+
+/// A refused thread while another submitter waits for the place: it is not left waiting.
+#[test]
+fn refused_thread_with_a_line() {
+    model(3, || {
+        let (core, ran) = (Core::new(1, plan(Some(0), EVER)), Ran::new());
+        refuse_threads(1);
+        let other = {
+            let (core, ran) = (Arc::clone(&core), ran.clone());
+            thread::spawn(move || core.submit_closure(ran.task(), Patience::Policy).is_ok())
+        };
+        let here = core.submit_closure(ran.task(), Patience::Policy).is_ok();
+        let there = other.join().unwrap();
+        core.wait_idle(None);
+        assert_eq!(ran.count(), usize::from(here) + usize::from(there));
+        end(&core);
+    });
+}
+
+/// I1: one of two workers expires as it is woken: who claimed it counts it, and nobody else.
+#[test]
+fn expiry_against_the_wake_of_one_of_two() {
+    model(2, || {
+        let core = Core::new(2, plan(Some(0), Duration::ZERO));
+        let second = Signal::new();
+        let tells = second.clone();
+        core.submit_closure(move || second.wait(), Patience::Policy)
+            .unwrap();
+        core.submit_closure(move || tells.give(), Patience::Policy)
+            .unwrap();
+        core.submit_closure(|| (), Patience::Policy).unwrap();
+        core.wait_idle(None);
+        end(&core);
+        assert_eq!((core.crew.roll().live(), core.crew.roll().active()), (0, 0));
+    });
+}
+
+/// A submitter that runs its task itself heeds a pause as a worker does (L1).
+#[test]
+fn a_caller_heeds_the_pause() {
+    model(3, || {
+        let mut plan = plan(Some(0), EVER);
+        plan.overflow = Overflow::CallerRuns;
+        let (core, ran) = (Core::new(1, plan), Ran::new());
+        core.admission.enter_beyond();
+        let other = {
+            let (core, ran) = (Arc::clone(&core), ran.clone());
+            thread::spawn(move || submit(&core, &ran))
+        };
+        core.tune(0);
+        if core.running() == 0 {
+            let before = ran.count();
+            thread::yield_now();
+            assert_eq!(ran.count(), before);
+        }
+        core.leave(1);
+        core.tune(1);
+        other.join().unwrap();
+        core.wait_idle(None);
+        assert_eq!(ran.count(), 1);
+        end(&core);
+    });
+}
+
+/// Somebody waits at a paused pool, for which no thread is to be had when it is resumed.
+#[test]
+fn refused_thread_for_the_line() {
+    model(2, || {
+        let core = Core::new(0, plan(Some(0), EVER));
+        refuse_threads(u32::MAX);
+        let other = {
+            let core = Arc::clone(&core);
+            thread::spawn(move || submit_and_see(&core))
+        };
+        core.tune(1);
+        assert!(!other.join().unwrap());
+        refuse_threads(0);
+        end(&core);
+    });
+}

@@ -1,0 +1,178 @@
+//! The items of a map that were pulled and not yielded: a ring, filled and emptied by the caller, in
+//! which any number of runners take the next item and leave its result.
+//!
+//! ```text
+//!             first              next               tail
+//!  ─ yielded ─┼── taken, done ────┼──── waiting ─────┼─ not pulled ─
+//! ```
+//!
+//! - W1: `tail` is the caller's; who reads it sees the items before it.
+//! - W2: Whoever moves `next` past an item has it, and leaves its result, if the map is ordered, in the
+//!   item's place.
+//! - W3: The caller puts an item in a place only once that is empty. No more than a ring of items are
+//!   pulled and not yielded, and items are taken in order, so the one that was there before has at least
+//!   been taken.
+
+use crate::sync::cell::UnsafeCell;
+use crate::sync::{AtomicU32, AtomicU64, Ordering, yield_now};
+use crossbeam_utils::CachePadded;
+
+const EMPTY: u32 = 0;
+const FULL: u32 = 1;
+const DONE: u32 = 2;
+
+enum Content<T, R> {
+    Nothing,
+    Item(T),
+    Result(R),
+}
+
+struct Place<T, R> {
+    state: AtomicU32,
+    content: UnsafeCell<Content<T, R>>,
+}
+
+/// So many places next to each other are far enough from the next so many.
+const COLUMNS: u64 = 4;
+
+pub(super) struct Window<T, R> {
+    /// `COLUMNS` times a power of two.
+    places: Box<[Place<T, R>]>,
+    mask: u64,
+    rows: u64,
+    next: CachePadded<AtomicU64>,
+    tail: CachePadded<AtomicU64>,
+}
+
+// SAFETY: what is in a place is moved in and out by one thread at a time: the caller while it is empty
+// or done (W3), else who moved `next` past it (W2).
+unsafe impl<T: Send, R: Send> Sync for Window<T, R> {}
+
+impl<T, R> Window<T, R> {
+    /// For at least so many items.
+    pub(super) fn new(places: usize) -> Window<T, R> {
+        let rows = (places as u64).div_ceil(COLUMNS).next_power_of_two();
+        let places = rows * COLUMNS;
+        let place = |_| Place {
+            state: AtomicU32::new(EMPTY),
+            content: UnsafeCell::new(Content::Nothing),
+        };
+        Window {
+            places: (0..places).map(place).collect(),
+            next: CachePadded::new(AtomicU64::new(0)),
+            tail: CachePadded::new(AtomicU64::new(0)),
+            mask: places - 1,
+            rows: rows - 1,
+        }
+    }
+
+    /// Where an item goes: far from the next one, so that two runners do not write to one cache line.
+    fn place(&self, number: u64) -> &Place<T, R> {
+        let at = number & self.mask;
+        let at = (at & self.rows) * COLUMNS + at / (self.rows + 1);
+        &self.places[usize::try_from(at).unwrap_or(0)]
+    }
+
+    /// For the caller: puts an item in its place; it is to be [published](Window::publish).
+    pub(super) fn put(&self, number: u64, item: T) {
+        let place = self.place(number);
+        // ORDERING: Acquire: with `take` and `collect`, what was there before has been moved out.
+        while place.state.load(Ordering::Acquire) != EMPTY {
+            // W3: taken, and just being moved out.
+            yield_now();
+        }
+        // SAFETY: W3: the place is empty, and nobody comes to it before `tail` says so.
+        place
+            .content
+            .with_mut(|at| unsafe { *at = Content::Item(item) });
+        // ORDERING: Relaxed: `tail` publishes it.
+        place.state.store(FULL, Ordering::Relaxed);
+    }
+
+    /// W1: for the caller: the items before this number wait to be taken.
+    pub(super) fn publish(&self, tail: u64) {
+        // Sequentially consistent: who adds an item counts on runners that then find none, or not.
+        self.tail.store(tail, Ordering::SeqCst);
+    }
+
+    /// How many items wait.
+    pub(super) fn waiting(&self) -> usize {
+        let next = self.next.load(Ordering::SeqCst);
+        let tail = self.tail.load(Ordering::SeqCst);
+        usize::try_from(tail.saturating_sub(next)).unwrap_or(usize::MAX)
+    }
+
+    /// The number of the next item to be taken.
+    pub(super) fn next(&self) -> u64 {
+        self.next.load(Ordering::SeqCst)
+    }
+
+    /// W2: takes the next item. `only`: if it is this one.
+    pub(super) fn take(&self, only: Option<u64>, ordered: bool) -> Option<(u64, T)> {
+        loop {
+            // ORDERING: Relaxed: a guess, which the exchange proves.
+            let number = self.next.load(Ordering::Relaxed);
+            if number >= self.tail.load(Ordering::SeqCst) || only.is_some_and(|only| only != number)
+            {
+                return None;
+            }
+            // ORDERING: Relaxed: W1 publishes the item; the exchange only says whose it is.
+            let relaxed = Ordering::Relaxed;
+            let moved =
+                self.next
+                    .compare_exchange_weak(number, number + 1, Ordering::SeqCst, relaxed);
+            if moved.is_err() {
+                continue;
+            }
+            let place = self.place(number);
+            // SAFETY: W2.
+            let content = place
+                .content
+                .with_mut(|at| unsafe { std::mem::replace(&mut *at, Content::Nothing) });
+            if !ordered {
+                // ORDERING: Release: pairs with `put`.
+                place.state.store(EMPTY, Ordering::Release);
+            }
+            match content {
+                Content::Item(item) => return Some((number, item)),
+                Content::Nothing | Content::Result(_) => unreachable!("each item is taken once"),
+            }
+        }
+    }
+
+    /// W2: leaves the result of an item that was taken.
+    pub(super) fn leave(&self, number: u64, result: R) {
+        let place = self.place(number);
+        // SAFETY: W2.
+        place
+            .content
+            .with_mut(|at| unsafe { *at = Content::Result(result) });
+        // Sequentially consistent: who leaves it looks whether the caller sleeps.
+        place.state.store(DONE, Ordering::SeqCst);
+    }
+
+    /// For the caller: whether there is a result.
+    pub(super) fn is_done(&self, number: u64) -> bool {
+        self.place(number).state.load(Ordering::SeqCst) == DONE
+    }
+
+    /// For the caller: takes a result, if it is there.
+    pub(super) fn collect(&self, number: u64) -> Option<R> {
+        if !self.is_done(number) {
+            return None;
+        }
+        let place = self.place(number);
+        // SAFETY: the place is done, and so the caller's.
+        let content = place
+            .content
+            .with_mut(|at| unsafe { std::mem::replace(&mut *at, Content::Nothing) });
+        // ORDERING: Release: pairs with `put`, though that is on this thread.
+        place.state.store(EMPTY, Ordering::Release);
+        match content {
+            Content::Result(result) => Some(result),
+            Content::Nothing | Content::Item(_) => {
+                unreachable!("a place that is done has a result")
+            }
+        }
+    }
+}
