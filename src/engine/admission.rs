@@ -61,6 +61,10 @@ impl Places {
         self.0 & DISCARDING != 0
     }
 
+    pub(crate) fn bars(self, origin: Origin) -> bool {
+        self.0 & origin.barred_by() != 0
+    }
+
     /// A1: nothing runs, is queued or waits.
     pub(crate) fn at_rest(self) -> bool {
         self.0 & !(CLOSED | DISCARDING | WATCHED) == 0
@@ -319,7 +323,7 @@ impl<D> Admission<D> {
     pub(crate) fn enter_behind_line(&self, origin: Origin) -> Result<Places, Denied> {
         let line = lock(&self.line);
         let places = self.places();
-        if places.0 & origin.barred_by() != 0 {
+        if places.bars(origin) {
             Err(Denied::Closed)
         } else if line.entries.is_empty() && self.enter_from_line() {
             Ok(self.places())
@@ -351,7 +355,7 @@ impl<D> Admission<D> {
     pub(crate) fn join_alone(&self, origin: Origin, task: Task, dest: D) -> (Joined, Left) {
         let mut line = lock(&self.line);
         let before = self.form_line();
-        let joined = if before.0 & origin.barred_by() != 0 {
+        let joined = if before.bars(origin) {
             Joined::Closed(task)
         } else if line.entries.is_empty() && self.enter_from_line() {
             Joined::Entered(task)
@@ -363,11 +367,18 @@ impl<D> Admission<D> {
         (joined, self.end_empty_line(&line))
     }
 
-    /// Accepts what a task submits: puts it at the end of the line; or, where nobody waits, takes a
-    /// place for it, whether or not there is room, and gives it back.
-    pub(crate) fn enter_beyond_or_join(&self, task: Task, dest: D) -> Option<Task> {
+    /// Accepts what a task submits: puts it at the end of the line; or, where nobody waits, here or
+    /// elsewhere, takes a place for it, whether or not there is room, and gives it back.
+    pub(crate) fn enter_beyond_or_join(
+        &self,
+        task: Task,
+        dest: D,
+        takes_turns: bool,
+    ) -> Option<Task> {
         let mut line = lock(&self.line);
-        if line.entries.is_empty() {
+        if takes_turns && line.entries.is_empty() {
+            let _formed = self.form_line();
+        } else if line.entries.is_empty() {
             let _entered = self.change(|word| Some(word + PLACE));
             return Some(task);
         }
@@ -441,20 +452,68 @@ impl<D> Admission<D> {
         }
     }
 
+    /// Lets all in that belong where `wanted` says, in order, whether or not there is room: somebody waits
+    /// for them who keeps others from making it. `push` queues each. Whether there was any.
+    pub(crate) fn let_in(
+        &self,
+        wanted: impl Fn(&D) -> bool,
+        mut push: impl FnMut(Accepted, D),
+    ) -> (bool, Left) {
+        let mut let_in = Vec::new();
+        let mut any = false;
+        let mut line = lock(&self.line);
+        for entry in std::mem::take(&mut line.entries) {
+            if !wanted(&entry.dest) {
+                line.entries.push_back(entry);
+                continue;
+            }
+            let Entry {
+                mut task,
+                dest,
+                waiter,
+                ..
+            } = entry;
+            if !task.hold_place() {
+                continue;
+            }
+            any = true;
+            let _entered = self.change(|word| Some(word + PLACE));
+            match waiter {
+                None => push(Accepted::new(self.accepted(), task), dest),
+                Some(waiter) => {
+                    self.waiting.fetch_sub(1, Ordering::SeqCst);
+                    push(Accepted::after_waiting(self.count_accepted(), task), dest);
+                    let_in.push(waiter);
+                }
+            }
+        }
+        let left = self.end_empty_line(&line);
+        drop(line);
+        for waiter in let_in {
+            waiter.wake(Answer::Queued);
+        }
+        (any, left)
+    }
+
     /// Lets the oldest submitter in elsewhere, while `enter` finds a place there. `accept` queues the task, or
     /// gives it back, and its place.
     pub(crate) fn serve_to(
         &self,
+        most: usize,
         enter: impl Fn() -> bool,
         accept: impl Fn(Task) -> Result<Answer, Task>,
     ) -> Left {
+        let mut served = 0;
         loop {
             let mut line = lock(&self.line);
-            let waits = (line.entries.front()).is_some_and(|entry| entry.waiter.is_some());
-            let first = waits.then(|| line.entries.pop_front()).flatten();
-            let Some(mut entry) = first else {
+            // What tasks submitted here stays here.
+            let first = (line.entries.iter()).position(|entry| entry.waiter.is_some());
+            let first = first.filter(|_| served < most);
+            let Some((at, mut entry)) = first.and_then(|at| Some((at, line.entries.remove(at)?)))
+            else {
                 return self.end_empty_line(&line);
             };
+            served += 1;
             let accepted = if enter() {
                 accept(entry.task)
             } else {
@@ -464,7 +523,7 @@ impl<D> Admission<D> {
                 Ok(answer) => answer,
                 Err(task) => {
                     entry.task = task;
-                    line.entries.push_front(entry);
+                    line.entries.insert(at, entry);
                     return self.end_empty_line(&line);
                 }
             };
@@ -534,7 +593,7 @@ impl<D> Admission<D> {
     /// Drops the shells in line: they want nothing any more.
     pub(crate) fn drop_shells(&self) -> Left {
         let mut line = lock(&self.line);
-        line.entries.retain(|entry| !entry.task.is_shell());
+        line.entries.retain_mut(|entry| !entry.task.is_shell());
         self.end_empty_line(&line)
     }
 
@@ -546,7 +605,7 @@ impl<D> Admission<D> {
         take: impl FnOnce() -> Option<T>,
     ) -> Result<Option<(T, bool)>, Denied> {
         let line = lock(&self.line);
-        if self.places().0 & origin.barred_by() != 0 {
+        if self.places().bars(origin) {
             return Err(Denied::Closed);
         }
         Ok(take().map(|task| (task, line.entries.is_empty())))

@@ -5,13 +5,15 @@
 //!   sets `LINE` before it looks for room, the other makes room before it looks for `LINE`: one sees the
 //!   other.
 //! - F2: While there is a line nobody enters but from it, so nobody is overtaken.
+//! - F3: What tasks of a member submit while there is a line waits in the member's own, and the two lines take
+//!   turns: neither starves the other.
 
 use super::Core;
 use super::admission::{Denied, Origin};
 use super::submit::House;
 use super::task::Accepted;
 use super::waiter::Answer;
-use crate::sync::{Arc, Weak};
+use crate::sync::{Arc, Ordering, Weak};
 
 /// What a pool is to the others.
 pub(crate) enum Family {
@@ -32,15 +34,35 @@ pub(crate) fn unite(pools: &[&Arc<Core>]) {
 }
 
 impl Core {
-    /// F1: takes the oldest out of the lead's line while there is room here.
-    pub(super) fn help_lead(self: &Arc<Self>) {
+    fn lead_with_line(&self) -> Option<&Arc<Core>> {
         let Some(Family::Member(lead)) = self.family.get() else {
+            return None;
+        };
+        Some(lead).filter(|lead| lead.admission.places().has_line())
+    }
+
+    /// Whether anybody waits in line for a place here.
+    pub(super) fn has_any_line(&self) -> bool {
+        self.admission.places().has_line() || self.lead_with_line().is_some()
+    }
+
+    /// F3: serves this pool's own line, and the lead's.
+    pub(super) fn serve_in_turn(self: &Arc<Self>) {
+        // ORDERING: Relaxed: whose turn it is matters to nobody but in the long run.
+        let turns = self.lead_with_line().is_some() && self.turn.fetch_xor(true, Ordering::Relaxed);
+        if turns {
+            self.help_lead(1);
+        }
+        self.serve();
+    }
+
+    /// F1: takes the oldest out of the lead's line while there is room here, so many at most.
+    pub(super) fn help_lead(self: &Arc<Self>, most: usize) {
+        let Some(lead) = self.lead_with_line() else {
             return;
         };
-        if !lead.admission.places().has_line() {
-            return;
-        }
         let left = lead.admission.serve_to(
+            most,
             || self.admission.enter(Origin::Outside).is_ok(),
             |mut task| {
                 if self.staff().is_err() {
@@ -62,7 +84,7 @@ impl Core {
     pub(super) fn ask_members(self: &Arc<Self>) {
         if let Some(Family::Lead(members)) = self.family.get() {
             let members = members.iter().filter_map(Weak::upgrade);
-            members.for_each(|member| member.help_lead());
+            members.for_each(|member| member.help_lead(usize::MAX));
         }
     }
 

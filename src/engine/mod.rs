@@ -170,6 +170,8 @@ pub(crate) struct Core {
     pub(crate) tenants: Tenants,
     /// The pools that are one with this one.
     family: OnceCell<Family>,
+    /// Whose line is served first when both are: the lead's, or this one's own.
+    turn: AtomicBool,
     /// Tells tasks that the pool was closed; another one after it was opened again.
     stop: Mutex<Arc<Stop>>,
     /// How many `PoolHandle`s there are.
@@ -232,7 +234,7 @@ impl House for Core {
     fn keep(self: &Arc<Self>, task: Task) -> Option<Task> {
         let mut task = Some(task);
         // L3: in this order: who leaves the line is in the queue first.
-        if !self.admission.places().has_line() && !self.queue.has_waited() {
+        if !self.has_any_line() && !self.queue.has_waited() {
             current::with_worker(self, |worker| {
                 task = task.take().and_then(|task| worker.keep(task));
             });
@@ -255,7 +257,11 @@ impl House for Core {
         if ended {
             self.crew.retire_idle(|| self.outlook());
         }
-        self.help_lead();
+        self.help_lead(usize::MAX);
+    }
+
+    fn takes_turns(&self) -> bool {
+        !self.admission.places().has_line() && self.has_any_line()
     }
 
     fn has_joined(self: &Arc<Self>) {
@@ -264,9 +270,9 @@ impl House for Core {
 
     fn after(self: &Arc<Self>, left: Left) {
         if left.serve {
-            self.serve();
+            self.serve_in_turn();
         } else {
-            self.help_lead();
+            self.help_lead(usize::MAX);
         }
         if left.ended {
             self.crew.retire_idle(|| self.outlook());
@@ -310,6 +316,7 @@ impl Core {
             }),
             tenants: Tenants::default(),
             family: OnceCell::new(),
+            turn: AtomicBool::new(true),
             stop: Mutex::new(Stop::new()),
             handles: AtomicUsize::new(0),
             plan,
@@ -492,7 +499,6 @@ impl Core {
 
     fn close_with(self: &Arc<Self>, mut reins: MutexGuard<'_, Reins>, discard: bool) -> usize {
         reins.closed = true;
-        self.stop_signal().stop();
         self.crew.close(false);
         let left = self.admission.close(discard);
         if self.capacity() == 0 {
@@ -510,6 +516,8 @@ impl Core {
             }
             backlog = self.take_backlog();
         }
+        // Only now: a task that ends on it frees its worker, which must find nothing to run.
+        self.stop_signal().stop();
         self.apply_capacity(&reins);
         drop(reins);
         self.after(left);

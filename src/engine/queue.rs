@@ -148,7 +148,7 @@ impl Queue {
         if self.shells.load(Ordering::SeqCst) == 0 {
             return false;
         }
-        while let Some(accepted) = insist(|| self.shared.steal()) {
+        while let Some(mut accepted) = insist(|| self.shared.steal()) {
             if !accepted.task.is_shell() {
                 self.hand_back(std::iter::once(accepted));
                 break;
@@ -172,19 +172,21 @@ impl Queue {
         self.handed_back_len.store(usize::MAX, Ordering::SeqCst);
         order_seqcst();
         self.shells.store(0, Ordering::SeqCst);
-        let keep = |accepted: &Accepted| {
+        let keep = |accepted: &mut Accepted| {
             let keep = !accepted.task.is_shell();
             if !keep && accepted.has_waited() {
                 self.waited.fetch_sub(1, Ordering::SeqCst);
             }
             keep
         };
-        handed_back.retain(|Reverse(accepted)| keep(accepted));
+        let mut kept = std::mem::take(&mut *handed_back).into_vec();
+        kept.retain_mut(|Reverse(accepted)| keep(accepted));
+        *handed_back = BinaryHeap::from(kept);
         for _ in 0..self.shared.len() {
-            let Some(accepted) = insist(|| self.shared.steal()) else {
+            let Some(mut accepted) = insist(|| self.shared.steal()) else {
                 break;
             };
-            if keep(&accepted) {
+            if keep(&mut accepted) {
                 handed_back.push(Reverse(accepted));
             }
         }

@@ -85,6 +85,10 @@ pub(crate) trait House: Send + Sync + 'static {
     fn keep(self: &Arc<Self>, task: Task) -> Option<Task>;
     /// What tasks submit always goes beyond the bound: there is none.
     fn keeps_all(&self) -> bool;
+    /// Others wait elsewhere for room here: what tasks submit gets in line, too.
+    fn takes_turns(&self) -> bool {
+        false
+    }
     /// A submitter has joined the line.
     fn has_joined(self: &Arc<Self>) {}
     /// Lets in those who wait, oldest first.
@@ -134,10 +138,13 @@ pub(crate) trait Door: House {
             if self.admission().places().is_discarding() {
                 return Err(Refusal::new(SubmitErrorKind::Closed, task));
             }
-            return match (self.admission()).enter_beyond_or_join(task, self.dest()) {
+            return match (self.admission()).enter_beyond_or_join(task, self.dest(), false) {
                 None => Ok(()),
                 Some(task) => self.accept(task),
             };
+        }
+        if self.admission().places().bars(origin) {
+            return Err(Refusal::new(SubmitErrorKind::Closed, task));
         }
         if let Err(refusal) = self.core().staff() {
             return Err(Refusal::no_thread(refusal, task));
@@ -399,9 +406,15 @@ pub(crate) trait Door: House {
         let Some(task) = self.keep(task) else {
             return Ok(());
         };
-        match (self.admission()).enter_beyond_or_join(task, self.dest()) {
-            None => Ok(()),
+        let takes_turns = self.takes_turns();
+        match (self.admission()).enter_beyond_or_join(task, self.dest(), takes_turns) {
             Some(task) => self.accept(task),
+            None if takes_turns => {
+                // A3: it looks for room once it is in line.
+                self.serve();
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 }

@@ -48,7 +48,7 @@ impl Task {
         Task::Job(Ticket {
             job,
             placed: false,
-            claimed: false,
+            hold: Hold::Open,
         })
     }
 
@@ -68,10 +68,10 @@ impl Task {
         }
     }
 
-    pub(crate) fn is_shell(&self) -> bool {
+    pub(crate) fn is_shell(&mut self) -> bool {
         match self {
             Task::Closure(_) => false,
-            Task::Job(ticket) => !ticket.claimed && ticket.job.is_claimed(ticket.placed),
+            Task::Job(ticket) => ticket.is_shell(),
         }
     }
 
@@ -306,18 +306,47 @@ pub(crate) enum Unrun {
 pub(crate) struct Ticket {
     job: Arc<dyn Job>,
     placed: bool,
-    claimed: bool,
+    hold: Hold,
+}
+
+/// What a ticket has of its job.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// The right to try to claim it.
+    Open,
+    /// The claim.
+    Claim,
+    /// Nothing any more. Of tokens, which are all alike, another one may be there by the time the shell is
+    /// dropped: it must not take that one's place.
+    Nothing,
 }
 
 impl Ticket {
     fn claim(&mut self) -> bool {
-        self.claimed = self.claimed || self.job.claim(self.placed).is_some();
-        self.claimed
+        if self.hold == Hold::Open {
+            self.hold = match self.job.claim(self.placed) {
+                Some(_) => Hold::Claim,
+                None => Hold::Nothing,
+            };
+        }
+        self.hold == Hold::Claim
     }
 
     fn hold_place(&mut self) -> bool {
-        self.placed = self.placed || self.job.hold_place();
+        if self.hold == Hold::Open && !self.placed {
+            self.placed = self.job.hold_place();
+            if !self.placed {
+                self.hold = Hold::Nothing;
+            }
+        }
         self.placed
+    }
+
+    fn is_shell(&mut self) -> bool {
+        if self.hold == Hold::Open && self.job.is_claimed(self.placed) {
+            self.hold = Hold::Nothing;
+        }
+        self.hold == Hold::Nothing
     }
 
     /// The job, for who claimed it and runs it.

@@ -442,7 +442,7 @@ impl Worker {
         order_seqcst();
         if !self.core.crew.roll().is_discarding() {
             for _ in 0..own.len() {
-                let Some(task) = own.pop() else {
+                let Some(mut task) = own.pop() else {
                     break;
                 };
                 if !task.is_shell() {

@@ -4,10 +4,12 @@ use crate::builder::{Builder, sealed};
 use crate::engine::submit::{Door, Patience};
 use crate::engine::task::Body;
 use crate::error::SubmitError;
+use crate::panic::drop_quietly;
 use crate::pool::{Pool, PoolHandle};
 use crate::sync::{Arc, deadline_after};
 use std::any::Any;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
@@ -15,7 +17,15 @@ use std::time::Duration;
 
 /// The function. It lives as long as the pool's core does, and so longer than any task.
 #[expect(missing_debug_implementations, reason = "named only in a sealed trait")]
-pub struct Func<T>(Box<dyn Fn(T) + Send + Sync>);
+pub struct Func<T>(ManuallyDrop<Box<dyn Fn(T) + Send + Sync>>);
+
+impl<T> Drop for Func<T> {
+    /// Whoever is the last to let go of it, a panic in the drop of what it captured is caught.
+    fn drop(&mut self) {
+        // SAFETY: it is not used again.
+        drop_quietly(unsafe { ManuallyDrop::take(&mut self.0) });
+    }
+}
 
 /// A call that waits for its worker: two words beside the pointer fit a task in place.
 struct Call<T> {
@@ -83,7 +93,7 @@ impl<T: Send + 'static> FuncPool<T> {
     where
         F: Fn(T) + Send + Sync + 'static,
     {
-        Builder::with_parts(Arc::new(Func(Box::new(f))))
+        Builder::with_parts(Arc::new(Func(ManuallyDrop::new(Box::new(f)))))
     }
 
     /// A handle to the pool, to call its function from elsewhere; it does not keep the pool open.

@@ -58,7 +58,7 @@ impl<K: Send + Sync> Keeper for Table<K> {
             }
             gone
         };
-        strand.share().forget(strand);
+        strand.lane().forget(strand);
         drop_quietly(gone.entry);
     }
 }
@@ -97,7 +97,7 @@ impl PoolHandle {
     #[must_use]
     pub fn keyed<K: Hash + Eq + Send + Sync + 'static>(&self) -> Keyed<K> {
         Keyed {
-            share: Share::new(self, None),
+            share: Share::new(self, None, usize::MAX),
             table: Arc::new(Table {
                 hasher: RandomState::new(),
                 entries: Mutex::new(HashMap::new()),
@@ -110,7 +110,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
     /// Bounds the accepted tasks of the share, of all keys together, to `n` beyond the capacity of the pool.
     #[must_use]
     pub fn backlog(self, n: usize) -> Keyed<K> {
-        self.share.inner.set_backlog(n);
+        self.share.lane().set_backlog(n);
         self
     }
 
@@ -270,7 +270,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
     fn new_strand(&self, hash: u64) -> Arc<Strand> {
         let keeper: Arc<dyn Keeper> = Arc::clone(&self.table) as _;
         let keeper: Weak<dyn Keeper> = Arc::downgrade(&keeper);
-        self.share.inner.strand(1, true, Some((keeper, hash)))
+        Strand::new(self.share.lane(), 1, true, Some((keeper, hash)))
     }
 }
 

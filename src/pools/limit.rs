@@ -62,8 +62,9 @@ impl PoolHandle {
 
 impl Limited {
     fn new(pool: &PoolHandle, slots: usize, ordered: bool) -> Limited {
-        let share = Share::new(pool, Some(slots));
-        let strand = share.inner.strand(slots, ordered, None);
+        let most = if ordered { 1 } else { usize::MAX };
+        let share = Share::new(pool, Some(slots), most);
+        let strand = Strand::new(share.lane(), slots, ordered, None);
         Limited { share, strand }
     }
 
@@ -78,18 +79,19 @@ impl Limited {
     /// ```
     #[must_use]
     pub fn backlog(self, n: usize) -> Limited {
-        self.share.inner.set_backlog(n);
+        self.share.lane().set_backlog(n);
         self
     }
 
-    /// Changes how many tasks of the share run at once; returns what it was. Does not wait.
+    /// Changes how many tasks of the share run at once; returns what it was. Does not wait. A [`Serial`] can be
+    /// paused, with 0, and resumed, but runs one at a time.
     ///
     /// ```
     /// let share = anthill::Pool::with_capacity(8).limit(2);
     /// assert_eq!((share.tune(4), share.capacity()), (2, 4));
     /// ```
     pub fn tune(&self, n: usize) -> usize {
-        self.share.inner.tune(n)
+        self.share.lane().tune(n)
     }
 
     /// Hands the share a task; waits for room, if its backlog is bounded, as [`PoolHandle::submit`] does.

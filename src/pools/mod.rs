@@ -2,13 +2,17 @@
 //!
 //! | file | |
 //! |---|---|
+//! | [`func`] | `FuncPool`: a pool of one function |
+//! | [`multi`] | `MultiPool`: several pools as one |
 //! | [`strand`] | a queue of which only so many tasks run at once, on the workers of a pool |
-
-//! | [`limit`] | `Limited`, `Serial`: a share with one queue |
-//! | [`keyed`] | `Keyed`: a queue for each key |
+//! | [`lane`] | bounds, line, counts and end of a share |
+//! | [`share`] | what the shares have in common, as users see it |
+//! | [`limit`] | `Limited`, `Serial`: a share with one strand |
+//! | [`keyed`] | `Keyed`: a strand for each key |
 
 pub(crate) mod func;
 pub(crate) mod keyed;
+mod lane;
 pub(crate) mod limit;
 pub(crate) mod multi;
 pub(crate) mod share;

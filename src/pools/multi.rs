@@ -244,13 +244,13 @@ impl MultiPool {
             Ok(core) => return Ok(core),
             Err(denied) => denied,
         };
-        if denied == Denied::Closed {
-            return self.refuse(refusal);
-        }
         if let Some(home) = self.inside() {
             return home
                 .submit(refusal.task, patience)
                 .map(|()| Arc::clone(home));
+        }
+        if denied == Denied::Closed {
+            return self.refuse(refusal);
         }
         let lead = self.lead();
         let deadline = match patience {
@@ -384,7 +384,7 @@ impl MultiPool {
     ///
     /// # Errors
     ///
-    /// What remains when the time is up.
+    /// What remains when the time is up; in a task of one of the pools that is at once.
     pub fn release_timeout(&self, timeout: Duration) -> Result<(), ReleaseTimeout> {
         self.release();
         let begun = now();
@@ -392,7 +392,10 @@ impl MultiPool {
             let left = timeout.saturating_sub(elapsed(begun));
             shard.release_timeout(left).is_ok()
         };
-        if self.shards().filter(ends).count() == self.shards.len() {
+        // In a task of one of them it could not end.
+        let ended =
+            self.inside().is_none() && self.shards().filter(ends).count() == self.shards.len();
+        if ended {
             return Ok(());
         }
         Err(ReleaseTimeout {

@@ -1,6 +1,6 @@
 //! What the shares of a pool have in common, as their users see it.
 
-use super::strand;
+use super::lane::Lane;
 use crate::error::ReleaseTimeout;
 use crate::pool::PoolHandle;
 use crate::stats::Stats;
@@ -14,44 +14,58 @@ use std::time::Duration;
 /// share has no threads. Only what may run holds a place in the pool, so however many tasks are queued in a
 /// share, the pool's other workers are free. What happens without room and who is told of panics is as the
 /// pool was built; the share closes and opens with its pool. It is cheap to clone, and it keeps a
-/// [detached](crate::Pool::detach) pool open as a [`PoolHandle`] does.
+/// [detached](crate::Pool::detach) pool open as a [`PoolHandle`] does. When the last clone is dropped the
+/// share closes: what it accepted still runs.
 #[derive(Clone)]
-pub struct Share {
-    pub(super) pool: PoolHandle,
-    pub(super) inner: Arc<strand::Share>,
+pub struct Share(Arc<Owner>);
+
+/// What the clones of a share have in common.
+struct Owner {
+    pool: PoolHandle,
+    lane: Arc<Lane>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.lane.close(false, false);
+    }
 }
 
 impl Share {
-    pub(super) fn new(pool: &PoolHandle, limit: Option<usize>) -> Share {
-        Share {
+    pub(super) fn new(pool: &PoolHandle, limit: Option<usize>, most: usize) -> Share {
+        Share(Arc::new(Owner {
             pool: pool.clone(),
-            inner: strand::Share::new(pool.core(), limit),
-        }
+            lane: Lane::new(pool.core(), limit, most),
+        }))
+    }
+
+    pub(super) fn lane(&self) -> &Arc<Lane> {
+        &self.0.lane
     }
 
     /// The pool whose workers run the tasks.
     pub fn pool(&self) -> &PoolHandle {
-        &self.pool
+        &self.0.pool
     }
 
     /// The most tasks of the share that run at once.
     pub fn capacity(&self) -> usize {
-        self.inner.capacity()
+        self.0.lane.capacity()
     }
 
     /// How many tasks of the share run now.
     pub fn running(&self) -> usize {
-        self.inner.running()
+        self.0.lane.running()
     }
 
     /// How many accepted tasks of the share have not started.
     pub fn queued(&self) -> usize {
-        self.inner.queued()
+        self.0.lane.queued()
     }
 
     /// How many submitters wait for room in the share.
     pub fn waiting(&self) -> usize {
-        self.inner.waiting()
+        self.0.lane.waiting()
     }
 
     /// How many more tasks of the share could run.
@@ -61,12 +75,12 @@ impl Share {
 
     /// Whether the share, or its pool, was released and not opened again.
     pub fn is_closed(&self) -> bool {
-        self.inner.is_closed()
+        self.0.lane.is_closed()
     }
 
     /// What the share has counted so far. Of threads it counts none: they are the pool's.
     pub fn stats(&self) -> Stats {
-        self.inner.stats()
+        self.0.lane.stats()
     }
 
     /// Waits until the share is at rest, as [`PoolHandle::wait_idle`] does for a pool. In a task of the pool
@@ -78,23 +92,23 @@ impl Share {
     #[track_caller]
     pub fn wait_idle(&self) {
         assert!(
-            !self.inner.is_within(),
+            !self.0.lane.is_within(),
             "wait_idle was called in a task of the share it waits for: it would wait for itself"
         );
-        self.inner.wait_idle(None);
+        self.0.lane.wait_idle(None);
     }
 
     /// Waits like [`wait_idle`](Share::wait_idle), for `timeout` at most: whether the share was at rest. In a
     /// task of the share `false`, at once.
     #[must_use]
     pub fn wait_idle_timeout(&self, timeout: Duration) -> bool {
-        !self.inner.is_within() && self.inner.wait_idle(deadline_after(timeout))
+        !self.0.lane.is_within() && self.0.lane.wait_idle(deadline_after(timeout))
     }
 
     /// Closes the share, not the pool, and does not wait: nothing more is accepted from outside, those who
     /// wait for room are sent away, what was accepted still runs.
     pub fn release(&self) {
-        self.inner.close(false, false);
+        self.0.lane.close(false, false);
     }
 
     /// Closes the share like [`release`](Share::release), and waits for its tasks, for `timeout` at most.
@@ -118,12 +132,12 @@ impl Share {
     /// Closes the share, also to what tasks of the pool submit, and drops its backlog: how many tasks it
     /// dropped. Does not wait.
     pub fn release_now(&self) -> usize {
-        self.inner.close(true, false)
+        self.0.lane.close(true, false)
     }
 
     /// Opens a released share again; not while its pool is closed.
     pub fn reboot(&self) {
-        self.inner.reopen(false);
+        self.0.lane.reopen(false);
     }
 
     pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {

@@ -143,7 +143,7 @@ impl Home {
     fn rescue(&self) -> Option<Instant> {
         match self {
             Home::Pool(core) => core.rescue(),
-            Home::Strand(strand) => strand.share().rescue(),
+            Home::Strand(strand) => strand.lane().rescue(),
         }
     }
 }
@@ -275,7 +275,8 @@ impl<T> Handle<'_, T> {
     }
 
     fn poll(&self, context: &Context<'_>) -> Poll<Result<T, JoinError>> {
-        if !self.help(None) {
+        // Not for long: it runs the task if it may do so now.
+        if !self.help(deadline_after(Duration::ZERO)) {
             return Poll::Ready(Err(JoinError::deadlock()));
         }
         if !self.job.state().poll(context.waker()) {

@@ -30,6 +30,7 @@ use crate::sync::{
 };
 use std::fmt;
 use std::iter::FusedIterator;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
@@ -39,9 +40,6 @@ const AHEAD: usize = 64;
 /// Beyond so many workers the window does not grow by itself; and the largest there is.
 const MOST_WORKERS: usize = 1024;
 const MOST_AHEAD: usize = AHEAD * MOST_WORKERS;
-
-/// Items that are put in the window before anybody looks whether more runners are needed.
-const BATCH: usize = 16;
 
 /// How long to pull items while a result is there; and how long to sleep while results may be there.
 const LONG_PULL: Duration = Duration::from_micros(50);
@@ -74,13 +72,21 @@ struct Shared<T, R, F> {
     /// Nothing more is to be started.
     stopped: AtomicBool,
     discarded: AtomicBool,
-    panic: Mutex<Option<Payload>>,
-    /// M4: the number of an item; `AWAKE` while the caller is not asleep.
+    panic: Mutex<Panic>,
+    /// M4: the number of an item; `AWAKE` while the caller is not asleep. Only the caller writes it.
     wake_at: AtomicU64,
     caller: Mutex<Option<Thread>>,
 }
 
 const AWAKE: u64 = u64::MAX;
+
+/// The first panic of an item, which is the caller's.
+enum Panic {
+    None,
+    First(Payload),
+    /// There was one, or the caller is gone.
+    Over,
+}
 
 impl<T, R, F> Shared<T, R, F> {
     fn tokens(&self) -> MutexGuard<'_, Tokens> {
@@ -137,7 +143,6 @@ impl<T, R, F> Shared<T, R, F> {
     fn wake(&self) {
         let caller = lock(&self.caller).take();
         if let Some(caller) = caller {
-            self.wake_at.store(AWAKE, Ordering::SeqCst);
             caller.unpark();
         }
     }
@@ -147,6 +152,14 @@ impl<T, R, F> Shared<T, R, F> {
         tokens.len() + tokens.working() < capacity.max(1)
             && tokens.len() < self.window.waiting()
             && !self.is_stopped()
+    }
+
+    /// The first panic, for the caller; those to come are for the panic handler.
+    fn take_panic(&self) -> Option<Payload> {
+        match mem::replace(&mut *lock(&self.panic), Panic::Over) {
+            Panic::First(payload) => Some(payload),
+            Panic::None | Panic::Over => None,
+        }
     }
 
     /// Nobody works, and nobody is on the way.
@@ -208,11 +221,11 @@ where
     /// The first panic is the caller's.
     fn fail(&self, payload: Payload) -> Outcome {
         {
-            let mut first = lock(&self.panic);
-            if first.is_some() {
+            let mut panic = lock(&self.panic);
+            if !matches!(*panic, Panic::None) {
                 return Outcome::Panicked(payload);
             }
-            *first = Some(payload);
+            *panic = Panic::First(payload);
         }
         self.stop();
         Outcome::PanicTaken
@@ -373,47 +386,29 @@ where
             run: AtomicUsize::new(1),
             stopped: AtomicBool::new(false),
             discarded: AtomicBool::new(false),
-            panic: Mutex::new(None),
+            panic: Mutex::new(Panic::None),
             wake_at: AtomicU64::new(AWAKE),
             caller: Mutex::new(None),
         }));
     }
 
-    /// M1: pulls items into the window, and sends the runners; not for long if a result is there.
+    /// M1, M3: pulls items into the window, and sends the runners; not for long if a result is there. The
+    /// iterator may wait for what becomes of an item before it gives the next one: so each is handed on
+    /// before that is asked for.
     fn fill(&mut self, shared: &Shared<I::Item, R, F>) {
         let begun = now();
         while self.ahead() < self.limit {
-            let few = self.pulled < 2 * self.core.capacity().min(MOST_WORKERS) as u64;
-            let most = if few { 1 } else { BATCH };
-            if !self.pull(shared, most.min(self.limit - self.ahead())) {
-                return;
-            }
-            shared.send_runners(&self.core);
-            if elapsed(begun) > LONG_PULL && self.is_ready(shared) {
-                return;
-            }
-        }
-    }
-
-    /// Pulls so many items, which wait to be taken also if the iterator panics; whether there was any.
-    fn pull(&mut self, shared: &Shared<I::Item, R, F>, most: usize) -> bool {
-        struct Publish<'a, T, R>(&'a Window<T, R>, &'a mut u64);
-        impl<T, R> Drop for Publish<'_, T, R> {
-            fn drop(&mut self) {
-                self.0.publish(*self.1);
-            }
-        }
-        let before = self.pulled;
-        let pulled = Publish(&shared.window, &mut self.pulled);
-        for _ in 0..most {
             let Some(item) = self.items.as_mut().and_then(Iterator::next) else {
                 self.items = None;
-                break;
+                return;
             };
-            shared.window.put(*pulled.1, item);
-            *pulled.1 += 1;
+            shared.window.put(self.pulled, item);
+            self.pulled += 1;
+            shared.send_runners(&self.core);
+            if self.is_ready(shared) && elapsed(begun) > LONG_PULL {
+                return;
+            }
         }
-        *pulled.1 > before
     }
 
     fn is_ready(&self, shared: &Shared<I::Item, R, F>) -> bool {
@@ -467,8 +462,7 @@ where
     fn end(&mut self, shared: &Shared<I::Item, R, F>) -> Option<R> {
         self.items = None;
         self.yielded = self.pulled;
-        let panic = lock(&shared.panic).take();
-        if let Some(payload) = panic {
+        if let Some(payload) = shared.take_panic() {
             resume_unwind(payload);
         }
         let discarded = shared.discarded.swap(false, Ordering::SeqCst);
@@ -561,6 +555,9 @@ impl<I: Iterator, R, F> Drop for Feed<I, R, F> {
     fn drop(&mut self) {
         if let Some(shared) = &self.shared {
             shared.end(&self.core);
+            if let Some(payload) = shared.take_panic() {
+                self.core.tell_panic(payload);
+            }
         }
     }
 }

@@ -140,7 +140,11 @@ impl PoolHandle {
     {
         let join = |handle: ScopedJoinHandle<'_, T>| handle.join();
         self.scope(|s| {
-            let handles: Vec<_> = tasks.into_iter().map(|task| s.spawn(task)).collect();
+            // Not by `collect`, which would believe what the iterator says of its length.
+            let mut handles = Vec::new();
+            for task in tasks {
+                handles.push(s.spawn(task));
+            }
             handles.into_iter().map(join).collect()
         })
     }

@@ -73,7 +73,7 @@ impl<T, R> Window<T, R> {
         &self.places[usize::try_from(at).unwrap_or(0)]
     }
 
-    /// For the caller: puts an item in its place; it is to be [published](Window::publish).
+    /// For the caller: adds an item, which waits to be taken.
     pub(super) fn put(&self, number: u64, item: T) {
         let place = self.place(number);
         // ORDERING: Acquire: with `take` and `collect`, what was there before has been moved out.
@@ -87,12 +87,8 @@ impl<T, R> Window<T, R> {
             .with_mut(|at| unsafe { *at = Content::Item(item) });
         // ORDERING: Relaxed: `tail` publishes it.
         place.state.store(FULL, Ordering::Relaxed);
-    }
-
-    /// W1: for the caller: the items before this number wait to be taken.
-    pub(super) fn publish(&self, tail: u64) {
-        // Sequentially consistent: who adds an item counts on runners that then find none, or not.
-        self.tail.store(tail, Ordering::SeqCst);
+        // W1. Sequentially consistent: who adds an item counts on runners that then find none, or not.
+        self.tail.store(number + 1, Ordering::SeqCst);
     }
 
     /// How many items wait.
