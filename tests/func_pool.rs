@@ -94,7 +94,10 @@ fn the_function_is_called_with_each_argument() {
                         _ => {
                             let mut left = Some(number);
                             while let Some(argument) = left.take() {
-                                left = pool.try_invoke(argument).err().map(|e| e.into_inner());
+                                left = pool
+                                    .try_invoke(argument)
+                                    .err()
+                                    .map(anthill::SubmitError::into_inner);
                             }
                         }
                     }

@@ -634,7 +634,7 @@ fn a_panic_is_raised_again_once_nothing_runs() {
             }
         };
         let handle = pool.handle();
-        let (raises, runs) = (raised.clone(), running.clone());
+        let (sends, goes_on) = (raised.clone(), running.clone());
         let caller = thread::spawn(move || {
             let ended = catch_unwind(AssertUnwindSafe(|| {
                 if ordered {
@@ -643,9 +643,9 @@ fn a_panic_is_raised_again_once_nothing_runs() {
                     handle.map_unordered(0.., items).count()
                 }
             }));
-            raises.arrive();
+            sends.arrive();
             let payload = ended.unwrap_err().downcast::<usize>().expect("a number");
-            (*payload, runs.now())
+            (*payload, goes_on.now())
         });
         begun.wait_for(3);
         eventually_eq("items running", 2, || running.now());
@@ -731,7 +731,7 @@ fn a_map_that_panicked_is_over() {
     let pulled = Rc::new(Cell::new(0));
     let mut map = pool
         .map(counted(&pulled), |number| {
-            assert!(number != 3, "on purpose")
+            assert!(number != 3, "on purpose");
         })
         .window(2);
     let mut yielded = 0;
@@ -931,9 +931,9 @@ fn maps_survive_a_storm() {
                     scope.spawn(move || storm(pool, seed, made, dropped))
                 })
                 .collect();
-            callers
-                .into_iter()
-                .for_each(|caller| caller.join().unwrap());
+            for caller in callers {
+                caller.join().unwrap();
+            }
             over.store(true, Ordering::SeqCst);
         });
         assert_pool_at_rest(&pool);
@@ -963,10 +963,8 @@ fn storm(pool: &PoolHandle, seed: u64, made: &Arc<AtomicUsize>, dropped: &Arriva
         let run = move || {
             let map = handle.map(items, f).window(window);
             catch_unwind(AssertUnwindSafe(|| {
-                let mut next = 0;
-                for (number, counter) in map.take(take) {
+                for (next, (number, counter)) in (0..).zip(map.take(take)) {
                     assert_eq!(number, next);
-                    next += 1;
                     drop(counter);
                 }
             }))
@@ -986,6 +984,11 @@ fn storm(pool: &PoolHandle, seed: u64, made: &Arc<AtomicUsize>, dropped: &Arriva
 /// on each task.
 #[test]
 fn the_three_versions_of_the_tutorial() {
+    struct Task {
+        number: u32,
+        error: Option<String>,
+    }
+
     for pool in pools(3) {
         let results = pool.run_all((1..=9).map(|job| move || job * 2));
         let results: Vec<i32> = results.into_iter().map(Result::unwrap).collect();
@@ -1007,10 +1010,6 @@ fn the_three_versions_of_the_tutorial() {
             .collect();
         assert_eq!(errors, ["job 1", "job 3", "job 5", "job 7", "job 9"]);
 
-        struct Task {
-            number: u32,
-            error: Option<String>,
-        }
         let mut tasks: Vec<Task> = (0..9)
             .map(|number| Task {
                 number,

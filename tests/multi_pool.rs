@@ -20,7 +20,7 @@ use support::{
 const BALANCES: [Balance; 2] = [Balance::RoundRobin, Balance::LeastLoaded];
 
 fn loads(pools: &MultiPool) -> Vec<usize> {
-    pools.shards().map(|shard| shard.running()).collect()
+    pools.shards().map(anthill::PoolHandle::running).collect()
 }
 
 fn shard(pools: &MultiPool, at: usize) -> &PoolHandle {
@@ -174,7 +174,9 @@ fn who_waits_is_served_in_turn_across_pools() {
                 gates[ends].open();
                 eventually_eq("tasks begun", number + 4, || begun.len());
             }
-            gates.iter().for_each(|gate| gate.open());
+            for gate in &gates {
+                gate.open();
+            }
         });
         assert_eq!(begun.entries(), [0, 1, 2, 3, 4, 5]);
         assert_all_at_rest(&pools);
@@ -641,7 +643,9 @@ fn release_now_discards_in_all_pools() {
             (sent, gate.opened_on_drop())
         })
         .collect();
-    gates.iter().for_each(|(sent, _)| sent.wait_for(1));
+    for (sent, _) in &gates {
+        sent.wait_for(1);
+    }
     assert_eq!(pools.release_now(), 6);
     assert_eq!((dropped.count(), pools.stats().discarded), (6, 6));
     drop(gates);
@@ -740,9 +744,9 @@ fn pools_survive_a_storm() {
                         })
                     })
                     .collect();
-                submitters
-                    .into_iter()
-                    .for_each(|thread| thread.join().unwrap());
+                for submitter in submitters {
+                    submitter.join().unwrap();
+                }
                 over.store(true, Ordering::SeqCst);
             });
             pools.tune(2);

@@ -756,7 +756,7 @@ impl Kind {
                 (
                     Share::clone(&share),
                     with(&share, |share: &Limited, task| share.submit(task)),
-                    with(&share, |share, task| share.try_submit(task)),
+                    with(&share, anthill::Limited::try_submit),
                     with(&share, |share, task| share.submit_timeout(task, BRIEFLY)),
                 )
             }
@@ -1275,7 +1275,7 @@ fn a_released_share_runs_what_it_accepted() {
         // What a task of the pool submits is accepted still.
         let (submit, child) = (Arc::clone(&full.submit), full.task("child"));
         in_a_task(&pool, "a task submits", move || {
-            expect_accepted(submit(child))
+            expect_accepted(submit(child));
         });
         let remains = full.share.release_timeout(Duration::ZERO).unwrap_err();
         assert_eq!((remains.running(), remains.queued()), (1, 3));

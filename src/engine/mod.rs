@@ -25,6 +25,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod claim;
+pub(crate) mod closure;
 pub(crate) mod crew;
 pub(crate) mod current;
 pub(crate) mod desk;
@@ -223,7 +224,7 @@ impl House for Core {
 
     fn queue_accepted(self: &Arc<Self>, mut task: Task) {
         let number = self.admission.count_accepted();
-        if !task.hold_place() {
+        if !task.hold_first_place() {
             return self.leave(1);
         }
         self.queue.push(Accepted::new(number, task));

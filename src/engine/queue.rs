@@ -53,6 +53,7 @@ impl Queue {
         }
     }
 
+    #[inline]
     pub(crate) fn push(&self, accepted: Accepted) {
         if accepted.has_waited() {
             self.waited.fetch_add(1, Ordering::SeqCst);

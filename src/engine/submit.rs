@@ -106,17 +106,25 @@ pub(crate) trait House: Send + Sync + 'static {
 
 /// The front door of a house.
 pub(crate) trait Door: House {
-    fn submit(self: &Arc<Self>, task: Task, patience: Patience) -> Submitted {
+    /// Hands in the task that `make` makes: it is made where it is wanted, in each branch anew, since it is
+    /// large enough for its moves to be dear.
+    #[inline]
+    fn submit(self: &Arc<Self>, make: impl FnOnce() -> Task, patience: Patience) -> Submitted {
         if current::is_inside(self.core()) {
-            return self.submit_inside(task, patience);
+            return self.submit_inside(make(), patience);
         }
-        match self.enter(patience) {
-            Ok(_place) => self.accept(task),
-            Err(denied) => self.without_room(task, patience, denied),
+        if let Err(denied) = self.enter(patience) {
+            return self.without_room(make(), patience, denied);
         }
+        if let Err(refusal) = self.core().staff() {
+            return self.refuse_thread(make(), refusal);
+        }
+        self.queue_accepted(make());
+        Ok(())
     }
 
     /// Hands in a closure, which comes back where it is refused.
+    #[inline]
     fn submit_closure<F>(
         self: &Arc<Self>,
         closure: F,
@@ -125,7 +133,7 @@ pub(crate) trait Door: House {
     where
         F: Body,
     {
-        self.submit(Task::new(closure), patience)
+        self.submit(|| Task::new(closure), patience)
             // SAFETY: the door gives each submitter its own task back, made here from this `F`.
             .map_err(|refusal| unsafe { refusal.into_error() })
     }

@@ -1,23 +1,19 @@
-//! What the queue carries: a closure with its type erased, or a job that others hold as well.
+//! What the queue carries: a [closure](Closure), or a job that others hold as well.
 //!
-//! A [`Task`] is run once or dropped. A **closure** is stored in place when it is small (up to three
-//! words), and only its task can run it. A **job** is shared with whoever may take it away before a
+//! A [`Task`] is run once or dropped. Only its task can run a **closure**. A **job** is shared with whoever may take it away before a
 //! worker gets to it: a handle that cancels it, or runs it because it waits for it. So a task is
 //! *claimed* before it is run or discarded. Once a job has been claimed elsewhere its task is a *shell*:
 //! it holds no place and nothing of a user's, and is dropped where it is found.
 //!
 //! Nothing here knows of pools.
 //!
-//! - T1: `space` holds a value of the type `F` that `vtable` was made for, in place if `F` fits
-//!   (`Inline::<F>::FITS`), else as a `Box<F>`; it is read out once, by `run`, `into_inner` or `drop`.
 //! - T2: A job is claimed once, by its task or by another holder. Whoever claims it runs or abandons it,
 //!   and is the one to give its place back.
 
-use crate::panic::drop_quietly;
+pub(crate) use super::closure::{Body, Closure, Owns};
 use crate::sync::Arc;
 use std::any::Any;
-use std::mem::{ManuallyDrop, MaybeUninit, align_of, size_of};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::mem::ManuallyDrop;
 use std::{cmp, ptr};
 
 /// What a task panicked with.
@@ -44,6 +40,15 @@ impl Task {
         Task::Closure(Closure::new(closure))
     }
 
+    /// A closure that belongs to `owner`, which is told of its end.
+    ///
+    /// # Safety
+    ///
+    /// What `F` borrows must live until the owner hears that the closure is over.
+    pub(crate) unsafe fn owned<F: FnOnce() + Send, O: Owns>(closure: F, owner: Arc<O>) -> Task {
+        Task::Closure(Closure::owned(closure, owner))
+    }
+
     pub(crate) fn of_job(job: Arc<dyn Job>) -> Task {
         Task::Job(Ticket {
             job,
@@ -68,6 +73,20 @@ impl Task {
         }
     }
 
+    /// The same for a task that was never handed in, so that nobody else can have claimed it.
+    pub(crate) fn hold_first_place(&mut self) -> bool {
+        match self {
+            Task::Closure(_) => true,
+            Task::Job(ticket) => {
+                ticket.placed = ticket.job.hold_first_place();
+                if !ticket.placed {
+                    ticket.hold = Hold::Nothing;
+                }
+                ticket.placed
+            }
+        }
+    }
+
     pub(crate) fn is_shell(&mut self) -> bool {
         match self {
             Task::Closure(_) => false,
@@ -87,7 +106,7 @@ impl Task {
     /// wait for a job.
     pub(crate) fn run(self, over: impl FnOnce(Outcome)) {
         match self {
-            Task::Closure(closure) => over(closure.run()),
+            Task::Closure(closure) => closure.run(over),
             Task::Job(ticket) => {
                 let job = ticket.into_job();
                 over(job.run());
@@ -100,10 +119,7 @@ impl Task {
     /// those are told who wait for a job.
     pub(crate) fn discard(self, over: impl FnOnce()) {
         match self {
-            Task::Closure(closure) => {
-                drop_quietly(closure);
-                over();
-            }
+            Task::Closure(closure) => closure.discard(over),
             Task::Job(ticket) => {
                 let job = ticket.into_job();
                 job.abandon(Unrun::Discarded);
@@ -146,125 +162,6 @@ impl Claimed<'_> {
     }
 }
 
-// ── closures ────────────────────────────────────────────────────────────────────────────────────
-
-const WORDS: usize = 3;
-
-type Space = MaybeUninit<[usize; WORDS]>;
-
-/// What a closure does; for closures, and for a call of a function that is known beforehand.
-pub(crate) trait Body: Send + 'static {
-    fn call(self);
-}
-
-impl<F: FnOnce() + Send + 'static> Body for F {
-    fn call(self) {
-        self();
-    }
-}
-
-pub(crate) struct Closure {
-    vtable: &'static VTable,
-    space: Space,
-}
-
-struct VTable {
-    /// Moves the closure out of the space and calls it.
-    run: unsafe fn(*mut Space),
-    /// Drops the closure in the space.
-    drop: unsafe fn(*mut Space),
-}
-
-// SAFETY: the only value in it is the closure, and `Closure::new` takes only closures that are
-// `Send`; the vtable is shared and immutable.
-unsafe impl Send for Closure {}
-
-struct Inline<F>(F);
-
-impl<F> Inline<F> {
-    const FITS: bool =
-        size_of::<F>() <= size_of::<Space>() && align_of::<F>() <= align_of::<Space>();
-}
-
-struct Calls<F>(F);
-
-impl<F: Body> Calls<F> {
-    const VTABLE: VTable = VTable {
-        run: |space| {
-            // SAFETY: the caller hands over a space that holds an `F` (T1) and uses it no more.
-            let closure = unsafe { take::<F>(space) };
-            closure.call();
-        },
-        drop: |space| {
-            // SAFETY: as above.
-            drop(unsafe { take::<F>(space) });
-        },
-    };
-}
-
-/// Moves the `F` out of `space`.
-///
-/// # Safety
-///
-/// `space` must hold an `F` as T1 says, and must not be read as one again.
-unsafe fn take<F>(space: *mut Space) -> F {
-    if Inline::<F>::FITS {
-        // SAFETY: T1: the space holds an `F` in place, which size and alignment allow; the caller
-        // gives up the space.
-        unsafe { ptr::read(space.cast::<F>()) }
-    } else {
-        // SAFETY: T1: the space holds a `Box<F>`, one word; the caller gives up the space.
-        let boxed = unsafe { ptr::read(space.cast::<Box<F>>()) };
-        *boxed
-    }
-}
-
-impl Closure {
-    fn new<F: Body>(closure: F) -> Closure {
-        let mut space = Space::uninit();
-        let at = space.as_mut_ptr();
-        if Inline::<F>::FITS {
-            // SAFETY: an `F` fits the space in size and alignment, and the space is ours.
-            unsafe { ptr::write(at.cast::<F>(), closure) };
-        } else {
-            // SAFETY: a `Box<F>` is one word of a word's alignment, and the space is ours.
-            unsafe { ptr::write(at.cast::<Box<F>>(), Box::new(closure)) };
-        }
-        Closure {
-            vtable: const { &Calls::<F>::VTABLE },
-            space,
-        }
-    }
-
-    /// Calls the closure; a panic in it, or in the drop of what it captured, is caught.
-    pub(crate) fn run(self) -> Outcome {
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: T1, and `ManuallyDrop` keeps the closure from being dropped a second time.
-        let call = || unsafe { (this.vtable.run)(&raw mut this.space) };
-        match catch_unwind(AssertUnwindSafe(call)) {
-            Ok(()) => Outcome::Completed,
-            Err(payload) => Outcome::Panicked(payload),
-        }
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Task::into_inner`].
-    unsafe fn into_inner<F>(self) -> F {
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: the caller vouches for `F`, so the space holds one (T1); `ManuallyDrop` keeps
-        // the closure from being dropped a second time.
-        unsafe { take::<F>(&raw mut this.space) }
-    }
-}
-
-impl Drop for Closure {
-    fn drop(&mut self) {
-        // SAFETY: T1; a closure that was run or given back is never dropped.
-        unsafe { (self.vtable.drop)(&raw mut self.space) }
-    }
-}
-
 // ── jobs ────────────────────────────────────────────────────────────────────────────────────────
 
 /// Where a job was when it was claimed by another than its task.
@@ -285,6 +182,10 @@ pub(crate) trait Job: Send + Sync {
     fn is_claimed(&self, placed: bool) -> bool;
     /// Notes that its task holds a place from now on; false if the task is a shell.
     fn hold_place(&self) -> bool;
+    /// As [`hold_place`](Job::hold_place), where nobody else can claim it yet.
+    fn hold_first_place(&self) -> bool {
+        self.hold_place()
+    }
     /// Runs it, for who claimed it; catches what it panics with.
     fn run(&self) -> Outcome;
     /// It is over, and the pool has all that it held: whoever waits for it may know.
@@ -413,66 +314,3 @@ impl PartialEq for Accepted {
 }
 
 impl Eq for Accepted {}
-
-#[cfg(all(test, not(anthill_loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_small_large_and_overaligned_closures_once() {
-        #[repr(align(64))]
-        struct Aligned(u8);
-        let count = Arc::new(());
-        let (small, large, aligned) = (count.clone(), count.clone(), count.clone());
-        let padding = [7_usize; 9];
-        let byte = Aligned(3);
-        let run = |closure: Closure| assert!(matches!(closure.run(), Outcome::Completed));
-        run(Closure::new(move || drop(small)));
-        run(Closure::new(move || {
-            assert_eq!(
-                (padding.iter().sum::<usize>(), Arc::strong_count(&large)),
-                (63, 3)
-            );
-        }));
-        run(Closure::new(move || {
-            let byte = byte;
-            assert_eq!((byte.0, &raw const byte as usize % 64), (3, 0));
-            drop(aligned);
-        }));
-        assert_eq!(Arc::strong_count(&count), 1);
-    }
-
-    #[test]
-    fn a_dropped_task_drops_what_it_captured() {
-        let count = Arc::new(());
-        let (small, large) = (count.clone(), (count.clone(), [0_usize; 9]));
-        drop(Task::new(move || drop(small)));
-        drop(Task::new(move || drop(large)));
-        assert_eq!(Arc::strong_count(&count), 1);
-    }
-
-    #[test]
-    fn gives_the_closure_back() {
-        fn back<F: FnOnce() + Send + 'static>(f: F) -> F {
-            // SAFETY: the same `F` on both sides.
-            unsafe { Closure::new(f).into_inner::<F>() }
-        }
-        let (send, receive) = std::sync::mpsc::channel();
-        let wide = [1_usize; 9];
-        back(move || send.send(wide.len()).unwrap())();
-        assert_eq!(receive.recv(), Ok(9));
-    }
-
-    fn fits<F>(_: &F) -> bool {
-        Inline::<F>::FITS
-    }
-
-    #[test]
-    fn three_words_are_stored_in_place() {
-        let (words, wide) = ([1_usize; WORDS], [1_usize; WORDS + 1]);
-        assert!(fits(&move || assert_eq!(words.len(), WORDS)));
-        assert!(fits(&move || assert_eq!(words, [1; WORDS])));
-        assert!(!fits(&move || assert_eq!(wide, [1; WORDS + 1])));
-        assert_eq!(size_of::<Task>(), (WORDS + 1) * size_of::<usize>());
-    }
-}

@@ -26,6 +26,7 @@ use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
 use crate::sync::deque::Worker as Deque;
 use crate::sync::{
     Arc, AtomicBool, Ordering, deadline_after, fence, lock, order_seqcst, spin_loop, spins,
+    yield_now,
 };
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,6 +40,12 @@ const ODD_TURN: u32 = 61;
 /// double, so that it finds more than one task if they come fast, and disturbs nobody.
 const LOOKS: u32 = 40;
 const MOST_PAUSES: u32 = 16;
+
+/// With an unbounded backlog, where no submitter waits for the worker, it looks less often, and gives its
+/// processor away before the looks after these: it may be the very one that the submitter wants, as threads
+/// that wake one another end up on the same one.
+const PAUSING_LOOKS: u32 = 20;
+const YIELDING_LOOKS: u32 = 8;
 
 /// Tasks that come one by one, each just as the last one is done, are fetched from under the
 /// submitter's hands, to the loss of both: after so many in a row a worker of a pool with an
@@ -269,6 +276,12 @@ impl Worker {
         let core = &self.core;
         let mut spinning = None;
         let mut looks = 0;
+        let yields = core.plan.backlog.is_none();
+        let most_looks = if yields {
+            PAUSING_LOOKS + YIELDING_LOOKS
+        } else {
+            LOOKS
+        };
         if self.streak.get() >= STREAK {
             self.streak.set(0);
             (0..spins(GATHER)).for_each(|_| spin_loop());
@@ -283,7 +296,10 @@ impl Worker {
                 }
             }
             let roll = core.crew.roll();
-            if looks == spins(LOOKS) || !roll.permits() || !core.may_spin(roll) || roll.is_closed()
+            if looks == spins(most_looks)
+                || !roll.permits()
+                || !core.may_spin(roll)
+                || roll.is_closed()
             {
                 return None;
             }
@@ -291,8 +307,12 @@ impl Worker {
             if spinning.is_none() {
                 spinning = Some(Spinning::begin(&core.spinning)?);
             }
-            let pauses = (1 << looks.min(16)).min(MOST_PAUSES);
-            (0..pauses).for_each(|_| spin_loop());
+            if yields && looks > PAUSING_LOOKS {
+                yield_now();
+            } else {
+                let pauses = (1 << looks.min(16)).min(MOST_PAUSES);
+                (0..pauses).for_each(|_| spin_loop());
+            }
         }
     }
 

@@ -152,6 +152,7 @@ impl<T: Send + 'static> FuncHandle<T> {
     /// # Errors
     ///
     /// As [`PoolHandle::submit`]; it is the argument that comes back.
+    #[inline]
     pub fn invoke(&self, argument: T) -> Result<(), SubmitError<T>> {
         self.call(argument, Patience::Policy)
     }
@@ -179,6 +180,7 @@ impl<T: Send + 'static> FuncHandle<T> {
         self.call(argument, Patience::Until(deadline_after(timeout)))
     }
 
+    #[inline]
     fn call(&self, argument: T, patience: Patience) -> Result<(), SubmitError<T>> {
         let func = NonNull::from(&*self.func);
         let submitted = (self.pool.core()).submit_closure(Call { func, argument }, patience);

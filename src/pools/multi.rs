@@ -142,7 +142,7 @@ impl MultiPool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        spawn_with(f, |task| self.hand_in(task, Patience::Policy))
+        spawn_with(f, |job| self.hand_in(Task::of_job(job), Patience::Policy))
     }
 
     /// Like [`spawn`](MultiPool::spawn), if a pool has room right now.
@@ -155,7 +155,7 @@ impl MultiPool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        spawn_with(f, |task| self.hand_in(task, Patience::None))
+        spawn_with(f, |job| self.hand_in(Task::of_job(job), Patience::None))
     }
 
     /// Like [`spawn`](MultiPool::spawn), but waits for room for `timeout` at most.
@@ -173,7 +173,7 @@ impl MultiPool {
         T: Send + 'static,
     {
         let patience = Patience::Until(deadline_after(timeout));
-        spawn_with(f, |task| self.hand_in(task, patience))
+        spawn_with(f, |job| self.hand_in(Task::of_job(job), patience))
     }
 
     fn cores(&self) -> impl Iterator<Item = &Arc<Core>> {
@@ -246,7 +246,7 @@ impl MultiPool {
         };
         if let Some(home) = self.inside() {
             return home
-                .submit(refusal.task, patience)
+                .submit(|| refusal.task, patience)
                 .map(|()| Arc::clone(home));
         }
         if denied == Denied::Closed {

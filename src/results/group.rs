@@ -5,7 +5,7 @@ use super::handle::{Handle, JoinHandle, hand_in};
 use super::join_error::JoinError;
 use super::spawned::{Held, Owner, Spawned};
 use crate::engine::submit::{Door, Patience};
-use crate::engine::task::{Job, Payload, Unrun};
+use crate::engine::task::{Job, Payload, Task, Unrun};
 use crate::engine::{Core, current};
 use crate::error::SubmitError;
 use crate::panic::drop_quietly;
@@ -389,7 +389,9 @@ impl<E, Way> Group<E, Way> {
             }
             return Ok(job);
         }
-        if let Err(refused) = hand_in(&job, |task| core.submit(task, Patience::Policy)) {
+        if let Err(refused) = hand_in(&job, |job| {
+            core.submit(|| Task::of_job(job), Patience::Policy)
+        }) {
             // ORDERING: Relaxed: a number, which another submit may have followed by now.
             let relaxed = Ordering::Relaxed;
             let _ = number.compare_exchange(index + 1, index, relaxed, relaxed);

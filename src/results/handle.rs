@@ -4,7 +4,7 @@ use super::join_error::JoinError;
 use super::spawned::{Held, Nobody, Owner, Spawned};
 use super::state::Keeper;
 use crate::engine::submit::{Door, House, Patience, Refusal};
-use crate::engine::task::Task;
+use crate::engine::task::{Job, Task};
 use crate::engine::{Core, current};
 use crate::error::SubmitError;
 use crate::pool::PoolHandle;
@@ -161,7 +161,7 @@ where
     T: Send + 'static,
 {
     let job = Arc::new(Spawned::new(closure, Nobody, true));
-    hand_in(&job, |task| house.submit(task, patience))?;
+    hand_in(&job, |job| house.submit(|| Task::of_job(job), patience))?;
     let home = Home::from(house);
     Ok(JoinHandle(Handle { job, home }))
 }
@@ -169,7 +169,7 @@ where
 /// Hands a task in at one of several pools; `submit` says which.
 pub(crate) fn spawn_with<F, T>(
     closure: F,
-    submit: impl FnOnce(Task) -> Result<Arc<Core>, Refusal>,
+    submit: impl FnOnce(Arc<dyn Job>) -> Result<Arc<Core>, Refusal>,
 ) -> Result<JoinHandle<T>, SubmitError<F>>
 where
     F: FnOnce() -> T + Send + 'static,
@@ -183,14 +183,14 @@ where
 /// Hands a job in; its closure comes back if it is refused.
 pub(super) fn hand_in<F, R, T, O, Where>(
     job: &Arc<Spawned<F, T, O>>,
-    submit: impl FnOnce(Task) -> Result<Where, Refusal>,
+    submit: impl FnOnce(Arc<dyn Job>) -> Result<Where, Refusal>,
 ) -> Result<Where, SubmitError<F>>
 where
     F: FnOnce() -> R + Send + 'static,
     T: Send + 'static,
     O: Owner<R, Value = T> + 'static,
 {
-    submit(Task::of_job(Arc::clone(job) as _)).map_err(|refusal| {
+    submit(Arc::clone(job) as _).map_err(|refusal| {
         refusal.task.disown();
         match job.take_back() {
             Some(closure) => SubmitError::new(refusal.kind, refusal.source, closure),
@@ -252,6 +252,15 @@ impl<T> Handle<'_, T> {
     }
 
     pub(super) fn join(self) -> Result<T, JoinError> {
+        let state = self.job.state();
+        if state.is_settled() && state.is_done_and_unwatched() {
+            let (job, _home) = self.into_parts();
+            // SAFETY: this was the handle, and the task is done.
+            if let Some(result) = unsafe { job.take() } {
+                return result;
+            }
+            unreachable!("a handle is joined once");
+        }
         match self.wait(None) {
             Waited::Done => self.take(),
             Waited::Deadlock | Waited::TimedOut => Err(JoinError::deadlock()),
@@ -288,20 +297,30 @@ impl<T> Handle<'_, T> {
     }
 }
 
-impl<T> Handle<'_, T> {
+impl<'a, T> Handle<'a, T> {
     /// Lets go of the task; why it failed, if it is over and its result was not taken.
     pub(super) fn detach(self) -> Option<JoinError> {
+        let (job, _home) = self.into_parts();
+        let_go(&*job).and_then(Result::err)
+    }
+
+    /// Without letting go of the task.
+    fn into_parts(self) -> (Arc<dyn Held<T> + 'a>, Home) {
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used again, nor dropped.
         let job = unsafe { ptr::read(&raw const this.job) };
         // SAFETY: as above.
-        drop(unsafe { ptr::read(&raw const this.home) });
-        let_go(&*job).and_then(Result::err)
+        let home = unsafe { ptr::read(&raw const this.home) };
+        (job, home)
     }
 }
 
 /// The result, if the task is over and nobody took it.
 fn let_go<T>(job: &dyn Held<T>) -> Option<Result<T, JoinError>> {
+    if job.state().is_done_and_unwatched() {
+        // SAFETY: the task is done, and its result the handle's.
+        return unsafe { job.take() };
+    }
     match job.state().let_go() {
         // SAFETY: the task is done, and its result the handle's.
         Keeper::Handle => unsafe { job.take() },

@@ -57,6 +57,8 @@ const LINGERS: u32 = 30;
 /// The runners' tasks.
 struct Runner<T, R, F> {
     tokens: Mutex<Tokens>,
+    /// How many are on their way or at work, as it was when the lock was released last.
+    present: AtomicUsize,
     shared: Weak<Shared<T, R, F>>,
 }
 
@@ -86,6 +88,19 @@ enum Panic {
     First(Payload),
     /// There was one, or the caller is gone.
     Over,
+}
+
+impl<T, R, F> Runner<T, R, F> {
+    fn change(&self, change: impl FnOnce(&mut Tokens)) {
+        let mut tokens = lock(&self.tokens);
+        change(&mut tokens);
+        self.count(&tokens);
+    }
+
+    fn count(&self, tokens: &Tokens) {
+        let present = tokens.len() + tokens.working();
+        self.present.store(present, Ordering::SeqCst);
+    }
 }
 
 impl<T, R, F> Shared<T, R, F> {
@@ -234,12 +249,18 @@ where
     /// M3: sends the runners that are needed.
     fn send_runners(&self, core: &Arc<Core>) {
         loop {
+            // The item came before this look; a runner that ends says so before it looks for items.
+            let capacity = core.capacity();
+            if self.runner.present.load(Ordering::SeqCst) >= capacity.max(1) {
+                return;
+            }
             {
                 let mut tokens = self.tokens();
-                if !self.needs_runner(&tokens, core.capacity()) {
+                if !self.needs_runner(&tokens, capacity) {
                     return;
                 }
                 tokens.add();
+                self.runner.count(&tokens);
             }
             if !self.send(core) {
                 return;
@@ -257,7 +278,7 @@ where
                 false
             }
         };
-        self.tokens().added(accepted);
+        self.runner.change(|tokens| tokens.added(accepted));
         accepted
     }
 
@@ -275,9 +296,11 @@ where
         let goes_on = {
             let mut tokens = self.tokens();
             tokens.end();
+            self.runner.count(&tokens);
             let goes_on = self.needs_runner(&tokens, core.capacity());
             if goes_on {
                 tokens.add();
+                self.runner.count(&tokens);
             }
             goes_on
         };
@@ -309,7 +332,7 @@ where
 
     fn run(&self) -> Outcome {
         let (Some(shared), Some(core)) = (self.shared.upgrade(), current::core()) else {
-            lock(&self.tokens).end();
+            self.change(Tokens::end);
             return Outcome::Completed;
         };
         let outcome = shared.turn(&core);
@@ -320,7 +343,7 @@ where
     fn settle(&self) {}
 
     fn abandon(&self, _why: Unrun) {
-        lock(&self.tokens).end();
+        self.change(Tokens::end);
         if let Some(shared) = self.shared.upgrade() {
             shared.discarded.store(true, Ordering::SeqCst);
             shared.stop();
@@ -379,6 +402,7 @@ where
             f,
             runner: Arc::new(Runner {
                 tokens: Mutex::new(Tokens::default()),
+                present: AtomicUsize::new(0),
                 shared: Weak::clone(shared),
             }),
             window: Window::new(self.limit),
@@ -521,7 +545,7 @@ where
         let Some((number, item)) = shared.take(only) else {
             return false;
         };
-        shared.tokens().begin();
+        shared.runner.change(Tokens::begin);
         let work = || shared.work_on(number, item);
         let worked = if current::is_inside(&self.core) {
             current::call_here(&self.core, work)
@@ -533,7 +557,7 @@ where
                 self.core.tell_panic(payload);
             }
         }
-        shared.tokens().end();
+        shared.runner.change(Tokens::end);
         true
     }
 

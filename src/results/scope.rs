@@ -5,7 +5,7 @@ use super::handle::Handle;
 use super::join_error::JoinError;
 use super::spawned::{Owner, Spawned};
 use crate::engine::submit::{Door, Patience};
-use crate::engine::task::{Job, Outcome, Payload, Task, Unrun};
+use crate::engine::task::{Job, Outcome, Owns, Payload, Task, Unrun};
 use crate::engine::{Core, current};
 use crate::pool::PoolHandle;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
@@ -21,7 +21,7 @@ struct State {
     discarded: AtomicBool,
 }
 
-impl State {
+impl Owns for State {
     /// Keeps the first panic, and gives others back.
     fn take_panic(&self, payload: Payload) -> Option<Payload> {
         let mut first = lock(&self.panic);
@@ -30,6 +30,17 @@ impl State {
         }
         *first = Some(payload);
         None
+    }
+
+    fn dropped(&self, why: Unrun) {
+        if why == Unrun::Discarded {
+            // ORDERING: Relaxed: the end of the task publishes it.
+            self.discarded.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn over(&self) {
+        self.brood.end();
     }
 }
 
@@ -50,14 +61,11 @@ impl<R: Send> Owner<R> for InScope {
     fn hear_of_panic(&self, _message: Option<String>) {}
 
     fn dropped(&self, why: Unrun) {
-        if why == Unrun::Discarded {
-            // ORDERING: Relaxed: the end of the task publishes it.
-            self.0.discarded.store(true, Ordering::Relaxed);
-        }
+        self.0.dropped(why);
     }
 
     fn over(self, _was_counted: bool) {
-        self.0.brood.end();
+        self.0.over();
     }
 }
 
@@ -167,7 +175,21 @@ impl<'scope> Scope<'scope, '_> {
     where
         F: FnOnce() + Send + 'scope,
     {
-        self.hand_in(f, false);
+        if self.inside {
+            self.hand_in(f, false);
+            return;
+        }
+        // Nobody may have to run it but its worker: it needs no job.
+        self.state.brood.begin();
+        // SAFETY: `scope` returns only once its state has heard that the closure is over.
+        let make = || unsafe { Task::owned(f, Arc::clone(&self.state)) };
+        if let Err(refusal) = self.core.submit(make, Patience::Policy) {
+            refusal.task.run(|outcome| {
+                if let Outcome::Panicked(payload) = outcome {
+                    self.core.tell_panic(payload);
+                }
+            });
+        }
     }
 
     /// Like [`submit`](Scope::submit), and returns a handle to the result. A panic of the task goes to the
@@ -212,7 +234,7 @@ impl<'scope> Scope<'scope, '_> {
             unsafe { mem::transmute::<Arc<dyn Job + 'scope>, Arc<dyn Job>>(queued) };
         self.state.brood.begin();
         let enlisted = self.inside.then(|| Arc::clone(&queued));
-        match (self.core).submit(Task::of_job(queued), Patience::Policy) {
+        match (self.core).submit(|| Task::of_job(queued), Patience::Policy) {
             Ok(()) => {
                 if let Some(job) = enlisted {
                     self.state.brood.enlist(job);

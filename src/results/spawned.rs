@@ -181,6 +181,11 @@ where
         self.state.hold_place()
     }
 
+    fn hold_first_place(&self) -> bool {
+        self.state.hold_first_place();
+        true
+    }
+
     fn run(&self) -> Outcome {
         // SAFETY: H1: claimed, and not settled.
         let owner = unsafe { self.owner() };

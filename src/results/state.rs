@@ -87,6 +87,13 @@ impl State {
         placed.is_ok()
     }
 
+    /// H3, while nobody else can claim it.
+    pub(crate) fn hold_first_place(&self) {
+        let word = self.word.load(Ordering::Relaxed);
+        // ORDERING: Relaxed: whoever hands the job over publishes it.
+        self.word.store(word | PLACED, Ordering::Relaxed);
+    }
+
     /// H2: the result is stored.
     pub(crate) fn end(&self) -> Keeper {
         // ORDERING: Release: publishes the result to `is_done` and `is_settled`. Acquire: the handle is
@@ -110,6 +117,12 @@ impl State {
         } else {
             Keeper::Handle
         }
+    }
+
+    /// H2, H4: the result is the handle's, and nobody left word that has to be taken back.
+    pub(crate) fn is_done_and_unwatched(&self) -> bool {
+        // ORDERING: Acquire: pairs with `end`.
+        self.word.load(Ordering::Acquire) & (DONE | WAITED) == DONE
     }
 
     pub(crate) fn is_done(&self) -> bool {

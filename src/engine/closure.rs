@@ -1,0 +1,357 @@
+//! A closure with its type erased, stored in place when it is small (up to three words).
+//!
+//! It may have an owner beside it, who is told of its end: a scope.
+//!
+//! - T1: `space` holds a value of the type `V` that `vtable` was made for (a closure, or one with its owner),
+//!   in place if `V` fits (`Inline::<V>::FITS`), else as a `Box<V>`; it is read out once.
+//! - T3: A closure with an owner is moved out of its [`Member`] first, by `run` or `discard`; the owner hears of
+//!   it and is moved out last, by `over`.
+
+use super::task::{Outcome, Payload, Unrun};
+use crate::panic::drop_quietly;
+use crate::sync::Arc;
+use std::mem::{ManuallyDrop, MaybeUninit, align_of, size_of};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+const WORDS: usize = 3;
+
+type Space = MaybeUninit<[usize; WORDS]>;
+
+/// What a closure does; for closures, and for a call of a function that is known beforehand.
+pub(crate) trait Body: Send + 'static {
+    fn call(self);
+}
+
+impl<F: FnOnce() + Send + 'static> Body for F {
+    fn call(self) {
+        self();
+    }
+}
+
+/// To whom a closure belongs.
+pub(crate) trait Owns: Send + Sync {
+    /// It panicked; the payload comes back if it is for the panic handler.
+    fn take_panic(&self, payload: Payload) -> Option<Payload>;
+    /// It was dropped unrun.
+    fn dropped(&self, why: Unrun);
+    /// It is over in every respect.
+    fn over(&self);
+}
+
+pub(crate) struct Closure {
+    vtable: &'static VTable,
+    space: Space,
+}
+
+struct VTable {
+    /// Moves the closure out of the space and calls it.
+    run: unsafe fn(*mut Space),
+    /// Drops the closure in the space.
+    drop: unsafe fn(*mut Space),
+    owner: Option<OwnerCalls>,
+}
+
+/// How the owner in the space is told.
+struct OwnerCalls {
+    take_panic: unsafe fn(*mut Space, Payload) -> Option<Payload>,
+    dropped: unsafe fn(*mut Space),
+    /// Moves the owner out of the space.
+    over: unsafe fn(*mut Space),
+}
+
+// SAFETY: the only values in it are the closure and its owner, and the makers take only closures that are
+// `Send`, and owners that may be shared; the vtable is shared and immutable.
+unsafe impl Send for Closure {}
+
+struct Inline<V>(V);
+
+impl<V> Inline<V> {
+    const FITS: bool =
+        size_of::<V>() <= size_of::<Space>() && align_of::<V>() <= align_of::<Space>();
+}
+
+/// Puts a `V` in a space, as T1 says.
+fn put<V>(value: V) -> Space {
+    let mut space = Space::uninit();
+    let at = space.as_mut_ptr();
+    if Inline::<V>::FITS {
+        // SAFETY: a `V` fits the space in size and alignment, and the space is ours.
+        unsafe { ptr::write(at.cast::<V>(), value) };
+    } else {
+        // SAFETY: a `Box<V>` is one word of a word's alignment, and the space is ours.
+        unsafe { ptr::write(at.cast::<Box<V>>(), Box::new(value)) };
+    }
+    space
+}
+
+/// Moves the `V` out of `space`.
+///
+/// # Safety
+///
+/// `space` must hold a `V` as T1 says, and must not be read as one again.
+unsafe fn take<V>(space: *mut Space) -> V {
+    if Inline::<V>::FITS {
+        // SAFETY: T1: the space holds a `V` in place, which size and alignment allow; the caller
+        // gives up the space.
+        unsafe { ptr::read(space.cast::<V>()) }
+    } else {
+        // SAFETY: T1: the space holds a `Box<V>`, one word; the caller gives up the space.
+        let boxed = unsafe { ptr::read(space.cast::<Box<V>>()) };
+        *boxed
+    }
+}
+
+/// Where the `V` is that `space` holds.
+///
+/// # Safety
+///
+/// `space` must hold a `V` as T1 says.
+unsafe fn at<V>(space: *mut Space) -> *mut V {
+    if Inline::<V>::FITS {
+        space.cast::<V>()
+    } else {
+        // SAFETY: T1: the space holds a `Box<V>`.
+        let boxed = unsafe { &mut *space.cast::<Box<V>>() };
+        ptr::from_mut(&mut **boxed)
+    }
+}
+
+struct Calls<F>(F);
+
+impl<F: Body> Calls<F> {
+    const VTABLE: VTable = VTable {
+        run: |space| {
+            // SAFETY: the caller hands over a space that holds an `F` (T1) and uses it no more.
+            let closure = unsafe { take::<F>(space) };
+            closure.call();
+        },
+        drop: |space| {
+            // SAFETY: as above.
+            drop(unsafe { take::<F>(space) });
+        },
+        owner: None,
+    };
+}
+
+/// T3: a closure and its owner.
+struct Member<F, O> {
+    closure: ManuallyDrop<F>,
+    owner: Arc<O>,
+}
+
+impl<F: FnOnce() + Send, O: Owns> Member<F, O> {
+    const VTABLE: VTable = VTable {
+        run: |space| {
+            // SAFETY: T3.
+            let closure = unsafe { Self::take_closure(space) };
+            closure();
+        },
+        drop: |space| {
+            // SAFETY: T3.
+            drop(unsafe { Self::take_closure(space) });
+        },
+        owner: Some(OwnerCalls {
+            take_panic: |space, payload| {
+                // SAFETY: T3: the owner is still there.
+                unsafe { Self::owner(space) }.take_panic(payload)
+            },
+            dropped: |space| {
+                // SAFETY: as above.
+                unsafe { Self::owner(space) }.dropped(Unrun::Discarded);
+            },
+            over: |space| {
+                // SAFETY: T1, T3: the closure is gone, and the caller gives up the space.
+                let member = unsafe { take::<Self>(space) };
+                member.owner.over();
+            },
+        }),
+    };
+
+    /// # Safety
+    ///
+    /// Once, for a space that holds a `Self`.
+    unsafe fn take_closure(space: *mut Space) -> F {
+        // SAFETY: the caller's.
+        let member = unsafe { at::<Self>(space) };
+        // SAFETY: as above.
+        let member = unsafe { &mut *member };
+        // SAFETY: the caller's: it is taken once.
+        unsafe { ManuallyDrop::take(&mut member.closure) }
+    }
+
+    /// # Safety
+    ///
+    /// For a space that holds a `Self`, as long as it does.
+    unsafe fn owner<'a>(space: *mut Space) -> &'a O {
+        // SAFETY: the caller's.
+        let member = unsafe { at::<Self>(space) };
+        // SAFETY: as above.
+        unsafe { &(*member).owner }
+    }
+}
+
+impl Closure {
+    pub(crate) fn new<F: Body>(closure: F) -> Closure {
+        Closure {
+            vtable: const { &Calls::<F>::VTABLE },
+            space: put(closure),
+        }
+    }
+
+    /// What `F` borrows must live until the owner hears that it is over; see
+    /// [`Task::owned`](super::task::Task::owned).
+    pub(super) fn owned<F: FnOnce() + Send, O: Owns>(closure: F, owner: Arc<O>) -> Closure {
+        let closure = ManuallyDrop::new(closure);
+        Closure {
+            vtable: const { &Member::<F, O>::VTABLE },
+            space: put(Member { closure, owner }),
+        }
+    }
+
+    /// Calls the closure; a panic in it, or in the drop of what it captured, is caught. `over` hears how it
+    /// ended, before the owner is told that it did.
+    pub(crate) fn run(self, over: impl FnOnce(Outcome)) {
+        let mut this = ManuallyDrop::new(self);
+        let space = &raw mut this.space;
+        // SAFETY: T1, and `ManuallyDrop` keeps the closure from being dropped a second time.
+        let call = || unsafe { (this.vtable.run)(space) };
+        let outcome = match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(()) => Outcome::Completed,
+            Err(payload) => this.panicked(space, payload),
+        };
+        over(outcome);
+        this.tell_owner(space);
+    }
+
+    /// Drops the closure unrun; a panic in that is caught. `over` is called before the owner is told.
+    pub(super) fn discard(self, over: impl FnOnce()) {
+        let mut this = ManuallyDrop::new(self);
+        let space = &raw mut this.space;
+        this.drop_unrun(space);
+        over();
+        this.tell_owner(space);
+    }
+
+    fn panicked(&self, space: *mut Space, payload: Payload) -> Outcome {
+        let Some(owner) = &self.vtable.owner else {
+            return Outcome::Panicked(payload);
+        };
+        // SAFETY: T3: the owner is still there.
+        match unsafe { (owner.take_panic)(space, payload) } {
+            Some(payload) => Outcome::Panicked(payload),
+            None => Outcome::PanicTaken,
+        }
+    }
+
+    fn drop_unrun(&self, space: *mut Space) {
+        let drops = || {
+            // SAFETY: T1, T3: nobody ran it.
+            unsafe { (self.vtable.drop)(space) }
+        };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(drops)) {
+            drop_quietly(payload);
+        }
+        if let Some(owner) = &self.vtable.owner {
+            // SAFETY: T3: the owner is still there.
+            unsafe { (owner.dropped)(space) };
+        }
+    }
+
+    fn tell_owner(&self, space: *mut Space) {
+        if let Some(owner) = &self.vtable.owner {
+            // SAFETY: T3: the closure is gone, and this comes last.
+            unsafe { (owner.over)(space) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Task::into_inner`](super::task::Task::into_inner).
+    pub(super) unsafe fn into_inner<F>(self) -> F {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: the caller vouches for `F`, so the space holds one (T1); `ManuallyDrop` keeps
+        // the closure from being dropped a second time.
+        unsafe { take::<F>(&raw mut this.space) }
+    }
+}
+
+impl Drop for Closure {
+    /// Unrun: one that was run or given back is never dropped.
+    fn drop(&mut self) {
+        let space = &raw mut self.space;
+        if self.vtable.owner.is_some() {
+            self.drop_unrun(space);
+            self.tell_owner(space);
+        } else {
+            // SAFETY: T1.
+            unsafe { (self.vtable.drop)(space) }
+        }
+    }
+}
+
+#[cfg(all(test, not(anthill_loom)))]
+mod tests {
+    use super::super::task::Task;
+    use super::*;
+
+    #[test]
+    fn runs_small_large_and_overaligned_closures_once() {
+        #[repr(align(64))]
+        struct Aligned(u8);
+        let count = Arc::new(());
+        let (small, large, aligned) = (count.clone(), count.clone(), count.clone());
+        let padding = [7_usize; 9];
+        let byte = Aligned(3);
+        let run = |closure: Closure| {
+            closure.run(|outcome| assert!(matches!(outcome, Outcome::Completed)));
+        };
+        run(Closure::new(move || drop(small)));
+        run(Closure::new(move || {
+            assert_eq!(
+                (padding.iter().sum::<usize>(), Arc::strong_count(&large)),
+                (63, 3)
+            );
+        }));
+        run(Closure::new(move || {
+            let byte = byte;
+            assert_eq!((byte.0, &raw const byte as usize % 64), (3, 0));
+            drop(aligned);
+        }));
+        assert_eq!(Arc::strong_count(&count), 1);
+    }
+
+    #[test]
+    fn a_dropped_task_drops_what_it_captured() {
+        let count = Arc::new(());
+        let (small, large) = (count.clone(), (count.clone(), [0_usize; 9]));
+        drop(Task::new(move || drop(small)));
+        drop(Task::new(move || drop(large)));
+        assert_eq!(Arc::strong_count(&count), 1);
+    }
+
+    #[test]
+    fn gives_the_closure_back() {
+        fn back<F: FnOnce() + Send + 'static>(f: F) -> F {
+            // SAFETY: the same `F` on both sides.
+            unsafe { Closure::new(f).into_inner::<F>() }
+        }
+        let (send, receive) = std::sync::mpsc::channel();
+        let wide = [1_usize; 9];
+        back(move || send.send(wide.len()).unwrap())();
+        assert_eq!(receive.recv(), Ok(9));
+    }
+
+    fn fits<F>(_: &F) -> bool {
+        Inline::<F>::FITS
+    }
+
+    #[test]
+    fn three_words_are_stored_in_place() {
+        let (words, wide) = ([1_usize; WORDS], [1_usize; WORDS + 1]);
+        assert!(fits(&move || assert_eq!(words.len(), WORDS)));
+        assert!(fits(&move || assert_eq!(words, [1; WORDS])));
+        assert!(!fits(&move || assert_eq!(wide, [1; WORDS + 1])));
+        assert_eq!(size_of::<Task>(), (WORDS + 1) * size_of::<usize>());
+    }
+}
