@@ -24,15 +24,30 @@
 //! - **Fair.** Those who wait for room are served first come, first served, and overtaken by nobody.
 //! - **Nothing lost.** An accepted task runs, unless it is discarded on request and counted; a
 //!   refused one comes back.
-//! - **No deadlock with itself.** A task may submit to its own pool, tune, release and drop it.
-//! - **A panic costs one task.** The worker goes on.
+//! - **No deadlock with itself.** A task may submit to its own pool, tune, release and drop it; a task
+//!   that joins another one runs it itself, if it has not started.
+//! - **A panic costs one task.** The worker goes on, and the panic goes to one place: the handle, the
+//!   group, the caller of a scope or a map, or the panic handler.
+//! - **Every handle resolves.** With a result, or with the reason why there is none.
 //! - **Idle costs nothing.** No helper thread, no polling; an idle pool makes no context switch.
 //!
 //! Everything before a `submit` happens before the task; the task, and the drop of all it captured,
-//! happens before [`wait_idle`](PoolHandle::wait_idle) and
+//! happens before [`join`](JoinHandle::join), [`wait_idle`](PoolHandle::wait_idle) and
 //! [`release_timeout`](PoolHandle::release_timeout) return.
 //!
 //! No code of yours runs under a lock of the pool: not a task, a drop, a handler or a hook.
+//!
+//! # Beyond submit
+//!
+//! | | |
+//! |---|---|
+//! | a result | [`spawn`](PoolHandle::spawn): a handle to join, await or cancel |
+//! | tasks that borrow | [`scope`](PoolHandle::scope), [`run_all`](PoolHandle::run_all) |
+//! | an iterator, worked on ahead | [`map`](PoolHandle::map), [`map_unordered`](PoolHandle::map_unordered) |
+//! | tasks that stand and fall together | [`group`](PoolHandle::group) |
+//! | tasks that run for ever | [`stop_token`](PoolHandle::stop_token) |
+//! | a share of the pool | [`limit`](PoolHandle::limit), [`serial`](PoolHandle::serial), [`keyed`](PoolHandle::keyed) |
+//! | a pool of one function, several pools as one | [`FuncPool`], [`MultiPool`] |
 //!
 //! # Features
 //!
@@ -85,6 +100,8 @@ pub mod guide {
     pub mod from_ants {}
     #[doc = include_str!("../docs/from-rayon.md")]
     pub mod from_rayon {}
+    #[doc = include_str!("../docs/from-threadpool-and-tokio.md")]
+    pub mod from_threadpool_and_tokio {}
 }
 
 #[cfg(doctest)]

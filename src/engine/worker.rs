@@ -320,6 +320,7 @@ impl Worker {
     fn reach(&self) -> Option<Task> {
         let desk = &self.desk;
         desk.reaching.store(true, Ordering::SeqCst);
+        order_seqcst();
         if self.core.queue.skips_shells() && !self.core.queue.has_work() {
             // Nothing but shells: it is not busy for those.
             desk.reaching.store(false, Ordering::Release);

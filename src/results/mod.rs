@@ -8,7 +8,7 @@
 //! | [`join_error`] | why there is no result |
 //! | [`brood`] | the tasks that somebody waits for together |
 //! | [`scope`], [`group`] | tasks that end before their caller goes on; that stand and fall together |
-//! | [`map`], [`window`] | an iterator whose items are worked on ahead |
+//! | [`map`], [`runner`], [`window`] | an iterator whose items are worked on ahead |
 //! | [`stop`] | the signal to end for tasks that live long |
 
 pub(crate) mod brood;
@@ -16,6 +16,7 @@ pub(crate) mod group;
 pub(crate) mod handle;
 pub(crate) mod join_error;
 pub(crate) mod map;
+mod runner;
 pub(crate) mod scope;
 pub(crate) mod spawned;
 pub(crate) mod state;

@@ -1,0 +1,344 @@
+//! Those who work on the items of a [map](super::map): tasks of the pool that take the next item, work on it
+//! and leave the result. M1 to M5 are told there.
+
+use super::window::Window;
+use crate::engine::admission::Origin;
+use crate::engine::submit::Door;
+use crate::engine::task::{Job, Outcome, Payload, Spot, Task, Unrun};
+use crate::engine::tokens::Tokens;
+use crate::engine::{Core, current};
+use crate::panic::drop_quietly;
+use crate::sync::deque::Injector;
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, Thread, Weak, elapsed,
+    fence, lock, now, spins, yield_now,
+};
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// The most items of one run of a runner; and how long a run may take to become longer, or shorter.
+pub(super) const MOST_RUN: usize = 64;
+const SHORT_RUN: Duration = Duration::from_micros(20);
+const LONG_RUN: Duration = Duration::from_micros(100);
+
+/// Where items are short: looks of a runner for more of them, and of the caller for results, before they
+/// rest. At each they give way to others.
+pub(super) const LINGERS: u32 = 30;
+
+/// The runners' tasks.
+pub(super) struct Runner<T, R, F> {
+    tokens: Mutex<Tokens>,
+    /// How many are on their way or at work, as it was when the lock was released last.
+    present: AtomicUsize,
+    shared: Weak<Shared<T, R, F>>,
+}
+
+/// What the caller and the runners share.
+pub(super) struct Shared<T, R, F> {
+    f: F,
+    pub(super) runner: Arc<Runner<T, R, F>>,
+    pub(super) window: Window<T, R>,
+    /// Where results go that are not wanted in order.
+    pub(super) unordered: Option<Injector<R>>,
+    /// Items of one run.
+    pub(super) run: AtomicUsize,
+    /// Nothing more is to be started.
+    stopped: AtomicBool,
+    pub(super) discarded: AtomicBool,
+    panic: Mutex<Panic>,
+    /// M4: the number of an item; `AWAKE` while the caller is not asleep. Only the caller writes it.
+    pub(super) wake_at: AtomicU64,
+    pub(super) caller: Mutex<Option<Thread>>,
+}
+
+pub(super) const AWAKE: u64 = u64::MAX;
+
+/// The first panic of an item, which is the caller's.
+enum Panic {
+    None,
+    First(Payload),
+    /// There was one, or the caller is gone.
+    Over,
+}
+
+impl<T, R, F> Runner<T, R, F> {
+    pub(super) fn change(&self, change: impl FnOnce(&mut Tokens)) {
+        let mut tokens = lock(&self.tokens);
+        change(&mut tokens);
+        self.count(&tokens);
+    }
+
+    fn count(&self, tokens: &Tokens) {
+        let present = tokens.len() + tokens.working();
+        self.present.store(present, Ordering::SeqCst);
+    }
+}
+
+impl<T, R, F> Shared<T, R, F> {
+    pub(super) fn new(f: F, places: usize, ordered: bool) -> Arc<Shared<T, R, F>> {
+        Arc::new_cyclic(|shared| Shared {
+            f,
+            runner: Arc::new(Runner {
+                tokens: Mutex::new(Tokens::default()),
+                present: AtomicUsize::new(0),
+                shared: Weak::clone(shared),
+            }),
+            window: Window::new(places),
+            unordered: (!ordered).then(Injector::new),
+            run: AtomicUsize::new(1),
+            stopped: AtomicBool::new(false),
+            discarded: AtomicBool::new(false),
+            panic: Mutex::new(Panic::None),
+            wake_at: AtomicU64::new(AWAKE),
+            caller: Mutex::new(None),
+        })
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, Tokens> {
+        lock(&self.runner.tokens)
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Has nothing more started: what waits is dropped.
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        while let Some((number, item)) = self.take(None) {
+            drop_quietly((number, item));
+        }
+        self.pause();
+    }
+
+    /// Stops, and takes the runners back that have not begun.
+    pub(super) fn end(&self, core: &Arc<Core>) {
+        self.stop();
+        while let Some(spot) = { self.tokens().retire(0) } {
+            core.take_back(spot);
+        }
+    }
+
+    pub(super) fn take(&self, only: Option<u64>) -> Option<(u64, T)> {
+        self.window.take(only, self.unordered.is_none())
+    }
+
+    fn leave(&self, number: u64, result: R) {
+        match &self.unordered {
+            None => self.window.leave(number, result),
+            Some(results) => {
+                results.push(result);
+                // The push before the look whether the caller sleeps.
+                fence(Ordering::SeqCst);
+            }
+        }
+        if number >= self.wake_at.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// M4: a runner is about to do something else.
+    fn pause(&self) {
+        if self.wake_at.load(Ordering::SeqCst) != AWAKE {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        let caller = lock(&self.caller).take();
+        if let Some(caller) = caller {
+            caller.unpark();
+        }
+    }
+
+    /// M3
+    fn needs_runner(&self, tokens: &Tokens, capacity: usize) -> bool {
+        tokens.len() + tokens.working() < capacity.max(1)
+            && tokens.len() < self.window.waiting()
+            && !self.is_stopped()
+    }
+
+    /// The first panic, for the caller; those to come are for the panic handler.
+    pub(super) fn take_panic(&self) -> Option<Payload> {
+        match mem::replace(&mut *lock(&self.panic), Panic::Over) {
+            Panic::First(payload) => Some(payload),
+            Panic::None | Panic::Over => None,
+        }
+    }
+
+    /// Nobody works, and nobody is on the way.
+    pub(super) fn is_deserted(&self) -> bool {
+        let tokens = self.tokens();
+        tokens.working() == 0 && tokens.len() == 0
+    }
+
+    pub(super) fn works(&self) -> bool {
+        self.tokens().working() > 0
+    }
+}
+
+impl<T, R, F> Shared<T, R, F>
+where
+    T: Send + 'static,
+    R: Send + 'static,
+    F: Fn(T) -> R + Send + Sync + 'static,
+{
+    /// Works on an item.
+    pub(super) fn work_on(&self, number: u64, item: T) -> Result<(), Payload> {
+        let result = catch_unwind(AssertUnwindSafe(|| (self.f)(item)))?;
+        if self.is_stopped() {
+            drop_quietly(result);
+        } else {
+            self.leave(number, result);
+        }
+        Ok(())
+    }
+
+    /// Works on one item after the other, until none is left or so many are done.
+    fn work(&self, most: usize) -> Outcome {
+        for _ in 0..most {
+            if self.is_stopped() {
+                break;
+            }
+            let Some((number, item)) = self.take(None) else {
+                if most == MOST_RUN && self.linger() {
+                    continue;
+                }
+                break;
+            };
+            if let Err(payload) = self.work_on(number, item) {
+                return self.fail(payload);
+            }
+        }
+        Outcome::Completed
+    }
+
+    /// Items are short and the caller does not keep up: it may be about to put more. Whether it has.
+    fn linger(&self) -> bool {
+        self.pause();
+        (0..spins(LINGERS)).any(|_| {
+            yield_now();
+            self.window.waiting() > 0
+        })
+    }
+
+    /// The first panic is the caller's.
+    pub(super) fn fail(&self, payload: Payload) -> Outcome {
+        {
+            let mut panic = lock(&self.panic);
+            if !matches!(*panic, Panic::None) {
+                return Outcome::Panicked(payload);
+            }
+            *panic = Panic::First(payload);
+        }
+        self.stop();
+        Outcome::PanicTaken
+    }
+
+    /// M3: sends the runners that are needed.
+    pub(super) fn send_runners(&self, core: &Arc<Core>) {
+        loop {
+            // The item came before this look; a runner that ends says so before it looks for items.
+            let capacity = core.capacity();
+            if self.runner.present.load(Ordering::SeqCst) >= capacity.max(1) {
+                return;
+            }
+            {
+                let mut tokens = self.tokens();
+                if !self.needs_runner(&tokens, capacity) {
+                    return;
+                }
+                tokens.add();
+                self.runner.count(&tokens);
+            }
+            if !self.send(core) {
+                return;
+            }
+        }
+    }
+
+    /// Hands in a runner that was added; false if the pool refuses it.
+    fn send(&self, core: &Arc<Core>) -> bool {
+        let task = Task::of_job(Arc::clone(&self.runner) as _);
+        let accepted = match core.submit_ahead(task, Origin::Outside) {
+            Ok(()) => true,
+            Err(refusal) => {
+                refusal.task.disown();
+                false
+            }
+        };
+        self.runner.change(|tokens| tokens.added(accepted));
+        accepted
+    }
+
+    /// A runner's turn.
+    fn turn(&self, core: &Arc<Core>) -> Outcome {
+        // ORDERING: Relaxed, here and below: a guess.
+        let (begun, run) = (now(), self.run.load(Ordering::Relaxed));
+        let outcome = self.work(run);
+        let took = elapsed(begun);
+        if took < SHORT_RUN {
+            self.run.store((run * 2).min(MOST_RUN), Ordering::Relaxed);
+        } else if took > LONG_RUN {
+            self.run.store((run / 2).max(1), Ordering::Relaxed);
+        }
+        let goes_on = {
+            let mut tokens = self.tokens();
+            tokens.end();
+            self.runner.count(&tokens);
+            let goes_on = self.needs_runner(&tokens, core.capacity());
+            if goes_on {
+                tokens.add();
+                self.runner.count(&tokens);
+            }
+            goes_on
+        };
+        if goes_on {
+            self.send(core);
+        }
+        self.pause();
+        outcome
+    }
+}
+
+impl<T, R, F> Job for Runner<T, R, F>
+where
+    T: Send + 'static,
+    R: Send + 'static,
+    F: Fn(T) -> R + Send + Sync + 'static,
+{
+    fn claim(&self, placed: bool) -> Option<Spot> {
+        lock(&self.tokens).claim(placed)
+    }
+
+    fn is_claimed(&self, placed: bool) -> bool {
+        !lock(&self.tokens).has(placed)
+    }
+
+    fn hold_place(&self) -> bool {
+        lock(&self.tokens).hold_place()
+    }
+
+    fn run(&self) -> Outcome {
+        let (Some(shared), Some(core)) = (self.shared.upgrade(), current::core()) else {
+            self.change(Tokens::end);
+            return Outcome::Completed;
+        };
+        let outcome = shared.turn(&core);
+        drop_quietly(shared);
+        outcome
+    }
+
+    fn settle(&self) {}
+
+    fn abandon(&self, _why: Unrun) {
+        self.change(Tokens::end);
+        if let Some(shared) = self.shared.upgrade() {
+            shared.discarded.store(true, Ordering::SeqCst);
+            shared.stop();
+            drop_quietly(shared);
+        }
+    }
+}
