@@ -321,7 +321,9 @@ impl Worker {
         let desk = &self.desk;
         desk.reaching.store(true, Ordering::SeqCst);
         order_seqcst();
-        if self.core.queue.skips_shells() && !self.core.queue.has_work() {
+        let queue = &self.core.queue;
+        // L6: nothing is moved any more once the pool discards.
+        if !self.core.crew.roll().is_discarding() && queue.skips_shells() && !queue.has_work() {
             // Nothing but shells: it is not busy for those.
             desk.reaching.store(false, Ordering::Release);
             return None;
