@@ -40,6 +40,20 @@ fn rest_comes_after_the_result() {
     });
 }
 
+/// Whoever sees that a task is over sees its result, and may drop that.
+#[test]
+fn a_finished_result_is_dropped_by_its_handle() {
+    model(2, || {
+        let core = Core::new(1, plan(None, EVER));
+        let handle = spawn_in(&core, || 7);
+        while !handle.is_finished() {
+            thread::yield_now();
+        }
+        drop(handle);
+        end(&core);
+    });
+}
+
 struct Wakes(Signal);
 
 impl Wake for Wakes {
