@@ -51,12 +51,13 @@ impl Core {
         }
         current::call_here(self, || {
             let mut run = Some(f);
-            let on_worker = current::with_worker(self, |worker| {
-                if let Some(run) = run.take() {
+            current::with_worker(self, |worker| {
+                // One that has left its desk, whose thread-locals are dropped, must not count there.
+                if let Some(run) = run.take_if(|_| worker.is_seated()) {
                     worker.run_within(spot, run);
                 }
             });
-            if let (None, Some(run)) = (on_worker, run) {
+            if let Some(run) = run {
                 self.counts.called.add(1);
                 self.record_called(run());
             }

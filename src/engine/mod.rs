@@ -487,7 +487,10 @@ impl Core {
     pub(crate) fn close(self: &Arc<Self>, discard: bool) -> usize {
         let of_tenants = self.tenants.close(discard);
         let reins = lock(&self.reins);
-        of_tenants + self.close_with(reins, discard)
+        let of_pool = self.close_with(reins, discard);
+        // An opening may have come between; and a pause was lifted.
+        self.tenants.follow();
+        of_tenants + of_pool
     }
 
     /// Nobody owns the pool any more: closes it for good.
@@ -496,6 +499,7 @@ impl Core {
         let mut reins = lock(&self.reins);
         reins.abandoned = true;
         self.close_with(reins, false);
+        self.tenants.follow();
     }
 
     fn close_with(self: &Arc<Self>, mut reins: MutexGuard<'_, Reins>, discard: bool) -> usize {
@@ -608,7 +612,7 @@ impl Core {
         self.admission.reopen();
         self.apply_capacity(&reins);
         drop(reins);
-        self.tenants.reopen();
+        self.tenants.follow();
     }
 
     pub(crate) fn wait_idle(self: &Arc<Self>, deadline: Option<Instant>) -> bool {

@@ -22,6 +22,7 @@ use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, RwLock, lock, order_seqcst,
 use crossbeam_utils::CachePadded;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
 /// The most tasks that a worker takes at once.
 const MOST_BATCHED: u64 = 32;
@@ -149,6 +150,12 @@ impl Queue {
         if self.shells.load(Ordering::SeqCst) == 0 {
             return false;
         }
+        if self.has_handed_back() {
+            self.skip_handed_back();
+        }
+        if self.has_handed_back() {
+            return true;
+        }
         while let Some(mut accepted) = insist(|| self.shared.steal()) {
             if !accepted.task.is_shell() {
                 self.hand_back(std::iter::once(accepted));
@@ -160,6 +167,22 @@ impl Queue {
             self.count_shell();
         }
         true
+    }
+
+    fn skip_handed_back(&self) {
+        let mut handed_back = lock(&self.handed_back);
+        while let Some(mut first) = handed_back.peek_mut() {
+            if !first.0.task.is_shell() {
+                break;
+            }
+            let Reverse(accepted) = PeekMut::pop(first);
+            if accepted.has_waited() {
+                self.waited.fetch_sub(1, Ordering::SeqCst);
+            }
+            self.count_shell();
+        }
+        self.handed_back_len
+            .store(handed_back.len(), Ordering::SeqCst);
     }
 
     fn count_shell(&self) {

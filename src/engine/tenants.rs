@@ -6,7 +6,8 @@ use crate::sync::{Arc, Mutex, Weak, lock};
 pub(crate) trait Tenant: Send + Sync {
     /// The pool closes; with `discard` the share drops its backlog: how many tasks.
     fn close(self: Arc<Self>, discard: bool) -> usize;
-    fn reopen(self: Arc<Self>);
+    /// The pool was closed or opened: the share is to be as it is now.
+    fn follow(self: Arc<Self>);
     /// The capacity of the pool has changed.
     fn retune(self: Arc<Self>);
 }
@@ -19,45 +20,40 @@ pub(crate) struct Tenants {
 #[derive(Default)]
 struct Inner {
     tenants: Vec<Weak<dyn Tenant>>,
-    closed: bool,
 }
 
 impl Tenants {
     pub(crate) fn add(&self, tenant: Arc<dyn Tenant>) {
-        let closed = {
+        {
             let mut inner = lock(&self.inner);
             if inner.tenants.len() == inner.tenants.capacity() {
                 inner.tenants.retain(|tenant| tenant.strong_count() > 0);
             }
             inner.tenants.push(Arc::downgrade(&tenant));
-            inner.closed
-        };
-        if closed {
-            tenant.close(false);
         }
+        tenant.follow();
     }
 
-    fn all(&self, change: impl FnOnce(&mut Inner)) -> Vec<Arc<dyn Tenant>> {
-        let mut inner = lock(&self.inner);
-        change(&mut inner);
+    fn all(&self) -> Vec<Arc<dyn Tenant>> {
+        let inner = lock(&self.inner);
         inner.tenants.iter().filter_map(Weak::upgrade).collect()
     }
 
     pub(crate) fn close(&self, discard: bool) -> usize {
-        let tenants = self.all(|inner| inner.closed = true);
+        let tenants = self.all();
         tenants
             .into_iter()
             .map(|tenant| tenant.close(discard))
             .sum()
     }
 
-    pub(crate) fn reopen(&self) {
-        let tenants = self.all(|inner| inner.closed = false);
-        tenants.into_iter().for_each(Tenant::reopen);
+    pub(crate) fn follow(&self) {
+        let tenants = self.all();
+        tenants.into_iter().for_each(Tenant::follow);
     }
 
     pub(crate) fn retune(&self) {
-        let tenants = self.all(|_| ());
+        let tenants = self.all();
         tenants.into_iter().for_each(Tenant::retune);
     }
 }

@@ -496,6 +496,10 @@ impl Worker {
         self.record(run());
     }
 
+    pub(crate) fn is_seated(&self) -> bool {
+        self.deques.borrow().is_some()
+    }
+
     pub(crate) fn holds_place(&self) -> bool {
         self.held.get() > 0
     }

@@ -16,10 +16,14 @@ use crate::engine::tenants::Tenant;
 use crate::engine::{Core, current, difference};
 use crate::stats::{Counter, Counts, Stats};
 use crate::sync::{
-    Arc, AtomicUsize, Instant, Mutex, Ordering, Thread, Weak, current as this_thread, is_past,
-    lock, park_until, sooner,
+    Arc, AtomicBool, AtomicUsize, Instant, Mutex, Ordering, Thread, Weak, current as this_thread,
+    deadline_after, is_past, lock, park_until, sooner,
 };
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long to let the system be after it refused a thread, while somebody waits for one.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// A share of a pool.
 pub(crate) struct Lane {
@@ -37,6 +41,8 @@ pub(crate) struct Lane {
     helpers: Mutex<Vec<Thread>>,
     /// No limit is higher.
     most: usize,
+    /// Threads were refused: a strand may have tasks, and no token for them.
+    pub(super) lacks_token: AtomicBool,
     reins: Mutex<Reins>,
 }
 
@@ -68,6 +74,7 @@ impl Lane {
             strands: Mutex::new(BTreeMap::new()),
             helpers: Mutex::new(Vec::new()),
             most,
+            lacks_token: AtomicBool::new(false),
             reins: Mutex::new(Reins {
                 limit,
                 resume: limit.unwrap_or(1).max(1),
@@ -216,10 +223,12 @@ impl Lane {
     /// Where threads were refused: whoever waits tries again.
     pub(crate) fn rescue(self: &Arc<Self>) -> Option<Instant> {
         let again = self.core.rescue();
-        if again.is_some() {
-            self.strands().iter().for_each(Strand::settle);
+        if !self.lacks_token.swap(false, Ordering::SeqCst) {
+            return again;
         }
-        again
+        self.strands().iter().for_each(Strand::settle);
+        let lacks = self.lacks_token.load(Ordering::SeqCst);
+        again.or_else(|| lacks.then(|| deadline_after(RETRY))?)
     }
 
     // ── the end ─────────────────────────────────────────────────────────────────────────────
@@ -275,13 +284,9 @@ impl Lane {
         current::within(self.address(), || current::call_here(&self.core, f))
     }
 
-    pub(crate) fn reopen(self: &Arc<Self>, by_pool: bool) {
+    pub(crate) fn reopen(self: &Arc<Self>) {
         let mut reins = lock(&self.reins);
-        if by_pool {
-            reins.pool_closed = false;
-        } else {
-            reins.closed = false;
-        }
+        reins.closed = false;
         if !reins.closed && !reins.pool_closed {
             self.admission.reopen();
         }
@@ -368,8 +373,29 @@ impl Tenant for Lane {
         Lane::close(&self, discard, true)
     }
 
-    fn reopen(self: Arc<Self>) {
-        Lane::reopen(&self, true);
+    fn follow(self: Arc<Self>) {
+        let mut reins = lock(&self.reins);
+        // Whatever came in between: the pool is looked at under this lock, and after each of its changes.
+        reins.pool_closed = self.core.admission.places().is_closed();
+        self.admission.hold();
+        let left = if reins.pool_closed {
+            if reins.limit == Some(0) {
+                reins.limit = Some(reins.resume);
+            }
+            Some(self.admission.close(false))
+        } else {
+            if !reins.closed {
+                self.admission.reopen();
+            }
+            None
+        };
+        self.apply(&reins);
+        drop(reins);
+        if let Some(left) = left {
+            self.after(left);
+        }
+        self.settle();
+        self.after(self.admission.unhold());
     }
 
     fn retune(self: Arc<Self>) {

@@ -137,7 +137,7 @@ impl Share {
 
     /// Opens a released share again; not while its pool is closed.
     pub fn reboot(&self) {
-        self.0.lane.reopen(false);
+        self.0.lane.reopen();
     }
 
     pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {

@@ -22,7 +22,9 @@ use crate::engine::{Core, current};
 use crate::error::SubmitErrorKind;
 use crate::results::state::State;
 use crate::stats::Counts;
-use crate::sync::{Arc, AtomicUsize, Instant, Mutex, Weak, is_past, lock, park_until, sooner};
+use crate::sync::{
+    Arc, AtomicUsize, Instant, Mutex, Ordering, Weak, is_past, lock, park_until, sooner,
+};
 use std::collections::VecDeque;
 
 /// So many shells in a queue are not worth a sweep.
@@ -45,7 +47,8 @@ pub(crate) struct Strand {
 
 struct Inner {
     queue: VecDeque<Accepted>,
-    live: usize,
+    /// Below 0 for a moment, where a task is claimed between its place and its push.
+    live: isize,
     slots: usize,
     tokens: Tokens,
 }
@@ -62,10 +65,18 @@ impl Inner {
         self.tokens.working() < self.slots
     }
 
-    /// S3
-    fn step(&mut self) -> Option<Step> {
+    fn waiting(&self) -> usize {
+        usize::try_from(self.live).unwrap_or(0)
+    }
+
+    /// S3: so many tokens.
+    fn wanted(&self) -> usize {
         let free = self.slots.saturating_sub(self.tokens.working());
-        let wanted = free.min(self.live);
+        free.min(self.waiting())
+    }
+
+    fn step(&mut self) -> Option<Step> {
+        let wanted = self.wanted();
         if self.tokens.len() < wanted {
             self.tokens.add();
             return Some(Step::Send);
@@ -86,8 +97,8 @@ impl Inner {
 
     /// S1: a live task was claimed elsewhere, under this lock: else tokens would come for it in vain.
     fn bury(&mut self) {
-        self.live = self.live.saturating_sub(1);
-        if self.queue.len() > 2 * self.live + FEW_SHELLS {
+        self.live -= 1;
+        if self.queue.len() > 2 * self.waiting() + FEW_SHELLS {
             self.queue.retain_mut(|accepted| !accepted.task.is_shell());
         }
     }
@@ -256,6 +267,7 @@ impl Strand {
                             self.lane.discard_backlog();
                         }
                         // Else no thread is to be had, and whoever waits tries again.
+                        self.lane.lacks_token.store(true, Ordering::SeqCst);
                         return;
                     }
                 }
@@ -333,7 +345,8 @@ impl Strand {
             if !lends {
                 inner.tokens.begin();
             }
-            (work, spot, inner.tokens.retire(0))
+            let wanted = inner.wanted();
+            (work, spot, inner.tokens.retire(wanted))
         };
         if spot == Spot::Loose {
             self.lane.after(self.lane.admission.drop_shells());
@@ -376,12 +389,12 @@ impl Strand {
             if helped || self.ordered && self.come_in() {
                 continue;
             }
+            if is_past(deadline) {
+                return;
+            }
             self.lane.will_help();
             if state.is_claimed() || self.may_help() {
                 continue;
-            }
-            if is_past(deadline) {
-                return;
             }
             park_until(sooner(self.lane.rescue(), deadline));
         }

@@ -111,7 +111,7 @@ impl State {
         let waits = lock(&self.waiter).take();
         // ORDERING: as in `end`.
         let before = self.word.fetch_and(!HELD, Ordering::AcqRel);
-        drop(waits);
+        drop_quietly(waits);
         if before & DONE == 0 {
             Keeper::Runner
         } else {
