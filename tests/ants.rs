@@ -860,9 +860,11 @@ fn all_options_together_make_a_pool() {
             .expect("the test waits for this");
     }));
     let name = receive("the task ran", &names);
-    assert_eq!(name.as_deref(), Some("ants-0"));
+    // The first worker may still have been in its hook, so that the task got a second one.
+    assert!(name.is_some_and(|name| name.starts_with("ants-")));
     assert_idle(&pool);
     pool.release_timeout(DEADLINE)
         .expect("every worker is idle");
-    assert_eq!((started.count(), stopped.count()), (1, 1));
+    assert_eq!(started.count() as u64, pool.stats().workers_started);
+    assert_eq!(started.count(), stopped.count());
 }
