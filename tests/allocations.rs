@@ -16,8 +16,8 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anthill::{JoinHandle, Pool, PoolHandle, SubmitError};
-use support::{expect_accepted, occupy, receive, within};
+use anthill::{FuncPool, JoinHandle, Pool, PoolHandle};
+use support::{expect_accepted, occupy, receive, spawned, within};
 
 struct Counting;
 
@@ -250,15 +250,44 @@ fn of_a_refused_try_submit() {
     drop(occupied);
 }
 
-// ---- R3: one allocation for a spawn ----
+/// A call of a pool's one function allocates nothing for an argument of up to two words, with each kind
+/// of backlog; one of three words needs a box.
+#[test]
+fn of_a_call_of_a_pools_function() {
+    fn average<const WORDS: usize>(backlog: Option<usize>) -> f64 {
+        let builder = FuncPool::builder(|words: [usize; WORDS]| {
+            SUM.fetch_add(std::hint::black_box(words).len(), Ordering::Relaxed);
+        });
+        let builder = builder.capacity(2).keep_workers();
+        let builder = match backlog {
+            Some(tasks) => builder.backlog(tasks),
+            None => builder.unbounded_backlog(),
+        };
+        let pool = builder.build().unwrap();
+        allocations_a_task(|| {
+            for number in 0..TASKS {
+                pool.invoke([number; WORDS]).unwrap();
+            }
+            pool.wait_idle();
+        })
+    }
 
-/// Unwraps what a spawn returned.
-#[track_caller]
-fn spawned<T, F>(result: Result<JoinHandle<T>, SubmitError<F>>) -> JoinHandle<T> {
-    let mut handle = None;
-    expect_accepted(result.map(|accepted| handle = Some(accepted)));
-    handle.expect("it was accepted")
+    let _alone = one_at_a_time();
+    for backlog in [Some(0), Some(100), None] {
+        for average in [
+            average::<0>(backlog),
+            average::<1>(backlog),
+            average::<2>(backlog),
+        ] {
+            assert!(average < NONE_OF_ITS_OWN, "{backlog:?}: {average} a call");
+        }
+        let average = average::<3>(backlog);
+        let one = 0.99..1.0 + NONE_OF_ITS_OWN;
+        assert!(one.contains(&average), "{backlog:?}: {average} a call");
+    }
 }
+
+// ---- R3: one allocation for a spawn ----
 
 /// Spawns tasks whose closures capture `TASK` words and whose results are of `RESULT` words, and joins
 /// them: each one before the next, or all at the end.

@@ -14,20 +14,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use anthill::{JoinError, JoinHandle, Overflow, Pool, PoolHandle, SubmitError};
+use anthill::{JoinError, JoinHandle, Overflow, Pool, PoolHandle};
 use futures::future::{Either, join_all, select};
 use support::{
     Arrivals, DEADLINE, DropCounter, Gate, OpensOnDrop, assert_at_rest, eventually, eventually_eq,
-    eventually_waiting, expect_accepted, occupy, receive, watchdog,
+    eventually_waiting, expect_accepted, occupy, receive, spawned, watchdog,
 };
-
-/// Unwraps what a spawn returned.
-#[track_caller]
-fn spawned<T, F>(result: Result<JoinHandle<T>, SubmitError<F>>) -> JoinHandle<T> {
-    let mut handle = None;
-    expect_accepted(result.map(|accepted| handle = Some(accepted)));
-    handle.expect("it was accepted")
-}
 
 /// One of the executors, with its name.
 struct Executor {

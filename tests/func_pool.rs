@@ -9,7 +9,9 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use anthill::{BuildError, FuncHandle, FuncPool, Overflow, Pool, PoolHandle, SubmitErrorKind};
+use anthill::{
+    BuildError, FuncHandle, FuncPool, Overflow, Pool, PoolHandle, SubmitError, SubmitErrorKind,
+};
 use support::{
     Arrivals, DEADLINE, DropCounter, Gate, Log, assert_at_rest, eventually, eventually_eq, receive,
     watchdog,
@@ -94,10 +96,7 @@ fn the_function_is_called_with_each_argument() {
                         _ => {
                             let mut left = Some(number);
                             while let Some(argument) = left.take() {
-                                left = pool
-                                    .try_invoke(argument)
-                                    .err()
-                                    .map(anthill::SubmitError::into_inner);
+                                left = pool.try_invoke(argument).err().map(SubmitError::into_inner);
                             }
                         }
                     }

@@ -11,28 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use anthill::{
-    Builder, JoinError, JoinHandle, Overflow, Pool, PoolHandle, SubmitError, SubmitErrorKind,
-};
+use anthill::{Builder, JoinError, JoinHandle, Overflow, Pool, PoolHandle, SubmitErrorKind};
 use rand::Rng;
 use support::{
     Arrivals, DropCounter, Gate, Inside, Log, OpensOnDrop, Running, assert_at_rest, eventually,
-    eventually_waiting, expect_accepted, occupy, receive, refusal, seeded_rng, watchdog,
+    eventually_waiting, expect_accepted, joined, occupy, receive, refusal, seeded_rng, spawned,
+    watchdog,
 };
-
-/// Unwraps what a spawn returned.
-#[track_caller]
-fn spawned<T, F>(result: Result<JoinHandle<T>, SubmitError<F>>) -> JoinHandle<T> {
-    let mut handle = None;
-    expect_accepted(result.map(|accepted| handle = Some(accepted)));
-    handle.expect("it was accepted")
-}
-
-/// Joins from outside, within the common deadline.
-#[track_caller]
-fn joined<T: Send + 'static>(handle: JoinHandle<T>) -> Result<T, JoinError> {
-    watchdog("the handle resolves", move || handle.join())
-}
 
 /// Runs `body` as a task of `pool`, and returns what it returned. Its panic goes on here.
 #[track_caller]

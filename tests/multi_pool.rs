@@ -13,14 +13,14 @@ use anthill::{Balance, JoinHandle, MultiPool, PoolHandle, SubmitErrorKind};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use support::{
-    Arrivals, DEADLINE, DropCounter, Gate, Log, OpensOnDrop, Running, assert_at_rest, becomes_true,
-    eventually, eventually_eq, expect_accepted, receive, refusal, seeded_rng, watchdog,
+    Arrivals, DEADLINE, DropCounter, Gate, Log, OpensOnDrop, Running, becomes_true, eventually,
+    eventually_eq, expect_accepted, receive, refusal, seeded_rng, watchdog,
 };
 
 const BALANCES: [Balance; 2] = [Balance::RoundRobin, Balance::LeastLoaded];
 
 fn loads(pools: &MultiPool) -> Vec<usize> {
-    pools.shards().map(anthill::PoolHandle::running).collect()
+    pools.shards().map(PoolHandle::running).collect()
 }
 
 fn shard(pools: &MultiPool, at: usize) -> &PoolHandle {
@@ -51,8 +51,12 @@ fn fill(pools: &MultiPool) -> Vec<OpensOnDrop> {
 #[track_caller]
 fn assert_all_at_rest(pools: &MultiPool) {
     assert!(pools.wait_idle_timeout(DEADLINE), "not idle: {pools:?}");
-    pools.shards().for_each(assert_at_rest);
-    eventually_eq("free places", pools.capacity(), || pools.free());
+    // What a cancelled task has left in a queue may call a worker for a moment.
+    eventually(format_args!("the pools are at rest: {pools:?}"), || {
+        (pools.running(), pools.queued(), pools.waiting()) == (0, 0, 0)
+            && pools.workers() == pools.idle()
+            && pools.free() == pools.capacity()
+    });
     let stats = pools.stats();
     assert_eq!(
         stats.submitted,
@@ -174,9 +178,7 @@ fn who_waits_is_served_in_turn_across_pools() {
                 gates[ends].open();
                 eventually_eq("tasks begun", number + 4, || begun.len());
             }
-            for gate in &gates {
-                gate.open();
-            }
+            drop(gates);
         });
         assert_eq!(begun.entries(), [0, 1, 2, 3, 4, 5]);
         assert_all_at_rest(&pools);
@@ -271,11 +273,12 @@ fn a_chain_of_successors_does_not_starve_who_waits() {
 #[test]
 fn try_submit_finds_room_wherever_it_is() {
     for balance in BALANCES {
-        let pools = MultiPool::new(3, 2, balance);
-        let mut held = fill(&pools);
+        let pools = MultiPool::new(5, 1, balance);
+        let held = fill(&pools);
         assert_eq!(refusal(pools.try_submit(|| ())), SubmitErrorKind::Full);
-        for number in 0..6 {
-            held[number].open();
+        let mut filled = Vec::new();
+        for (round, free) in [4, 2, 0, 3, 1].into_iter().enumerate() {
+            held[free].open();
             eventually_eq("free places", 1, || pools.free());
             let (next, begun) = (Gate::new(), Arrivals::new());
             let (inside, begins) = (next.clone(), begun.clone());
@@ -284,11 +287,11 @@ fn try_submit_finds_room_wherever_it_is() {
                 inside.wait();
             }));
             begun.wait_for(1);
-            held.push(next.opened_on_drop());
+            filled.push(next.opened_on_drop());
             assert_eq!(refusal(pools.try_submit(|| ())), SubmitErrorKind::Full);
-            assert_eq!(pools.stats().rejected, number as u64 + 2);
+            assert_eq!(pools.stats().rejected, round as u64 + 2);
         }
-        drop(held);
+        drop(filled);
         assert_all_at_rest(&pools);
     }
 }
@@ -297,7 +300,7 @@ fn try_submit_finds_room_wherever_it_is() {
 #[test]
 fn try_submit_is_honest_while_places_come_and_go() {
     for balance in BALANCES {
-        let pools = MultiPool::new(2, 2, balance);
+        let pools = MultiPool::new(4, 1, balance);
         let refused = AtomicUsize::new(0);
         thread::scope(|scope| {
             for _ in 0..4 {
@@ -372,7 +375,8 @@ fn tune_changes_each_pool() {
         assert_eq!(pools.tune(2), 1);
         begun.wait_for(3);
     });
-    assert_eq!((pools.capacity(), pools.running()), (6, 3));
+    assert_eq!(pools.capacity(), 6);
+    eventually_eq("tasks running", 3, || pools.running());
     assert_eq!(pools.tune(0), 2);
     assert_eq!(refusal(pools.try_submit(|| ())), SubmitErrorKind::Full);
     drop(held);

@@ -753,3 +753,75 @@ in_both_ways! {
         assert_at_rest(&pool);
     }
 }
+
+in_both_ways! {
+    /// R5: what no thread can be had for, the caller of a map does itself, and that of `run_all`.
+    fn p17_the_caller_does_what_no_thread_can_be_had_for(way: Way) {
+        let pool = way.builder().capacity(4).build().unwrap();
+        way.refuse();
+        let me = thread::current().id();
+        let here = move || thread::current().id() == me;
+        assert!(pool.map(0..500, move |n| (n, here())).eq((0..500).map(|n| (n, true))));
+        assert!(pool.map_unordered(0..500, move |_| here()).all(|here| here));
+        let results = pool.run_all((0..100).map(|n| move || (n, here())));
+        assert!(results.into_iter().map(Result::unwrap).eq((0..100).map(|n| (n, true))));
+        assert_at_rest(&pool);
+        way.allow();
+        assert!(pool.map(0..500, move |_| here()).all(|here| !here));
+        pool.wait_idle();
+        assert_at_rest(&pool);
+    }
+}
+
+in_both_ways! {
+    /// A share says `NoThread` as its pool does, and leaves nothing behind.
+    fn p17_a_share_gives_the_closure_back(way: Way) {
+        let pool = way.builder().capacity(2).build().unwrap();
+        let (serial, keyed) = (pool.serial(), pool.keyed());
+        way.refuse();
+        let ran = Arrivals::new();
+        let task = || {
+            let ran = ran.clone();
+            move || ran.arrive()
+        };
+        assert_no_thread(serial.submit(task()))();
+        assert_no_thread(serial.try_submit(task()))();
+        assert_no_thread(keyed.submit(1, task()))();
+        assert_eq!((ran.count(), keyed.keys(), serial.stats().rejected), (3, 0, 2));
+        serial.wait_idle();
+        way.allow();
+        expect_accepted(serial.submit(task()));
+        expect_accepted(keyed.submit(1, task()));
+        ran.wait_for(5);
+    }
+}
+
+in_both_ways! {
+    /// What a paused share accepted is not lost where no thread can be had as it is resumed: whoever
+    /// waits for the share tries again.
+    fn p17_who_waits_for_a_share_tries_again(way: Way) {
+        let builder = way.builder().capacity(1).idle_timeout(Duration::from_millis(1));
+        let pool = builder.build().unwrap();
+        let (share, ran) = (pool.limit(0), Arrivals::new());
+        for _ in 0..3 {
+            let ran = ran.clone();
+            expect_accepted(share.submit(move || ran.arrive()));
+        }
+        eventually_eq("workers", 0, || pool.workers());
+        let (sender, idle) = channel();
+        let (waits, tuned) = (share.clone(), Arrivals::new());
+        let goes = tuned.clone();
+        thread::spawn(move || {
+            goes.wait_for(1);
+            let _ = sender.send(waits.wait_idle_timeout(Duration::from_secs(10)));
+        });
+        way.refuse();
+        share.tune(1);
+        assert_eq!((share.queued(), ran.count()), (3, 0));
+        tuned.arrive();
+        way.allow();
+        assert!(receive("the wait is over", &idle), "nobody tried again");
+        assert_eq!(ran.count(), 3);
+        assert_at_rest(&pool);
+    }
+}

@@ -23,23 +23,9 @@ use anthill::{JoinError, JoinHandle, Overflow, Pool, PoolHandle, SubmitError, Su
 use rand::Rng;
 use support::{
     Arrivals, DEADLINE, DropCounter, Gate, Log, OpensOnDrop, assert_at_rest, eventually,
-    eventually_eq, eventually_waiting, expect_accepted, occupy, receive, refusal, seeded_rng,
-    watchdog,
+    eventually_eq, eventually_waiting, expect_accepted, joined, occupy, receive, refusal,
+    seeded_rng, spawned, watchdog,
 };
-
-/// Unwraps what a spawn returned.
-#[track_caller]
-fn spawned<T, F>(result: Result<JoinHandle<T>, SubmitError<F>>) -> JoinHandle<T> {
-    let mut handle = None;
-    expect_accepted(result.map(|accepted| handle = Some(accepted)));
-    handle.expect("it was accepted")
-}
-
-/// Joins, within the common deadline.
-#[track_caller]
-fn joined<T: Send + 'static>(handle: JoinHandle<T>) -> Result<T, JoinError> {
-    watchdog("the handle resolves", move || handle.join())
-}
 
 /// The refusal of a spawn, with its closure.
 #[track_caller]

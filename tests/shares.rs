@@ -25,20 +25,11 @@ use anthill::{
 use rand::Rng;
 use support::{
     Arrivals, DEADLINE, DropCounter, Gate, Log, OpensOnDrop, Running, assert_at_rest, eventually,
-    eventually_eq, expect_accepted, occupy, receive, refusal, seeded_rng, watchdog,
+    eventually_eq, expect_accepted, id_of_this_thread, in_a_task, occupy, pools, receive, refusal,
+    seeded_rng, watchdog,
 };
 
 type Boxed = Box<dyn FnOnce() + Send>;
-
-/// Pools that differ in where tasks may wait.
-fn pools(capacity: usize) -> [Pool; 3] {
-    let builder = || Pool::builder().capacity(capacity).panic_handler(|_| {});
-    [
-        builder().build().unwrap(),
-        builder().backlog(3).build().unwrap(),
-        builder().unbounded_backlog().build().unwrap(),
-    ]
-}
 
 fn pool_with(capacity: usize, overflow: Overflow) -> Pool {
     Pool::builder()
@@ -63,20 +54,6 @@ fn hold(submit: impl FnOnce(Boxed) -> Result<(), SubmitError<Boxed>>) -> OpensOn
     gate.opened_on_drop()
 }
 
-/// Runs `f` in a task of the pool and waits for what it returns; panics if that takes too long.
-#[track_caller]
-fn in_a_task<T: Send + 'static>(
-    pool: &PoolHandle,
-    what: &str,
-    f: impl FnOnce() -> T + Send + 'static,
-) -> T {
-    let (sender, receiver) = channel();
-    expect_accepted(pool.submit(move || {
-        let _ = sender.send(f());
-    }));
-    receive(what, &receiver)
-}
-
 /// The share has nothing more to do, has all its places back, and its books balance.
 #[track_caller]
 fn assert_share_at_rest(share: &Share) {
@@ -99,8 +76,18 @@ fn assert_all_at_rest(pool: &PoolHandle, share: &Share) {
     assert!(share.wait_idle_timeout(DEADLINE), "the share is not idle");
     assert!(pool.wait_idle_timeout(DEADLINE), "the pool is not idle");
     assert_share_at_rest(share);
-    assert_at_rest(pool);
-    eventually_eq("free places of the pool", pool.capacity(), || pool.free());
+    // What a cancelled task has left in the queue may call a worker for a moment.
+    eventually(format_args!("the pool is at rest: {pool:?}"), || {
+        (pool.running(), pool.queued(), pool.waiting()) == (0, 0, 0)
+            && pool.workers() == pool.idle()
+            && pool.free() == pool.capacity()
+    });
+    let stats = pool.stats();
+    assert_eq!(
+        stats.submitted,
+        stats.completed + stats.panicked + stats.cancelled + stats.discarded,
+        "the books of the pool do not balance: {stats:?}"
+    );
 }
 
 // ── how many at once ────────────────────────────────────────────────────────────────────────────
@@ -403,14 +390,15 @@ fn a_serial_keeps_the_order_of_each_submitter() {
     for (pool, bounded) in pools(3).into_iter().zip([false, true, false]) {
         let serial = pool.serial();
         let serial = if bounded { serial.backlog(4) } else { serial };
-        let seen = Log::new();
+        let (seen, running) = (Log::new(), Running::new());
         thread::scope(|scope| {
             for submitter in 0..4 {
-                let (serial, seen) = (&serial, &seen);
+                let (serial, seen, running) = (&serial, &seen, &running);
                 scope.spawn(move || {
                     for number in 0..250 {
-                        let seen = seen.clone();
+                        let (seen, running) = (seen.clone(), running.clone());
                         expect_accepted(serial.submit(move || {
+                            let _inside = running.enter();
                             seen.push((submitter, number));
                             assert!(number % 9 != 8, "on purpose");
                         }));
@@ -420,6 +408,7 @@ fn a_serial_keeps_the_order_of_each_submitter() {
         });
         assert_all_at_rest(&pool, &serial);
         assert_each_in_order(&seen.entries(), 4, 250);
+        assert_eq!(running.peak(), 1);
     }
 }
 
@@ -756,7 +745,7 @@ impl Kind {
                 (
                     Share::clone(&share),
                     with(&share, |share: &Limited, task| share.submit(task)),
-                    with(&share, anthill::Limited::try_submit),
+                    with(&share, Limited::try_submit),
                     with(&share, |share, task| share.submit_timeout(task, BRIEFLY)),
                 )
             }
@@ -1200,17 +1189,17 @@ fn wait_idle_in_a_task_hears_of_what_a_caller_ran() {
         })
     };
     begun.wait_for(1);
-    let (inner, waits, idle) = (share.clone(), Arrivals::new(), Arrivals::new());
-    let (begins, ends) = (waits.clone(), idle.clone());
+    let (inner, idle, (sender, waits)) = (share.clone(), Arrivals::new(), channel());
+    let ends = idle.clone();
     expect_accepted(pool.submit(move || {
-        begins.arrive();
+        sender.send(id_of_this_thread()).unwrap();
         inner.wait_idle();
         ends.arrive();
     }));
-    waits.wait_for(1);
+    let waiting = receive("the task that waits", &waits);
     held.open();
     eventually("only the caller's task is left", || share.running() == 1);
-    asleep_if_it_can_be_told(&pool);
+    eventually_asleep(waiting);
     by_caller.open();
     caller.join().unwrap();
     let woken = support::becomes_true(Duration::from_secs(5), || idle.count() == 1);
@@ -1220,13 +1209,13 @@ fn wait_idle_in_a_task_hears_of_what_a_caller_ran() {
     assert_all_at_rest(&pool, &share);
 }
 
-/// Gives a task that is about to wait the time to do so. That it waits cannot be seen from outside,
-/// and a test that goes on too early passes.
-fn asleep_if_it_can_be_told(pool: &PoolHandle) {
-    for _ in 0..50 {
-        assert!(pool.running() > 0);
-        thread::sleep(Duration::from_millis(1));
-    }
+/// Waits until the thread sleeps. Where that cannot be seen the test goes on at once: too early it
+/// proves nothing, and passes.
+fn eventually_asleep(thread: u32) {
+    #[cfg(target_os = "linux")]
+    support::linux::eventually_asleep(thread);
+    #[cfg(not(target_os = "linux"))]
+    let _ = thread;
 }
 
 /// As above, where the last one who kept the share from rest was a submitter that gave up.
@@ -1701,6 +1690,34 @@ fn a_join_of_a_task_in_line_leaves_the_places_right() {
     assert_all_at_rest(&pool, &share);
 }
 
+/// R1: at capacity 1 a join ends also where the awaited task waits in the line of a share that is full of
+/// other keys' tasks, which need the very worker that waits.
+#[test]
+fn a_join_of_a_task_in_the_line_of_a_full_keyed_share_ends() {
+    let pool = Pool::builder().capacity(1).backlog(4).build().unwrap();
+    let keyed = pool.keyed().backlog(0);
+    let (inner, go, joined) = (keyed.clone(), Gate::new().opened_on_drop(), Arrivals::new());
+    let (inside, joins) = (go.clone(), joined.clone());
+    let task = pool.spawn(move || {
+        inside.wait();
+        let in_line = inner.spawn(2, || 5).unwrap();
+        // A failure is told, and does not hang.
+        let five = in_line.join_timeout(Duration::from_secs(5));
+        joins.arrive();
+        five.is_ok_and(|five| five.is_ok_and(|five| five == 5))
+    });
+    expect_accepted(keyed.submit(1, || ()));
+    thread::scope(|scope| {
+        scope.spawn(|| expect_accepted(keyed.submit(3, || ())));
+        eventually_eq("submitters waiting", 1, || keyed.waiting());
+        go.open();
+        joined.wait_for(1);
+    });
+    assert!(task.unwrap().join().unwrap(), "the join did not end");
+    assert_all_at_rest(&pool, &keyed);
+    assert_eq!((keyed.stats().completed, keyed.keys()), (3, 0));
+}
+
 /// A task in the line of a full share can be cancelled, in a serial and in a key as well.
 #[test]
 fn a_task_in_line_can_be_cancelled() {
@@ -1777,16 +1794,15 @@ fn a_join_in_a_task_hears_that_the_task_was_dropped() {
     let pool = pool_with(2, Overflow::DropOldest);
     let serial = pool.serial().backlog(1);
     let held = hold(|task| serial.submit(task));
-    let (inner, spawned, joined) = (serial.clone(), Arrivals::new(), Arrivals::new());
-    let (begins, ends) = (spawned.clone(), joined.clone());
+    let (inner, joined, (sender, spawned)) = (serial.clone(), Arrivals::new(), channel());
+    let ends = joined.clone();
     expect_accepted(pool.submit(move || {
         let handle = inner.spawn(|| unreachable!("dropped")).unwrap();
-        begins.arrive();
+        sender.send(id_of_this_thread()).unwrap();
         assert!(handle.join().unwrap_err().is_cancelled());
         ends.arrive();
     }));
-    spawned.wait_for(1);
-    asleep_if_it_can_be_told(&pool);
+    eventually_asleep(receive("the task that joins", &spawned));
     expect_accepted(serial.submit(|| ()));
     assert_eq!(serial.stats().discarded, 1);
     let woken = support::becomes_true(Duration::from_secs(5), || joined.count() == 1);
@@ -1847,21 +1863,22 @@ fn join_timeout_in_a_task_does_not_wait_longer_for_a_slot() {
 fn handles_of_shares_survive_a_storm() {
     let mut rng = seeded_rng("handles_of_shares_survive_a_storm");
     for round in 0..40 {
+        let overflow = [Overflow::Block, Overflow::DropOldest][round % 2];
         let pool = Pool::builder()
             .capacity(rng.random_range(1..4))
             .backlog(rng.random_range(0..4))
-            .overflow([Overflow::Block, Overflow::DropOldest][round % 2])
+            .overflow(overflow)
             .panic_handler(|_| {});
         let Ok(pool) = pool.build() else {
             continue; // DropOldest needs a backlog
         };
         let limited = pool.limit(rng.random_range(1..3));
-        let keyed = pool.keyed();
-        let (limited, keyed) = if rng.random() {
-            (limited.backlog(1), keyed.backlog(1))
+        let limited = if rng.random() {
+            limited.backlog(1)
         } else {
-            (limited, keyed)
+            limited
         };
+        let keyed = pool.keyed();
         let ran: Arc<Vec<AtomicUsize>> = Arc::new((0..240).map(|_| AtomicUsize::new(0)).collect());
         let ends = Arc::new(Mutex::new(BTreeMap::new()));
         let work = {
@@ -1885,6 +1902,11 @@ fn handles_of_shares_survive_a_storm() {
                     let ended = handle.join();
                     if cancelled {
                         assert!(ended.as_ref().unwrap_err().is_cancelled());
+                    } else if overflow == Overflow::Block {
+                        assert!(
+                            ended.is_ok(),
+                            "task {number} was dropped, and nobody wanted it"
+                        );
                     }
                     ends.lock().unwrap().insert(number, ended.is_ok());
                 }
@@ -2039,4 +2061,68 @@ fn shares_say_what_they_are() {
     assert_eq!(limited.pool().capacity(), 3);
     pool.tune(1);
     assert_eq!((limited.capacity(), keyed.capacity()), (1, 1));
+}
+
+// ---- handles and what comes after ----
+
+/// P2: tasks that are spawned each after the join of the last one run on one thread; and P5: whoever joined
+/// finds the room in the pool.
+#[test]
+fn p02_tasks_joined_one_by_one_run_on_one_thread_and_leave_room() {
+    const TASKS: usize = 2_000;
+    let pool = Pool::with_capacity(4);
+    let (limited, serial, keyed) = (pool.limit(2), pool.serial(), pool.keyed());
+    for number in 0..TASKS {
+        assert_eq!(
+            limited.spawn(move || number).unwrap().join().unwrap(),
+            number
+        );
+        assert_eq!(
+            serial.spawn(move || number).unwrap().join().unwrap(),
+            number
+        );
+        let handle = keyed.spawn(number % 3, move || number);
+        assert_eq!(handle.unwrap().join().unwrap(), number);
+    }
+    assert_eq!(pool.stats().workers_started, 1, "{:?}", pool.stats());
+
+    let one = Pool::with_capacity(1);
+    let serial = one.serial();
+    for _ in 0..TASKS {
+        serial.spawn(|| ()).unwrap().join().unwrap();
+        expect_accepted(one.try_submit(|| ()));
+        one.wait_idle();
+    }
+}
+
+/// K1: a key whose drop panics, as one for which there is a queue already is handed in, lets go of its pin.
+#[test]
+fn a_key_whose_drop_panics_is_forgotten() {
+    struct Touchy {
+        panics: bool,
+    }
+    impl PartialEq for Touchy {
+        fn eq(&self, _other: &Self) -> bool {
+            true
+        }
+    }
+    impl Eq for Touchy {}
+    impl Hash for Touchy {
+        fn hash<H: Hasher>(&self, _state: &mut H) {}
+    }
+    impl Drop for Touchy {
+        fn drop(&mut self) {
+            assert!(!self.panics, "on purpose");
+        }
+    }
+
+    let pool = Pool::with_capacity(1);
+    let keyed = pool.keyed();
+    let held = hold(|task| keyed.submit(Touchy { panics: false }, task));
+    let submit = || drop(keyed.submit(Touchy { panics: true }, || ()));
+    assert!(catch_unwind(AssertUnwindSafe(submit)).is_err());
+    assert_eq!((keyed.queued(), keyed.keys()), (0, 1));
+    held.open();
+    keyed.wait_idle();
+    assert_eq!(keyed.keys(), 0);
 }

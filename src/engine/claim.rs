@@ -30,7 +30,7 @@ impl Core {
 
     /// Runs a claimed job within the task of this pool that runs on this thread, and on its place.
     pub(crate) fn run_within(self: &Arc<Self>, job: &dyn Job, spot: Spot) {
-        self.run_instead(Some(spot), || job.run());
+        self.run_instead(Some(spot), || job.run(&mut None));
         job.settle();
     }
 

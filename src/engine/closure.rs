@@ -199,9 +199,11 @@ impl Closure {
         }
     }
 
-    /// What `F` borrows must live until the owner hears that it is over; see
-    /// [`Task::owned`](super::task::Task::owned).
-    pub(super) fn owned<F: FnOnce() + Send, O: Owns>(closure: F, owner: Arc<O>) -> Closure {
+    /// # Safety
+    ///
+    /// As for [`Task::owned`](super::task::Task::owned): what `F` borrows lives until the owner hears that
+    /// the closure is over.
+    pub(super) unsafe fn owned<F: FnOnce() + Send, O: Owns>(closure: F, owner: Arc<O>) -> Closure {
         let closure = ManuallyDrop::new(closure);
         Closure {
             vtable: const { &Member::<F, O>::VTABLE },

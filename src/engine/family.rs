@@ -88,11 +88,6 @@ impl Core {
         }
     }
 
-    /// Lets in those who wait, from both lines.
-    pub(crate) fn serve_line(self: &Arc<Self>) {
-        self.serve();
-    }
-
     /// Takes a place here for one of several pools; F2.
     pub(crate) fn enter_as(&self, lead: &Core) -> Result<(), Denied> {
         if lead.admission.places().has_line() {

@@ -137,7 +137,7 @@ impl Plan {
 }
 
 /// How long to let the system be after it refused a thread, while somebody waits for one.
-const RETRY: Duration = Duration::from_millis(10);
+pub(crate) const RETRY: Duration = Duration::from_millis(10);
 
 /// Looks whether the workers that are up catch up, before one more is woken.
 const GRACE: u32 = 20;

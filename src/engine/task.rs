@@ -46,7 +46,8 @@ impl Task {
     ///
     /// What `F` borrows must live until the owner hears that the closure is over.
     pub(crate) unsafe fn owned<F: FnOnce() + Send, O: Owns>(closure: F, owner: Arc<O>) -> Task {
-        Task::Closure(Closure::owned(closure, owner))
+        // SAFETY: the caller's.
+        Task::Closure(unsafe { Closure::owned(closure, owner) })
     }
 
     pub(crate) fn of_job(job: Arc<dyn Job>) -> Task {
@@ -108,9 +109,12 @@ impl Task {
         match self {
             Task::Closure(closure) => closure.run(over),
             Task::Job(ticket) => {
-                let job = ticket.into_job();
-                over(job.run());
+                let (job, mut with) = (ticket.into_job(), None);
+                over(job.run(&mut with));
                 job.settle();
+                if let Some(with) = with {
+                    with.settle();
+                }
             }
         }
     }
@@ -143,20 +147,29 @@ impl Task {
     }
 }
 
-/// Work that somebody claimed: a task, or a job whose task is a shell now.
+/// Work of a share that somebody claimed: a task, or a job whose task is a shell now, and which its claimant
+/// settles.
 pub(crate) enum Claimed<'a> {
     Task(Task),
     Job(&'a dyn Job),
 }
 
 impl Claimed<'_> {
-    /// As [`Task::run`].
-    pub(crate) fn run(self, over: impl FnOnce(Outcome)) {
+    /// Runs it; `over` hears how it ended. What comes back is for the caller to settle.
+    pub(crate) fn run(self, over: impl FnOnce(Outcome)) -> Option<Arc<dyn Job>> {
         match self {
-            Claimed::Task(task) => task.run(over),
+            Claimed::Task(Task::Closure(closure)) => {
+                closure.run(over);
+                None
+            }
+            Claimed::Task(Task::Job(ticket)) => {
+                let job = ticket.into_job();
+                over(job.run(&mut None));
+                Some(job)
+            }
             Claimed::Job(job) => {
-                over(job.run());
-                job.settle();
+                over(job.run(&mut None));
+                None
             }
         }
     }
@@ -186,8 +199,9 @@ pub(crate) trait Job: Send + Sync {
     fn hold_first_place(&self) -> bool {
         self.hold_place()
     }
-    /// Runs it, for who claimed it; catches what it panics with.
-    fn run(&self) -> Outcome;
+    /// Runs it, for who claimed it; catches what it panics with. What it leaves in `with` is to be settled
+    /// with it.
+    fn run(&self, with: &mut Option<Arc<dyn Job>>) -> Outcome;
     /// It is over, and the pool has all that it held: whoever waits for it may know.
     fn settle(&self);
     /// Drops it unrun, for who claimed it and settles it then.

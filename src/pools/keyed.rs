@@ -30,6 +30,22 @@ struct Pinned<K> {
     pins: usize,
 }
 
+/// K1: a submitter on his way in.
+struct Pin<'a, K: Send + Sync> {
+    table: &'a Table<K>,
+    hash: u64,
+    /// `None` once a task keeps the pin.
+    strand: Option<Arc<Strand>>,
+}
+
+impl<K: Send + Sync> Drop for Pin<'_, K> {
+    fn drop(&mut self) {
+        if let Some(strand) = self.strand.take() {
+            self.table.unpin(self.hash, &strand, 1);
+        }
+    }
+}
+
 struct Table<K> {
     hasher: RandomState,
     /// By the hash of the key; hardly ever more than one.
@@ -219,50 +235,62 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
         submit: impl FnOnce(&Arc<Strand>) -> Result<T, E>,
     ) -> Result<T, E> {
         let hash = self.table.hasher.hash_one(&key);
-        let strand = self.pin(hash, key);
+        let mut key = Some(key);
+        let strand = self.pin(hash, &mut key);
+        let mut pin = Pin {
+            table: &*self.table,
+            hash,
+            strand: Some(Arc::clone(&strand)),
+        };
+        // A user's code: if it panics, the pin is dropped.
+        drop(key);
         let outcome = submit(&strand);
-        if outcome.is_err() {
-            self.table.unpin(hash, &strand, 1);
+        if outcome.is_ok() {
+            pin.strand = None;
         }
         outcome
     }
 
-    /// The strand of a key, pinned.
-    fn pin(&self, hash: u64, key: K) -> Arc<Strand> {
+    /// Pins the strand of a key, which is taken if it is a new one.
+    fn pin(&self, hash: u64, key: &mut Option<K>) -> Arc<Strand> {
         loop {
             let seen: Vec<Arc<Entry<K>>> = {
                 let entries = lock(&self.table.entries);
                 let bucket = entries.get(&hash).map_or(&[][..], Vec::as_slice);
-                bucket
-                    .iter()
-                    .map(|pinned| Arc::clone(&pinned.entry))
-                    .collect()
+                let entries = bucket.iter().map(|pinned| Arc::clone(&pinned.entry));
+                entries.collect()
             };
             // K2: a user's code.
-            let found = seen.iter().find(|entry| entry.key == key);
+            let found = seen.iter().find(|entry| Some(&entry.key) == key.as_ref());
             let mut entries = lock(&self.table.entries);
             let bucket = entries.entry(hash).or_default();
-            if let Some(found) = found {
+            let is_same = bucket.len() == seen.len()
+                && (bucket.iter().zip(&seen))
+                    .all(|(pinned, seen)| Arc::ptr_eq(&pinned.entry, seen));
+            let strand = if let Some(found) = found {
                 let same = |pinned: &&mut Pinned<K>| Arc::ptr_eq(&pinned.entry, found);
-                if let Some(pinned) = bucket.iter_mut().find(same) {
+                bucket.iter_mut().find(same).map(|pinned| {
                     pinned.pins += 1;
-                    return Arc::clone(&found.strand);
-                }
-            } else if bucket.len() == seen.len()
-                && (bucket.iter().zip(&seen)).all(|(pinned, seen)| Arc::ptr_eq(&pinned.entry, seen))
-            {
+                    Arc::clone(&found.strand)
+                })
+            } else if let Some(key) = is_same.then(|| key.take()).flatten() {
                 let strand = self.new_strand(hash);
-                bucket.push(Pinned {
-                    entry: Arc::new(Entry {
-                        key,
-                        strand: Arc::clone(&strand),
-                    }),
-                    pins: 1,
+                let entry = Arc::new(Entry {
+                    key,
+                    strand: Arc::clone(&strand),
                 });
-                return strand;
-            }
+                bucket.push(Pinned { entry, pins: 1 });
+                Some(strand)
+            } else {
+                None
+            };
             if bucket.is_empty() {
                 entries.remove(&hash);
+            }
+            drop(entries);
+            drop_quietly(seen);
+            if let Some(strand) = strand {
+                return strand;
             }
         }
     }

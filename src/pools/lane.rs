@@ -13,17 +13,13 @@ use super::strand::Strand;
 use crate::engine::admission::{Admission, Left};
 use crate::engine::task::{Outcome, Task};
 use crate::engine::tenants::Tenant;
-use crate::engine::{Core, current, difference};
+use crate::engine::{Core, RETRY, current, difference};
 use crate::stats::{Counter, Counts, Stats};
 use crate::sync::{
     Arc, AtomicBool, AtomicUsize, Instant, Mutex, Ordering, Thread, Weak, current as this_thread,
     deadline_after, is_past, lock, park_until, sooner,
 };
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-/// How long to let the system be after it refused a thread, while somebody waits for one.
-const RETRY: Duration = Duration::from_millis(10);
 
 /// A share of a pool.
 pub(crate) struct Lane {
@@ -287,7 +283,7 @@ impl Lane {
     pub(crate) fn reopen(self: &Arc<Self>) {
         let mut reins = lock(&self.reins);
         reins.closed = false;
-        if !reins.closed && !reins.pool_closed {
+        if !reins.pool_closed {
             self.admission.reopen();
         }
         self.apply(&reins);

@@ -1,7 +1,7 @@
 //! Several pools as one: less contention on one queue, one line for those who wait.
 
 use crate::engine::admission::Denied;
-use crate::engine::submit::{Door, Patience, Refusal};
+use crate::engine::submit::{Door, House, Patience, Refusal};
 use crate::engine::task::Task;
 use crate::engine::{Core, current, family};
 use crate::error::{ReleaseTimeout, SubmitError, SubmitErrorKind};
@@ -66,7 +66,8 @@ impl MultiPool {
         }
     }
 
-    /// The pools.
+    /// The pools. Those who find no room wait in the line of the first: released by itself, it sends them
+    /// away, whatever the others do.
     pub fn shards(&self) -> impl ExactSizeIterator<Item = &PoolHandle> {
         self.shards.iter().map(|shard| &**shard)
     }
@@ -254,14 +255,7 @@ impl MultiPool {
         }
         let lead = self.lead();
         let deadline = match patience {
-            Patience::None => {
-                // A line may be just coming or going.
-                self.cores().for_each(Core::serve_line);
-                return match self.enter(refusal.task) {
-                    Ok(core) => Ok(core),
-                    Err((_, refusal)) => self.refuse(refusal),
-                };
-            }
+            Patience::None => return self.enter_for_certain(refusal.task),
             Patience::Policy => None,
             Patience::Until(deadline) => deadline,
         };
@@ -277,6 +271,26 @@ impl MultiPool {
         }
         let taken_by = lead.wait_anywhere(refusal.task, deadline)?;
         Ok(taken_by.unwrap_or_else(|| Arc::clone(lead)))
+    }
+
+    /// Enters if there is room anywhere. A look at one pool after the other is a look at one moment if
+    /// nothing was accepted meanwhile: then room can only have become more.
+    fn enter_for_certain(&self, mut task: Task) -> Result<Arc<Core>, Refusal> {
+        let accepted = || {
+            self.cores()
+                .map(|core| core.admission.accepted())
+                .sum::<u64>()
+        };
+        loop {
+            let before = accepted();
+            // A line may be just coming or going.
+            self.cores().for_each(House::serve);
+            match self.enter(task) {
+                Ok(core) => return Ok(core),
+                Err((_, refusal)) if accepted() == before => return self.refuse(refusal),
+                Err((_, refusal)) => task = refusal.task,
+            }
+        }
     }
 
     fn refuse<T>(&self, refusal: Refusal) -> Result<T, Refusal> {

@@ -265,9 +265,10 @@ impl Strand {
                         if refusal.kind == SubmitErrorKind::Closed {
                             // The pool discards what is left.
                             self.lane.discard_backlog();
+                        } else {
+                            // No thread is to be had, and whoever waits tries again.
+                            self.lane.lacks_token.store(true, Ordering::SeqCst);
                         }
-                        // Else no thread is to be had, and whoever waits tries again.
-                        self.lane.lacks_token.store(true, Ordering::SeqCst);
                         return;
                     }
                 }
@@ -297,7 +298,13 @@ impl Strand {
     }
 
     /// Runs what was claimed, in a slot that `free_slot` frees.
-    fn run(self: &Arc<Self>, work: Claimed<'_>, spot: Spot, free_slot: impl FnOnce()) -> Outcome {
+    fn run(
+        self: &Arc<Self>,
+        work: Claimed<'_>,
+        spot: Spot,
+        with: &mut Option<Arc<dyn Job>>,
+        free_slot: impl FnOnce(),
+    ) -> Outcome {
         let lane = &self.lane;
         let strand: *const () = std::ptr::from_ref(&**self).cast();
         let mut ended = Outcome::Completed;
@@ -312,7 +319,7 @@ impl Strand {
         };
         lane.begin();
         current::within(lane.address(), || {
-            current::within(strand, || work.run(over));
+            current::within(strand, || *with = work.run(over));
         });
         ended
     }
@@ -351,13 +358,17 @@ impl Strand {
         if spot == Spot::Loose {
             self.lane.after(self.lane.admission.drop_shells());
         }
+        let mut with = None;
         self.lane.core.run_instead(token, || {
-            self.run(work, spot, || {
+            self.run(work, spot, &mut with, || {
                 if !lends {
                     self.free_slot();
                 }
             })
         });
+        if let Some(job) = with {
+            job.settle();
+        }
         self.settle();
         true
     }
@@ -386,7 +397,14 @@ impl Strand {
                     Some((Claimed::Job(job), spot))
                 })
             };
-            if helped || self.ordered && self.come_in() {
+            if helped {
+                // What this thread claimed by itself is its to settle.
+                if !self.ordered {
+                    job.settle();
+                }
+                continue;
+            }
+            if self.ordered && self.come_in() {
                 continue;
             }
             if is_past(deadline) {
@@ -464,10 +482,11 @@ impl Job for Strand {
         lock(&self.inner).tokens.hold_place()
     }
 
-    fn run(&self) -> Outcome {
+    fn run(&self, with: &mut Option<Arc<dyn Job>>) -> Outcome {
         let (task, strand) = (lock(&self.inner).take(), self.arc());
         if let Some(task) = task {
-            return strand.run(Claimed::Task(task), Spot::Placed, || strand.free_slot());
+            let task = Claimed::Task(task);
+            return strand.run(task, Spot::Placed, with, || strand.free_slot());
         }
         strand.free_slot();
         Outcome::Completed

@@ -1,8 +1,9 @@
 //! An iterator whose items are worked on ahead, by the workers of a pool.
 //!
-//! The caller pulls items from its iterator into a [window](super::window) that the [runners](super::runner) share: tasks of the pool, at
-//! most as many as its capacity, which take the next item, work on it and leave the result. A runner that
-//! has been at it for a while goes to the end of the queue, so that a long map starves nobody.
+//! The caller pulls items from its iterator into a [window](super::window) that the
+//! [runners](super::runner) share: tasks of the pool, at most as many as its capacity, which take the next
+//! item, work on it and leave the result. A runner that has been at it for a while goes to the end of the
+//! queue, so that a long map starves nobody.
 //!
 //! - M1: No more than a window of items has been pulled and not yielded.
 //! - M2: Items are taken in order, each once: by a runner; or by the caller, where it is in a task of the
@@ -93,7 +94,7 @@ where
     /// before that is asked for.
     fn fill(&mut self, shared: &Shared<I::Item, R, F>) {
         let begun = now();
-        while self.ahead() < self.limit {
+        while self.ahead() < self.limit && !shared.is_stopped() {
             let Some(item) = self.items.as_mut().and_then(Iterator::next) else {
                 self.items = None;
                 return;
@@ -139,8 +140,12 @@ where
             if self.is_ready(&shared) {
                 continue;
             }
-            if shared.is_stopped() && !shared.works() {
-                return self.end(&shared);
+            if shared.is_stopped() {
+                if !shared.works() {
+                    return self.end(&shared);
+                }
+                self.sleep(&shared, &mut late);
+                continue;
             }
             if self.pulled == self.yielded {
                 shared.end(&self.core);

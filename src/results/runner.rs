@@ -3,6 +3,7 @@
 
 use super::window::Window;
 use crate::engine::admission::Origin;
+use crate::engine::queue::insist;
 use crate::engine::submit::Door;
 use crate::engine::task::{Job, Outcome, Payload, Spot, Task, Unrun};
 use crate::engine::tokens::Tokens;
@@ -72,6 +73,19 @@ impl<T, R, F> Runner<T, R, F> {
     fn count(&self, tokens: &Tokens) {
         let present = tokens.len() + tokens.working();
         self.present.store(present, Ordering::SeqCst);
+    }
+}
+
+impl<T, R, F> Drop for Shared<T, R, F> {
+    /// As for the [window](Window): a result that nobody took must not end a worker.
+    fn drop(&mut self) {
+        while let Some(result) = self
+            .unordered
+            .as_ref()
+            .and_then(|results| insist(|| results.steal()))
+        {
+            drop_quietly(result);
+        }
     }
 }
 
@@ -321,7 +335,7 @@ where
         lock(&self.tokens).hold_place()
     }
 
-    fn run(&self) -> Outcome {
+    fn run(&self, _with: &mut Option<Arc<dyn Job>>) -> Outcome {
         let (Some(shared), Some(core)) = (self.shared.upgrade(), current::core()) else {
             self.change(Tokens::end);
             return Outcome::Completed;

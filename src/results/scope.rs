@@ -251,7 +251,7 @@ impl<'scope> Scope<'scope, '_> {
     #[cold]
     fn run_refused(&self, job: &dyn Job) {
         if job.claim(false).is_some() {
-            if let Outcome::Panicked(payload) = job.run() {
+            if let Outcome::Panicked(payload) = job.run(&mut None) {
                 self.core.tell_panic(payload);
             }
             job.settle();

@@ -9,6 +9,7 @@ use super::state::{Keeper, State};
 use crate::engine::current;
 use crate::engine::task::{Job, Outcome, Payload, Spot, Unrun};
 use crate::panic::drop_quietly;
+use crate::sync::Arc;
 use crate::sync::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -186,7 +187,7 @@ where
         true
     }
 
-    fn run(&self) -> Outcome {
+    fn run(&self, _with: &mut Option<Arc<dyn Job>>) -> Outcome {
         // SAFETY: H1: claimed, and not settled.
         let owner = unsafe { self.owner() };
         if !owner.may_begin() {

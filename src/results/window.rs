@@ -13,6 +13,7 @@
 //!   pulled and not yielded, and items are taken in order, so the one that was there before has at least
 //!   been taken.
 
+use crate::panic::drop_quietly;
 use crate::sync::cell::UnsafeCell;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, yield_now};
 use crossbeam_utils::CachePadded;
@@ -47,6 +48,19 @@ pub(super) struct Window<T, R> {
 // SAFETY: what is in a place is moved in and out by one thread at a time: the caller while it is empty
 // or done (W3), else who moved `next` past it (W2).
 unsafe impl<T: Send, R: Send> Sync for Window<T, R> {}
+
+impl<T, R> Drop for Window<T, R> {
+    /// Whoever is the last to let go of a map, a panic in the drop of what is left must not end it.
+    fn drop(&mut self) {
+        for place in &mut self.places {
+            // SAFETY: nobody else has the window any more.
+            let content = place
+                .content
+                .with_mut(|at| unsafe { std::mem::replace(&mut *at, Content::Nothing) });
+            drop_quietly(content);
+        }
+    }
+}
 
 impl<T, R> Window<T, R> {
     /// For at least so many items.

@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anthill::PoolHandle;
+use anthill::{JoinError, JoinHandle, Pool, PoolHandle};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -388,6 +388,54 @@ pub(crate) fn refusal<F>(result: Result<(), anthill::SubmitError<F>>) -> anthill
         Ok(()) => panic!("the pool accepted a task that it had to refuse"),
         Err(error) => error.kind(),
     }
+}
+
+/// Unwraps what a spawn returned.
+#[track_caller]
+pub(crate) fn spawned<T, F>(
+    result: Result<JoinHandle<T>, anthill::SubmitError<F>>,
+) -> JoinHandle<T> {
+    let mut handle = None;
+    expect_accepted(result.map(|accepted| handle = Some(accepted)));
+    handle.expect("it was accepted")
+}
+
+/// Joins, within the common deadline.
+#[track_caller]
+pub(crate) fn joined<T: Send + 'static>(handle: JoinHandle<T>) -> Result<T, JoinError> {
+    watchdog("the handle resolves", move || handle.join())
+}
+
+/// Runs `f` as a task of `pool`; panics naming `what` if it does not return within [`DEADLINE`].
+#[track_caller]
+pub(crate) fn in_a_task<T: Send + 'static>(
+    pool: &PoolHandle,
+    what: &str,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let (sender, receiver) = channel();
+    expect_accepted(pool.submit(move || {
+        let _ = sender.send(f());
+    }));
+    receive(what, &receiver)
+}
+
+/// Pools of the capacity with each kind of backlog, that tell of no panics.
+pub(crate) fn pools(capacity: usize) -> [Pool; 3] {
+    let builder = || Pool::builder().capacity(capacity).panic_handler(|_| {});
+    [
+        builder().build().unwrap(),
+        builder().backlog(3).build().unwrap(),
+        builder().unbounded_backlog().build().unwrap(),
+    ]
+}
+
+/// The system's id of this thread; 0 where there is none to be had.
+pub(crate) fn id_of_this_thread() -> u32 {
+    #[cfg(target_os = "linux")]
+    return linux::thread_id();
+    #[cfg(not(target_os = "linux"))]
+    return 0;
 }
 
 /// Waits until exactly `number` submitters wait for room.
