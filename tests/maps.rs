@@ -706,6 +706,30 @@ fn a_panic_is_raised_again_once_nothing_runs() {
     }
 }
 
+/// After a panic no more items are pulled, however large the window.
+#[test]
+fn nothing_is_pulled_after_a_panic() {
+    for ordered in [true, false] {
+        let pool = Pool::builder().capacity(1).panic_handler(|_| {});
+        let pool = pool.build().unwrap();
+        let pulled = Arrivals::new();
+        let (pulls, watched) = (pulled.clone(), pool.handle());
+        let items = (0..10_000).inspect(move |&number| {
+            pulls.arrive();
+            if number == 3 {
+                eventually("one has panicked", || watched.stats().panicked > 0);
+            }
+        });
+        let f = |number| assert!(number > 0, "on purpose");
+        let count = || match ordered {
+            true => pool.map(items, f).window(10_000).count(),
+            false => pool.map_unordered(items, f).window(10_000).count(),
+        };
+        assert!(catch_unwind(AssertUnwindSafe(count)).is_err());
+        assert_eq!(pulled.count(), 4);
+    }
+}
+
 /// After a panic nothing further starts, also where the caller, in a task, works on items itself and
 /// takes results that were there before.
 #[test]
