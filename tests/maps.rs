@@ -721,9 +721,12 @@ fn nothing_is_pulled_after_a_panic() {
             }
         });
         let f = |number| assert!(number > 0, "on purpose");
-        let count = || match ordered {
-            true => pool.map(items, f).window(10_000).count(),
-            false => pool.map_unordered(items, f).window(10_000).count(),
+        let count = || {
+            if ordered {
+                pool.map(items, f).window(10_000).count()
+            } else {
+                pool.map_unordered(items, f).window(10_000).count()
+            }
         };
         assert!(catch_unwind(AssertUnwindSafe(count)).is_err());
         assert_eq!(pulled.count(), 4);
