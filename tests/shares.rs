@@ -2095,7 +2095,7 @@ fn p02_tasks_joined_one_by_one_run_on_one_thread_and_leave_room() {
     }
 }
 
-/// K1: a key whose drop panics, as one for which there is a queue already is handed in, lets go of its pin.
+/// A key whose drop panics, as one for which there is a queue already is handed in, lets go of its pin.
 #[test]
 fn a_key_whose_drop_panics_is_forgotten() {
     struct Touchy {

@@ -89,8 +89,8 @@ pub(crate) struct Spawned<F, T, O> {
     stage: UnsafeCell<Stage<F, T>>,
 }
 
-// SAFETY: what is in the stage moves between threads, but is never used by two at once: the state says
-// whose it is (H1, H2).
+// SAFETY: the stage and the owner move between threads, but are never used by two at once: the state says
+// whose the stage is (H1, H2), and the owner is used by who claimed the task alone (H1).
 unsafe impl<F: Send, T: Send, O: Send> Sync for Spawned<F, T, O> {}
 
 impl<F, R, T, O> Spawned<F, T, O>
@@ -136,8 +136,10 @@ where
             .unwrap_or_else(|| unreachable!("a job is settled once"))
     }
 
-    /// For who claimed the task (H1).
-    fn drop_unrun(&self, owner: &O, why: Unrun) {
+    /// # Safety
+    ///
+    /// Only for who claimed the task, and has not run it (H1).
+    unsafe fn drop_unrun(&self, owner: &O, why: Unrun) {
         // SAFETY: the caller's.
         drop_quietly(unsafe { self.replace(Stage::Cancelled) });
         owner.dropped(why);
@@ -191,7 +193,8 @@ where
         // SAFETY: H1: claimed, and not settled.
         let owner = unsafe { self.owner() };
         if !owner.may_begin() {
-            self.drop_unrun(owner, Unrun::Cancelled);
+            // SAFETY: H1: claimed, and not run.
+            unsafe { self.drop_unrun(owner, Unrun::Cancelled) };
             return Outcome::Cancelled;
         }
         // SAFETY: H1: claimed.
@@ -234,7 +237,9 @@ where
 
     fn abandon(&self, why: Unrun) {
         // SAFETY: H1: claimed, and not settled.
-        self.drop_unrun(unsafe { self.owner() }, why);
+        let owner = unsafe { self.owner() };
+        // SAFETY: H1: claimed, and not run.
+        unsafe { self.drop_unrun(owner, why) };
     }
 }
 
