@@ -878,6 +878,34 @@ fn drop_oldest_drops_the_oldest_of_a_full_share() {
     }
 }
 
+/// `DropOldest`: a task of a key drops the oldest of that key, or of all if none of its key waits.
+#[test]
+fn drop_oldest_drops_from_the_own_key_first() {
+    let (pool, seen) = (pool_with(2, Overflow::DropOldest), Log::new());
+    let keyed = pool.keyed().backlog(2);
+    let task = |name| {
+        let seen = seen.clone();
+        move || seen.push(name)
+    };
+    let held = [1, 2].map(|key| hold(|task| keyed.submit(key, task)));
+    expect_accepted(keyed.submit(1, task("oldest")));
+    expect_accepted(keyed.submit(2, task("oldest of its key")));
+    expect_accepted(keyed.submit(2, task("newest of its key")));
+    assert_eq!(keyed.stats().discarded, 1);
+    drop(held);
+    keyed.wait_idle();
+    let held = [1, 2].map(|key| hold(|task| keyed.submit(key, task)));
+    expect_accepted(keyed.submit(1, task("dropped")));
+    expect_accepted(keyed.submit(2, task("kept")));
+    expect_accepted(keyed.submit(3, task("newest")));
+    assert_eq!(keyed.stats().discarded, 2);
+    drop(held);
+    assert_all_at_rest(&pool, &keyed);
+    let mut seen = seen.entries();
+    seen.sort_unstable();
+    assert_eq!(seen, ["kept", "newest", "newest of its key", "oldest"]);
+}
+
 /// `CallerRuns`: the submitter of a limited share runs the task; that of an ordered one waits, as its
 /// task may not run before those that came first.
 #[test]

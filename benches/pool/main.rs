@@ -11,6 +11,7 @@
 //! With `--test`, or without the `--bench` that cargo passes to a benchmark, each piece of work
 //! runs once and small, so that `cargo test --benches` stays quick.
 
+mod measure;
 mod ratios;
 mod rows;
 mod workloads;

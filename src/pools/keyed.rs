@@ -124,6 +124,9 @@ impl PoolHandle {
 
 impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
     /// Bounds the accepted tasks of the share, of all keys together, to `n` beyond the capacity of the pool.
+    ///
+    /// With [`Overflow::DropOldest`](crate::Overflow::DropOldest) a task makes room at its own key's cost
+    /// first: its key's oldest is dropped, or the oldest of all if none of its key waits.
     #[must_use]
     pub fn backlog(self, n: usize) -> Keyed<K> {
         self.share.lane().set_backlog(n);

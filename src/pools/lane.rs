@@ -33,7 +33,7 @@ pub(crate) struct Lane {
     pub(super) calling: AtomicUsize,
     /// By their addresses.
     strands: Mutex<BTreeMap<usize, Weak<Strand>>>,
-    /// S5
+    /// N3
     helpers: Mutex<Vec<Thread>>,
     /// No limit is higher.
     most: usize,

@@ -7,7 +7,9 @@
 //! - S1: `live` tasks wait in the queue of a strand; the rest of it are shells. Each live one holds a place
 //!   of the [lane](Lane).
 //! - S2: A slot is in use for each token that was claimed, and for each task that a waiting task of the pool
-//!   runs here; no more than `slots` are. (A task that waits for another one of its strand lends its slot.)
+//!   runs here. (A task that waits for another one of its strand lends its slot.) A task is taken only where
+//!   no more than `slots` are then: a token that is one too many, since a slot was taken from under it while
+//!   it was on its way, ends without a task.
 //! - S3: On their way are as many tokens as there are free slots or live tasks, whichever is less. Whoever
 //!   changes a slot or a task [settles](Strand::settle) that afterwards.
 //! - S4: Locks are taken in this order: the line of the lane, that of the pool, a strand. Nothing is handed
@@ -93,6 +95,14 @@ impl Inner {
                 return Some(accepted.task);
             }
         }
+    }
+
+    /// S2: takes the oldest task for a token that was claimed.
+    fn take_in_slot(&mut self) -> Option<Task> {
+        if self.tokens.working() > self.slots {
+            return None;
+        }
+        self.take()
     }
 
     /// S1: a live task was claimed elsewhere, under this lock: else tokens would come for it in vain.
@@ -290,7 +300,7 @@ impl Strand {
         }
     }
 
-    /// S2, S5: a slot is free again.
+    /// S2, N3: a slot is free again.
     fn free_slot(self: &Arc<Self>) {
         lock(&self.inner).tokens.end();
         self.settle();
@@ -483,13 +493,13 @@ impl Job for Strand {
     }
 
     fn run(&self, with: &mut Option<Arc<dyn Job>>) -> Outcome {
-        let (task, strand) = (lock(&self.inner).take(), self.arc());
-        if let Some(task) = task {
-            let task = Claimed::Task(task);
-            return strand.run(task, Spot::Placed, with, || strand.free_slot());
-        }
-        strand.free_slot();
-        Outcome::Completed
+        let (task, strand) = (lock(&self.inner).take_in_slot(), self.arc());
+        let Some(task) = task else {
+            strand.free_slot();
+            return Outcome::Cancelled;
+        };
+        let task = Claimed::Task(task);
+        strand.run(task, Spot::Placed, with, || strand.free_slot())
     }
 
     fn settle(&self) {}
@@ -502,5 +512,39 @@ impl Job for Strand {
             strand.over(1);
         }
         strand.free_slot();
+    }
+}
+
+#[cfg(all(test, not(anthill_loom)))]
+mod tests {
+    use super::*;
+
+    /// S2: who waits in a task takes the slot of a token that is on its way, which then comes in vain.
+    #[test]
+    fn a_token_whose_slot_was_taken_takes_no_task() {
+        let mut inner = Inner {
+            queue: (0..2)
+                .map(|number| Accepted::new(number, Task::new(|| {})))
+                .collect(),
+            live: 2,
+            slots: 1,
+            tokens: Tokens::default(),
+        };
+        assert!(matches!(inner.step(), Some(Step::Send)));
+        // Before the sender knows that the token was accepted.
+        assert!(inner.has_slot());
+        let helped = inner.take().unwrap();
+        inner.tokens.begin();
+        assert_eq!(inner.tokens.retire(inner.wanted()), None);
+        assert_eq!(inner.tokens.claim(false), Some(Spot::Loose));
+        assert!(inner.take_in_slot().is_none());
+        // What the helper runs is over, and the next token takes the next task.
+        drop(helped);
+        inner.tokens.end();
+        inner.tokens.end();
+        inner.tokens.added(true);
+        assert!(matches!(inner.step(), Some(Step::Send)));
+        assert_eq!(inner.tokens.claim(false), Some(Spot::Loose));
+        assert!(inner.take_in_slot().is_some());
     }
 }

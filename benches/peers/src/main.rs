@@ -8,6 +8,8 @@
 //! the others.
 
 mod engines;
+#[path = "../../pool/measure.rs"]
+mod measure;
 mod ratios;
 mod rows;
 mod rows_func;
