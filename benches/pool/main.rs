@@ -1,18 +1,12 @@
 //! `anthill` against `rayon` and raw threads: the same work, in the same process.
 //!
-//! One program with two faces:
-//!
-//! - `cargo bench --bench pool [-- FILTER]` draws criterion's usual report, engine after engine.
-//! - `cargo bench --bench pool -- --ratios [ROW..] [--rounds=N]` runs all the engines of a row in
-//!   turn, round by round, and prints medians and their ratios. These are the numbers that the
-//!   project quotes: a ratio of two things measured side by side survives a change of machine, a
-//!   number of nanoseconds does not. ROW is a part of a row's name, N is 15 unless told.
+//! `cargo bench --bench pool [-- FILTER]` draws criterion's usual report, engine after engine, to see what a
+//! change does. The figures that the project tells are those of `benches/peers`, where all engines take turns
+//! in one run.
 //!
 //! With `--test`, or without the `--bench` that cargo passes to a benchmark, each piece of work
 //! runs once and small, so that `cargo test --benches` stays quick.
 
-mod measure;
-mod ratios;
 mod rows;
 mod workloads;
 
@@ -24,41 +18,16 @@ use criterion::{Criterion, SamplingMode, Throughput};
 use crate::rows::Scale;
 
 fn main() {
-    let args: Vec<String> = env::args().skip(1).collect();
-    let has = |flag: &str| args.iter().any(|arg| arg == flag);
-
-    if has("--ratios") {
-        let scale = if has("--test") {
-            Scale::Smoke
-        } else {
-            Scale::Full
-        };
-        ratios::print(scale, rounds(&args), &row_filters(&args));
+    let has = |flag: &str| env::args().any(|arg| arg == flag);
+    let scale = if has("--bench") && !has("--test") {
+        Scale::Full
     } else {
-        let scale = if has("--bench") && !has("--test") {
-            Scale::Full
-        } else {
-            Scale::Smoke
-        };
-        report(scale);
-    }
+        Scale::Smoke
+    };
+    report(scale);
 }
 
-/// The rounds asked for with `--rounds=N`, or 15.
-fn rounds(args: &[String]) -> usize {
-    let asked = args.iter().find_map(|arg| arg.strip_prefix("--rounds="));
-    asked.map_or(15, |n| n.parse().expect("--rounds=N takes a number"))
-}
-
-/// What is not a flag: parts of the names of rows.
-fn row_filters(args: &[String]) -> Vec<&str> {
-    args.iter()
-        .map(String::as_str)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect()
-}
-
-/// Criterion's face: a group for each row, a benchmark for each engine of it.
+/// A group for each row, a benchmark for each engine of it.
 ///
 /// An engine is built when its turn comes and gone when it is over, so that it has the machine for
 /// itself.

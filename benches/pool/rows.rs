@@ -11,14 +11,16 @@
 //! | `textbook` | a lock, a queue and two conditions, with the bound of `anthill-n` |
 //! | `in-place` | the submitter runs the task |
 
+use std::hint::black_box;
 use std::time::Duration;
 
 use anthill::Pool;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::workloads::{
-    CurrentRayon, Engine, InPlace, RawThreads, Textbook, many_submitters, napping_threads, naps,
-    one_submitter, spin, started, submit_and_wait, tree, tree_size, turns_for, wake,
+    CurrentRayon, Engine, IDLE_PAUSE, InPlace, RawThreads, Textbook, many_submitters,
+    napping_threads, naps, one_submitter, spin, started, submit_and_wait, tree, tree_size,
+    turns_for, wake_at,
 };
 
 /// How much work is done.
@@ -37,27 +39,7 @@ pub(crate) type Runner = Box<dyn FnMut(u64) -> Duration>;
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) tasks_a_unit: u32,
-    /// Measurements a round, of `Contender::units` units each.
-    pub(crate) samples_a_round: usize,
-    pub(crate) quantiles: &'static [Quantile],
-    pub(crate) reference: Reference,
     pub(crate) contenders: Vec<Contender>,
-}
-
-/// A figure taken from the samples of a round.
-pub(crate) struct Quantile {
-    pub(crate) suffix: &'static str,
-    pub(crate) percent: usize,
-    /// Whether the contenders' targets are meant for this figure.
-    pub(crate) targeted: bool,
-}
-
-/// What the ratios of a row are relative to.
-pub(crate) enum Reference {
-    /// Another engine of the row, by name.
-    Engine(&'static str),
-    /// What an engine without any cost would take, in nanoseconds a task.
-    Ideal(f64),
 }
 
 /// An engine in a row.
@@ -65,31 +47,8 @@ pub(crate) struct Contender {
     pub(crate) engine: &'static str,
     /// Units of work in a measurement: few where each of them is dear.
     pub(crate) units: u32,
-    /// The ratio to the row's reference that is aimed at.
-    pub(crate) target: Option<f64>,
     pub(crate) build: Box<dyn Fn() -> Runner>,
 }
-
-/// The usual case: one sample a round.
-const ONE: &[Quantile] = &[Quantile {
-    suffix: "",
-    percent: 50,
-    targeted: true,
-}];
-
-/// Where samples are single events, whose rare slow ones matter too.
-const TAIL: &[Quantile] = &[
-    Quantile {
-        suffix: " p50",
-        percent: 50,
-        targeted: true,
-    },
-    Quantile {
-        suffix: " p99",
-        percent: 99,
-        targeted: false,
-    },
-];
 
 /// All rows, in the order of the table.
 pub(crate) fn all(scale: Scale) -> Vec<Row> {
@@ -98,7 +57,7 @@ pub(crate) fn all(scale: Scale) -> Vec<Row> {
         empty_four_submitters(scale),
         tasks_that_submit(scale),
         one_at_a_time(scale),
-        wake_up(scale),
+        wake_up(),
         busy("work-1us", Duration::from_micros(1), 20_000, scale),
         busy("work-10us", Duration::from_micros(10), 2_000, scale),
         sleep(scale),
@@ -110,13 +69,12 @@ fn empty_one_submitter(scale: Scale) -> Row {
     Row::of(
         "empty-1-submitter",
         vec![
-            contender("anthill-2", units, || one_submitter(ants_mode(2), || ())).aims_at(1.2),
-            contender("anthill-8", units, || one_submitter(ants_mode(8), || ())).aims_at(1.0),
-            contender("anthill-64", units, || one_submitter(ants_mode(64), || ())).aims_at(1.0),
+            contender("anthill-2", units, || one_submitter(ants_mode(2), || ())),
+            contender("anthill-8", units, || one_submitter(ants_mode(8), || ())),
+            contender("anthill-64", units, || one_submitter(ants_mode(64), || ())),
             contender("anthill-2-backlog", units, || {
                 one_submitter(with_backlog(2), || ())
-            })
-            .aims_at(0.35),
+            }),
             contender("rayon-2", units, || one_submitter(rayon(2), || ())),
             contender("threads", scale.units(400), || {
                 one_submitter(RawThreads, || ())
@@ -154,11 +112,10 @@ fn tasks_that_submit(scale: Scale) -> Row {
     let mut row = Row::of(
         "tree",
         vec![
-            contender("anthill-2", 1, move || anthill_tree(ants_mode(2), depth)).aims_at(0.75),
+            contender("anthill-2", 1, move || anthill_tree(ants_mode(2), depth)),
             contender("anthill-2-backlog", 1, move || {
                 anthill_tree(with_backlog(2), depth)
-            })
-            .aims_at(0.75),
+            }),
             contender("rayon-2", 1, move || tree(rayon(2), CurrentRayon, depth)),
         ],
     );
@@ -171,36 +128,39 @@ fn one_at_a_time(scale: Scale) -> Row {
     Row::of(
         "submit-and-wait",
         vec![
-            contender("anthill-2", units, || submit_and_wait(ants_mode(2))).aims_at(0.6),
+            contender("anthill-2", units, || submit_and_wait(ants_mode(2))),
             contender("anthill-2-backlog", units, || {
                 submit_and_wait(with_backlog(2))
-            })
-            .aims_at(0.6),
+            }),
             contender("rayon-2", units, || submit_and_wait(rayon(2))),
             contender("threads", scale.units(400), || submit_and_wait(RawThreads)),
         ],
     )
 }
 
-fn wake_up(scale: Scale) -> Row {
-    let mut row = Row::of(
+fn wake_up() -> Row {
+    fn wake<E: Engine>(engine: E) -> impl FnMut(u64) -> Duration {
+        let mut run = wake_at(engine, IDLE_PAUSE);
+        move |wakes| run(wakes).into_iter().sum()
+    }
+
+    Row::of(
         "wake",
         vec![
-            contender("anthill-2", 1, || wake(ants_mode(2))).aims_at(0.4),
-            contender("anthill-2-backlog", 1, || wake(with_backlog(2))).aims_at(0.4),
+            contender("anthill-2", 1, || wake(ants_mode(2))),
+            contender("anthill-2-backlog", 1, || wake(with_backlog(2))),
             contender("rayon-2", 1, || wake(rayon(2))),
             contender("threads", 1, || wake(RawThreads)),
         ],
-    );
-    row.samples_a_round = if scale == Scale::Full { 100 } else { 1 };
-    row.quantiles = TAIL;
-    row
+    )
 }
 
 fn busy(name: &'static str, time: Duration, tasks: u32, scale: Scale) -> Row {
     fn on<E: Engine>(engine: E, time: Duration) -> impl FnMut(u64) -> Duration {
         let turns = turns_for(time);
-        one_submitter(engine, move || spin(turns))
+        one_submitter(engine, move || {
+            black_box(spin(turns, 1));
+        })
     }
 
     let units = scale.units(tasks);
@@ -232,14 +192,16 @@ fn sleep(scale: Scale) -> Row {
         vec![
             contender("anthill-1000", 1, move || {
                 naps(ants_mode(threads), tasks, NAP)
-            })
-            .aims_at(1.05),
+            }),
             contender("anthill-1000-backlog", 1, move || {
                 naps(with_backlog(threads), tasks, NAP)
-            })
-            .aims_at(1.05),
+            }),
             contender("textbook", 1, move || {
-                naps(started(Textbook::new(threads), threads), tasks, NAP)
+                naps(
+                    started(Textbook::new(threads, threads), threads),
+                    tasks,
+                    NAP,
+                )
             }),
             contender("threads", 1, move || {
                 napping_threads(threads, NAPS_A_WORKER, NAP)
@@ -247,7 +209,6 @@ fn sleep(scale: Scale) -> Row {
         ],
     );
     row.tasks_a_unit = workers * NAPS_A_WORKER;
-    row.reference = Reference::Ideal(NAP.as_secs_f64() * 1e9 / f64::from(workers));
     row
 }
 
@@ -256,18 +217,8 @@ impl Row {
         Self {
             name,
             tasks_a_unit: 1,
-            samples_a_round: 1,
-            quantiles: ONE,
-            reference: Reference::Engine("rayon-2"),
             contenders,
         }
-    }
-}
-
-impl Contender {
-    fn aims_at(mut self, ratio: f64) -> Self {
-        self.target = Some(ratio);
-        self
     }
 }
 
@@ -287,7 +238,6 @@ where
     Contender {
         engine,
         units,
-        target: None,
         build: Box::new(move || Box::new(build())),
     }
 }

@@ -23,8 +23,8 @@ use crossbeam_utils::CachePadded;
 /// How long a wait may take before the engine is declared stuck.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a pool is left alone before its wake-up is timed: time enough for every worker to park.
-const IDLE_PAUSE: Duration = Duration::from_millis(2);
+/// How long a pool is left alone before it is to wake up: time enough for every worker to park.
+pub(crate) const IDLE_PAUSE: Duration = Duration::from_millis(2);
 
 // ------------------------------------------------------------------------------------------------
 // Engines
@@ -99,11 +99,12 @@ struct State {
 }
 
 impl Textbook {
-    pub(crate) fn new(capacity: usize) -> Self {
+    /// `room`: how many tasks may be accepted and not over.
+    pub(crate) fn new(workers: usize, room: usize) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 tasks: VecDeque::new(),
-                room: capacity,
+                room,
                 open: true,
             }),
             work: Condvar::new(),
@@ -113,7 +114,7 @@ impl Textbook {
             let shared = Arc::clone(&shared);
             thread::spawn(move || shared.work())
         };
-        let threads = (0..capacity).map(worker).collect();
+        let threads = (0..workers).map(worker).collect();
         Self { shared, threads }
     }
 }
@@ -189,14 +190,14 @@ pub(crate) fn started<E: Engine>(engine: E, workers: usize) -> E {
 // ------------------------------------------------------------------------------------------------
 
 /// Counts tasks down to zero, where the last one unparks the thread that made the latch.
-struct Latch {
+pub(crate) struct Latch {
     /// Apart from `waiter`, which every last task reads while the others still count.
     remaining: CachePadded<AtomicUsize>,
     waiter: Thread,
 }
 
 impl Latch {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             remaining: CachePadded::new(AtomicUsize::new(0)),
             waiter: thread::current(),
@@ -204,17 +205,17 @@ impl Latch {
     }
 
     /// A latch for ever, so that a task captures one word and counts no reference.
-    fn leak() -> &'static Self {
+    pub(crate) fn leak() -> &'static Self {
         Box::leak(Box::new(Self::new()))
     }
 
     /// Makes the latch wait for `tasks`. Only between runs.
-    fn expect(&self, tasks: usize) {
+    pub(crate) fn expect(&self, tasks: usize) {
         // Relaxed is enough: submitting a task publishes the count to it.
         self.remaining.store(tasks, Ordering::Relaxed);
     }
 
-    fn count_down(&self) {
+    pub(crate) fn count_down(&self) {
         // ORDERING: AcqRel, with the Acquire in `wait` and the other counts: the waiter sees what
         // every task did.
         if self.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -224,7 +225,7 @@ impl Latch {
 
     /// Parks until the count is zero; ends the process if that takes longer than anything here
     /// should.
-    fn wait(&self) {
+    pub(crate) fn wait(&self) {
         let start = Instant::now();
         loop {
             // ORDERING: Acquire, with the AcqRel in `count_down`.
@@ -359,21 +360,18 @@ pub(crate) fn submit_and_wait<E: Engine>(engine: E) -> impl FnMut(u64) -> Durati
     }
 }
 
-/// A unit is one wake-up: from before the submission to an idle engine until the task's first
+/// A unit is one wake-up, `period` after the one before: from before the submission until the task's first
 /// instruction.
-pub(crate) fn wake<E: Engine>(engine: E) -> impl FnMut(u64) -> Duration {
+pub(crate) fn wake_at<E: Engine>(engine: E, period: Duration) -> impl FnMut(u64) -> Vec<Duration> {
     let probe: &Probe = Box::leak(Box::new(Probe::new()));
     move |wakes| {
-        let mut total = Duration::ZERO;
-        for _ in 0..wakes {
-            thread::sleep(IDLE_PAUSE);
-            probe.latch.expect(1);
-            let submitted = probe.now();
-            engine.submit(move || probe.arrive());
-            probe.latch.wait();
-            total += Duration::from_nanos(probe.arrived.load(Ordering::Relaxed) - submitted);
-        }
-        total
+        let mut next = Instant::now();
+        let once = |_| {
+            next += period;
+            thread::sleep(next.saturating_duration_since(Instant::now()));
+            probe.wake(&engine)
+        };
+        (0..wakes).map(once).collect()
     }
 }
 
@@ -391,6 +389,15 @@ impl Probe {
             arrived: AtomicU64::new(0),
             latch: Latch::new(),
         }
+    }
+
+    /// From before the submission until the task's first instruction.
+    fn wake<E: Engine>(&'static self, engine: &E) -> Duration {
+        self.latch.expect(1);
+        let submitted = self.now();
+        engine.submit(move || self.arrive());
+        self.latch.wait();
+        Duration::from_nanos(self.arrived.load(Ordering::Relaxed) - submitted)
     }
 
     fn now(&self) -> u64 {
@@ -447,7 +454,7 @@ pub(crate) fn naps<E: Engine>(engine: E, tasks: u64, nap: Duration) -> impl FnMu
     move |units| (0..units).map(|_| run(tasks)).sum()
 }
 
-fn as_count(tasks: u64) -> usize {
+pub(crate) fn as_count(tasks: u64) -> usize {
     usize::try_from(tasks).expect("a count of tasks fits in memory")
 }
 
@@ -466,7 +473,7 @@ pub(crate) fn turns_for(time: Duration) -> u64 {
     let fastest = FASTEST.get_or_init(|| {
         let sample = |_| {
             let start = Instant::now();
-            spin(u64::from(SAMPLE));
+            hint::black_box(spin(u64::from(SAMPLE), 1));
             start.elapsed()
         };
         (0..50).map(sample).min().expect("there are samples")
@@ -475,10 +482,11 @@ pub(crate) fn turns_for(time: Duration) -> u64 {
     u64::try_from(turns).expect("a task's work is short")
 }
 
-/// Keeps the core busy for `turns`.
-pub(crate) fn spin(turns: u64) {
-    let mut state = turns;
+/// Keeps the core busy for `turns`; what comes of it depends on `seed`.
+pub(crate) fn spin(turns: u64, seed: u64) -> u64 {
+    let mut state = seed;
     for _ in 0..turns {
         state = hint::black_box(state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1));
     }
+    state
 }

@@ -625,14 +625,18 @@ pub(crate) mod linux {
 
     /// How often the thread has been switched out, of its own accord or not.
     pub(crate) fn context_switches(id: u32) -> u64 {
-        ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"]
-            .into_iter()
-            .map(|field| {
-                status_field(id, field)
-                    .and_then(|value| value.parse::<u64>().ok())
-                    .unwrap_or_else(|| panic!("no {field} of thread {id}"))
-            })
-            .sum()
+        voluntary_switches(id) + switches(id, "nonvoluntary_ctxt_switches")
+    }
+
+    /// How often the thread has gone to sleep.
+    pub(crate) fn voluntary_switches(id: u32) -> u64 {
+        switches(id, "voluntary_ctxt_switches")
+    }
+
+    fn switches(id: u32, field: &str) -> u64 {
+        status_field(id, field)
+            .and_then(|value| value.parse().ok())
+            .unwrap_or_else(|| panic!("no {field} of thread {id}"))
     }
 
     /// The processor time the thread has used, in clock ticks.

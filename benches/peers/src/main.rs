@@ -1,42 +1,149 @@
 //! `anthill` beside other crates that run tasks on threads: the same work, in the same process.
 //!
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml -- [--rounds=N] [ROW..]` runs all
-//! the engines of a row in turn, round by round, and prints a table of medians and their ratios.
-//! ROW is a part of a row's name, N is 15 unless told. `--smoke` runs everything once and small.
+//! `cargo run --release --manifest-path benches/peers/Cargo.toml -- [OPTION..] [ROW..]` runs all the engines of
+//! a row in turn, round by round, and prints a table of medians and ratios. ROW is a part of a row's name.
+//!
+//! - `--rounds=N`: 15 unless told;
+//! - `--json=FILE` keeps the raw figures;
+//! - `--draw=FOLDER` draws them, and writes the table there;
+//! - `--from=FILE` takes the figures from a file, and measures nothing;
+//! - `--busy`: beside another process that keeps one processor busy;
+//! - `--list` names the rows; `--smoke` runs everything once and small.
 //!
 //! A package of its own, outside the crate's, so that who builds or tests the crate builds none of
 //! the others.
 
+mod allocations;
+mod draw;
 mod engines;
-#[path = "../../pool/measure.rs"]
 mod measure;
-mod ratios;
+mod record;
 mod rows;
-mod rows_func;
-mod rows_map;
+mod run;
+mod table;
+mod threads;
 mod work;
+/// The crate's own benchmark gives its engines the same.
+#[path = "../../pool/workloads.rs"]
+mod workloads;
 
-use std::env;
+use std::process::{Child, Command};
+use std::{env, fs, hint, thread};
 
-use crate::rows::Scale;
+use crate::record::Record;
+use crate::rows::{Row, Scale};
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
-    let scale = if args.iter().any(|arg| arg == "--smoke") {
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    let told = |option: &str| args.iter().find_map(|arg| arg.strip_prefix(option));
+    if has(SPIN) {
+        loop {
+            hint::spin_loop();
+        }
+    }
+    let words: Vec<&str> = (args.iter())
+        .map(String::as_str)
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
+    let draw = |record: &Record| {
+        if let Some(folder) = told("--draw=") {
+            draw::draw(record, folder.as_ref());
+        }
+    };
+    if let Some(file) = told("--from=") {
+        let record = read(file);
+        print!("{}", table::whole(&record));
+        return draw(&record);
+    }
+    let scale = if has("--smoke") {
         Scale::Smoke
     } else {
         Scale::Full
     };
-    let filters: Vec<&str> = (args.iter())
-        .map(String::as_str)
-        .filter(|arg| !arg.starts_with('-'))
+    let is_wanted = |name: &str| words.is_empty() || words.iter().any(|part| name.contains(part));
+    let rows: Vec<Row> = (rows::all(scale).into_iter())
+        .filter(|row| is_wanted(&row.name))
         .collect();
-    ratios::print(scale, rounds(&args, scale), &filters);
+    if has("--list") {
+        for row in rows {
+            println!("{:<24} {}", row.name, row.about);
+        }
+        return;
+    }
+    let usual = if scale == Scale::Full { 15 } else { 1 };
+    let rounds = told("--rounds=").map_or(usual, |n| n.parse().expect("--rounds=N takes a number"));
+    assert!(rounds > 0, "a median needs a round");
+
+    let busy = has("--busy").then(Busy::start);
+    let beside = if busy.is_some() {
+        ", one kept busy by another process"
+    } else {
+        ""
+    };
+    let mut record = Record {
+        machine: machine() + beside,
+        rounds,
+        rows: Vec::new(),
+        threads: Vec::new(),
+    };
+    // Row by row, so that a run that is cut off leaves what it has.
+    let keep = |record: &Record| {
+        if let Some(file) = told("--json=") {
+            let json = serde_json::to_string(record).expect("a record is plain data");
+            fs::write(file, json).unwrap_or_else(|error| panic!("{file}: {error}"));
+        }
+    };
+    print!("{}", table::title(&record));
+    for row in rows {
+        let found = run::run(&row, rounds);
+        for row in &found {
+            print!("{}", table::rows(row));
+        }
+        record.rows.extend(found);
+        keep(&record);
+    }
+    if is_wanted(threads::NAME) {
+        record.threads = threads::run(scale);
+        print!("{}", table::threads(&record.threads));
+        keep(&record);
+    }
+    draw(&record);
 }
 
-/// The rounds asked for with `--rounds=N`, or 15.
-fn rounds(args: &[String], scale: Scale) -> usize {
-    let usual = if scale == Scale::Full { 15 } else { 1 };
-    let asked = args.iter().find_map(|arg| arg.strip_prefix("--rounds="));
-    asked.map_or(usual, |n| n.parse().expect("--rounds=N takes a number"))
+/// What a process of this program is told that keeps a processor busy.
+const SPIN: &str = "--spin";
+
+/// A process that keeps a processor busy until this is dropped.
+struct Busy(Child);
+
+impl Busy {
+    fn start() -> Self {
+        let program = env::current_exe().expect("the program knows its own file");
+        let child = Command::new(program).arg(SPIN).spawn();
+        Self(child.expect("the system has a process to give"))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.kill().expect("it runs until it is killed");
+        self.0.wait().expect("it was killed");
+    }
+}
+
+fn read(file: &str) -> Record {
+    let json = fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"));
+    serde_json::from_str(&json).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// The processors, as Linux names them.
+fn machine() -> String {
+    let cores = thread::available_parallelism().map_or(0, usize::from);
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let name = name.map_or("unknown", |name| name.trim_start_matches([' ', '\t', ':']));
+    format!("{cores} cores of {name}")
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anthill::{FuncPool, Pool};
 
-use crate::engines::{WORKERS, ants_mode, with_backlog};
-use crate::rows::{Row, Scale, contender, timed};
+use super::{Row, Scale, WORKERS, contender, timed};
+use crate::engines::{ants_mode, with_backlog};
 
 /// What the tasks add their number to, so that there is something to do with it.
 static SUM: AtomicU64 = AtomicU64::new(0);
@@ -22,50 +22,53 @@ fn work((number, gate): Arg) {
     SUM.fetch_add(number, Ordering::Relaxed);
 }
 
-/// A unit is a task that adds a number, submitted with its closure or invoked with its argument;
-/// the submitter waits for room.
-pub(crate) fn func_pool(scale: Scale) -> Row {
-    let units = scale.units(100_000);
-    Row {
-        name: "func-pool",
-        tasks_a_unit: 1,
-        references: vec!["anthill-2"],
-        contenders: vec![
-            contender("anthill-2-func", units, || {
-                invokes(FuncPool::with_capacity(WORKERS, work))
-            })
-            .aims_at(1.0),
-            contender("anthill-2", units, || submits(ants_mode())),
-        ],
-    }
+pub(crate) fn rows(scale: Scale) -> Vec<Row> {
+    vec![func_pool(scale), func_pool_backlog(scale)]
 }
 
-/// The same, and nobody waits.
-pub(crate) fn func_pool_backlog(scale: Scale) -> Row {
+/// The submitter waits for room.
+fn func_pool(scale: Scale) -> Row {
     let units = scale.units(100_000);
-    Row {
-        name: "func-pool-backlog",
-        tasks_a_unit: 1,
-        references: vec!["anthill-2-backlog"],
-        contenders: vec![
+    Row::new(
+        "FuncPool",
+        "a task that adds a number, submitted with its closure or invoked with its argument",
+        vec![
+            contender("anthill-2-func", units, || {
+                invokes(FuncPool::with_capacity(WORKERS, work))
+            }),
+            contender("anthill-2", units, || submits(ants_mode(WORKERS))),
+        ],
+    )
+    .aim_beside("anthill-2-func", 1.0, "anthill-2")
+}
+
+/// Nobody waits.
+fn func_pool_backlog(scale: Scale) -> Row {
+    let units = scale.units(100_000);
+    Row::new(
+        "FuncPool, backlog",
+        "the same, where nobody waits for room",
+        vec![
             contender("anthill-2-backlog-func", units, || {
                 let func = FuncPool::builder(work)
                     .capacity(WORKERS)
                     .unbounded_backlog()
                     .build();
                 invokes(func.expect("the settings agree with each other"))
-            })
-            .aims_at(1.0),
-            contender("anthill-2-backlog", units, || submits(with_backlog())),
+            }),
+            contender("anthill-2-backlog", units, || {
+                submits(with_backlog(WORKERS))
+            }),
         ],
-    }
+    )
+    .aim_beside("anthill-2-backlog-func", 1.0, "anthill-2-backlog")
 }
 
-fn submits(pool: Pool) -> impl FnMut(u32) -> Duration {
+fn submits(pool: Pool) -> impl FnMut(u64) -> Duration {
     move |tasks| {
         timed(|| {
             for n in 0..tasks {
-                let arg: Arg = (u64::from(n), None);
+                let arg: Arg = (n, None);
                 let submitted = pool.submit(move || work(arg));
                 assert!(submitted.is_ok(), "an open pool accepts");
             }
@@ -74,7 +77,7 @@ fn submits(pool: Pool) -> impl FnMut(u32) -> Duration {
     }
 }
 
-fn invokes(func: FuncPool<Arg>) -> impl FnMut(u32) -> Duration {
+fn invokes(func: FuncPool<Arg>) -> impl FnMut(u64) -> Duration {
     let gate = Arc::new(Barrier::new(WORKERS + 1));
     for _ in 0..WORKERS {
         let invoked = func.invoke((0, Some(Arc::clone(&gate))));
@@ -84,7 +87,7 @@ fn invokes(func: FuncPool<Arg>) -> impl FnMut(u32) -> Duration {
     move |tasks| {
         timed(|| {
             for n in 0..tasks {
-                let invoked = func.invoke((u64::from(n), None));
+                let invoked = func.invoke((n, None));
                 assert!(invoked.is_ok(), "an open pool accepts");
             }
             func.wait_idle();

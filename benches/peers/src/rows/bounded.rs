@@ -1,0 +1,95 @@
+//! Tasks that block, and producers that are too fast.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use super::{Contender, Row, Scale, contender, each_pool};
+use crate::engines::{Ants, Backlog, Channel, Peer, SmolBlocking, TokioBlocking};
+use crate::record::Kind;
+use crate::workloads::{
+    Engine, Textbook, napping_threads, naps, one_submitter, spin, started, turns_for,
+};
+
+pub(crate) fn rows(scale: Scale) -> Vec<Row> {
+    match scale {
+        Scale::Full => vec![
+            sleeps(100),
+            sleeps(1_000),
+            sleeps(10_000),
+            backpressure(scale),
+        ],
+        Scale::Smoke => vec![sleeps(20), backpressure(scale)],
+    }
+}
+
+/// Without the engines whose idle threads look for work: thousands of them keep a few cores busy for seconds
+/// after each run, in which nobody else can be timed.
+fn sleeps(workers: usize) -> Row {
+    const NAP: Duration = Duration::from_millis(10);
+    // Enough that waking all the threads at the start does not matter.
+    let naps_a_worker = if workers > 1_000 { 5 } else { 100 };
+    let all = u32::try_from(workers).expect("it fits") * naps_a_worker;
+    let mut contenders = if workers > 1_000 {
+        // The system has no threads for all of them at once.
+        vec![
+            alone::<Ants>(workers, all, NAP),
+            alone::<Backlog>(workers, all, NAP),
+            alone::<threadpool::ThreadPool>(workers, all, NAP),
+            alone::<Channel>(workers, all, NAP),
+        ]
+    } else {
+        each_pool!(workers, 1, |pool| naps(pool, u64::from(all), NAP);
+            Ants, Backlog, threadpool::ThreadPool, TokioBlocking, SmolBlocking, Channel)
+    };
+    let mut bare = contender("bare-threads", 1, move || {
+        napping_threads(workers, naps_a_worker, NAP)
+    });
+    bare.kind = Kind::Yardstick;
+    contenders.push(bare);
+    let mut row = Row::new(
+        format!("sleep, {workers} workers"),
+        "tasks that sleep for 10 ms; bare-threads have theirs without any hand-over",
+        contenders,
+    );
+    row.tasks_a_unit = all;
+    row
+}
+
+/// A pool that is started and dropped in each round.
+fn alone<P: Peer>(workers: usize, tasks: u32, nap: Duration) -> Contender {
+    contender(&P::name(workers), 1, move || {
+        move |units| naps(P::start(workers), u64::from(tasks), nap)(units)
+    })
+}
+
+/// A task computes for a microsecond, and a hundred may wait: the engines that have a bound.
+fn backpressure(scale: Scale) -> Row {
+    const WORKERS: usize = 2;
+    const BOUND: usize = 100;
+
+    fn work<E: Engine>(pool: E) -> impl FnMut(u64) -> Duration {
+        let turns = turns_for(Duration::from_micros(1));
+        one_submitter(pool, move || {
+            black_box(spin(turns, 1));
+        })
+    }
+
+    let units = scale.units(20_000);
+    Row::new(
+        "backpressure",
+        "tasks of a microsecond from one thread that is faster, through a queue of at most 100",
+        vec![
+            contender("anthill-2-backlog-100", units, || {
+                let pool = anthill::Pool::builder().capacity(WORKERS).backlog(BOUND);
+                let pool = pool.build().expect("the settings agree with each other");
+                work(started(pool, WORKERS))
+            }),
+            contender("channel-2-bounded-100", units, || {
+                work(Channel::new(WORKERS, Some(BOUND)))
+            }),
+            contender("textbook-2-bounded-102", units, || {
+                work(started(Textbook::new(WORKERS, WORKERS + BOUND), WORKERS))
+            }),
+        ],
+    )
+}

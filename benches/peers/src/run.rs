@@ -1,0 +1,98 @@
+//! The measuring: all engines of a row in turn, round by round, in one process.
+//!
+//! A machine drifts: clocks change, neighbours come and go. Engines measured one after the other
+//! meet different machines; engines measured in turn meet the same one. Each figure is a median
+//! over the rounds, and each ratio is one of two medians from the same run.
+//!
+//! The pools of a row live side by side, but one works at a time: before an engine is timed, the
+//! threads of the one before it have gone to sleep.
+
+use std::time::Duration;
+
+use crate::measure::{quantile, settle, usage};
+use crate::record::{EngineRecord, Figure, RowRecord};
+use crate::rows::{Contender, Quantile, Row, Runner, Taken};
+
+/// Measures a row: a record of it for each of its quantiles.
+pub(crate) fn run(row: &Row, rounds: usize) -> Vec<RowRecord> {
+    let mut runners: Vec<Runner> = (row.contenders.iter())
+        .map(|contender| (contender.build)())
+        .collect();
+    let mut records: Vec<RowRecord> = row.quantiles.iter().map(|of| record(row, of)).collect();
+
+    let mut last = "the start of a pool";
+    // The first round warms caches and allocators up and is thrown away, where there are more.
+    let rounds = rounds.min(row.rounds_at_most);
+    let first = usize::from(rounds == 1);
+    for round in first..=rounds {
+        for place in 0..runners.len() {
+            // There and back again, so that nobody always runs in the wake of the same neighbour.
+            let turn = if round % 2 == 0 {
+                place
+            } else {
+                runners.len() - 1 - place
+            };
+            settle(last);
+            last = &row.contenders[turn].engine;
+            let sample = sample(row, &row.contenders[turn], &mut runners[turn]);
+            if round > 0 {
+                for (record, of) in records.iter_mut().zip(row.quantiles) {
+                    let engine = &mut record.engines[turn];
+                    engine.figures.push(quantile(&sample.figures, of.permille));
+                    engine.processor.push(sample.processor);
+                    engine.switches.push(sample.switches);
+                }
+            }
+        }
+    }
+    records
+}
+
+fn record(row: &Row, of: &Quantile) -> RowRecord {
+    let engine = |contender: &Contender| EngineRecord {
+        engine: contender.engine.clone(),
+        kind: contender.kind,
+        figures: Vec::new(),
+        processor: Vec::new(),
+        switches: Vec::new(),
+        targets: (contender.targets.iter())
+            .filter(|target| of.targeted || target.figure != Figure::Own)
+            .cloned()
+            .collect(),
+    };
+    RowRecord {
+        group: row.group.to_owned(),
+        name: format!("{}{}", row.name, of.suffix),
+        unit: row.unit.to_owned(),
+        about: row.about.to_owned(),
+        engines: row.contenders.iter().map(engine).collect(),
+    }
+}
+
+/// One round of one engine.
+struct Sample {
+    /// In the unit of the row, sorted.
+    figures: Vec<f64>,
+    processor: f64,
+    switches: f64,
+}
+
+fn sample(row: &Row, contender: &Contender, run: &mut Runner) -> Sample {
+    let tasks = f64::from(contender.units) * f64::from(row.tasks_a_unit);
+    let nanos = |time: Duration| time.as_secs_f64() * 1e9;
+    let before = usage();
+    let taken = run(u64::from(contender.units));
+    let after = usage();
+    let mut figures = match taken {
+        Taken::Time(time) => vec![nanos(time) / tasks],
+        Taken::Times(times) => times.into_iter().map(nanos).collect(),
+        Taken::Figure(figure) => vec![figure],
+    };
+    figures.sort_by(f64::total_cmp);
+    let switches = u32::try_from(after.switches - before.switches).unwrap_or(u32::MAX);
+    Sample {
+        figures,
+        processor: nanos(after.processor.saturating_sub(before.processor)) / tasks,
+        switches: f64::from(switches) * 1e6 / tasks,
+    }
+}
