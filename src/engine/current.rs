@@ -83,6 +83,7 @@ pub(crate) fn begin_worker(worker: Worker) {
 }
 
 /// Calls `f` with this thread's worker, if it is one of `core`.
+#[inline]
 pub(crate) fn with_worker<T>(core: &Arc<Core>, f: impl FnOnce(&Worker) -> T) -> Option<T> {
     let call = |cell: &OnceCell<Worker>| {
         let worker = cell.get()?;

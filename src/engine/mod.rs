@@ -232,19 +232,20 @@ impl House for Core {
     }
 
     /// At the worker's desk, where it runs on the worker's own place; unless others wait or have waited.
-    fn keep(self: &Arc<Self>, task: Task) -> Option<Task> {
-        let mut task = Some(task);
+    #[inline]
+    fn keep<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M> {
         // L3: in this order: who leaves the line is in the queue first.
-        if !self.has_any_line() && !self.queue.has_waited() {
-            current::with_worker(self, |worker| {
-                task = task.take().and_then(|task| worker.keep(task));
-            });
+        if self.has_any_line() || self.queue.has_waited() {
+            return Err(make);
         }
-        if task.is_none() {
-            // Its own worker is busy: another one may take it.
-            self.wake_for_lent();
+        let mut make = Some(make);
+        current::with_worker(self, |worker| worker.keep(&mut make));
+        if let Some(make) = make {
+            return Err(make);
         }
-        task
+        // Its own worker is busy: another one may take it.
+        self.wake_for_lent();
+        Ok(())
     }
 
     fn keeps_all(&self) -> bool {

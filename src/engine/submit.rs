@@ -81,8 +81,8 @@ pub(crate) trait House: Send + Sync + 'static {
 
     /// Queues a task that has its place, at a pool that has a worker.
     fn queue_accepted(self: &Arc<Self>, task: Task);
-    /// Takes what a task submits beyond the bound to where it needs no place; else gives it back.
-    fn keep(self: &Arc<Self>, task: Task) -> Option<Task>;
+    /// Makes what a task submits beyond the bound where it needs no place; else gives its maker back.
+    fn keep<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M>;
     /// What tasks submit always goes beyond the bound: there is none.
     fn keeps_all(&self) -> bool;
     /// Others wait elsewhere for room here: what tasks submit gets in line, too.
@@ -111,7 +111,7 @@ pub(crate) trait Door: House {
     #[inline]
     fn submit(self: &Arc<Self>, make: impl FnOnce() -> Task, patience: Patience) -> Submitted {
         if current::is_inside(self.core()) {
-            return self.submit_inside(make(), patience);
+            return self.submit_inside(make, patience);
         }
         if let Err(denied) = self.enter(patience) {
             return self.without_room(make(), patience, denied);
@@ -371,7 +371,7 @@ pub(crate) trait Door: House {
                 Ok(_place) => return self.accept(task),
                 Err(Denied::Closed) => return self.refuse(SubmitErrorKind::Closed, task),
                 // What fills the house runs already.
-                Err(_) if !self.has_queued() && inside => return self.queue_beyond(task),
+                Err(_) if !self.has_queued() && inside => return self.queue_beyond(|| task),
                 Err(_) if !self.has_queued() => return self.wait(task, None),
                 Err(_) => {}
             }
@@ -380,13 +380,22 @@ pub(crate) trait Door: House {
 
     // ── from a task of the pool: never waits ────────────────────────────────────────────────
 
-    fn submit_inside(self: &Arc<Self>, task: Task, patience: Patience) -> Submitted {
-        if self.keeps_all() {
-            if self.admission().places().is_discarding() {
-                return self.refuse(SubmitErrorKind::Closed, task);
-            }
-            return self.queue_beyond(task);
+    #[inline]
+    fn submit_inside(
+        self: &Arc<Self>,
+        make: impl FnOnce() -> Task,
+        patience: Patience,
+    ) -> Submitted {
+        if !self.keeps_all() {
+            return self.enter_inside(make(), patience);
         }
+        if self.admission().places().is_discarding() {
+            return self.refuse(SubmitErrorKind::Closed, make());
+        }
+        self.queue_beyond(make)
+    }
+
+    fn enter_inside(self: &Arc<Self>, task: Task, patience: Patience) -> Submitted {
         let overflow = self.core().plan.overflow;
         let refuses = match patience {
             Patience::None => true,
@@ -405,15 +414,20 @@ pub(crate) trait Door: House {
             Err(_) if overflow == Overflow::DropOldest && matches!(patience, Patience::Policy) => {
                 self.drop_oldest(task)
             }
-            Err(_) => self.queue_beyond(task),
+            Err(_) => self.queue_beyond(|| task),
         }
     }
 
     /// Queues a task beyond the bound: where it needs no place, or behind those who wait.
-    fn queue_beyond(self: &Arc<Self>, task: Task) -> Submitted {
-        let Some(task) = self.keep(task) else {
-            return Ok(());
-        };
+    #[inline]
+    fn queue_beyond(self: &Arc<Self>, make: impl FnOnce() -> Task) -> Submitted {
+        match self.keep(make) {
+            Ok(()) => Ok(()),
+            Err(make) => self.queue_behind(make()),
+        }
+    }
+
+    fn queue_behind(self: &Arc<Self>, task: Task) -> Submitted {
         let takes_turns = self.takes_turns();
         match (self.admission()).enter_beyond_or_join(task, self.dest(), takes_turns) {
             Some(task) => self.accept(task),

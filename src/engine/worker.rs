@@ -425,20 +425,24 @@ impl Worker {
         }
     }
 
-    /// Takes a task that the running task submitted beyond the bound; gives it back if no task
-    /// runs on this worker (but a hook, say).
-    pub(crate) fn keep(&self, task: Task) -> Option<Task> {
+    /// Makes a task here that the running task submitted beyond the bound; leaves its maker if no task runs on
+    /// this worker (but a hook, say).
+    #[inline]
+    pub(crate) fn keep<M: FnOnce() -> Task>(&self, make: &mut Option<M>) {
         let deques = self.deques.borrow();
         let Some(deques) = deques.as_ref().filter(|_| self.held.get() > 0) else {
-            return Some(task);
+            return;
+        };
+        let Some(make) = make.take() else {
+            return;
         };
         self.desk.tallies.submitted.add(1);
         self.lend_if(true);
+        let task = make();
         if matches!(task, Task::Job(_)) && deques.own.len() >= self.sweep_at.get() {
             self.sweep_own(&deques.own);
         }
         deques.own.push(task);
-        None
     }
 
     /// What the task left at the desk of jobs that it waited for must not keep the place.

@@ -154,8 +154,8 @@ impl House for Strand {
         self.lane.wake_helpers();
     }
 
-    fn keep(self: &Arc<Self>, task: Task) -> Option<Task> {
-        Some(task)
+    fn keep<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M> {
+        Err(make)
     }
 
     fn keeps_all(&self) -> bool {
