@@ -495,6 +495,19 @@ macro_rules! in_form {
     };
 }
 
+/// Where an errand goes, and in its form.
+macro_rules! hand_in {
+    ($errand:expr, $methods:tt, $closure:expr) => {{
+        let (form, nest) = ($errand.form, $errand.nest());
+        match $errand.level {
+            POOL => in_form!(form, nest.pool, $methods, $closure),
+            LIMITED => in_form!(form, nest.limited, $methods, $closure),
+            SERIAL => in_form!(form, nest.serial, $methods, $closure),
+            level => in_form!(form, nest.keyed, $methods, level - SERIAL - 1, $closure),
+        }
+    }};
+}
+
 /// Something a thread or a task is about to do.
 struct Errand<'a> {
     round: &'a Arc<Round>,
@@ -558,42 +571,9 @@ impl Errand<'_> {
         let closure = move || {
             closure();
         };
-        let Nest {
-            pool,
-            limited,
-            serial,
-            keyed,
-            ..
-        } = self.nest();
-        let key = self.level.saturating_sub(SERIAL + 1);
         // By CallerRuns it is run here.
-        let outcome = self.waiting(|| match self.level {
-            POOL => in_form!(
-                self.form,
-                pool,
-                [submit, try_submit, submit_timeout],
-                closure
-            ),
-            LIMITED => in_form!(
-                self.form,
-                limited,
-                [submit, try_submit, submit_timeout],
-                closure
-            ),
-            SERIAL => in_form!(
-                self.form,
-                serial,
-                [submit, try_submit, submit_timeout],
-                closure
-            ),
-            _ => in_form!(
-                self.form,
-                keyed,
-                [submit, try_submit, submit_timeout],
-                key,
-                closure
-            ),
-        });
+        let outcome =
+            self.waiting(|| hand_in!(self, [submit, try_submit, submit_timeout], closure));
         if let Err(refusal) = outcome {
             self.refused(refusal, &fate);
         }
@@ -601,36 +581,7 @@ impl Errand<'_> {
 
     fn promise(&self, joined: bool, rng: &mut StdRng) -> Option<Promise> {
         let (closure, fate, number) = self.closure(self.level, joined, rng);
-        let Nest {
-            pool,
-            limited,
-            serial,
-            keyed,
-            ..
-        } = self.nest();
-        let key = self.level.saturating_sub(SERIAL + 1);
-        let outcome = self.waiting(|| match self.level {
-            POOL => in_form!(self.form, pool, [spawn, try_spawn, spawn_timeout], closure),
-            LIMITED => in_form!(
-                self.form,
-                limited,
-                [spawn, try_spawn, spawn_timeout],
-                closure
-            ),
-            SERIAL => in_form!(
-                self.form,
-                serial,
-                [spawn, try_spawn, spawn_timeout],
-                closure
-            ),
-            _ => in_form!(
-                self.form,
-                keyed,
-                [spawn, try_spawn, spawn_timeout],
-                key,
-                closure
-            ),
-        });
+        let outcome = self.waiting(|| hand_in!(self, [spawn, try_spawn, spawn_timeout], closure));
         match outcome {
             Ok(handle) => Some((handle, fate, number)),
             Err(refusal) => {

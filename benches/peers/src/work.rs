@@ -1,11 +1,20 @@
 //! What the engines are given to do, beyond what the crate's own benchmark has.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::workloads::{Engine, IDLE_PAUSE, Latch, as_count};
+use crate::workloads::{Engine, IDLE_PAUSE, Latch, as_count, one_submitter, spin, turns_for};
+
+/// A unit is a task that computes for `time`.
+pub(crate) fn computing<E: Engine>(engine: E, time: Duration) -> impl FnMut(u64) -> Duration {
+    let turns = turns_for(time);
+    one_submitter(engine, move || {
+        black_box(spin(turns, 1));
+    })
+}
 
 /// A unit is a burst of `tasks` empty tasks.
 pub(crate) fn burst<E: Engine>(engine: E, tasks: u32) -> impl FnMut(u64) -> Duration {

@@ -1,14 +1,12 @@
 //! Tasks that block, and producers that are too fast.
 
-use std::hint::black_box;
 use std::time::Duration;
 
-use super::{Contender, Row, Scale, contender, each_pool};
+use super::{Contender, Row, Scale, WORKERS, contender, each_pool};
 use crate::engines::{Ants, Backlog, Channel, Peer, SmolBlocking, TokioBlocking};
 use crate::record::Kind;
-use crate::workloads::{
-    Engine, Textbook, napping_threads, naps, one_submitter, spin, started, turns_for,
-};
+use crate::work::computing;
+use crate::workloads::{Textbook, napping_threads, naps, started};
 
 pub(crate) fn rows(scale: Scale) -> Vec<Row> {
     match scale {
@@ -64,15 +62,8 @@ fn alone<P: Peer>(workers: usize, tasks: u32, nap: Duration) -> Contender {
 
 /// A task computes for a microsecond, and a hundred may wait: the engines that have a bound.
 fn backpressure(scale: Scale) -> Row {
-    const WORKERS: usize = 2;
     const BOUND: usize = 100;
-
-    fn work<E: Engine>(pool: E) -> impl FnMut(u64) -> Duration {
-        let turns = turns_for(Duration::from_micros(1));
-        one_submitter(pool, move || {
-            black_box(spin(turns, 1));
-        })
-    }
+    const WORK: Duration = Duration::from_micros(1);
 
     let units = scale.units(20_000);
     Row::new(
@@ -82,13 +73,16 @@ fn backpressure(scale: Scale) -> Row {
             contender("anthill-2-backlog-100", units, || {
                 let pool = anthill::Pool::builder().capacity(WORKERS).backlog(BOUND);
                 let pool = pool.build().expect("the settings agree with each other");
-                work(started(pool, WORKERS))
+                computing(started(pool, WORKERS), WORK)
             }),
             contender("channel-2-bounded-100", units, || {
-                work(Channel::new(WORKERS, Some(BOUND)))
+                computing(Channel::new(WORKERS, Some(BOUND)), WORK)
             }),
             contender("textbook-2-bounded-102", units, || {
-                work(started(Textbook::new(WORKERS, WORKERS + BOUND), WORKERS))
+                computing(
+                    started(Textbook::new(WORKERS, WORKERS + BOUND), WORKERS),
+                    WORK,
+                )
             }),
         ],
     )

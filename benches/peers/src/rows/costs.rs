@@ -1,5 +1,6 @@
 //! What is seldom measured: allocations, memory, and what idle pools cost.
 
+use std::hint::black_box;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
@@ -18,8 +19,13 @@ pub(crate) fn rows(scale: Scale) -> Vec<Row> {
         idle_time(scale),
         idle_switches(scale),
         idle_workers(scale),
-        allocations(scale),
-        allocated(scale),
+        allocations("allocations", "a task", |counted| counted.calls, scale),
+        allocations(
+            "allocated bytes",
+            "bytes a task",
+            |counted| counted.bytes,
+            scale,
+        ),
         queued(scale),
     ]
 }
@@ -30,16 +36,20 @@ fn counted_run<E: Engine>(pool: E, what: fn(Counted) -> u64) -> impl FnMut(u64) 
     move |tasks| {
         latch.expect(usize::try_from(tasks).expect("they are few"));
         let counted = counted(|| {
-            for n in 0..tasks {
-                let words = [n, n];
-                pool.submit(move || {
-                    std::hint::black_box(words);
-                    latch.count_down();
-                });
-            }
+            three_words(&pool, tasks, latch);
             latch.wait();
         });
         a_task(what(counted), tasks)
+    }
+}
+
+fn three_words<E: Engine>(pool: &E, tasks: u64, latch: &'static Latch) {
+    for n in 0..tasks {
+        let words = [n, n];
+        pool.submit(move || {
+            black_box(words);
+            latch.count_down();
+        });
     }
 }
 
@@ -48,28 +58,14 @@ fn a_task(of_all: u64, tasks: u64) -> f64 {
     f64::from(all) / f64::from(u32::try_from(tasks).expect("they are few"))
 }
 
-fn allocations(scale: Scale) -> Row {
+fn allocations(name: &str, unit: &'static str, what: fn(Counted) -> u64, scale: Scale) -> Row {
     let units = scale.units(20_000);
     let mut row = Row::new(
-        "allocations",
+        name,
         "closures of three words from one thread, handed over and run",
-        each_pool!(WORKERS, units, |pool| counted_run(pool, |counted| counted
-            .calls)),
+        each_pool!(WORKERS, units, |pool| counted_run(pool, what)),
     );
-    row.unit = "a task";
-    row.rounds_at_most = 3;
-    row
-}
-
-fn allocated(scale: Scale) -> Row {
-    let units = scale.units(20_000);
-    let mut row = Row::new(
-        "allocated bytes",
-        "closures of three words from one thread, handed over and run",
-        each_pool!(WORKERS, units, |pool| counted_run(pool, |counted| counted
-            .bytes)),
-    );
-    row.unit = "bytes a task";
+    row.unit = unit;
     row.rounds_at_most = 3;
     row
 }
@@ -89,15 +85,7 @@ fn queued(scale: Scale) -> Row {
             }
             gate.wait();
             latch.expect(usize::try_from(tasks).expect("they fit in memory"));
-            let counted = counted(|| {
-                for n in 0..tasks {
-                    let words = [n, n];
-                    pool.submit(move || {
-                        std::hint::black_box(words);
-                        latch.count_down();
-                    });
-                }
-            });
+            let counted = counted(|| three_words(&pool, tasks, latch));
             gate.wait();
             latch.wait();
             a_task(counted.kept, tasks)

@@ -1,15 +1,12 @@
 //! Tasks from outside: how dear it is to hand one over and have it run.
 
-use std::hint::black_box;
 use std::time::Duration;
 
 use super::{Row, Scale, WORKERS, each_pool, on};
 use crate::engines::Ants;
 use crate::record::Figure;
-use crate::work::burst;
-use crate::workloads::{
-    Engine, InPlace, RawThreads, many_submitters, one_submitter, spin, turns_for,
-};
+use crate::work::{burst, computing};
+use crate::workloads::{InPlace, RawThreads, many_submitters, one_submitter};
 
 pub(crate) fn rows(scale: Scale) -> Vec<Row> {
     let mut rows = vec![
@@ -92,16 +89,12 @@ fn bursts(scale: Scale, tasks: u32) -> Row {
 }
 
 fn busy(scale: Scale, micros: u64, tasks: u32) -> Row {
-    fn work<P: Engine>(pool: P, micros: u64) -> impl FnMut(u64) -> Duration {
-        let turns = turns_for(Duration::from_micros(micros));
-        one_submitter(pool, move || {
-            black_box(spin(turns, 1));
-        })
-    }
-
+    let time = Duration::from_micros(micros);
     let units = scale.units(tasks);
-    let mut contenders = each_pool!(WORKERS, units, |pool| work(pool, micros));
-    contenders.push(on(WORKERS, units, move |pool: InPlace| work(pool, micros)));
+    let mut contenders = each_pool!(WORKERS, units, |pool| computing(pool, time));
+    contenders.push(on(WORKERS, units, move |pool: InPlace| {
+        computing(pool, time)
+    }));
     Row::new(
         format!("work of {micros} us"),
         "tasks that compute for so long, from one thread",
