@@ -474,7 +474,8 @@ impl PoolHandle {
 
     /// Closes the pool, refuses also what its tasks submit, and drops the backlog: how many tasks
     /// it dropped. Those that run, or that a worker has just taken, are left to end; does not wait
-    /// for them.
+    /// for them. A task whose submit has not returned by then may be accepted and dropped a moment later:
+    /// [`Stats::discarded`](crate::Stats::discarded) counts it, this does not.
     ///
     /// ```
     /// # use anthill::Pool;

@@ -669,9 +669,11 @@ fn stop_at_any_moment_loses_nothing_silently() {
             let ran = ran.load(Ordering::SeqCst);
             assert!(accepted >= moment);
             assert_eq!(accepted + given_back, JOBS);
-            assert_eq!(ran + discarded, accepted, "stopped at {moment}");
-            assert_eq!(told, discarded);
-            assert_eq!(pool.stats().discarded, discarded as u64);
+            assert_eq!(ran + told, accepted, "stopped at {moment}");
+            assert_eq!(pool.stats().discarded, told as u64);
+            // But for one that was on its way in.
+            assert!(!softly || told == 0);
+            assert!((discarded..=discarded + 1).contains(&told));
             assert_at_rest(&pool);
         }
     }
