@@ -2,8 +2,9 @@
 //!
 //! Whoever claims a job gives its place back at once (T2), and leaves a shell where it was queued.
 
+use super::job::{Job, Spot, Unrun};
 use super::submit::{Door, House};
-use super::task::{Job, Outcome, Payload, Spot, Unrun};
+use super::task::{Outcome, Payload};
 use super::{Core, current};
 use crate::panic::TaskPanic;
 use crate::sync::{Arc, Ordering, lock};
@@ -30,7 +31,7 @@ impl Core {
 
     /// Runs a claimed job within the task of this pool that runs on this thread, and on its place.
     pub(crate) fn run_within(self: &Arc<Self>, job: &dyn Job, spot: Spot) {
-        self.run_instead(Some(spot), || job.run(&mut None));
+        self.run_instead(Some(spot), || job.run());
         job.settle();
     }
 

@@ -3,14 +3,16 @@
 //! It may have an owner beside it, who is told of its end: a scope.
 //!
 //! - T1: `space` holds a value of the type `V` that `vtable` was made for (a closure, or one with its owner),
-//!   in place if `V` fits (`Inline::<V>::FITS`), else as a `Box<V>`; it is read out once.
+//!   in place if `V` fits (`Inline::<V>::FITS`), else as a `Box<V>`. Whoever is about to read it out takes the
+//!   vtable, and leaves that of nothing.
 //! - T3: A closure with an owner is moved out of its [`Member`] first, by `run` or `discard`; the owner hears of
 //!   it and is moved out last, by `over`.
 
-use super::task::{Outcome, Payload, Unrun};
+use super::job::Unrun;
+use super::task::{Outcome, Payload};
 use crate::panic::drop_quietly;
 use crate::sync::Arc;
-use std::mem::{ManuallyDrop, MaybeUninit, align_of, size_of};
+use std::mem::{self, ManuallyDrop, MaybeUninit, align_of, size_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
@@ -51,6 +53,13 @@ struct VTable {
     drop: unsafe fn(*mut Space),
     owner: Option<OwnerCalls>,
 }
+
+/// T1: of a closure that was run, dropped, or given back.
+static NOTHING: VTable = VTable {
+    run: |_| {},
+    drop: |_| {},
+    owner: None,
+};
 
 /// How the owner in the space is told.
 struct OwnerCalls {
@@ -211,83 +220,103 @@ impl Closure {
         }
     }
 
+    /// T1: its vtable, for who reads out what is in the space.
+    fn take_vtable(&mut self) -> &'static VTable {
+        mem::replace(&mut self.vtable, &NOTHING)
+    }
+
     /// Calls the closure; a panic in it, or in the drop of what it captured, is caught. `over` hears how it
-    /// ended, before the owner is told that it did.
-    pub(crate) fn run(self, over: impl FnOnce(Outcome)) {
-        let mut this = ManuallyDrop::new(self);
-        let space = &raw mut this.space;
-        // SAFETY: T1, and `ManuallyDrop` keeps the closure from being dropped a second time.
-        let call = || unsafe { (this.vtable.run)(space) };
+    /// ended, before the owner is told that it did. Done once.
+    pub(crate) fn run(&mut self, over: impl FnOnce(Outcome)) {
+        let (vtable, space) = (self.take_vtable(), &raw mut self.space);
+        // SAFETY: T1.
+        let call = || unsafe { (vtable.run)(space) };
         let outcome = match catch_unwind(AssertUnwindSafe(call)) {
             Ok(()) => Outcome::Completed,
-            Err(payload) => this.panicked(space, payload),
+            // SAFETY: T3.
+            Err(payload) => unsafe { vtable.panicked(space, payload) },
         };
         over(outcome);
-        this.tell_owner(space);
+        // SAFETY: T3.
+        unsafe { vtable.tell_owner(space) };
     }
 
     /// Drops the closure unrun; a panic in that is caught. `over` is called before the owner is told.
-    pub(super) fn discard(self, over: impl FnOnce()) {
-        let mut this = ManuallyDrop::new(self);
-        let space = &raw mut this.space;
-        this.drop_unrun(space);
+    pub(super) fn discard(&mut self, over: impl FnOnce()) {
+        let (vtable, space) = (self.take_vtable(), &raw mut self.space);
+        // SAFETY: T1.
+        unsafe { vtable.drop_unrun(space) };
         over();
-        this.tell_owner(space);
+        // SAFETY: T3.
+        unsafe { vtable.tell_owner(space) };
     }
 
-    fn panicked(&self, space: *mut Space, payload: Payload) -> Outcome {
-        let Some(owner) = &self.vtable.owner else {
-            return Outcome::Panicked(payload);
-        };
-        // SAFETY: T3: the owner is still there.
-        match unsafe { (owner.take_panic)(space, payload) } {
-            Some(payload) => Outcome::Panicked(payload),
-            None => Outcome::PanicTaken,
-        }
-    }
-
-    fn drop_unrun(&self, space: *mut Space) {
-        let drops = || {
-            // SAFETY: T1, T3: nobody ran it.
-            unsafe { (self.vtable.drop)(space) }
-        };
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(drops)) {
-            drop_quietly(payload);
-        }
-        if let Some(owner) = &self.vtable.owner {
-            // SAFETY: T3: the owner is still there.
-            unsafe { (owner.dropped)(space) };
-        }
-    }
-
-    fn tell_owner(&self, space: *mut Space) {
-        if let Some(owner) = &self.vtable.owner {
-            // SAFETY: T3: the closure is gone, and this comes last.
-            unsafe { (owner.over)(space) };
+    fn drop_what_is_left(&mut self) {
+        if self.vtable.owner.is_some() {
+            self.discard(|| ());
+        } else {
+            let (vtable, space) = (self.take_vtable(), &raw mut self.space);
+            // SAFETY: T1.
+            unsafe { (vtable.drop)(space) }
         }
     }
 
     /// # Safety
     ///
     /// As for [`Task::into_inner`](super::task::Task::into_inner).
-    pub(super) unsafe fn into_inner<F>(self) -> F {
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: the caller vouches for `F`, so the space holds one (T1); `ManuallyDrop` keeps
-        // the closure from being dropped a second time.
-        unsafe { take::<F>(&raw mut this.space) }
+    pub(super) unsafe fn into_inner<F>(mut self) -> F {
+        self.take_vtable();
+        // SAFETY: the caller vouches for `F`, so the space holds one (T1).
+        unsafe { take::<F>(&raw mut self.space) }
+    }
+}
+
+impl VTable {
+    /// # Safety
+    ///
+    /// T3: the closure panicked, and its owner was not told of its end.
+    unsafe fn panicked(&self, space: *mut Space, payload: Payload) -> Outcome {
+        let Some(owner) = &self.owner else {
+            return Outcome::Panicked(payload);
+        };
+        // SAFETY: the caller's.
+        match unsafe { (owner.take_panic)(space, payload) } {
+            Some(payload) => Outcome::Panicked(payload),
+            None => Outcome::PanicTaken,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// T1, T3: once, and nobody ran the closure.
+    unsafe fn drop_unrun(&self, space: *mut Space) {
+        // SAFETY: the caller's.
+        let drops = || unsafe { (self.drop)(space) };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(drops)) {
+            drop_quietly(payload);
+        }
+        if let Some(owner) = &self.owner {
+            // SAFETY: the caller's.
+            unsafe { (owner.dropped)(space) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// T3: once, after the closure.
+    unsafe fn tell_owner(&self, space: *mut Space) {
+        if let Some(owner) = &self.owner {
+            // SAFETY: the caller's.
+            unsafe { (owner.over)(space) };
+        }
     }
 }
 
 impl Drop for Closure {
-    /// Unrun: one that was run or given back is never dropped.
+    #[inline]
     fn drop(&mut self) {
-        let space = &raw mut self.space;
-        if self.vtable.owner.is_some() {
-            self.drop_unrun(space);
-            self.tell_owner(space);
-        } else {
-            // SAFETY: T1.
-            unsafe { (self.vtable.drop)(space) }
+        if !ptr::eq(self.vtable, &raw const NOTHING) {
+            self.drop_what_is_left();
         }
     }
 }
@@ -305,7 +334,7 @@ mod tests {
         let (small, large, aligned) = (count.clone(), count.clone(), count.clone());
         let padding = [7_usize; 9];
         let byte = Aligned(3);
-        let run = |closure: Closure| {
+        let run = |mut closure: Closure| {
             closure.run(|outcome| assert!(matches!(outcome, Outcome::Completed)));
         };
         run(Closure::new(move || drop(small)));

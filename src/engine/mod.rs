@@ -10,7 +10,7 @@
 //!
 //! | room | what it owns |
 //! |---|---|
-//! | [`task`] | a closure, type-erased |
+//! | [`task`] | a [`closure`], type-erased, or a [`ticket`] to a [`job`] or a [token](tokens) |
 //! | [`admission`], [`waiter`] | places, room, the line of those who wait |
 //! | [`queue`], [`desk`] | where accepted tasks wait, and what workers lend |
 //! | [`idle`], [`crew`] | the stack of idle workers; the threads and their number |
@@ -26,16 +26,19 @@
 pub(crate) mod admission;
 pub(crate) mod claim;
 pub(crate) mod closure;
+pub(crate) mod counted;
 pub(crate) mod crew;
 pub(crate) mod current;
 pub(crate) mod desk;
 pub(crate) mod family;
 pub(crate) mod idle;
+pub(crate) mod job;
 pub(crate) mod queue;
 pub(crate) mod quiet;
 pub(crate) mod submit;
 pub(crate) mod task;
 pub(crate) mod tenants;
+pub(crate) mod ticket;
 pub(crate) mod tokens;
 pub(crate) mod waiter;
 pub(crate) mod worker;
@@ -222,6 +225,7 @@ impl House for Core {
         true
     }
 
+    #[inline]
     fn queue_accepted(self: &Arc<Self>, mut task: Task) {
         let number = self.admission.count_accepted();
         if !task.hold_first_place() {

@@ -8,7 +8,24 @@
 //! - K2: `underway` tokens are being handed in; so many loose ones are not taken back.
 //! - K3: `working` counts those that were claimed and are not over, and whoever does their work himself.
 
-use super::task::Spot;
+use super::job::Spot;
+use super::task::Outcome;
+use super::ticket::Ticket;
+
+/// Who owns tokens, as their tasks see him.
+pub(crate) trait Token: Send + Sync {
+    /// Takes the right to run or abandon one. `placed` is what its task noted.
+    fn claim(&self, placed: bool) -> Option<Spot>;
+    /// Whether a task of that kind is no shell.
+    fn has(&self, placed: bool) -> bool;
+    /// Notes that a task of one holds a place from now on; false if the task is a shell.
+    fn hold_place(&self) -> bool;
+    /// Does the work of one that was claimed; catches what it panics with. What it leaves in `with` is to be
+    /// settled after it.
+    fn run(&self, with: &mut Option<Ticket>) -> Outcome;
+    /// The pool discards one that was claimed.
+    fn abandon(&self);
+}
 
 #[derive(Default)]
 pub(crate) struct Tokens {

@@ -18,9 +18,10 @@ use super::crew::{Expiry, Rest, join_quietly};
 use super::current;
 use super::desk::{Deques, Desk};
 use super::idle::{Ring, Seat};
+use super::job::Spot;
 use super::queue::insist;
 use super::submit::House;
-use super::task::{Accepted, Outcome, Payload, Spot, Task};
+use super::task::{Accepted, Outcome, Payload, Task};
 use super::{Core, Hooks};
 use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
 use crate::sync::deque::Worker as Deque;
@@ -111,9 +112,7 @@ impl Worker {
             self.core.crew.in_hooks(|| self.greet(hooks));
         }
         loop {
-            while let Some(task) = self.next() {
-                self.execute(task);
-            }
+            while self.run_next() {}
             if self.rest() == Rest::Leave {
                 break;
             }
@@ -150,21 +149,27 @@ impl Worker {
         }
     }
 
-    /// The next task to run; the worker is busy with it. `None`: free, and nothing to be had.
-    fn next(&self) -> Option<Task> {
+    /// Runs the next task; false if there was none to be had, and the worker is free.
+    fn run_next(&self) -> bool {
         if self.held.get() > 0 {
-            if let Some(task) = self.next_here() {
-                return Some(task);
+            if self.run_next_here() {
+                return true;
             }
             self.go_free();
         }
-        self.search()
+        let Some(mut task) = self.search() else {
+            return false;
+        };
+        self.execute(&mut task);
+        true
     }
 
-    /// The next task at the desk, for a worker that is busy.
-    fn next_here(&self) -> Option<Task> {
+    /// Runs the next task at the desk, for a worker that is busy.
+    fn run_next_here(&self) -> bool {
         let deques = self.deques.borrow();
-        let deques = deques.as_ref()?;
+        let Some(deques) = deques.as_ref() else {
+            return false;
+        };
         loop {
             let roll = self.core.crew.roll();
             if roll.is_discarding() {
@@ -177,36 +182,59 @@ impl Worker {
                 break;
             }
             if deques.batch.is_empty() && deques.own.is_empty() {
-                return None;
+                return false;
             }
             // The pool was opened again meanwhile, or discards what was to be handed back.
         }
         self.turns.set(self.turns.get().wrapping_add(1));
         if self.turns.get() % ODD_TURN == 0 {
-            return (self.take_batched(deques))
-                .or_else(|| self.take_shared())
-                .or_else(|| take_own(deques));
+            return self.run_batched(deques) || self.run_shared() || self.run_own(deques);
         }
-        take_own(deques).or_else(|| self.take_batched(deques))
+        self.run_own(deques) || self.run_batched(deques)
     }
 
     /// L3: one task of the shared queue, with its place, for a worker that has more at its desk.
-    fn take_shared(&self) -> Option<Task> {
+    fn run_shared(&self) -> bool {
         if !self.core.queue.has_shared() {
-            return None;
+            return false;
         }
-        let task = self.core.queue.take()?;
+        let Some(mut task) = self.core.queue.take() else {
+            return false;
+        };
         self.held.set(self.held.get() + 1);
-        Some(task)
+        self.execute(&mut task);
+        true
     }
 
-    fn take_batched(&self, deques: &Deques) -> Option<Task> {
-        let task = claim_next(|| Some(deques.batch.pop()?.task))?;
-        let held = self.held.replace(self.held.get() + 1);
-        if deques.batch.is_empty() {
-            self.give_back(held);
+    /// A task is run where it was popped to: just written, its moves would be dear.
+    fn run_batched(&self, deques: &Deques) -> bool {
+        loop {
+            let mut popped = deques.batch.pop();
+            let Some(Accepted { task, .. }) = &mut popped else {
+                return false;
+            };
+            if task.claim() {
+                let held = self.held.replace(self.held.get() + 1);
+                if deques.batch.is_empty() {
+                    self.give_back(held);
+                }
+                self.execute(task);
+                return true;
+            }
         }
-        Some(task)
+    }
+
+    fn run_own(&self, deques: &Deques) -> bool {
+        loop {
+            let mut popped = deques.own.pop();
+            let Some(task) = &mut popped else {
+                return false;
+            };
+            if task.claim() {
+                self.execute(task);
+                return true;
+            }
+        }
     }
 
     fn give_back(&self, places: u64) {
@@ -439,7 +467,7 @@ impl Worker {
         self.desk.tallies.submitted.add(1);
         self.lend_if(true);
         let task = make();
-        if matches!(task, Task::Job(_)) && deques.own.len() >= self.sweep_at.get() {
+        if matches!(task, Task::Shared(_)) && deques.own.len() >= self.sweep_at.get() {
             self.sweep_own(&deques.own);
         }
         deques.own.push(task);
@@ -483,7 +511,7 @@ impl Worker {
         self.sweep_at.set(2 * own.len().max(FEW_SHELLS));
     }
 
-    fn execute(&self, task: Task) {
+    fn execute(&self, task: &mut Task) {
         self.desk.tallies.started.add(1);
         task.run(|outcome| {
             self.record(outcome);
@@ -586,10 +614,6 @@ fn claim_next(mut take: impl FnMut() -> Option<Task>) -> Option<Task> {
             return Some(task);
         }
     }
-}
-
-fn take_own(deques: &Deques) -> Option<Task> {
-    claim_next(|| deques.own.pop())
 }
 
 /// From which deque of a desk: it tells whether the task came with its place.

@@ -17,9 +17,11 @@
 
 use super::lane::Lane;
 use crate::engine::admission::{Admission, Left, Origin};
+use crate::engine::job::{Job, Spot, Unrun};
 use crate::engine::submit::{Door, House};
-use crate::engine::task::{Accepted, Claimed, Job, Outcome, Spot, Task, Unrun};
-use crate::engine::tokens::Tokens;
+use crate::engine::task::{Accepted, Claimed, Outcome, Task};
+use crate::engine::ticket::Ticket;
+use crate::engine::tokens::{Token, Tokens};
 use crate::engine::{Core, current};
 use crate::error::SubmitErrorKind;
 use crate::results::state::State;
@@ -266,7 +268,7 @@ impl Strand {
                 None => return,
                 Some(Step::TakeBack(spot)) => core.take_back(spot),
                 Some(Step::Send) => {
-                    let token = Task::of_job(Arc::clone(self) as _);
+                    let token = Task::of_token(Arc::clone(self) as _);
                     let sent = core.submit_ahead(token, Origin::Inside);
                     let accepted = sent.is_ok();
                     lock(&self.inner).tokens.added(accepted);
@@ -312,7 +314,7 @@ impl Strand {
         self: &Arc<Self>,
         work: Claimed<'_>,
         spot: Spot,
-        with: &mut Option<Arc<dyn Job>>,
+        with: &mut Option<Ticket>,
         free_slot: impl FnOnce(),
     ) -> Outcome {
         let lane = &self.lane;
@@ -376,8 +378,8 @@ impl Strand {
                 }
             })
         });
-        if let Some(job) = with {
-            job.settle();
+        if let Some(with) = with {
+            with.settle();
         }
         self.settle();
         true
@@ -478,21 +480,20 @@ impl Strand {
     }
 }
 
-/// A token.
-impl Job for Strand {
+impl Token for Strand {
     fn claim(&self, placed: bool) -> Option<Spot> {
         lock(&self.inner).tokens.claim(placed)
     }
 
-    fn is_claimed(&self, placed: bool) -> bool {
-        !lock(&self.inner).tokens.has(placed)
+    fn has(&self, placed: bool) -> bool {
+        lock(&self.inner).tokens.has(placed)
     }
 
     fn hold_place(&self) -> bool {
         lock(&self.inner).tokens.hold_place()
     }
 
-    fn run(&self, with: &mut Option<Arc<dyn Job>>) -> Outcome {
+    fn run(&self, with: &mut Option<Ticket>) -> Outcome {
         let (task, strand) = (lock(&self.inner).take_in_slot(), self.arc());
         let Some(task) = task else {
             strand.free_slot();
@@ -502,10 +503,8 @@ impl Job for Strand {
         strand.run(task, Spot::Placed, with, || strand.free_slot())
     }
 
-    fn settle(&self) {}
-
     /// The pool discards a task of the share: the strand's oldest.
-    fn abandon(&self, _why: Unrun) {
+    fn abandon(&self) {
         let (task, strand) = (lock(&self.inner).take(), self.arc());
         if let Some(task) = task {
             self.lane.drop_unrun(task);

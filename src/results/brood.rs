@@ -7,7 +7,7 @@
 //! - B3: `queued` holds the jobs that may have to be run or cancelled from here, and no more than twice
 //!   as many that need not be any more.
 
-use crate::engine::task::{Job, Spot};
+use crate::engine::job::{JobRef, Spot};
 use crate::engine::{Core, current};
 use crate::sync::{
     Arc, AtomicUsize, Mutex, Ordering, Thread, current as this_thread, lock, park_until,
@@ -24,7 +24,7 @@ pub(crate) struct Brood {
 
 #[derive(Default)]
 struct Inner {
-    queued: VecDeque<Arc<dyn Job>>,
+    queued: VecDeque<JobRef>,
     /// So many in `queued` are worth a look for those that started.
     sweep_at: usize,
     waiting: Vec<Thread>,
@@ -58,12 +58,12 @@ impl Brood {
     }
 
     /// B3: keeps a job that was handed in; whoever waits may have to run it.
-    pub(crate) fn enlist(&self, job: Arc<dyn Job>) {
+    pub(crate) fn enlist(&self, job: JobRef) {
         let waiting = {
             let mut inner = lock(&self.inner);
             if inner.queued.len() >= inner.sweep_at {
                 // Of what it lets go nothing is dropped but a count: its user's part is gone or running.
-                inner.queued.retain(|job| !job.is_claimed(false));
+                inner.queued.retain(|job| !job.is_claimed());
                 inner.sweep_at = 2 * inner.queued.len().max(FEW);
             }
             inner.queued.push_back(job);
@@ -73,10 +73,10 @@ impl Brood {
     }
 
     /// Claims the newest job that has not started.
-    fn claim_newest(&self) -> Option<(Arc<dyn Job>, Spot)> {
+    fn claim_newest(&self) -> Option<(JobRef, Spot)> {
         loop {
             let job = lock(&self.inner).queued.pop_back()?;
-            if let Some(spot) = job.claim(false) {
+            if let Some(spot) = job.claim() {
                 return Some((job, spot));
             }
         }
@@ -88,7 +88,7 @@ impl Brood {
             let Some(job) = lock(&self.inner).queued.pop_front() else {
                 return;
             };
-            core.cancel(&*job, || job.claim(false));
+            core.cancel(&*job, || job.claim());
         }
     }
 

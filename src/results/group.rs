@@ -3,9 +3,11 @@
 use super::brood::Brood;
 use super::handle::{Handle, JoinHandle, hand_in};
 use super::join_error::JoinError;
-use super::spawned::{Held, Owner, Spawned};
+use super::spawned::{Held, Owner, Spawned, SpawnedRef};
+use crate::engine::counted::Counted;
+use crate::engine::job::{Job, Unrun};
 use crate::engine::submit::{Door, Patience};
-use crate::engine::task::{Job, Payload, Task, Unrun};
+use crate::engine::task::{Payload, Task};
 use crate::engine::{Core, current};
 use crate::error::SubmitError;
 use crate::panic::drop_quietly;
@@ -192,7 +194,7 @@ impl<R: Send, E: Send> Owner<Result<R, E>> for InGroup<E> {
 }
 
 /// A task of a group.
-type Member<F, T, E> = Arc<Spawned<F, T, InGroup<E>>>;
+type Member<F, T, E> = SpawnedRef<F, T, InGroup<E>>;
 
 /// Tasks that stand and fall together: [`wait`](Group::wait) says how they fared.
 ///
@@ -364,7 +366,7 @@ impl<E, Way> Group<E, Way> {
     {
         let job = self.hand_in(f, true)?;
         let home = (&self.state.core).into();
-        Ok(JoinHandle(Handle { job, home }))
+        Ok(JoinHandle(Handle::new(job, home)))
     }
 
     fn hand_in<F, T>(&self, closure: F, held: bool) -> Result<Member<F, T, E>, SubmitError<F>>
@@ -381,28 +383,27 @@ impl<E, Way> Group<E, Way> {
             group: Arc::clone(&self.state.0),
             index,
         };
-        let job = Arc::new(Spawned::new(closure, owner, held));
+        let make = || Spawned::new(closure, owner, held);
         if self.is_cancelled() {
-            if job.claim(false).is_some() {
+            let (job, _) = Counted::pair(make);
+            if job.claim().is_some() {
                 job.abandon(Unrun::Cancelled);
                 job.settle();
             }
             return Ok(job);
         }
-        if let Err(refused) = hand_in(&job, |job| {
-            core.submit(|| Task::of_job(job), Patience::Policy)
-        }) {
+        let submit = |job| core.submit(|| Task::of_job(job), Patience::Policy);
+        let (job, ()) = hand_in(make, submit).inspect_err(|_| {
             // ORDERING: Relaxed: a number, which another submit may have followed by now.
             let relaxed = Ordering::Relaxed;
             let _ = number.compare_exchange(index + 1, index, relaxed, relaxed);
-            return Err(refused);
-        }
+        })?;
         // Only now: whoever waits for the group must not wait for one who waits for his room.
         brood.begin();
         if !job.state().count() {
             brood.end();
         }
-        brood.enlist(Arc::clone(&job) as _);
+        brood.enlist(Spawned::as_job(job.clone()));
         if self.is_cancelled() {
             // Whoever cancelled it may have missed this one.
             brood.cancel(core);

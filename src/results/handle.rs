@@ -1,10 +1,12 @@
 //! Tasks with a result: `spawn`, and the handle to wait with.
 
 use super::join_error::JoinError;
-use super::spawned::{Held, Nobody, Owner, Spawned};
+use super::spawned::{Held, Nobody, Owner, Spawned, SpawnedRef};
 use super::state::Keeper;
+use crate::engine::counted::Counted;
+use crate::engine::job::JobRef;
 use crate::engine::submit::{Door, House, Patience, Refusal};
-use crate::engine::task::{Job, Task};
+use crate::engine::task::Task;
 use crate::engine::{Core, current};
 use crate::error::SubmitError;
 use crate::pool::PoolHandle;
@@ -160,48 +162,54 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let job = Arc::new(Spawned::new(closure, Nobody, true));
-    hand_in(&job, |job| house.submit(|| Task::of_job(job), patience))?;
+    let submit = |job| house.submit(|| Task::of_job(job), patience);
+    let (job, ()) = hand_in(|| Spawned::new(closure, Nobody, true), submit)?;
     let home = Home::from(house);
-    Ok(JoinHandle(Handle { job, home }))
+    Ok(JoinHandle(Handle::new(job, home)))
 }
 
 /// Hands a task in at one of several pools; `submit` says which.
 pub(crate) fn spawn_with<F, T>(
     closure: F,
-    submit: impl FnOnce(Arc<dyn Job>) -> Result<Arc<Core>, Refusal>,
+    submit: impl FnOnce(JobRef) -> Result<Arc<Core>, Refusal>,
 ) -> Result<JoinHandle<T>, SubmitError<F>>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let job = Arc::new(Spawned::new(closure, Nobody, true));
-    let home = Home::Pool(hand_in(&job, submit)?);
-    Ok(JoinHandle(Handle { job, home }))
+    let (job, core) = hand_in(|| Spawned::new(closure, Nobody, true), submit)?;
+    Ok(JoinHandle(Handle::new(job, Home::Pool(core))))
 }
+
+/// A job that was handed in, and where.
+type HandedIn<F, T, O, Where> = (SpawnedRef<F, T, O>, Where);
 
 /// Hands a job in; its closure comes back if it is refused.
 pub(super) fn hand_in<F, R, T, O, Where>(
-    job: &Arc<Spawned<F, T, O>>,
-    submit: impl FnOnce(Arc<dyn Job>) -> Result<Where, Refusal>,
-) -> Result<Where, SubmitError<F>>
+    make: impl FnOnce() -> Spawned<F, T, O>,
+    submit: impl FnOnce(JobRef) -> Result<Where, Refusal>,
+) -> Result<HandedIn<F, T, O, Where>, SubmitError<F>>
 where
     F: FnOnce() -> R + Send + 'static,
     T: Send + 'static,
     O: Owner<R, Value = T> + 'static,
 {
-    submit(Arc::clone(job) as _).map_err(|refusal| {
-        refusal.task.disown();
-        match job.take_back() {
-            Some(closure) => SubmitError::new(refusal.kind, refusal.source, closure),
-            None => unreachable!("a refused job is nobody else's"),
+    let (job, queued) = Counted::pair(make);
+    match submit(Spawned::as_job(queued)) {
+        Ok(place) => Ok((job, place)),
+        Err(refusal) => {
+            refusal.task.disown();
+            match job.take_back() {
+                Some(closure) => Err(SubmitError::new(refusal.kind, refusal.source, closure)),
+                None => unreachable!("a refused job is nobody else's"),
+            }
         }
-    })
+    }
 }
 
 /// What the handles have in common.
 pub(super) struct Handle<'a, T> {
-    pub(super) job: Arc<dyn Held<T> + 'a>,
+    pub(super) job: Counted<dyn Held<T> + 'a>,
     pub(super) home: Home,
 }
 
@@ -247,8 +255,7 @@ impl<T> Handle<'_, T> {
     fn take(&self) -> Result<T, JoinError> {
         debug_assert!(self.job.state().is_settled());
         // SAFETY: this is the handle, and the task is done.
-        let result = unsafe { self.job.take() };
-        result.unwrap_or_else(|| panic!("a JoinHandle was polled again after it was ready"))
+        unsafe { self.job.take() }
     }
 
     pub(super) fn join(self) -> Result<T, JoinError> {
@@ -256,10 +263,7 @@ impl<T> Handle<'_, T> {
         if state.is_settled() && state.is_done_and_unwatched() {
             let (job, _home) = self.into_parts();
             // SAFETY: this was the handle, and the task is done.
-            if let Some(result) = unsafe { job.take() } {
-                return result;
-            }
-            unreachable!("a handle is joined once");
+            return unsafe { job.take() };
         }
         match self.wait(None) {
             Waited::Done => self.take(),
@@ -298,6 +302,16 @@ impl<T> Handle<'_, T> {
 }
 
 impl<'a, T> Handle<'a, T> {
+    pub(super) fn new<F, R, O>(job: SpawnedRef<F, T, O>, home: Home) -> Self
+    where
+        F: FnOnce() -> R + Send + 'a,
+        T: Send + 'a,
+        O: Owner<R, Value = T> + 'a,
+    {
+        let job = Spawned::as_held(job);
+        Handle { job, home }
+    }
+
     /// Lets go of the task; why it failed, if it is over and its result was not taken.
     pub(super) fn detach(self) -> Option<JoinError> {
         let (job, _home) = self.into_parts();
@@ -305,7 +319,7 @@ impl<'a, T> Handle<'a, T> {
     }
 
     /// Without letting go of the task.
-    fn into_parts(self) -> (Arc<dyn Held<T> + 'a>, Home) {
+    fn into_parts(self) -> (Counted<dyn Held<T> + 'a>, Home) {
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used again, nor dropped.
         let job = unsafe { ptr::read(&raw const this.job) };
@@ -319,11 +333,11 @@ impl<'a, T> Handle<'a, T> {
 fn let_go<T>(job: &dyn Held<T>) -> Option<Result<T, JoinError>> {
     if job.state().is_done_and_unwatched() {
         // SAFETY: the task is done, and its result the handle's.
-        return unsafe { job.take() };
+        return unsafe { job.take_if_any() };
     }
     match job.state().let_go() {
         // SAFETY: the task is done, and its result the handle's.
-        Keeper::Handle => unsafe { job.take() },
+        Keeper::Handle => unsafe { job.take_if_any() },
         Keeper::Runner => None,
     }
 }

@@ -19,14 +19,17 @@ pub struct JoinError {
     kind: Kind,
 }
 
+/// Small, as it is a part of each result.
 enum Kind {
-    Panicked {
-        message: Option<String>,
-        payload: Caught,
-    },
+    Panicked(Box<Panicked>),
     Cancelled,
     Deadlock,
     Failed,
+}
+
+struct Panicked {
+    message: Option<String>,
+    payload: Caught,
 }
 
 /// A payload; dropped quietly. It lends nothing, so it is `Sync`.
@@ -45,20 +48,28 @@ impl Drop for Caught {
     }
 }
 
+impl Panicked {
+    fn into_payload(mut self) -> Box<dyn Any + Send> {
+        let message = || Box::new(self.message.unwrap_or_default()) as _;
+        self.payload.take().unwrap_or_else(message)
+    }
+}
+
 impl JoinError {
     pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> JoinError {
         let message = message_of(&*payload).map(str::to_owned);
-        let payload = Caught(Mutex::new(Some(payload)));
-        JoinError {
-            kind: Kind::Panicked { message, payload },
-        }
+        JoinError::of_panic(message, Some(payload))
     }
 
     /// A panic whose payload somebody else has.
     pub(crate) fn heard_of(message: Option<String>) -> JoinError {
-        let payload = Caught(Mutex::new(None));
+        JoinError::of_panic(message, None)
+    }
+
+    fn of_panic(message: Option<String>, payload: Option<Box<dyn Any + Send>>) -> JoinError {
+        let payload = Caught(Mutex::new(payload));
         JoinError {
-            kind: Kind::Panicked { message, payload },
+            kind: Kind::Panicked(Box::new(Panicked { message, payload })),
         }
     }
 
@@ -80,7 +91,7 @@ impl JoinError {
 
     /// The task panicked.
     pub fn is_panic(&self) -> bool {
-        matches!(self.kind, Kind::Panicked { .. })
+        matches!(self.kind, Kind::Panicked(_))
     }
 
     /// The task never ran, and never will: it was cancelled, by its handle or with its group, or the
@@ -103,7 +114,7 @@ impl JoinError {
     /// The panic's message, if its payload was a string, as that of `panic!` is.
     pub fn message(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Panicked { message, .. } => message.as_deref(),
+            Kind::Panicked(panicked) => panicked.message.as_deref(),
             _ => None,
         }
     }
@@ -128,12 +139,7 @@ impl JoinError {
     /// The error itself, if the task did not panic.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
         match self.kind {
-            Kind::Panicked {
-                message,
-                mut payload,
-            } => Ok(payload
-                .take()
-                .unwrap_or_else(|| Box::new(message.unwrap_or_default()))),
+            Kind::Panicked(panicked) => Ok(panicked.into_payload()),
             kind => Err(JoinError { kind }),
         }
     }
@@ -142,7 +148,9 @@ impl JoinError {
 impl fmt::Debug for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Panicked { message, .. } => f.debug_tuple("Panicked").field(message).finish(),
+            Kind::Panicked(panicked) => {
+                (f.debug_tuple("Panicked").field(&panicked.message)).finish()
+            }
             Kind::Cancelled => f.write_str("Cancelled"),
             Kind::Deadlock => f.write_str("Deadlock"),
             Kind::Failed => f.write_str("Failed"),
@@ -153,11 +161,11 @@ impl fmt::Debug for JoinError {
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Panicked { message: None, .. } => f.write_str("the task panicked"),
-            Kind::Panicked {
-                message: Some(message),
-                ..
-            } => write!(f, "the task panicked: {message}"),
+            Kind::Panicked(panicked) => {
+                f.write_str("the task panicked")?;
+                let message = panicked.message.as_deref();
+                message.map_or(Ok(()), |message| write!(f, ": {message}"))
+            }
             Kind::Cancelled => f.write_str("the task was cancelled before it started"),
             Kind::Deadlock => f.write_str("the task waits for itself"),
             Kind::Failed => f.write_str("the task returned an error, which its group tells"),

@@ -3,10 +3,12 @@
 
 use super::window::Window;
 use crate::engine::admission::Origin;
+use crate::engine::job::Spot;
 use crate::engine::queue::insist;
 use crate::engine::submit::Door;
-use crate::engine::task::{Job, Outcome, Payload, Spot, Task, Unrun};
-use crate::engine::tokens::Tokens;
+use crate::engine::task::{Outcome, Payload, Task};
+use crate::engine::ticket::Ticket;
+use crate::engine::tokens::{Token, Tokens};
 use crate::engine::{Core, current};
 use crate::panic::drop_quietly;
 use crate::sync::deque::Injector;
@@ -275,7 +277,7 @@ where
 
     /// Hands in a runner that was added; false if the pool refuses it.
     fn send(&self, core: &Arc<Core>) -> bool {
-        let task = Task::of_job(Arc::clone(&self.runner) as _);
+        let task = Task::of_token(Arc::clone(&self.runner) as _);
         let accepted = match core.submit_ahead(task, Origin::Outside) {
             Ok(()) => true,
             Err(refusal) => {
@@ -317,7 +319,7 @@ where
     }
 }
 
-impl<T, R, F> Job for Runner<T, R, F>
+impl<T, R, F> Token for Runner<T, R, F>
 where
     T: Send + 'static,
     R: Send + 'static,
@@ -327,15 +329,15 @@ where
         lock(&self.tokens).claim(placed)
     }
 
-    fn is_claimed(&self, placed: bool) -> bool {
-        !lock(&self.tokens).has(placed)
+    fn has(&self, placed: bool) -> bool {
+        lock(&self.tokens).has(placed)
     }
 
     fn hold_place(&self) -> bool {
         lock(&self.tokens).hold_place()
     }
 
-    fn run(&self, _with: &mut Option<Arc<dyn Job>>) -> Outcome {
+    fn run(&self, _with: &mut Option<Ticket>) -> Outcome {
         let (Some(shared), Some(core)) = (self.shared.upgrade(), current::core()) else {
             self.change(Tokens::end);
             return Outcome::Completed;
@@ -345,9 +347,7 @@ where
         outcome
     }
 
-    fn settle(&self) {}
-
-    fn abandon(&self, _why: Unrun) {
+    fn abandon(&self) {
         self.change(Tokens::end);
         if let Some(shared) = self.shared.upgrade() {
             shared.discarded.store(true, Ordering::SeqCst);

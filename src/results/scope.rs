@@ -3,9 +3,11 @@
 use super::brood::Brood;
 use super::handle::Handle;
 use super::join_error::JoinError;
-use super::spawned::{Owner, Spawned};
+use super::spawned::{Owner, Spawned, SpawnedRef};
+use crate::engine::counted::Counted;
+use crate::engine::job::{Job, JobRef, Unrun};
 use crate::engine::submit::{Door, Patience};
-use crate::engine::task::{Job, Outcome, Owns, Payload, Task, Unrun};
+use crate::engine::task::{Outcome, Owns, Payload, Task};
 use crate::engine::{Core, current};
 use crate::pool::PoolHandle;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
@@ -183,7 +185,7 @@ impl<'scope> Scope<'scope, '_> {
         self.state.brood.begin();
         // SAFETY: `scope` returns only once its state has heard that the closure is over.
         let make = || unsafe { Task::owned(f, Arc::clone(&self.state)) };
-        if let Err(refusal) = self.core.submit(make, Patience::Policy) {
+        if let Err(mut refusal) = self.core.submit(make, Patience::Policy) {
             refusal.task.run(|outcome| {
                 if let Outcome::Panicked(payload) = outcome {
                     self.core.tell_panic(payload);
@@ -210,30 +212,26 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        let handle = Handle {
-            job: self.hand_in(f, true),
-            home: (&self.core).into(),
-        };
+        let handle = Handle::new(self.hand_in(f, true), (&self.core).into());
         ScopedJoinHandle {
             handle: Some(handle),
             scope: Arc::clone(&self.state),
         }
     }
 
-    fn hand_in<F, T>(&'scope self, f: F, held: bool) -> Arc<Spawned<F, T, InScope>>
+    fn hand_in<F, T>(&'scope self, f: F, held: bool) -> SpawnedRef<F, T, InScope>
     where
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
         let owner = InScope(Arc::clone(&self.state));
-        let job = Arc::new(Spawned::new(f, owner, held));
-        let queued: Arc<dyn Job + 'scope> = Arc::clone(&job) as _;
+        let (job, queued) = Counted::pair(|| Spawned::new(f, owner, held));
+        let queued = Spawned::as_job(queued);
         // SAFETY: `scope` returns only once the job is over, and so run or dropped, with all that
         // belongs to 'scope but the result that a handle has. What is left of it is a shell.
-        let queued: Arc<dyn Job> =
-            unsafe { mem::transmute::<Arc<dyn Job + 'scope>, Arc<dyn Job>>(queued) };
+        let queued = unsafe { mem::transmute::<Counted<dyn Job + 'scope>, JobRef>(queued) };
         self.state.brood.begin();
-        let enlisted = self.inside.then(|| Arc::clone(&queued));
+        let enlisted = self.inside.then(|| queued.clone());
         match (self.core).submit(|| Task::of_job(queued), Patience::Policy) {
             Ok(()) => {
                 if let Some(job) = enlisted {
@@ -250,8 +248,8 @@ impl<'scope> Scope<'scope, '_> {
 
     #[cold]
     fn run_refused(&self, job: &dyn Job) {
-        if job.claim(false).is_some() {
-            if let Outcome::Panicked(payload) = job.run(&mut None) {
+        if job.claim().is_some() {
+            if let Outcome::Panicked(payload) = job.run() {
                 self.core.tell_panic(payload);
             }
             job.settle();

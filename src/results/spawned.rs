@@ -1,18 +1,20 @@
 //! A spawned task and its result, in one allocation.
 //!
 //! The pool's task holds it as a [`Job`], the handle as a [`Held`]. Its [`State`] says who may touch what;
-//! its [`Owner`] is told of its end. Nothing of a user's is in it once it was claimed elsewhere and its
+//! its [`Owner`] is told of its end. It is written and read on two processors, so it is kept small. Nothing of a user's is in it once it was claimed elsewhere and its
 //! handle is gone: a shell may be dropped wherever it is found.
 
 use super::join_error::JoinError;
 use super::state::{Keeper, State};
+use crate::engine::counted::{Counted, HasHolders, Holders};
 use crate::engine::current;
-use crate::engine::task::{Job, Outcome, Payload, Spot, Unrun};
+use crate::engine::job::{Job, Spot, Unrun};
+use crate::engine::task::{Outcome, Payload};
 use crate::panic::drop_quietly;
-use crate::sync::Arc;
 use crate::sync::cell::UnsafeCell;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 /// To whom a spawned task belongs, and what becomes of what it returns.
 pub(crate) trait Owner<R>: Send {
@@ -69,23 +71,36 @@ pub(crate) trait Held<T>: Job {
     /// # Safety
     ///
     /// For the handle alone, once it saw that the task is done (H2).
-    unsafe fn take(&self) -> Option<Result<T, JoinError>>;
+    unsafe fn take_if_any(&self) -> Option<Result<T, JoinError>>;
+    /// Takes the result of a task that is done.
+    ///
+    /// # Safety
+    ///
+    /// As for `take_if_any`.
+    ///
+    /// # Panics
+    ///
+    /// If it was taken before.
+    unsafe fn take(&self) -> Result<T, JoinError>;
 }
+
+pub(crate) type SpawnedRef<F, T, O> = Counted<Spawned<F, T, O>>;
 
 enum Stage<F, T> {
     Closure(F),
     Value(T),
     /// The value went to the owner.
     Judged,
-    Panicked(Payload),
+    /// Boxed once more, to be one word.
+    Panicked(Box<Payload>),
     Cancelled,
     Gone,
 }
 
 pub(crate) struct Spawned<F, T, O> {
     state: State,
-    /// Of whoever claims the task (H1), until it is settled.
-    owner: UnsafeCell<Option<O>>,
+    /// Of whoever claims the task (H1), who takes it to settle it.
+    owner: UnsafeCell<ManuallyDrop<O>>,
     stage: UnsafeCell<Stage<F, T>>,
 }
 
@@ -102,7 +117,7 @@ where
     pub(crate) fn new(closure: F, owner: O, held: bool) -> Self {
         Spawned {
             state: State::new(held),
-            owner: UnsafeCell::new(Some(owner)),
+            owner: UnsafeCell::new(ManuallyDrop::new(owner)),
             stage: UnsafeCell::new(Stage::Closure(closure)),
         }
     }
@@ -130,10 +145,7 @@ where
     /// Only for who claimed the task, and has not settled it (H1).
     unsafe fn owner(&self) -> &O {
         // SAFETY: the caller's: nobody else uses it, and it is there until `settle`.
-        let owner = self.owner.with_mut(|at| unsafe { &*at });
-        owner
-            .as_ref()
-            .unwrap_or_else(|| unreachable!("a job is settled once"))
+        self.owner.with_mut(|at| unsafe { &*at })
     }
 
     /// # Safety
@@ -153,7 +165,51 @@ where
         match current::within(address, || owner.run(|| catch_unwind(call))) {
             Ok(Some(value)) => Stage::Value(value),
             Ok(None) => Stage::Judged,
-            Err(payload) => Stage::Panicked(payload),
+            Err(payload) => Stage::Panicked(Box::new(payload)),
+        }
+    }
+}
+
+impl<'a, F, R, T, O> Spawned<F, T, O>
+where
+    F: FnOnce() -> R + Send + 'a,
+    T: Send + 'a,
+    O: Owner<R, Value = T> + 'a,
+{
+    /// For the pool's task.
+    pub(crate) fn as_job(this: SpawnedRef<F, T, O>) -> Counted<dyn Job + 'a> {
+        // SAFETY: the same value.
+        unsafe { this.cast(|job| job as NonNull<dyn Job + 'a>) }
+    }
+
+    /// For the handle.
+    pub(crate) fn as_held(this: SpawnedRef<F, T, O>) -> Counted<dyn Held<T> + 'a> {
+        // SAFETY: the same value.
+        unsafe { this.cast(|job| job as NonNull<dyn Held<T> + 'a>) }
+    }
+}
+
+impl<F, T, O> Spawned<F, T, O> {
+    /// # Safety
+    ///
+    /// Once, and as for `owner`, which is not to be called any more.
+    unsafe fn take_owner(&self) -> O {
+        // SAFETY: the caller's.
+        (self.owner).with_mut(|at| ManuallyDrop::into_inner(unsafe { ptr::read(at) }))
+    }
+}
+
+impl<F, T, O> HasHolders for Spawned<F, T, O> {
+    fn holders(&self) -> &Holders {
+        &self.state.holders
+    }
+}
+
+impl<F, T, O> Drop for Spawned<F, T, O> {
+    fn drop(&mut self) {
+        if !self.state.is_settled() {
+            // SAFETY: nobody else holds it, and the owner was not taken.
+            drop(unsafe { self.take_owner() });
         }
     }
 }
@@ -172,11 +228,11 @@ where
     T: Send,
     O: Owner<R, Value = T>,
 {
-    fn claim(&self, _placed: bool) -> Option<Spot> {
+    fn claim(&self) -> Option<Spot> {
         self.state.claim()
     }
 
-    fn is_claimed(&self, _placed: bool) -> bool {
+    fn is_claimed(&self) -> bool {
         self.state.is_claimed()
     }
 
@@ -184,12 +240,11 @@ where
         self.state.hold_place()
     }
 
-    fn hold_first_place(&self) -> bool {
+    fn hold_first_place(&self) {
         self.state.hold_first_place();
-        true
     }
 
-    fn run(&self, _with: &mut Option<Arc<dyn Job>>) -> Outcome {
+    fn run(&self) -> Outcome {
         // SAFETY: H1: claimed, and not settled.
         let owner = unsafe { self.owner() };
         if !owner.may_begin() {
@@ -203,7 +258,7 @@ where
         };
         let stage = self.call(owner, closure);
         let panic = match &stage {
-            Stage::Panicked(payload) => Some(crate::panic::message_of(&**payload)),
+            Stage::Panicked(payload) => Some(crate::panic::message_of(&***payload)),
             _ => None,
         };
         let panic = panic.map(|message| message.map(str::to_owned));
@@ -217,7 +272,7 @@ where
             }
             // SAFETY: H2: the result stays here.
             (Keeper::Runner, _) => match unsafe { self.replace(Stage::Gone) } {
-                Stage::Panicked(payload) => tell(owner, payload),
+                Stage::Panicked(payload) => tell(owner, *payload),
                 unwanted => match catch_unwind(AssertUnwindSafe(|| drop(unwanted))) {
                     Ok(()) => Outcome::Completed,
                     Err(payload) => tell(owner, payload),
@@ -227,12 +282,10 @@ where
     }
 
     fn settle(&self) {
-        // SAFETY: H1: claimed, and settled here. A shell keeps no owner.
-        let owner = self.owner.with_mut(|at| unsafe { (*at).take() });
+        // SAFETY: H1: claimed, and settled here, once. A shell keeps no owner.
+        let owner = unsafe { self.take_owner() };
         let was_counted = self.state.settle();
-        if let Some(owner) = owner {
-            owner.over(was_counted);
-        }
+        owner.over(was_counted);
     }
 
     fn abandon(&self, why: Unrun) {
@@ -257,14 +310,35 @@ where
         self
     }
 
-    unsafe fn take(&self) -> Option<Result<T, JoinError>> {
+    unsafe fn take(&self) -> Result<T, JoinError> {
+        // SAFETY: the caller's.
+        let result = unsafe { self.take_if_any() };
+        result.unwrap_or_else(|| panic!("a JoinHandle was polled again after it was ready"))
+    }
+
+    unsafe fn take_if_any(&self) -> Option<Result<T, JoinError>> {
         // SAFETY: the caller's.
         match unsafe { self.replace(Stage::Gone) } {
             Stage::Value(value) => Some(Ok(value)),
-            Stage::Panicked(payload) => Some(Err(JoinError::panicked(payload))),
+            Stage::Panicked(payload) => Some(Err(JoinError::panicked(*payload))),
             Stage::Judged => Some(Err(JoinError::failed())),
             Stage::Cancelled => Some(Err(JoinError::cancelled())),
             Stage::Closure(_) | Stage::Gone => None,
         }
+    }
+}
+
+#[cfg(all(test, not(anthill_loom), target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_fits_a_cache_line_and_its_result_two_registers() {
+        fn size<F: FnOnce() -> u64>(_: &F) -> usize {
+            size_of::<Spawned<F, u64, Nobody>>()
+        }
+        let number = 7_u64;
+        assert!(size(&move || number) <= 56);
+        assert_eq!(size_of::<Result<u64, JoinError>>(), 16);
     }
 }

@@ -21,7 +21,8 @@
 //! - H5: `COUNTED` says that the task was counted, once it was accepted, by the group that waits for it. It
 //!   may be over by then: of who counts and who settles the second sees the first.
 
-use crate::engine::task::Spot;
+use crate::engine::counted::Holders;
+use crate::engine::job::Spot;
 use crate::panic::drop_quietly;
 use crate::sync::{
     AtomicU32, Instant, Mutex, Ordering, Thread, current, is_past, lock, park_until, sooner,
@@ -52,6 +53,8 @@ enum Waits {
 
 pub(crate) struct State {
     word: AtomicU32,
+    /// Who holds the task: its handle, or its spawner, and the pool's task.
+    pub(super) holders: Holders,
     waiter: Mutex<Option<Waits>>,
 }
 
@@ -59,6 +62,7 @@ impl State {
     pub(crate) fn new(held: bool) -> State {
         State {
             word: AtomicU32::new(if held { HELD } else { 0 }),
+            holders: Holders::two(),
             waiter: Mutex::new(None),
         }
     }

@@ -7,6 +7,7 @@
 //! - `--json=FILE` keeps the raw figures;
 //! - `--draw=FOLDER` draws them, and writes the table there;
 //! - `--from=FILE` takes the figures from a file, and measures nothing;
+//! - `--only=ENGINE` runs that engine alone, for a profiler; may be given several times;
 //! - `--busy`: beside another process that keeps one processor busy;
 //! - `--list` names the rows; `--smoke` runs everything once and small.
 //!
@@ -62,9 +63,15 @@ fn main() {
         Scale::Full
     };
     let is_wanted = |name: &str| words.is_empty() || words.iter().any(|part| name.contains(part));
-    let rows: Vec<Row> = (rows::all(scale).into_iter())
+    let mut rows: Vec<Row> = (rows::all(scale).into_iter())
         .filter(|row| is_wanted(&row.name))
         .collect();
+    let only: Vec<&str> = (args.iter())
+        .filter_map(|arg| arg.strip_prefix("--only="))
+        .collect();
+    for row in rows.iter_mut().filter(|_| !only.is_empty()) {
+        row.keep(&only);
+    }
     if has("--list") {
         for row in rows {
             println!("{:<24} {}", row.name, row.about);

@@ -1,9 +1,11 @@
 //! Jobs that others claim: handles, cancellation, scopes, shares, several pools as one.
 
 use super::*;
+use crate::engine::counted::{Counted, HasHolders, Holders};
 use crate::pool::Pool;
 use crate::pools::multi::{Balance, MultiPool};
 use crate::results::handle::{JoinHandle, spawn};
+use loom::cell::UnsafeCell;
 use std::future::Future;
 use std::panic::resume_unwind;
 use std::pin::pin;
@@ -51,6 +53,48 @@ fn a_finished_result_is_dropped_by_its_handle() {
         }
         drop(handle);
         end(&core);
+    });
+}
+
+/// R1: whoever is last drops the value, after all that the others did with it.
+#[test]
+fn the_last_holder_drops_the_value() {
+    struct Value {
+        holders: Holders,
+        part: UnsafeCell<u32>,
+        drops: Arc<AtomicUsize>,
+    }
+    impl HasHolders for Value {
+        fn holders(&self) -> &Holders {
+            &self.holders
+        }
+    }
+    // SAFETY: `part` is only read while it is shared.
+    unsafe impl Sync for Value {}
+    impl Drop for Value {
+        fn drop(&mut self) {
+            // SAFETY: nobody else has it: loom would tell.
+            self.part.with_mut(|part| unsafe { *part = 0 });
+            self.drops.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    fn uses(held: &Counted<Value>) {
+        // SAFETY: nobody writes it before the last one is gone.
+        held.part.with(|part| assert_eq!(unsafe { *part }, 7));
+    }
+    model(3, || {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (one, other) = Counted::pair(|| Value {
+            holders: Holders::two(),
+            part: UnsafeCell::new(7),
+            drops: Arc::clone(&drops),
+        });
+        let third = one.clone();
+        let threads = [other, third].map(|held| thread::spawn(move || uses(&held)));
+        uses(&one);
+        drop(one);
+        threads.map(|thread| thread.join().unwrap());
+        assert_eq!(drops.load(Ordering::Relaxed), 1);
     });
 }
 

@@ -213,6 +213,14 @@ impl Row {
         }
     }
 
+    /// Keeps these engines, without targets: their peers may be gone.
+    pub(crate) fn keep(&mut self, engines: &[&str]) {
+        (self.contenders).retain(|contender| engines.contains(&contender.engine.as_str()));
+        for contender in &mut self.contenders {
+            contender.targets.clear();
+        }
+    }
+
     /// `engine` is to take so much of what the best peer takes.
     pub(crate) fn aim(self, engine: &str, ratio: f64) -> Self {
         self.aim_at(engine, Figure::Own, ratio, None)

@@ -1,0 +1,98 @@
+//! A shared pointer to what keeps the count of its holders in itself. Like [`Arc`](std::sync::Arc), but made
+//! with all its holders at once, without weak ones, and freed without a locked instruction by the last one if
+//! the others are gone by then.
+//!
+//! - R1: `holders` counts those who hold the value; only who holds it adds one. So who sees that it is the
+//!   only one stays so, and frees it.
+
+use crate::sync::{AtomicU32, Ordering};
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+/// How many hold a value, in the value.
+pub(crate) struct Holders(AtomicU32);
+
+impl Holders {
+    /// Those that [`Counted::pair`] makes.
+    pub(crate) fn two() -> Holders {
+        Holders(AtomicU32::new(2))
+    }
+}
+
+/// A value that may be [`Counted`].
+pub(crate) trait HasHolders {
+    fn holders(&self) -> &Holders;
+}
+
+pub(crate) struct Counted<T: ?Sized + HasHolders> {
+    value: NonNull<T>,
+    owns: PhantomData<Box<T>>,
+}
+
+// SAFETY: as for `Arc`: it lends the value to several threads, and the last one drops it.
+unsafe impl<T: ?Sized + HasHolders + Send + Sync> Send for Counted<T> {}
+// SAFETY: as above.
+unsafe impl<T: ?Sized + HasHolders + Send + Sync> Sync for Counted<T> {}
+
+impl<T: HasHolders> Counted<T> {
+    /// The two holders of a new value, whose `holders` must be new, too. It is made where it is to stay.
+    pub(crate) fn pair(make: impl FnOnce() -> T) -> (Counted<T>, Counted<T>) {
+        let mut place = Box::new_uninit();
+        place.write(make());
+        // SAFETY: it was written just now.
+        let value = NonNull::from(Box::leak(unsafe { place.assume_init() }));
+        let holder = || Counted {
+            value,
+            owns: PhantomData,
+        };
+        (holder(), holder())
+    }
+
+    /// The same under another type.
+    ///
+    /// # Safety
+    ///
+    /// `cast` must not change the address, and a `U` must be the same value.
+    pub(crate) unsafe fn cast<U: ?Sized + HasHolders>(
+        self,
+        cast: impl FnOnce(NonNull<T>) -> NonNull<U>,
+    ) -> Counted<U> {
+        let this = std::mem::ManuallyDrop::new(self);
+        Counted {
+            value: cast(this.value),
+            owns: PhantomData,
+        }
+    }
+}
+
+impl<T: ?Sized + HasHolders> Clone for Counted<T> {
+    fn clone(&self) -> Counted<T> {
+        // ORDERING: Relaxed: there is a holder already. No overflow: nobody makes more than a few.
+        self.holders().0.fetch_add(1, Ordering::Relaxed);
+        Counted {
+            value: self.value,
+            owns: PhantomData,
+        }
+    }
+}
+
+impl<T: ?Sized + HasHolders> Deref for Counted<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: R1: it is there as long as somebody holds it.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T: ?Sized + HasHolders> Drop for Counted<T> {
+    fn drop(&mut self) {
+        let holders = &self.holders().0;
+        // ORDERING: Acquire: R1: all that the others did is over. Release: so is what was done here.
+        if holders.load(Ordering::Acquire) == 1 || holders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // SAFETY: R1: this is the only one, and `pair` made the value in a box.
+            drop(unsafe { Box::from_raw(self.value.as_ptr()) });
+        }
+    }
+}
