@@ -42,10 +42,9 @@ const ODD_TURN: u32 = 61;
 const LOOKS: u32 = 40;
 const MOST_PAUSES: u32 = 16;
 
-/// With an unbounded backlog, where no submitter waits for the worker, it looks less often, and gives its
-/// processor away before the looks after these: it may be the very one that the submitter wants, as threads
-/// that wake one another end up on the same one.
-const PAUSING_LOOKS: u32 = 20;
+/// With an unbounded backlog, where no submitter waits for the worker, it looks so often more, and gives its
+/// processor away before each: it may be the very one that the submitter wants, as threads that wake one
+/// another end up on the same one.
 const YIELDING_LOOKS: u32 = 8;
 
 /// Tasks that come one by one, each just as the last one is done, are fetched from under the
@@ -305,11 +304,7 @@ impl Worker {
         let mut spinning = None;
         let mut looks = 0;
         let yields = core.plan.backlog.is_none();
-        let most_looks = if yields {
-            PAUSING_LOOKS + YIELDING_LOOKS
-        } else {
-            LOOKS
-        };
+        let most_looks = LOOKS + if yields { YIELDING_LOOKS } else { 0 };
         if self.streak.get() >= STREAK {
             self.streak.set(0);
             (0..spins(GATHER)).for_each(|_| spin_loop());
@@ -335,7 +330,7 @@ impl Worker {
             if spinning.is_none() {
                 spinning = Some(Spinning::begin(&core.spinning)?);
             }
-            if yields && looks > PAUSING_LOOKS {
+            if yields && looks > LOOKS {
                 yield_now();
             } else {
                 let pauses = (1 << looks.min(16)).min(MOST_PAUSES);

@@ -17,6 +17,7 @@
 mod allocations;
 mod draw;
 mod engines;
+mod futexes;
 mod measure;
 mod record;
 mod rows;

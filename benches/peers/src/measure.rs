@@ -1,7 +1,9 @@
-//! What is read off the clock and the process: times, processor time, context switches.
+//! What is read off the clock and the process: times, processor time, context switches, futex calls.
 
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::futexes;
 
 /// Waits until the process is quiet: the workers of the engine before have parked.
 ///
@@ -36,6 +38,7 @@ pub(crate) struct Usage {
     pub(crate) processor: Duration,
     /// Context switches, asked for or not.
     pub(crate) switches: u64,
+    pub(crate) futexes: u64,
 }
 
 #[cfg(unix)]
@@ -58,6 +61,7 @@ pub(crate) fn usage() -> Usage {
         processor: Duration::from_secs(positive(time.tv_sec))
             + Duration::from_nanos(positive(time.tv_nsec)),
         switches: positive(usage.ru_nvcsw) + positive(usage.ru_nivcsw),
+        futexes: futexes::calls(),
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct EngineRecord {
     pub(crate) processor: Vec<f64>,
     /// In each round: context switches per million tasks, of all threads of the process.
     pub(crate) switches: Vec<f64>,
+    /// In each round: futex calls per million tasks, of all threads of the process.
+    pub(crate) futexes: Vec<f64>,
     pub(crate) targets: Vec<Target>,
 }
 

@@ -41,6 +41,7 @@ pub(crate) fn run(row: &Row, rounds: usize) -> Vec<RowRecord> {
                     engine.figures.push(quantile(&sample.figures, of.permille));
                     engine.processor.push(sample.processor);
                     engine.switches.push(sample.switches);
+                    engine.futexes.push(sample.futexes);
                 }
             }
         }
@@ -55,6 +56,7 @@ fn record(row: &Row, of: &Quantile) -> RowRecord {
         figures: Vec::new(),
         processor: Vec::new(),
         switches: Vec::new(),
+        futexes: Vec::new(),
         targets: (contender.targets.iter())
             .filter(|target| of.targeted || target.figure != Figure::Own)
             .cloned()
@@ -75,6 +77,7 @@ struct Sample {
     figures: Vec<f64>,
     processor: f64,
     switches: f64,
+    futexes: f64,
 }
 
 fn sample(row: &Row, contender: &Contender, run: &mut Runner) -> Sample {
@@ -89,10 +92,11 @@ fn sample(row: &Row, contender: &Contender, run: &mut Runner) -> Sample {
         Taken::Figure(figure) => vec![figure],
     };
     figures.sort_by(f64::total_cmp);
-    let switches = u32::try_from(after.switches - before.switches).unwrap_or(u32::MAX);
+    let a_million = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX)) * 1e6 / tasks;
     Sample {
         figures,
         processor: nanos(after.processor.saturating_sub(before.processor)) / tasks,
-        switches: f64::from(switches) * 1e6 / tasks,
+        switches: a_million(after.switches - before.switches),
+        futexes: a_million(after.futexes - before.futexes),
     }
 }

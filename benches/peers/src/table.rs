@@ -16,7 +16,8 @@ pub(crate) fn title(record: &Record) -> String {
     format!(
         "{} rounds, engines in turn, {}.\n\n\
          | row | engine | median | min–max | unit | to the best peer | processor, ns a task | \
-         switches, a million tasks | to reach |\n|---|---|---|---|---|---|---|---|---|\n",
+         switches, a million tasks | futex calls, a million tasks | to reach |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
         record.rounds, record.machine
     )
 }
@@ -35,14 +36,17 @@ pub(crate) fn rows(row: &RowRecord) -> String {
             .map(|target| verdict(row, engine, target))
             .collect();
         // What a task costs is only known where the row is about tasks.
-        let (processor, switches) = if row.unit == "ns a task" {
-            let processor = short(median_of(&engine.processor));
-            (processor, short(engine.median(Figure::Switches)))
+        let (processor, switches, futexes) = if row.unit == "ns a task" {
+            (
+                short(median_of(&engine.processor)),
+                short(engine.median(Figure::Switches)),
+                short(median_of(&engine.futexes)),
+            )
         } else {
             Default::default()
         };
         format!(
-            "| {} | {} | {} | {}–{} | {} | {ratio} | {processor} | {switches} | {} |\n",
+            "| {} | {} | {} | {}–{} | {} | {ratio} | {processor} | {switches} | {futexes} | {} |\n",
             row.name,
             engine.engine,
             short(engine.median(Figure::Own)),
