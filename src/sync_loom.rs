@@ -14,7 +14,7 @@ pub(crate) use loom::thread::{JoinHandle, Thread, current, park, yield_now};
 pub(crate) use loom::thread_local as local;
 /// For counters, which no decision of the protocol depends on: not worth exploring.
 pub(crate) use std::sync::atomic::AtomicU64 as CounterU64;
-/// Loom's own cannot hold a `dyn Fn`; reference counts are not what the models are about.
+/// Loom's own cannot hold a `dyn Fn`; how they count is not what the models are about.
 pub(crate) use std::sync::{Arc, Weak};
 
 use loom::sync::{RwLockReadGuard, RwLockWriteGuard};

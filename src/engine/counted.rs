@@ -1,6 +1,6 @@
-//! A shared pointer to what keeps the count of its holders in itself. Like [`Arc`](std::sync::Arc), but made
-//! with all its holders at once, without weak ones, and freed without a locked instruction by the last one if
-//! the others are gone by then.
+//! A shared pointer to what keeps the count of its holders in itself. Like [`Arc`](std::sync::Arc), but made with
+//! two holders at once, without weak ones, and freed without a locked instruction by the last one if the others
+//! are gone by then.
 //!
 //! - R1: `holders` counts those who hold the value; only who holds it adds one. So who sees that it is the
 //!   only one stays so, and frees it.
@@ -21,7 +21,11 @@ impl Holders {
 }
 
 /// A value that may be [`Counted`].
-pub(crate) trait HasHolders {
+///
+/// # Safety
+///
+/// `holders` is a part of the value, always the same, and was new when the value was made.
+pub(crate) unsafe trait HasHolders {
     fn holders(&self) -> &Holders;
 }
 
@@ -36,7 +40,7 @@ unsafe impl<T: ?Sized + HasHolders + Send + Sync> Send for Counted<T> {}
 unsafe impl<T: ?Sized + HasHolders + Send + Sync> Sync for Counted<T> {}
 
 impl<T: HasHolders> Counted<T> {
-    /// The two holders of a new value, whose `holders` must be new, too. It is made where it is to stay.
+    /// The two holders of a new value, which is made where it is to stay.
     pub(crate) fn pair(make: impl FnOnce() -> T) -> (Counted<T>, Counted<T>) {
         let mut place = Box::new_uninit();
         place.write(make());

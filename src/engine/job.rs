@@ -20,7 +20,7 @@ pub(crate) trait Job: HasHolders + Send + Sync {
     fn hold_first_place(&self);
     /// Runs it, for who claimed it; catches what it panics with.
     fn run(&self) -> Outcome;
-    /// It is over, and the pool has all that it held: whoever waits for it may know.
+    /// It is over, and the pool has all that it held: whoever waits for it may know. Once, by who claimed it.
     fn settle(&self);
     /// Drops it unrun, for who claimed it and settles it then.
     fn abandon(&self, why: Unrun);

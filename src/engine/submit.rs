@@ -106,8 +106,8 @@ pub(crate) trait House: Send + Sync + 'static {
 
 /// The front door of a house.
 pub(crate) trait Door: House {
-    /// Hands in the task that `make` makes. Where it is to stay at a desk it is made there; else before the
-    /// first locked instruction, after which its moves cost nothing.
+    /// Hands in the task that `make` makes: where it is wanted, in each branch anew, since it is large enough for
+    /// its moves to be dear.
     #[inline]
     fn submit(self: &Arc<Self>, make: impl FnOnce() -> Task, patience: Patience) -> Submitted {
         if current::is_inside(self.core()) {

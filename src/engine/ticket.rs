@@ -54,14 +54,11 @@ impl Ticket {
     /// T2: takes the right to run the work, or to discard it; false for a shell.
     pub(super) fn claim(&mut self) -> bool {
         if *self.hold() == Hold::Open {
-            let spot = match self {
-                Ticket::Job { job, .. } => job.claim(),
+            let claimed = match self {
+                Ticket::Job { job, .. } => job.claim().is_some(),
                 Ticket::Token { token, placed, .. } => token.claim(*placed),
             };
-            *self.hold() = match spot {
-                Some(_) => Hold::Claim,
-                None => Hold::Nothing,
-            };
+            *self.hold() = if claimed { Hold::Claim } else { Hold::Nothing };
         }
         *self.hold() == Hold::Claim
     }

@@ -15,7 +15,7 @@ use super::ticket::Ticket;
 /// Who owns tokens, as their tasks see him.
 pub(crate) trait Token: Send + Sync {
     /// Takes the right to run or abandon one. `placed` is what its task noted.
-    fn claim(&self, placed: bool) -> Option<Spot>;
+    fn claim(&self, placed: bool) -> bool;
     /// Whether a task of that kind is no shell.
     fn has(&self, placed: bool) -> bool;
     /// Notes that a task of one holds a place from now on; false if the task is a shell.
@@ -75,12 +75,13 @@ impl Tokens {
     }
 
     /// K3: a worker got to one.
-    pub(crate) fn claim(&mut self, placed: bool) -> Option<Spot> {
-        let spot = if placed { Spot::Placed } else { Spot::Loose };
-        let number = self.of(spot);
-        *number = number.checked_sub(1)?;
+    pub(crate) fn claim(&mut self, placed: bool) -> bool {
+        if !self.has(placed) {
+            return false;
+        }
+        *self.of(if placed { Spot::Placed } else { Spot::Loose }) -= 1;
         self.working += 1;
-        Some(spot)
+        true
     }
 
     pub(crate) fn has(&self, placed: bool) -> bool {

@@ -3,7 +3,6 @@
 
 use super::window::Window;
 use crate::engine::admission::Origin;
-use crate::engine::job::Spot;
 use crate::engine::queue::insist;
 use crate::engine::submit::Door;
 use crate::engine::task::{Outcome, Payload, Task};
@@ -325,7 +324,7 @@ where
     R: Send + 'static,
     F: Fn(T) -> R + Send + Sync + 'static,
 {
-    fn claim(&self, placed: bool) -> Option<Spot> {
+    fn claim(&self, placed: bool) -> bool {
         lock(&self.tokens).claim(placed)
     }
 

@@ -53,7 +53,7 @@ enum Waits {
 
 pub(crate) struct State {
     word: AtomicU32,
-    /// Who holds the task: its handle, or its spawner, and the pool's task.
+    /// Who holds the job: at first its spawner, for the handle, and the pool's task.
     pub(super) holders: Holders,
     waiter: Mutex<Option<Waits>>,
 }

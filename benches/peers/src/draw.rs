@@ -49,14 +49,15 @@ pub(crate) fn draw(record: &Record, folder: &Path) {
     let mut groups: Vec<(&str, Vec<Section>)> = Vec::new();
     let mut overview = Vec::new();
     for row in &record.rows {
-        let Some(best) = row.best_peer(Figure::Own) else {
+        let best = row.best_peer(Figure::Own);
+        let ours = row.best(Kind::Ours, Figure::Own);
+        let (Some(best), Some(ours)) = (best, ours) else {
             continue;
         };
         let unit = best.median(Figure::Own);
         if unit == 0.0 {
             continue;
         }
-        let ours = (row.best(Kind::Ours, Figure::Own)).expect("we are in each row");
         overview.push(Bar {
             label: row.name.clone(),
             ratio: ours.median(Figure::Own) / unit,

@@ -1,7 +1,8 @@
 //! `anthill` beside other crates that run tasks on threads: the same work, in the same process.
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml -- [OPTION..] [ROW..]` runs all the engines of
-//! a row in turn, round by round, and prints a table of medians and ratios. ROW is a part of a row's name.
+//! a row in turn, round by round, in a process for each row, and prints a table of medians and ratios. ROW is a
+//! part of a row's name.
 //!
 //! - `--rounds=N`: 15 unless told;
 //! - `--json=FILE` keeps the raw figures;
@@ -19,6 +20,7 @@ mod draw;
 mod engines;
 mod futexes;
 mod measure;
+mod processes;
 mod record;
 mod rows;
 mod run;
@@ -29,20 +31,18 @@ mod work;
 #[path = "../../pool/workloads.rs"]
 mod workloads;
 
-use std::process::{Child, Command};
-use std::{env, fs, hint, thread};
+use std::{env, fs, thread};
 
-use crate::record::Record;
+use crate::processes::Busy;
+use crate::record::{Record, RowRecord};
 use crate::rows::{Row, Scale};
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     let told = |option: &str| args.iter().find_map(|arg| arg.strip_prefix(option));
-    if has(SPIN) {
-        loop {
-            hint::spin_loop();
-        }
+    if has(processes::SPIN) {
+        processes::spin();
     }
     let words: Vec<&str> = (args.iter())
         .map(String::as_str)
@@ -63,25 +63,24 @@ fn main() {
     } else {
         Scale::Full
     };
-    let is_wanted = |name: &str| words.is_empty() || words.iter().any(|part| name.contains(part));
-    let mut rows: Vec<Row> = (rows::all(scale).into_iter())
-        .filter(|row| is_wanted(&row.name))
-        .collect();
+    let usual = if scale == Scale::Full { 15 } else { 1 };
+    let rounds = told("--rounds=").map_or(usual, |n| n.parse().expect("--rounds=N takes a number"));
+    assert!(rounds > 0, "a median needs a round");
     let only: Vec<&str> = (args.iter())
         .filter_map(|arg| arg.strip_prefix("--only="))
         .collect();
-    for row in rows.iter_mut().filter(|_| !only.is_empty()) {
-        row.keep(&only);
+    let mut rows = rows::all(scale);
+    if let Some(name) = told(processes::ROW) {
+        return measure(name, rows, &only, rounds, scale);
     }
+    let is_wanted = |name: &str| words.is_empty() || words.iter().any(|part| name.contains(part));
+    rows.retain(|row| is_wanted(&row.name));
     if has("--list") {
         for row in rows {
             println!("{:<24} {}", row.name, row.about);
         }
         return;
     }
-    let usual = if scale == Scale::Full { 15 } else { 1 };
-    let rounds = told("--rounds=").map_or(usual, |n| n.parse().expect("--rounds=N takes a number"));
-    assert!(rounds > 0, "a median needs a round");
 
     let busy = has("--busy").then(Busy::start);
     let beside = if busy.is_some() {
@@ -102,42 +101,40 @@ fn main() {
             fs::write(file, json).unwrap_or_else(|error| panic!("{file}: {error}"));
         }
     };
+    let is_passed_on = |arg: &&str| {
+        *arg == "--smoke" || arg.starts_with("--rounds=") || arg.starts_with("--only=")
+    };
+    let options: Vec<&str> = (args.iter().map(String::as_str))
+        .filter(is_passed_on)
+        .collect();
     print!("{}", table::title(&record));
     for row in rows {
-        let found = run::run(&row, rounds);
+        let found: Vec<RowRecord> = processes::measure(&row.name, &options);
         for row in &found {
             print!("{}", table::rows(row));
         }
         record.rows.extend(found);
         keep(&record);
     }
-    if is_wanted(threads::NAME) {
-        record.threads = threads::run(scale);
+    if is_wanted(threads::NAME) && only.is_empty() {
+        record.threads = processes::measure(threads::NAME, &options);
         print!("{}", table::threads(&record.threads));
         keep(&record);
     }
     draw(&record);
 }
 
-/// What a process of this program is told that keeps a processor busy.
-const SPIN: &str = "--spin";
-
-/// A process that keeps a processor busy until this is dropped.
-struct Busy(Child);
-
-impl Busy {
-    fn start() -> Self {
-        let program = env::current_exe().expect("the program knows its own file");
-        let child = Command::new(program).arg(SPIN).spawn();
-        Self(child.expect("the system has a process to give"))
+/// What a process does for one row.
+fn measure(name: &str, rows: Vec<Row>, only: &[&str], rounds: usize, scale: Scale) {
+    if name == threads::NAME {
+        return processes::tell(&threads::run(scale));
     }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.kill().expect("it runs until it is killed");
-        self.0.wait().expect("it was killed");
+    let row = rows.into_iter().find(|row| row.name == name);
+    let mut row = row.unwrap_or_else(|| panic!("{name} is no row"));
+    if !only.is_empty() {
+        row.keep(only);
     }
+    processes::tell(&run::run(&row, rounds));
 }
 
 fn read(file: &str) -> Record {

@@ -64,7 +64,8 @@ fn the_last_holder_drops_the_value() {
         part: UnsafeCell<u32>,
         drops: Arc<AtomicUsize>,
     }
-    impl HasHolders for Value {
+    // SAFETY: they are a part of it, and new.
+    unsafe impl HasHolders for Value {
         fn holders(&self) -> &Holders {
             &self.holders
         }
