@@ -108,8 +108,15 @@ fn main() {
         .filter(is_passed_on)
         .collect();
     print!("{}", table::title(&record));
-    for row in rows {
-        let found: Vec<RowRecord> = processes::measure(&row.name, &options);
+    for row in &mut rows {
+        if !only.is_empty() {
+            row.keep(&only);
+        }
+        let found = if row.alone {
+            measure_alone(row, &options)
+        } else {
+            processes::measure(&row.name, &options)
+        };
         for row in &found {
             print!("{}", table::rows(row));
         }
@@ -122,6 +129,25 @@ fn main() {
         keep(&record);
     }
     draw(&record);
+}
+
+/// With a process for each engine.
+fn measure_alone(row: &Row, options: &[&str]) -> Vec<RowRecord> {
+    let each = row.contenders.iter().map(|contender| {
+        let only = format!("--only={}", contender.engine);
+        let others = options
+            .iter()
+            .filter(|option| !option.starts_with("--only="));
+        let options: Vec<&str> = others.copied().chain([only.as_str()]).collect();
+        processes::measure::<Vec<RowRecord>>(&row.name, &options)
+    });
+    let all = each.reduce(|mut all, one| {
+        for (row, one) in all.iter_mut().zip(one) {
+            row.engines.extend(one.engines);
+        }
+        all
+    });
+    all.unwrap_or_default()
 }
 
 /// What a process does for one row.

@@ -43,16 +43,39 @@ pub(crate) struct Usage {
 
 #[cfg(unix)]
 pub(crate) fn usage() -> Usage {
+    usage_of(libc::CLOCK_PROCESS_CPUTIME_ID, libc::RUSAGE_SELF)
+}
+
+/// Of all threads but this one.
+#[cfg(target_os = "linux")]
+pub(crate) fn usage_of_others() -> Usage {
+    let this = usage_of(libc::CLOCK_THREAD_CPUTIME_ID, libc::RUSAGE_THREAD);
+    let all = usage();
+    Usage {
+        processor: all.processor.saturating_sub(this.processor),
+        switches: all.switches - this.switches,
+        futexes: all.futexes,
+    }
+}
+
+/// It cannot be told from the others: what this one uses is in it.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn usage_of_others() -> Usage {
+    usage()
+}
+
+#[cfg(unix)]
+fn usage_of(clock: libc::clockid_t, who: libc::c_int) -> Usage {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: `time` is a valid place for the one `timespec` that the call writes.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    let result = unsafe { libc::clock_gettime(clock, &raw mut time) };
     assert_eq!(result, 0, "a process can read its own clock");
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: `usage` is a valid place for the one `rusage` that the call writes.
-    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+    let result = unsafe { libc::getrusage(who, usage.as_mut_ptr()) };
     assert_eq!(result, 0, "a process can read its own usage");
     // SAFETY: it was zeroed, and any bits are a `rusage`.
     let usage = unsafe { usage.assume_init() };

@@ -10,7 +10,7 @@ use crate::allocations::{Counted, counted};
 use crate::engines::{
     Affinity, Ants, AsyncExecutor, Backlog, Channel, Peer, SmolBlocking, TokioBlocking,
 };
-use crate::measure::{resident, usage};
+use crate::measure::{resident, usage_of_others};
 use crate::workloads::{Engine, Latch};
 
 pub(crate) fn rows(scale: Scale) -> Vec<Row> {
@@ -143,6 +143,7 @@ fn idle_workers(scale: Scale) -> Row {
     );
     row.unit = "KiB a worker";
     row.rounds_at_most = 1;
+    row.alone = true;
     row
 }
 
@@ -159,32 +160,34 @@ fn idle_time(scale: Scale) -> Row {
         "idle: processor time",
         "a pool whose two workers have nothing to do for ten seconds",
         each_alone!(|P| alone::<P>(WORKERS, || {
-            let before = usage();
+            let before = usage_of_others();
             thread::sleep(time);
-            let used = usage().processor.saturating_sub(before.processor);
+            let used = usage_of_others().processor.saturating_sub(before.processor);
             used.as_secs_f64() * 1e6
         }); Ants, rayon::ThreadPool, threadpool::ThreadPool, rusty_pool::ThreadPool, TokioBlocking,
             AsyncExecutor, Affinity, futures::executor::ThreadPool, Channel),
     );
     row.unit = "us in 10 s";
     row.rounds_at_most = 1;
+    row.alone = true;
     row
 }
 
-/// One switch is that of the thread that measures.
 fn idle_switches(scale: Scale) -> Row {
     let time = idle(scale);
     let mut row = Row::new(
         "idle: context switches",
-        "the same; one is of the thread that looks",
+        "the same: how often one of its threads ran",
         each_alone!(|P| alone::<P>(WORKERS, || {
-            let before = usage();
+            let before = usage_of_others();
             thread::sleep(time);
-            f64::from(u32::try_from(usage().switches - before.switches).expect("they are few"))
+            let switches = usage_of_others().switches - before.switches;
+            f64::from(u32::try_from(switches).expect("they are few"))
         }); Ants, rayon::ThreadPool, threadpool::ThreadPool, rusty_pool::ThreadPool, TokioBlocking,
             AsyncExecutor, Affinity, futures::executor::ThreadPool, Channel, SmolBlocking),
     );
     row.unit = "in 10 s";
     row.rounds_at_most = 1;
+    row.alone = true;
     row
 }

@@ -64,6 +64,8 @@ pub(crate) struct Row {
     pub(crate) unit: &'static str,
     /// Few where it takes long, or where there is little noise.
     pub(crate) rounds_at_most: usize,
+    /// Each engine has a process of its own.
+    pub(crate) alone: bool,
     /// What the figures are told for: so many of a unit's tasks, or the unit itself.
     pub(crate) tasks_a_unit: u32,
     pub(crate) quantiles: &'static [Quantile],
@@ -207,6 +209,7 @@ impl Row {
             about,
             unit: "ns a task",
             rounds_at_most: usize::MAX,
+            alone: false,
             tasks_a_unit: 1,
             quantiles: ONE,
             contenders,
