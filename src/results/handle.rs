@@ -255,7 +255,8 @@ impl<T> Handle<'_, T> {
     fn take(&self) -> Result<T, JoinError> {
         debug_assert!(self.job.state().is_settled());
         // SAFETY: this is the handle, and the task is done.
-        unsafe { self.job.take() }
+        let result = unsafe { self.job.take() };
+        result.unwrap_or_else(|| panic!("a JoinHandle was polled again after it was ready"))
     }
 
     pub(super) fn join(self) -> Result<T, JoinError> {
@@ -263,7 +264,10 @@ impl<T> Handle<'_, T> {
         if state.is_settled() && state.is_done_and_unwatched() {
             let (job, _home) = self.into_parts();
             // SAFETY: this was the handle, and the task is done.
-            return unsafe { job.take() };
+            if let Some(result) = unsafe { job.take() } {
+                return result;
+            }
+            unreachable!("a handle is joined once");
         }
         match self.wait(None) {
             Waited::Done => self.take(),
@@ -333,11 +337,11 @@ impl<'a, T> Handle<'a, T> {
 fn let_go<T>(job: &dyn Held<T>) -> Option<Result<T, JoinError>> {
     if job.state().is_done_and_unwatched() {
         // SAFETY: the task is done, and its result the handle's.
-        return unsafe { job.take_if_any() };
+        return unsafe { job.take() };
     }
     match job.state().let_go() {
         // SAFETY: the task is done, and its result the handle's.
-        Keeper::Handle => unsafe { job.take_if_any() },
+        Keeper::Handle => unsafe { job.take() },
         Keeper::Runner => None,
     }
 }

@@ -72,17 +72,7 @@ pub(crate) trait Held<T>: Job {
     /// # Safety
     ///
     /// For the handle alone, once it saw that the task is done (H2).
-    unsafe fn take_if_any(&self) -> Option<Result<T, JoinError>>;
-    /// Takes the result of a task that is done.
-    ///
-    /// # Safety
-    ///
-    /// As for `take_if_any`.
-    ///
-    /// # Panics
-    ///
-    /// If it was taken before.
-    unsafe fn take(&self) -> Result<T, JoinError>;
+    unsafe fn take(&self) -> Option<Result<T, JoinError>>;
 }
 
 pub(crate) type SpawnedRef<F, T, O> = Counted<Spawned<F, T, O>>;
@@ -313,13 +303,7 @@ where
         self
     }
 
-    unsafe fn take(&self) -> Result<T, JoinError> {
-        // SAFETY: the caller's.
-        let result = unsafe { self.take_if_any() };
-        result.unwrap_or_else(|| panic!("a JoinHandle was polled again after it was ready"))
-    }
-
-    unsafe fn take_if_any(&self) -> Option<Result<T, JoinError>> {
+    unsafe fn take(&self) -> Option<Result<T, JoinError>> {
         // SAFETY: the caller's.
         match unsafe { self.replace(Stage::Gone) } {
             Stage::Value(value) => Some(Ok(value)),

@@ -30,7 +30,9 @@ mod results;
 
 use std::time::{Duration, Instant};
 
-use crate::engines::Peer;
+use anthill::Pool;
+
+use crate::engines::{Peer, ants_mode, default_mode, with_backlog};
 use crate::record::{Figure, Kind, Target};
 
 /// How much work is done.
@@ -170,6 +172,22 @@ where
     T: Into<Taken>,
 {
     contender(&P::name(workers), units, move || work(P::start(workers)))
+}
+
+/// Anthill in each of its modes, and the others.
+fn with_modes<R, T>(units: u32, work: fn(Pool) -> R, others: Vec<Contender>) -> Vec<Contender>
+where
+    R: FnMut(u64) -> T + 'static,
+    T: Into<Taken> + 'static,
+{
+    let ours = [
+        contender("anthill-2", units, move || work(ants_mode(WORKERS))),
+        contender("anthill-2-backlog", units, move || {
+            work(with_backlog(WORKERS))
+        }),
+        contender("anthill-default", units, move || work(default_mode())),
+    ];
+    ours.into_iter().chain(others).collect()
 }
 
 pub(crate) fn contender<R, T>(

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anthill::Pool;
 
 use super::map::map;
-use super::{Row, Scale, WORKERS, contender, fib, func, timed};
-use crate::engines::{ants_mode, default_mode, rayon, rusty_pool, tokio_runtime, with_backlog};
+use super::{Row, Scale, WORKERS, contender, fib, func, timed, with_modes};
+use crate::engines::{rayon, rusty_pool, tokio_runtime};
 
 pub(crate) fn rows(scale: Scale) -> Vec<Row> {
     let mut rows = vec![spawn_join(scale), scopes(scale), map(scale)];
@@ -36,71 +36,70 @@ fn spawn_join(scale: Scale) -> Row {
     let row = Row::new(
         "spawn and join",
         "tasks with a small result: 10,000 are spawned, then all are joined",
-        vec![
-            contender("anthill-2", units, || anthill(ants_mode(WORKERS))),
-            contender("anthill-2-backlog", units, || {
-                anthill(with_backlog(WORKERS))
-            }),
-            contender("anthill-default", units, || anthill(default_mode())),
-            contender("rusty_pool-2", units, || {
-                let pool = rusty_pool(WORKERS);
-                move |tasks| {
-                    timed(|| {
-                        let spawn = |n| pool.evaluate(move || n);
-                        let handles: Vec<_> = (0..tasks).map(spawn).collect();
-                        let results = handles
-                            .into_iter()
-                            .map(rusty_pool::JoinHandle::await_complete);
-                        assert_eq!(results.sum::<u64>(), sum_below(tasks));
-                    })
-                }
-            }),
-            contender("tokio-2-blocking", units, || {
-                let runtime = tokio_runtime(WORKERS);
-                move |tasks| {
-                    timed(|| {
-                        let spawn = |n| runtime.spawn_blocking(move || n);
-                        let handles: Vec<_> = (0..tasks).map(spawn).collect();
-                        assert_eq!(runtime.block_on(sum_of(handles)), sum_below(tasks));
-                    })
-                }
-            }),
-            contender("tokio-2", units, || {
-                let runtime = tokio_runtime(WORKERS);
-                move |tasks| {
-                    timed(|| {
-                        let spawn = |n| runtime.spawn(async move { n });
-                        let handles: Vec<_> = (0..tasks).map(spawn).collect();
-                        assert_eq!(runtime.block_on(sum_of(handles)), sum_below(tasks));
-                    })
-                }
-            }),
-            // It has no handles: its documentation sends results through a channel.
-            contender("threadpool-2", units, || {
-                let pool = threadpool::ThreadPool::new(WORKERS);
-                move |tasks| {
-                    timed(|| {
-                        let (send, results) = mpsc::channel();
-                        for n in 0..tasks {
-                            let send = send.clone();
-                            pool.execute(move || send.send(n).unwrap());
-                        }
-                        drop(send);
-                        assert_eq!(results.iter().sum::<u64>(), sum_below(tasks));
-                    })
-                }
-            }),
-            contender("threads", scale.units(1_000), || {
-                |tasks| {
-                    timed(|| {
-                        let spawn = |n| thread::spawn(move || n);
-                        let handles: Vec<_> = (0..tasks).map(spawn).collect();
-                        let results = handles.into_iter().map(|handle| handle.join().unwrap());
-                        assert_eq!(results.sum::<u64>(), sum_below(tasks));
-                    })
-                }
-            }),
-        ],
+        with_modes(
+            units,
+            anthill,
+            vec![
+                contender("rusty_pool-2", units, || {
+                    let pool = rusty_pool(WORKERS);
+                    move |tasks| {
+                        timed(|| {
+                            let spawn = |n| pool.evaluate(move || n);
+                            let handles: Vec<_> = (0..tasks).map(spawn).collect();
+                            let results = handles
+                                .into_iter()
+                                .map(rusty_pool::JoinHandle::await_complete);
+                            assert_eq!(results.sum::<u64>(), sum_below(tasks));
+                        })
+                    }
+                }),
+                contender("tokio-2-blocking", units, || {
+                    let runtime = tokio_runtime(WORKERS);
+                    move |tasks| {
+                        timed(|| {
+                            let spawn = |n| runtime.spawn_blocking(move || n);
+                            let handles: Vec<_> = (0..tasks).map(spawn).collect();
+                            assert_eq!(runtime.block_on(sum_of(handles)), sum_below(tasks));
+                        })
+                    }
+                }),
+                contender("tokio-2", units, || {
+                    let runtime = tokio_runtime(WORKERS);
+                    move |tasks| {
+                        timed(|| {
+                            let spawn = |n| runtime.spawn(async move { n });
+                            let handles: Vec<_> = (0..tasks).map(spawn).collect();
+                            assert_eq!(runtime.block_on(sum_of(handles)), sum_below(tasks));
+                        })
+                    }
+                }),
+                // It has no handles: its documentation sends results through a channel.
+                contender("threadpool-2", units, || {
+                    let pool = threadpool::ThreadPool::new(WORKERS);
+                    move |tasks| {
+                        timed(|| {
+                            let (send, results) = mpsc::channel();
+                            for n in 0..tasks {
+                                let send = send.clone();
+                                pool.execute(move || send.send(n).unwrap());
+                            }
+                            drop(send);
+                            assert_eq!(results.iter().sum::<u64>(), sum_below(tasks));
+                        })
+                    }
+                }),
+                contender("threads", scale.units(1_000), || {
+                    |tasks| {
+                        timed(|| {
+                            let spawn = |n| thread::spawn(move || n);
+                            let handles: Vec<_> = (0..tasks).map(spawn).collect();
+                            let results = handles.into_iter().map(|handle| handle.join().unwrap());
+                            assert_eq!(results.sum::<u64>(), sum_below(tasks));
+                        })
+                    }
+                }),
+            ],
+        ),
     );
     ["anthill-2-backlog", "anthill-default"]
         .iter()
@@ -144,35 +143,34 @@ fn scopes(scale: Scale) -> Row {
     let mut row = Row::new(
         "scope",
         "a scope with a thousand empty tasks, opened by a thread outside",
-        vec![
-            contender("anthill-2", units, || anthill(ants_mode(WORKERS))),
-            contender("anthill-2-backlog", units, || {
-                anthill(with_backlog(WORKERS))
-            }),
-            contender("anthill-default", units, || anthill(default_mode())),
-            // The scope's closure itself runs on a worker.
-            contender("rayon-2", units, || {
-                let pool = rayon(WORKERS);
-                move |scopes| {
-                    timed(|| {
-                        for _ in 0..scopes {
-                            pool.scope(|s| (0..TASKS).for_each(|_| s.spawn(|_| ())));
-                        }
-                    })
-                }
-            }),
-            // It runs on the caller's thread, as anthill's does.
-            contender("rayon-2-in-place", units, || {
-                let pool = rayon(WORKERS);
-                move |scopes| {
-                    timed(|| {
-                        for _ in 0..scopes {
-                            pool.in_place_scope(|s| (0..TASKS).for_each(|_| s.spawn(|_| ())));
-                        }
-                    })
-                }
-            }),
-        ],
+        with_modes(
+            units,
+            anthill,
+            vec![
+                // The scope's closure itself runs on a worker.
+                contender("rayon-2", units, || {
+                    let pool = rayon(WORKERS);
+                    move |scopes| {
+                        timed(|| {
+                            for _ in 0..scopes {
+                                pool.scope(|s| (0..TASKS).for_each(|_| s.spawn(|_| ())));
+                            }
+                        })
+                    }
+                }),
+                // It runs on the caller's thread, as anthill's does.
+                contender("rayon-2-in-place", units, || {
+                    let pool = rayon(WORKERS);
+                    move |scopes| {
+                        timed(|| {
+                            for _ in 0..scopes {
+                                pool.in_place_scope(|s| (0..TASKS).for_each(|_| s.spawn(|_| ())));
+                            }
+                        })
+                    }
+                }),
+            ],
+        ),
     );
     row.tasks_a_unit = TASKS;
     row.aim("anthill-2-backlog", 1.0)
