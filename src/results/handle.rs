@@ -255,19 +255,15 @@ impl<T> Handle<'_, T> {
     fn take(&self) -> Result<T, JoinError> {
         debug_assert!(self.job.state().is_settled());
         // SAFETY: this is the handle, and the task is done.
-        let result = unsafe { self.job.take() };
-        result.unwrap_or_else(|| panic!("a JoinHandle was polled again after it was ready"))
+        unsafe { self.job.take() }
     }
 
     pub(super) fn join(self) -> Result<T, JoinError> {
         let state = self.job.state();
-        if state.is_settled() && state.is_done_and_unwatched() {
+        if state.is_settled_and_unwatched() {
             let (job, _home) = self.into_parts();
             // SAFETY: this was the handle, and the task is done.
-            if let Some(result) = unsafe { job.take() } {
-                return result;
-            }
-            unreachable!("a handle is joined once");
+            return unsafe { job.take() };
         }
         match self.wait(None) {
             Waited::Done => self.take(),
@@ -319,7 +315,7 @@ impl<'a, T> Handle<'a, T> {
     /// Lets go of the task; why it failed, if it is over and its result was not taken.
     pub(super) fn detach(self) -> Option<JoinError> {
         let (job, _home) = self.into_parts();
-        let_go(&*job).and_then(Result::err)
+        let_go(&*job)
     }
 
     /// Without letting go of the task.
@@ -333,15 +329,15 @@ impl<'a, T> Handle<'a, T> {
     }
 }
 
-/// The result, if the task is over and nobody took it.
-fn let_go<T>(job: &dyn Held<T>) -> Option<Result<T, JoinError>> {
+/// Drops the result, if the task is over and nobody took it; why it failed.
+fn let_go<T>(job: &dyn Held<T>) -> Option<JoinError> {
     if job.state().is_done_and_unwatched() {
         // SAFETY: the task is done, and its result the handle's.
-        return unsafe { job.take() };
+        return unsafe { job.drop_result() };
     }
     match job.state().let_go() {
         // SAFETY: the task is done, and its result the handle's.
-        Keeper::Handle => unsafe { job.take() },
+        Keeper::Handle => unsafe { job.drop_result() },
         Keeper::Runner => None,
     }
 }

@@ -67,12 +67,23 @@ impl<R: Send> Owner<R> for Nobody {
 pub(crate) trait Held<T>: Job {
     fn state(&self) -> &State;
     fn job(&self) -> &dyn Job;
-    /// Takes the result of a task that is done; `None` if it was taken before.
+    /// Takes the result of a task that is done. It is written where the caller wants it in the end: a move of
+    /// what was written just now is dear.
     ///
     /// # Safety
     ///
     /// For the handle alone, once it saw that the task is done (H2).
-    unsafe fn take(&self) -> Option<Result<T, JoinError>>;
+    ///
+    /// # Panics
+    ///
+    /// If it was taken before.
+    unsafe fn take(&self) -> Result<T, JoinError>;
+    /// Drops the result of a task that is done, if it was not taken before; why it failed.
+    ///
+    /// # Safety
+    ///
+    /// As for `take`.
+    unsafe fn drop_result(&self) -> Option<JoinError>;
 }
 
 pub(crate) type SpawnedRef<F, T, O> = Counted<Spawned<F, T, O>>;
@@ -303,14 +314,26 @@ where
         self
     }
 
-    unsafe fn take(&self) -> Option<Result<T, JoinError>> {
+    unsafe fn take(&self) -> Result<T, JoinError> {
         // SAFETY: the caller's.
         match unsafe { self.replace(Stage::Gone) } {
-            Stage::Value(value) => Some(Ok(value)),
-            Stage::Panicked(payload) => Some(Err(JoinError::panicked(*payload))),
-            Stage::Judged => Some(Err(JoinError::failed())),
-            Stage::Cancelled => Some(Err(JoinError::cancelled())),
-            Stage::Closure(_) | Stage::Gone => None,
+            Stage::Value(value) => Ok(value),
+            Stage::Panicked(payload) => Err(JoinError::panicked(*payload)),
+            Stage::Judged => Err(JoinError::failed()),
+            Stage::Cancelled => Err(JoinError::cancelled()),
+            Stage::Closure(_) | Stage::Gone => {
+                panic!("a JoinHandle was polled again after it was ready")
+            }
+        }
+    }
+
+    unsafe fn drop_result(&self) -> Option<JoinError> {
+        // SAFETY: the caller's.
+        match unsafe { self.replace(Stage::Gone) } {
+            Stage::Panicked(payload) => Some(JoinError::panicked(*payload)),
+            Stage::Judged => Some(JoinError::failed()),
+            Stage::Cancelled => Some(JoinError::cancelled()),
+            Stage::Value(_) | Stage::Closure(_) | Stage::Gone => None,
         }
     }
 }

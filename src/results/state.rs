@@ -129,6 +129,12 @@ impl State {
         self.word.load(Ordering::Acquire) & (DONE | WAITED) == DONE
     }
 
+    /// The same, and the pool has all that the task held.
+    pub(crate) fn is_settled_and_unwatched(&self) -> bool {
+        // ORDERING: Acquire: pairs with `end` and `settle`.
+        self.word.load(Ordering::Acquire) & (SETTLED | WAITED) == SETTLED
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         // ORDERING: Acquire: pairs with `end`.
         self.word.load(Ordering::Acquire) & DONE != 0

@@ -5,13 +5,18 @@
 //! over the rounds, and each ratio is one of two medians from the same run.
 //!
 //! The pools of a row live side by side, but one works at a time: before an engine is timed, the
-//! threads of the one before it have gone to sleep.
+//! threads of the one before it have gone to sleep. So have its own, and where a thread that slept is put when it
+//! is woken decides much for a millisecond or more: but for the rows that are about that, an engine does its work
+//! for a while before the clock starts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::measure::{quantile, settle, usage};
 use crate::record::{EngineRecord, Figure, RowRecord};
 use crate::rows::{Contender, Quantile, Row, Runner, Taken};
+
+/// How long an engine works before its figures count, and how long it is measured at least.
+const WARM_UP: Duration = Duration::from_millis(20);
 
 /// Measures a row: a record of it for each of its quantiles.
 pub(crate) fn run(row: &Row, rounds: usize) -> Vec<RowRecord> {
@@ -81,11 +86,15 @@ struct Sample {
 }
 
 fn sample(row: &Row, contender: &Contender, run: &mut Runner) -> Sample {
-    let tasks = f64::from(contender.units) * f64::from(row.tasks_a_unit);
     let nanos = |time: Duration| time.as_secs_f64() * 1e9;
+    let start = Instant::now();
+    while row.is_warm && start.elapsed() < WARM_UP {
+        run(u64::from(contender.units));
+    }
     let before = usage();
-    let taken = run(u64::from(contender.units));
+    let (taken, passes) = measure(row, || run(u64::from(contender.units)));
     let after = usage();
+    let tasks = f64::from(contender.units) * f64::from(row.tasks_a_unit) * f64::from(passes);
     let mut figures = match taken {
         Taken::Time(time) => vec![nanos(time) / tasks],
         Taken::Times(times) => times.into_iter().map(nanos).collect(),
@@ -98,5 +107,21 @@ fn sample(row: &Row, contender: &Contender, run: &mut Runner) -> Sample {
         processor: nanos(after.processor.saturating_sub(before.processor)) / tasks,
         switches: a_million(after.switches - before.switches),
         futexes: a_million(after.futexes - before.futexes),
+    }
+}
+
+/// What the work took, and how often it was done.
+fn measure(row: &Row, mut pass: impl FnMut() -> Taken) -> (Taken, u32) {
+    let mut all = Duration::ZERO;
+    let mut passes = 0;
+    loop {
+        passes += 1;
+        match pass() {
+            Taken::Time(time) => all += time,
+            told => return (told, passes),
+        }
+        if !row.is_warm || all >= WARM_UP {
+            return (Taken::Time(all), passes);
+        }
     }
 }

@@ -50,7 +50,7 @@ fn sleeps(workers: usize) -> Row {
         contenders,
     );
     row.tasks_a_unit = all;
-    row
+    row.after_a_pause()
 }
 
 /// A pool that is started and dropped in each round.

@@ -15,7 +15,7 @@ use crate::workloads::{Engine, Latch};
 
 pub(crate) fn rows(scale: Scale) -> Vec<Row> {
     // The idle ones first, as threads of `blocking` never end and never rest.
-    vec![
+    let rows = vec![
         idle_time(scale),
         idle_switches(scale),
         idle_workers(scale),
@@ -27,7 +27,8 @@ pub(crate) fn rows(scale: Scale) -> Vec<Row> {
             scale,
         ),
         queued(scale),
-    ]
+    ];
+    rows.into_iter().map(Row::after_a_pause).collect()
 }
 
 /// What is allocated while so many tasks of three words are handed over and run, a task.

@@ -85,7 +85,7 @@ fn bursts(scale: Scale, tasks: u32) -> Row {
         each_pool!(WORKERS, bursts, |pool| burst(pool, tasks)),
     );
     row.tasks_a_unit = tasks;
-    row
+    row.after_a_pause()
 }
 
 fn busy(scale: Scale, micros: u64, tasks: u32) -> Row {

@@ -44,7 +44,7 @@ fn wakes(scale: Scale, a_second: u32, tasks: u32) -> Row {
         contenders,
     );
     row.quantiles = if tasks < 500 { &TAIL[..1] } else { TAIL };
-    row
+    row.after_a_pause()
 }
 
 /// Of the pools that can be resized by a shared reference.

@@ -66,6 +66,8 @@ pub(crate) struct Row {
     pub(crate) unit: &'static str,
     /// Few where it takes long, or where there is little noise.
     pub(crate) rounds_at_most: usize,
+    /// Whether an engine has just worked when it is measured, or slept.
+    pub(crate) is_warm: bool,
     /// Each engine has a process of its own.
     pub(crate) alone: bool,
     /// What the figures are told for: so many of a unit's tasks, or the unit itself.
@@ -134,6 +136,7 @@ pub(crate) fn all(scale: Scale) -> Vec<Row> {
     let named = groups.into_iter().flat_map(|(group, rows)| {
         rows.into_iter().map(move |mut row| {
             row.group = group;
+            row.is_warm &= scale == Scale::Full;
             row
         })
     });
@@ -227,11 +230,18 @@ impl Row {
             about,
             unit: "ns a task",
             rounds_at_most: usize::MAX,
+            is_warm: true,
             alone: false,
             tasks_a_unit: 1,
             quantiles: ONE,
             contenders,
         }
+    }
+
+    /// Measures engines that have slept, once a round.
+    pub(crate) fn after_a_pause(mut self) -> Self {
+        self.is_warm = false;
+        self
     }
 
     /// Keeps these engines, without targets: their peers may be gone.

@@ -11,14 +11,22 @@ use super::{Row, Scale, WORKERS, contender, fib, func, timed, with_modes};
 use crate::engines::{rayon, rusty_pool, tokio_runtime};
 
 pub(crate) fn rows(scale: Scale) -> Vec<Row> {
-    let mut rows = vec![spawn_join(scale), scopes(scale), map(scale)];
+    let mut rows = vec![
+        spawn_join("spawn and join", scale),
+        scopes(scale),
+        map(scale),
+    ];
+    rows.insert(
+        1,
+        spawn_join("spawn and join, after a pause", scale).after_a_pause(),
+    );
     rows.extend(fib::rows(scale));
     rows.extend(func::rows(scale));
     rows
 }
 
 /// A unit is an empty task with a small result: all are spawned, then all are joined.
-fn spawn_join(scale: Scale) -> Row {
+fn spawn_join(name: &str, scale: Scale) -> Row {
     fn anthill(pool: Pool) -> impl FnMut(u64) -> Duration {
         move |tasks| {
             timed(|| {
@@ -34,7 +42,7 @@ fn spawn_join(scale: Scale) -> Row {
 
     let units = scale.units(10_000);
     let row = Row::new(
-        "spawn and join",
+        name,
         "tasks with a small result: 10,000 are spawned, then all are joined",
         with_modes(
             units,
