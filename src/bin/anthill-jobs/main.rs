@@ -1,0 +1,113 @@
+//! Look at a live job queue, and change it, from a shell.
+//!
+//! | exit code | |
+//! |---|---|
+//! | 0 | done; also where who reads the output went away |
+//! | 1 | an error: why is on standard error |
+//! | 2 | no such command line |
+//! | 3 | a job that was named is not there, or not in a state for that; the others were seen to |
+
+mod args;
+mod change;
+mod enqueue;
+mod json;
+mod out;
+mod place;
+mod show;
+mod watch;
+
+use anthill::jobs::JobState;
+use args::{Args, Command};
+use change::Change;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use out::Out;
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+type Fallible<T> = Result<T, Box<dyn Error>>;
+
+/// How a command ends that did not fail.
+enum Ended {
+    Done,
+    /// A job that was named is not there, or not in a state for that.
+    Missed,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let Some(address) = args.queue else {
+        let wrong = Args::command().error(
+            ErrorKind::MissingRequiredArgument,
+            "which queue? Say --queue ADDRESS, or set ANTHILL_QUEUE",
+        );
+        let _ = wrong.print();
+        return ExitCode::from(2);
+    };
+    let mut out = Out::new(args.json);
+    let ended = run(&address, args.command, &mut out);
+    // What was written before an error is true, too.
+    let flushed = out.flush();
+    match ended.and_then(|ended| flushed.map(|()| ended)) {
+        Ok(Ended::Done) => ExitCode::SUCCESS,
+        Ok(Ended::Missed) => ExitCode::from(3),
+        Err(error) => {
+            complain(&text(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(address: &str, command: Command, out: &mut Out) -> Fallible<Ended> {
+    let queue = || place::open(address);
+    match command {
+        Command::Enqueue(enqueue) => {
+            // Read before the queue is opened: it is not made for jobs that are none.
+            let jobs = enqueue.read(io::stdin().lock())?;
+            let queue = place::open_or_make(address)?;
+            enqueue.enqueue(&queue, &jobs, out)
+        }
+        Command::Stats { watch: None } => show::stats(&queue()?, out),
+        Command::Stats { watch: Some(every) } => watch::watch(&queue()?, every, out),
+        Command::List {
+            state,
+            after,
+            limit,
+        } => show::list(&queue()?, state, after, limit, out),
+        Command::Dead { limit } => show::list(&queue()?, JobState::Dead, None, limit, out),
+        Command::Show { id } => show::job(&queue()?, id, out),
+        Command::Retry { all: true, .. } => change::retry_all(&queue()?, out),
+        Command::Retry { ids, .. } => change::named(&queue()?, Change::Retry, &ids, out),
+        Command::Delete { all_dead: true, .. } => {
+            change::purge(&queue()?, JobState::Dead, true, out)
+        }
+        Command::Delete { ids, .. } => change::named(&queue()?, Change::Delete, &ids, out),
+        Command::Cancel { ids } => change::named(&queue()?, Change::Cancel, &ids, out),
+        Command::Purge { state, yes } => change::purge(&queue()?, state, yes, out),
+        Command::Pause => change::pause(&queue()?, true, out),
+        Command::Resume => change::pause(&queue()?, false, out),
+        Command::Limits(limits) => change::limits(&queue()?, &limits, out),
+    }
+}
+
+/// An error and what is behind it.
+fn text(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        // Some say it themselves.
+        if !text.ends_with(&more) {
+            text += ": ";
+            text += &more;
+        }
+        source = error.source();
+    }
+    text
+}
+
+fn complain(text: &str) {
+    // If nobody hears it the exit code still tells.
+    let _ = writeln!(io::stderr(), "error: {}", out::harmless(text));
+}

@@ -1,0 +1,91 @@
+//! Where a queue is. Who only looks makes none: a slip of the pen must not pass for an empty queue.
+
+use crate::Fallible;
+use anthill::jobs::Queue;
+use rusqlite::{Connection, OpenFlags};
+use std::path::Path;
+
+/// The queue, which is made if it is not there.
+pub(crate) fn open_or_make(address: &str) -> Fallible<Queue> {
+    Ok(Queue::open(&full(address)?)?)
+}
+
+/// The queue, which must be there.
+pub(crate) fn open(address: &str) -> Fallible<Queue> {
+    let address = full(address)?;
+    if let Some((file, name)) = parts(&address) {
+        refuse_missing(file, name)?;
+    }
+    Ok(Queue::open(&address)?)
+}
+
+/// With the broker's name: `sqlite` where it has none.
+fn full(address: &str) -> Fallible<String> {
+    let scheme = address.split_once(':').map(|(scheme, _)| scheme);
+    match scheme {
+        Some("memory") => {
+            Err("a queue in memory can be seen by the process that has it, and no other".into())
+        }
+        // One letter is a drive.
+        Some(scheme) if scheme.len() > 1 && scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
+            Ok(address.to_owned())
+        }
+        _ => Ok(format!("sqlite:{address}")),
+    }
+}
+
+/// As `Queue::open` takes them apart; what is wrong with others is its to say.
+fn parts(address: &str) -> Option<(&Path, &str)> {
+    let rest = address.strip_prefix("sqlite:")?;
+    let (file, name) = match rest.split_once('?') {
+        None => (rest, "default"),
+        Some((file, query)) => (file, query.strip_prefix("queue=")?),
+    };
+    (!file.is_empty() && !name.is_empty()).then_some((file.as_ref(), name))
+}
+
+fn refuse_missing(file: &Path, name: &str) -> Fallible<()> {
+    let size = match file.metadata() {
+        Ok(found) => found.len(),
+        Err(error) => {
+            return Err(format!("there is no queue in {}: {error}", file.display()).into());
+        }
+    };
+    // SQLite takes a file of a byte or none for a new one, and would throw its log away.
+    if size < 2 {
+        return if has_log(file) {
+            Ok(())
+        } else {
+            Err(format!("there is no queue in {}: it is empty", file.display()).into())
+        };
+    }
+    match names(file) {
+        Ok(names) if names.is_empty() => {
+            Err(format!("there is no queue in {}", file.display()).into())
+        }
+        Ok(names) if !names.iter().any(|found| found == name) => {
+            let (file, names) = (file.display(), names.join(", "));
+            Err(format!("there is no queue {name:?} in {file}, but: {names}").into())
+        }
+        // What is wrong with the file is the queue's to say.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn has_log(file: &Path) -> bool {
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    Path::new(&log).metadata().is_ok_and(|log| log.len() > 0)
+}
+
+fn names(file: &Path) -> rusqlite::Result<Vec<String>> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags)?;
+    let is_there = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'anthill_queues')";
+    if !connection.query_row(is_there, [], |row| row.get(0))? {
+        return Ok(Vec::new());
+    }
+    let mut names = connection.prepare("SELECT name FROM anthill_queues ORDER BY name")?;
+    let names = names.query_map([], |row| row.get(0))?;
+    names.collect()
+}

@@ -1,0 +1,420 @@
+//! Who runs the jobs of a queue on a pool.
+//!
+//! ```text
+//!  broker ──claim──► buffer ──► runner (a task of the pool) ──► outbox ──settle──► broker
+//!    ▲                             │ handler, hooks               ▲
+//!    └──── heartbeats, polls: the steward (a thread of its own) ──┘
+//! ```
+//!
+//! A job is claimed by a runner that has a worker already, so no more are claimed than the pool can start: one, or,
+//! where they have been quick, as many as took two milliseconds together. What has not begun 50 ms later, since one was
+//! not quick after all, is handed back for others to take. A runner ends when there is nothing to claim; the steward or whoever
+//! enqueues starts the next one.
+
+mod attempt;
+mod context;
+mod handlers;
+mod inline;
+mod runner;
+mod shared;
+mod sizing;
+mod state;
+mod steward;
+
+pub use context::Context;
+pub use handlers::{Ended, FailedJob};
+pub use inline::Inline;
+
+use self::handlers::Handlers;
+use self::shared::Shared;
+use self::sizing::Sizing;
+use self::steward::Steward;
+use super::backoff::Backoff;
+use super::error::{JobError, QueueError, StopTimeout};
+use super::job::{Job, JobId};
+use super::queue::Queue;
+use crate::pool::PoolHandle;
+use serde::Serialize;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+type OnError = Box<dyn Fn(&QueueError) + Send + Sync>;
+
+/// What a consumer was told.
+pub(super) struct Told {
+    lease: Duration,
+    poll: Duration,
+    pause_after: Option<(u32, Duration)>,
+    on_error: Option<OnError>,
+}
+
+/// A consumer that has not [started](ConsumerBuilder::start).
+#[must_use = "a consumer is started by `start`"]
+pub struct ConsumerBuilder {
+    queue: Queue,
+    pool: PoolHandle,
+    handlers: Handlers,
+    workers: Option<RangeInclusive<usize>>,
+    patience: Duration,
+    calm: Duration,
+    told: Told,
+}
+
+impl ConsumerBuilder {
+    pub(super) fn new(queue: Queue, pool: &PoolHandle) -> ConsumerBuilder {
+        ConsumerBuilder {
+            queue,
+            pool: pool.clone(),
+            handlers: Handlers::default(),
+            workers: None,
+            patience: Duration::from_millis(100),
+            calm: Duration::from_secs(2),
+            told: Told {
+                lease: Duration::from_secs(30),
+                poll: Duration::from_millis(200),
+                pause_after: None,
+                on_error: None,
+            },
+        }
+    }
+
+    /// Handles the jobs of a kind. The handler may capture what it needs; it is called by several workers at once.
+    /// What it returns is the job's result, if somebody asked for that to be
+    /// [kept](super::Draft::keep_result). An error, or a panic, is an attempt that failed; data that cannot be read
+    /// as `J` makes the job a dead letter.
+    ///
+    /// Jobs of a kind without a handler fail, and may be tried again.
+    ///
+    /// # Panics
+    ///
+    /// If the kind has a handler already.
+    pub fn handle<J, R>(
+        mut self,
+        handler: impl Fn(J, &Context) -> Result<R, JobError> + Send + Sync + 'static,
+    ) -> ConsumerBuilder
+    where
+        J: Job,
+        R: Serialize,
+    {
+        self.handlers.add(handler);
+        self
+    }
+
+    /// Handles jobs of a kind together, up to `most` of those that are ready. The handler says how each ended, in
+    /// their order; one answer too few or too many, and all have failed.
+    ///
+    /// # Panics
+    ///
+    /// If the kind has a handler already.
+    pub fn handle_batch<J: Job>(
+        mut self,
+        most: usize,
+        handler: impl Fn(Vec<J>, &[Context]) -> Vec<Result<(), JobError>> + Send + Sync + 'static,
+    ) -> ConsumerBuilder {
+        self.handlers.add_all(most, handler);
+        self
+    }
+
+    /// Called when a job failed and will not be tried again; not for one that dies because its lease ended with its
+    /// consumer. If it returns `Ok` it took care of the job, which is done then;
+    /// else the job becomes a dead letter.
+    pub fn fallback(
+        mut self,
+        handler: impl Fn(&FailedJob<'_>) -> Result<(), JobError> + Send + Sync + 'static,
+    ) -> ConsumerBuilder {
+        self.handlers.fallback = Some(Box::new(handler));
+        self
+    }
+
+    /// How long a job that failed waits.
+    pub fn backoff(mut self, backoff: Backoff) -> ConsumerBuilder {
+        self.handlers.backoff = backoff;
+        self
+    }
+
+    /// How long those of a kind wait.
+    ///
+    /// # Panics
+    ///
+    /// If the kind has no handler yet.
+    pub fn backoff_of<J: Job>(mut self, backoff: Backoff) -> ConsumerBuilder {
+        self.handlers.kind_of::<J>().set_backoff(backoff);
+        self
+    }
+
+    /// Gives a job of that kind up when it has run for so long: its [stop token](Context::stop_token) says so, and
+    /// once its lease is over another consumer may claim it. Without a limit it is kept for as long as it runs.
+    ///
+    /// # Panics
+    ///
+    /// If the kind has no handler yet.
+    pub fn run_time_of<J: Job>(mut self, most: Duration) -> ConsumerBuilder {
+        self.handlers.kind_of::<J>().run_time = Some(most);
+        self
+    }
+
+    /// How many jobs run at once: at least and at most so many (one is the least), as the load demands; from one to what
+    /// the capacity of the pool is at the start unless told. More of them than there are workers wait for those, and
+    /// claim nothing meanwhile.
+    pub fn workers(mut self, workers: RangeInclusive<usize>) -> ConsumerBuilder {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// More jobs run at once when one had to wait for longer than `patience`, fewer when for `calm` there was
+    /// nothing to do for one more; a tenth of a second and two seconds unless told.
+    pub fn sizing(mut self, patience: Duration, calm: Duration) -> ConsumerBuilder {
+        self.patience = patience;
+        self.calm = calm;
+        self
+    }
+
+    /// How long a claimed job is this consumer's without a sign of life: 30 seconds unless told. It gives one
+    /// three times as often. A job whose consumer dies runs again so much later.
+    pub fn lease(mut self, lease: Duration) -> ConsumerBuilder {
+        self.told.lease = lease.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How often to look whether other processes enqueued something, where the broker is shared by several: each
+    /// 200 milliseconds unless told. What this process enqueues is heard of at once.
+    pub fn poll(mut self, period: Duration) -> ConsumerBuilder {
+        self.told.poll = period.max(Duration::from_millis(1));
+        self
+    }
+
+    /// After so many failed attempts in a row nothing is claimed for a while.
+    pub fn pause_after(mut self, errors: u32, pause: Duration) -> ConsumerBuilder {
+        self.told.pause_after = Some((errors.max(1), pause));
+        self
+    }
+
+    /// Called before each attempt, by its worker; a panic in it fails the attempt.
+    pub fn before(mut self, hook: impl Fn(&Context) + Send + Sync + 'static) -> ConsumerBuilder {
+        self.handlers.before.push(Box::new(hook));
+        self
+    }
+
+    /// Called after each attempt, before the broker knows of its end.
+    pub fn after(
+        mut self,
+        hook: impl Fn(&Context, &Ended) + Send + Sync + 'static,
+    ) -> ConsumerBuilder {
+        self.handlers.after.push(Box::new(hook));
+        self
+    }
+
+    /// Called when the broker failed. The consumer tries again, later and later, up to each five seconds.
+    pub fn on_error(
+        mut self,
+        hook: impl Fn(&QueueError) + Send + Sync + 'static,
+    ) -> ConsumerBuilder {
+        self.told.on_error = Some(Box::new(hook));
+        self
+    }
+
+    /// Starts to claim and run jobs, until [`Consumer::stop`].
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses the consumer its thread.
+    pub fn start(self) -> Result<Consumer, QueueError> {
+        let workers = self.workers.unwrap_or(1..=self.pool.capacity().max(1));
+        let sizing = Sizing::new(&workers, self.patience, self.calm);
+        let broker = Arc::clone(self.queue.broker());
+        let shared = Shared::new(broker, self.handlers, self.told, &self.pool, sizing);
+        let shared = Arc::new(shared);
+        shared.lock().has_limits = shared.handlers.have_limits();
+        let steward = Steward::new(Arc::clone(&shared));
+        let thread = thread::Builder::new().name("anthill-jobs".to_owned());
+        let thread = thread
+            .spawn(move || steward.run())
+            .map_err(QueueError::Thread)?;
+        let hears = Arc::downgrade(&shared);
+        shared.broker.subscribe(Box::new(move || {
+            let Some(shared) = hears.upgrade() else {
+                return false;
+            };
+            shared.look();
+            true
+        }));
+        let hears = Arc::downgrade(&shared);
+        self.queue.on_schedule(move || {
+            let shared = hears.upgrade();
+            shared.map(|shared| shared.look_at_schedules()).is_some()
+        });
+        shared.look();
+        Ok(Consumer {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Runs the jobs on the thread that asks for it, for tests.
+    pub fn inline(self) -> Inline {
+        Inline::new(
+            Arc::clone(self.queue.broker()),
+            self.handlers,
+            self.told.lease,
+        )
+    }
+}
+
+impl fmt::Debug for ConsumerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerBuilder")
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a consumer has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConsumerStats {
+    /// Jobs it claimed.
+    pub claimed: u64,
+    /// Jobs it did.
+    pub done: u64,
+    /// Attempts that failed and are repeated.
+    pub retried: u64,
+    /// Jobs that will not be tried again.
+    pub died: u64,
+    /// Jobs that it handed back unstarted.
+    pub released: u64,
+    /// Jobs that were another consumer's by the time they ended here.
+    pub lost: u64,
+    /// Times it paused after errors in a row.
+    pub pauses: u64,
+    /// Jobs in its hands now.
+    pub in_hand: usize,
+    /// How many jobs it would run at once now.
+    pub wanted: usize,
+}
+
+/// Runs the jobs of a queue on a pool, until it is stopped or dropped.
+///
+/// Dropping it stops it, and waits for what runs; but in a task of its pool, and so in a handler, it does not wait.
+pub struct Consumer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Consumer {
+    /// Claims no more, hands back what has not started, and waits for what runs, for `timeout` at most
+    /// (`Duration::MAX` is for ever). The [stop tokens](Context::stop_token) of what runs tell to hurry.
+    ///
+    /// In a task of its pool, and so in a handler, it does not wait: it might wait for itself.
+    ///
+    /// # Errors
+    ///
+    /// If something still runs when the time is up: it goes on, keeps its lease, and ends as it would have. To stop
+    /// again waits for it again.
+    pub fn stop(&self, timeout: Duration) -> Result<(), StopTimeout> {
+        self.begin_stop();
+        let patience = if self.would_wait_for_itself() {
+            Duration::ZERO
+        } else {
+            timeout
+        };
+        let deadline = Instant::now().checked_add(patience);
+        let mut state = self.shared.lock();
+        state.waiting += 1;
+        while !state.over {
+            let changed = &self.shared.waiters;
+            state = match deadline {
+                None => changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        let ended: Vec<JobId> =
+                            state.outbox.iter().map(|(lease, _)| lease.id).collect();
+                        let running = state.hands.keys().map(|lease| lease.id);
+                        let running = running.filter(|id| !ended.contains(id)).collect();
+                        state.waiting -= 1;
+                        return Err(StopTimeout { running });
+                    }
+                    let waited = changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        state.waiting -= 1;
+        drop(state);
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // It does not panic.
+            let _ = thread.join();
+        }
+        Ok(())
+    }
+
+    /// This is a task of its pool, or a hook that its own thread calls.
+    fn would_wait_for_itself(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = thread.as_ref().map(|thread| thread.thread().id());
+        own == Some(thread::current().id()) || self.shared.is_inside()
+    }
+
+    fn begin_stop(&self) {
+        let mut state = self.shared.lock();
+        if !state.stopping {
+            state.stopping = true;
+            state.hands.values().for_each(|hand| hand.stop.stop());
+        }
+        drop(state);
+        self.shared.steward.notify_one();
+    }
+
+    /// Waits until there is nothing to claim and nothing in hand. What is delayed does not count, nor what another
+    /// process enqueued and this one did not yet hear of.
+    ///
+    /// # Panics
+    ///
+    /// In a task of its pool, and so in a handler, where it would wait for itself.
+    #[track_caller]
+    pub fn wait_idle(&self) {
+        assert!(
+            !self.would_wait_for_itself(),
+            "wait_idle was called in a task of the consumer's pool: it would wait for itself"
+        );
+        let mut state = self.shared.lock();
+        state.waiting += 1;
+        while !(state.is_idle() || state.over) {
+            let waiters = &self.shared.waiters;
+            state = waiters.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting -= 1;
+    }
+
+    /// Counts.
+    pub fn stats(&self) -> ConsumerStats {
+        let state = self.shared.lock();
+        ConsumerStats {
+            in_hand: state.hands.len(),
+            wanted: state.sizing.wanted(),
+            ..state.stats
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        let _ = self.stop(Duration::MAX);
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,213 @@
+//! What is in hand, and what is known of when to look for more; all of it under one lock.
+
+use super::ConsumerStats;
+use super::sizing::Sizing;
+use crate::jobs::broker::{Claimed, Lease, Settle};
+use crate::jobs::job::ById;
+use crate::results::stop::Stop;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What is quick is claimed for so long at once.
+pub(super) const BATCH_TIME: Duration = Duration::from_millis(2);
+pub(super) const MOST_BATCHED: usize = 256;
+/// The ends of what is quick are told together, so much later at most.
+pub(super) const OUTBOX_TIME: Duration = Duration::from_millis(5);
+/// A job that is claimed is begun so soon, or handed back.
+pub(super) const BUFFER_TIME: Duration = Duration::from_millis(50);
+/// Where a broker failed.
+pub(super) const LEAST_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const MOST_PAUSE: Duration = Duration::from_secs(5);
+#[expect(clippy::struct_excessive_bools, reason = "each stands for itself")]
+pub(super) struct State {
+    pub(super) buffer: VecDeque<Waiting>,
+    pub(super) hands: HashMap<Lease, Hand, ById>,
+    pub(super) outbox: Vec<(Lease, Settle)>,
+    pub(super) outbox_since: Option<Instant>,
+    pub(super) runners: usize,
+    pub(super) started: usize,
+    pub(super) sizing: Sizing,
+    pub(super) may_claim: bool,
+    /// Something happened since the steward looked, time may have been moved.
+    pub(super) is_news: bool,
+    /// A look is worth it then.
+    pub(super) again_at: Option<Instant>,
+    /// Not before: the broker failed, or no thread was to be had.
+    pub(super) not_before: Option<Instant>,
+    /// Too many jobs failed.
+    pub(super) paused_until: Option<Instant>,
+    /// When a job was claimed or begun.
+    pub(super) moved_at: Instant,
+    /// When the steward will wake by itself; `None` is never.
+    pub(super) planned: Option<Instant>,
+    /// Some kinds may not run for ever.
+    pub(super) has_limits: bool,
+    pub(super) failures: u32,
+    pub(super) errors_in_row: u32,
+    /// Of a job, about, in seconds.
+    pub(super) run_time: f64,
+    pub(super) stopping: bool,
+    pub(super) over: bool,
+    pub(super) waiting: usize,
+    pub(super) stats: ConsumerStats,
+}
+
+/// A claimed job that no runner has yet.
+pub(super) struct Waiting {
+    pub(super) job: Claimed,
+    pub(super) stop: Arc<Stop>,
+}
+/// A claimed job.
+pub(super) struct Hand {
+    pub(super) stop: Arc<Stop>,
+    /// It is ours until then at least.
+    pub(super) kept_until: Option<Instant>,
+    /// After which it is given up.
+    pub(super) until: Option<Instant>,
+    /// It is not ours any more, or is not to be.
+    pub(super) given_up: bool,
+}
+impl State {
+    pub(super) fn new(sizing: Sizing) -> State {
+        State {
+            buffer: VecDeque::new(),
+            hands: HashMap::default(),
+            outbox: Vec::new(),
+            outbox_since: None,
+            runners: 0,
+            started: 0,
+            sizing,
+            may_claim: true,
+            is_news: false,
+            again_at: None,
+            not_before: None,
+            paused_until: None,
+            moved_at: Instant::now(),
+            planned: Some(Instant::now()),
+            has_limits: false,
+            failures: 0,
+            errors_in_row: 0,
+            run_time: 0.0,
+            stopping: false,
+            over: false,
+            waiting: 0,
+            stats: ConsumerStats::default(),
+        }
+    }
+
+    /// Whether a look for jobs is worth it now.
+    pub(super) fn is_claimable(&mut self, now: Instant) -> bool {
+        if self.again_at.is_some_and(|at| at <= now) {
+            self.again_at = None;
+            self.may_claim = true;
+        }
+        self.may_claim && !self.is_held_up(now) && !self.stopping
+    }
+
+    /// It is not the time to begin anything.
+    pub(super) fn is_held_up(&mut self, now: Instant) -> bool {
+        self.not_before = self.not_before.filter(|&at| at > now);
+        self.paused_until = self.paused_until.filter(|&at| at > now);
+        self.not_before.is_some() || self.paused_until.is_some()
+    }
+
+    /// Whether one more runner would have work.
+    pub(super) fn wants_runner(&mut self, now: Instant) -> bool {
+        let is_claimable = self.is_claimable(now);
+        let has_work = !self.stopping && !self.is_held_up(now) && !self.buffer.is_empty();
+        self.runners < self.sizing.wanted() && (has_work || is_claimable)
+    }
+
+    /// There is more to do, all runners have work, and there might be more of them.
+    pub(super) fn is_stuck(&mut self, now: Instant) -> bool {
+        let busy = self.runners >= self.sizing.wanted() && self.sizing.may_grow();
+        busy && !self.stopping
+            && !self.is_held_up(now)
+            && (self.may_claim || !self.buffer.is_empty())
+    }
+
+    /// When the steward is wanted next.
+    pub(super) fn next_event(&mut self, now: Instant) -> Option<Instant> {
+        let not_before = self.not_before.filter(|&at| at > now);
+        let outbox_at = self.outbox_since.map(|at| at + OUTBOX_TIME);
+        let late = || {
+            let kept = self.hands.values().filter(|hand| !hand.given_up);
+            kept.filter_map(|hand| hand.until).min()
+        };
+        let mut times = [
+            self.has_limits.then(late).flatten(),
+            not_before,
+            outbox_at.max(not_before.filter(|_| outbox_at.is_some())),
+            None,
+            None,
+            None,
+            None,
+            None,
+        ];
+        if !self.buffer.is_empty() {
+            times[3] = Some(self.moved_at + BUFFER_TIME);
+        }
+        if !self.stopping {
+            let has_slots = self.runners < self.sizing.wanted();
+            times[4] = self.again_at.filter(|_| has_slots);
+            times[5] = self.paused_until.filter(|&at| at > now);
+            times[6] = self.sizing.shrinks_at().filter(|_| has_slots);
+            if self.wants_runner(now) {
+                times[7] = Some(now);
+            } else if self.is_stuck(now) {
+                times[7] = self.moved_at.checked_add(self.sizing.patience());
+            }
+        }
+        times.into_iter().flatten().min()
+    }
+
+    /// Nothing is in hand, and nothing is to be claimed.
+    pub(super) fn is_idle(&self) -> bool {
+        self.runners == 0 && self.hands.is_empty() && !self.may_claim
+    }
+
+    /// It is to stop, and nothing is in hand. A runner that has not started will do nothing.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopping && self.started == 0 && self.hands.is_empty()
+    }
+
+    /// How many jobs to claim at once: one, unless they are quick.
+    pub(super) fn batch(&self, at_least: usize) -> usize {
+        if self.run_time <= 0.0 {
+            return at_least.min(MOST_BATCHED);
+        }
+        let fit = BATCH_TIME.as_secs_f64() / self.run_time;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it saturates"
+        )]
+        let fit = fit as usize;
+        fit.clamp(1, MOST_BATCHED).max(at_least.min(MOST_BATCHED))
+    }
+
+    pub(super) fn note_run_time(&mut self, each: f64) {
+        let first = self.run_time <= 0.0;
+        let each = each.max(1e-9);
+        self.run_time = if first {
+            each
+        } else {
+            self.run_time * 0.8 + each * 0.2
+        };
+    }
+
+    /// Their ends are told together, and the steward sees to what is left of them.
+    pub(super) fn is_quick(&self) -> bool {
+        self.run_time > 0.0 && self.run_time < BATCH_TIME.as_secs_f64() / 2.0
+    }
+
+    pub(super) fn fail(&mut self, now: Instant) {
+        let pause = LEAST_PAUSE
+            .saturating_mul(1 << self.failures.min(10))
+            .min(MOST_PAUSE);
+        self.failures += 1;
+        self.not_before = now.checked_add(pause);
+        self.may_claim = true;
+    }
+}

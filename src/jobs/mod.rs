@@ -1,0 +1,33 @@
+//! Jobs that survive: a queue whose jobs are stored, claimed by a consumer, and run on a [`Pool`](crate::Pool).
+
+mod backoff;
+mod broker;
+mod calls;
+mod clock;
+mod consumer;
+mod draft;
+mod error;
+mod job;
+mod memory;
+mod queue;
+mod rate;
+mod schedule;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+pub use backoff::Backoff;
+pub use broker::{
+    Abilities, Broker, Claimed, Claims, Enqueued, JobInfo, JobState, Lease, Limits, QueueStats,
+    Rate, Scheduled, Settle,
+};
+pub use clock::Clock;
+pub use consumer::{Consumer, ConsumerBuilder, ConsumerStats, Context, Ended, FailedJob, Inline};
+pub use draft::Draft;
+pub use error::{EnqueueError, JobError, QueueError, StopTimeout};
+pub use job::{Job, JobId, NewJob, ParseIdError, Unique};
+pub use memory::MemoryBroker;
+pub use queue::Queue;
+#[cfg(feature = "sqlite")]
+pub use rusqlite;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteBroker;

@@ -1,0 +1,403 @@
+//! Group commit: what many threads want to write at the same time goes into one transaction, and one wait for the
+//! disk.
+//!
+//! There is no thread for it. Who comes while nobody writes leads: he takes all that waits in line, runs it, commits,
+//! and tells each how it ended; then the first of those who came meanwhile leads. So one who is alone commits at once,
+//! on his own thread.
+//!
+//! If one operation fails or panics, all is undone, and each runs once more, in a savepoint of its own, so that it
+//! undoes only itself. Savepoints from the start would cost each transaction a copy of each page that it changes.
+
+use super::fail::{again, failed};
+use super::patience;
+use super::time::Now;
+use super::tx::Tx;
+use crate::jobs::calls::Calls;
+use crate::jobs::{Clock, QueueError};
+use rusqlite::Connection;
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// How many share a transaction.
+const MOST: usize = 256;
+
+/// The one connection that writes, and those who wait for it.
+pub(super) struct Group {
+    line: Mutex<Line>,
+    writer: Mutex<Connection>,
+    queue: i64,
+    clock: Clock,
+    calls: Arc<Calls>,
+    pub(super) transactions: AtomicU64,
+}
+
+#[derive(Default)]
+struct Line {
+    /// Somebody leads. While nobody does nobody waits.
+    is_led: bool,
+    waiting: VecDeque<Arc<dyn Member>>,
+}
+
+/// Why an operation failed.
+enum Failure {
+    Error(rusqlite::Error),
+    Panic(Box<dyn Any + Send>),
+}
+
+/// What is told to those who did not get what they wanted.
+enum Stop {
+    Error(QueueError),
+    Panic(Box<dyn Any + Send>),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        match failure {
+            Failure::Error(error) => Stop::Error(failed(error)),
+            Failure::Panic(panic) => Stop::Panic(panic),
+        }
+    }
+}
+
+/// One who waits in line, whatever for.
+trait Member: Send + Sync {
+    fn patience(&self) -> Instant;
+    fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failure>;
+    /// How it ended; what is told later does not count.
+    fn tell(&self, end: Result<(), Stop>);
+    /// It is the first in line, and nobody leads.
+    fn lead(&self);
+}
+
+type Operation<T> = Box<dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send>;
+
+struct Ticket<T> {
+    patience: Instant,
+    operation: Mutex<Operation<T>>,
+    stage: Mutex<Stage<T>>,
+    told: Condvar,
+}
+
+enum Stage<T> {
+    Waits,
+    Leads,
+    /// Not yet committed.
+    Ran(T),
+    Over(Result<T, Stop>),
+    /// And he who asked knows it.
+    Known,
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T: Send> Member for Ticket<T> {
+    fn patience(&self) -> Instant {
+        self.patience
+    }
+
+    fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failure> {
+        let mut operation = lock(&self.operation);
+        let ran = catch_unwind(AssertUnwindSafe(|| operation(tx)));
+        let result = ran.map_err(Failure::Panic)?.map_err(Failure::Error)?;
+        *lock(&self.stage) = Stage::Ran(result);
+        Ok(())
+    }
+
+    fn tell(&self, end: Result<(), Stop>) {
+        let mut stage = lock(&self.stage);
+        let before = std::mem::replace(&mut *stage, Stage::Waits);
+        *stage = match (before, end) {
+            (Stage::Over(end), _) => Stage::Over(end),
+            (Stage::Known, _) => Stage::Known,
+            (Stage::Ran(result), Ok(())) => Stage::Over(Ok(result)),
+            (_, Err(stop)) => Stage::Over(Err(stop)),
+            (Stage::Waits | Stage::Leads, Ok(())) => unreachable!("what is committed has run"),
+        };
+        // Else who wakes would wait for this lock.
+        drop(stage);
+        self.told.notify_one();
+    }
+
+    fn lead(&self) {
+        *lock(&self.stage) = Stage::Leads;
+        self.told.notify_one();
+    }
+}
+
+impl<T> Ticket<T> {
+    /// Waits until it is over, or is to lead.
+    fn wait(&self) {
+        let mut stage = lock(&self.stage);
+        while matches!(*stage, Stage::Waits | Stage::Ran(_)) {
+            stage = self
+                .told
+                .wait(stage)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn end(&self) -> Option<Result<T, Stop>> {
+        let mut stage = lock(&self.stage);
+        match std::mem::replace(&mut *stage, Stage::Known) {
+            Stage::Over(end) => Some(end),
+            other => {
+                *stage = other;
+                None
+            }
+        }
+    }
+}
+
+impl Group {
+    pub(super) fn new(writer: Connection, queue: i64, clock: Clock, calls: Arc<Calls>) -> Group {
+        Group {
+            line: Mutex::default(),
+            writer: Mutex::new(writer),
+            queue,
+            clock,
+            calls,
+            transactions: AtomicU64::new(0),
+        }
+    }
+
+    /// Runs an operation in a transaction; perhaps on another thread, and perhaps twice.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let ticket = Arc::new(Ticket::new(operation, Instant::now() + patience::BUSY));
+        let member: Arc<dyn Member> = ticket.clone();
+        let leads = {
+            let mut line = lock(&self.line);
+            line.waiting.push_back(Arc::clone(&member));
+            !std::mem::replace(&mut line.is_led, true)
+        };
+        if !leads {
+            ticket.wait();
+        }
+        self.finish(&ticket, &member)
+    }
+
+    /// Runs it if nobody else writes, and else not.
+    pub(super) fn run_now<T: Send + 'static>(
+        &self,
+        operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Option<Result<T, QueueError>> {
+        let ticket = Arc::new(Ticket::new(operation, Instant::now()));
+        let member: Arc<dyn Member> = ticket.clone();
+        {
+            let mut line = lock(&self.line);
+            if line.is_led {
+                return None;
+            }
+            line.is_led = true;
+            line.waiting.push_back(Arc::clone(&member));
+        }
+        Some(self.finish(&ticket, &member))
+    }
+
+    fn finish<T>(&self, ticket: &Ticket<T>, member: &Arc<dyn Member>) -> Result<T, QueueError> {
+        loop {
+            match ticket.end() {
+                Some(Ok(result)) => return Ok(result),
+                Some(Err(Stop::Error(error))) => return Err(error),
+                Some(Err(Stop::Panic(panic))) => resume_unwind(panic),
+                None => {
+                    let wake = self.lead(member);
+                    if wake {
+                        self.calls.call();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes for all who are in line; whether there is something to claim then.
+    fn lead(&self, first: &Arc<dyn Member>) -> bool {
+        let popped = lock(&self.line).waiting.pop_front();
+        debug_assert!(popped.is_some_and(|popped| Arc::ptr_eq(&popped, first)));
+        let mut leading = Leading {
+            group: self,
+            members: vec![Arc::clone(first)],
+        };
+        let writer = lock(&self.writer);
+        patience::until(first.patience());
+        let ended = self.write(&writer, &mut leading.members);
+        drop(writer);
+        match ended {
+            Ok((wake, failures)) => {
+                for (member, failure) in failures {
+                    leading.members[member].tell(Err(failure.into()));
+                }
+                leading
+                    .members
+                    .iter()
+                    .for_each(|member| member.tell(Ok(())));
+                wake
+            }
+            Err(failure) => {
+                leading.fail(failure.into());
+                false
+            }
+        }
+    }
+
+    /// One transaction; or two where an operation failed. Tells which ones did.
+    fn write(
+        &self,
+        writer: &Connection,
+        members: &mut Vec<Arc<dyn Member>>,
+    ) -> Result<Written, Failure> {
+        let open = Open::begin(writer)?;
+        {
+            // Not before, so that who came while this waited for another process is with it.
+            let mut line = lock(&self.line);
+            let rest = line.waiting.len().min(MOST - members.len());
+            members.extend(line.waiting.drain(..rest));
+        }
+        let mut tx = Tx::load(writer, self.queue, Now::of(&self.clock)).map_err(Failure::Error)?;
+        let ran = members.iter().try_for_each(|member| member.run(&mut tx));
+        let (tx, open, failures) = match ran {
+            Ok(()) => (tx, open, Vec::new()),
+            Err(failure) if members.len() == 1 => return Err(failure),
+            Err(_) => {
+                drop(open);
+                let open = Open::begin(writer)?;
+                let mut tx =
+                    Tx::load(writer, self.queue, Now::of(&self.clock)).map_err(Failure::Error)?;
+                let failures = run_apart(&mut tx, members)?;
+                (tx, open, failures)
+            }
+        };
+        tx.store().map_err(Failure::Error)?;
+        open.commit()?;
+        self.transactions.fetch_add(1, Ordering::Relaxed);
+        Ok((tx.wake, failures))
+    }
+
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> MutexGuard<'_, Connection> {
+        lock(&self.writer)
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.line).waiting.len()
+    }
+}
+
+/// Whether there is something to claim, and which of the members failed.
+type Written = (bool, Vec<(usize, Failure)>);
+
+/// Runs each of them so that it undoes only itself.
+fn run_apart(
+    tx: &mut Tx<'_>,
+    members: &[Arc<dyn Member>],
+) -> Result<Vec<(usize, Failure)>, Failure> {
+    let mut failures = Vec::new();
+    for (place, member) in members.iter().enumerate() {
+        let before = (tx.queue.clone(), tx.wake);
+        statement(tx.connection, "SAVEPOINT anthill_one")?;
+        let ran = member.run(tx);
+        if let Err(failure) = ran {
+            // After some errors SQLite undoes the whole transaction.
+            if tx.connection.is_autocommit() {
+                return Err(failure);
+            }
+            statement(tx.connection, "ROLLBACK TO anthill_one")?;
+            (tx.queue, tx.wake) = before;
+            failures.push((place, failure));
+        }
+        statement(tx.connection, "RELEASE anthill_one")?;
+    }
+    Ok(failures)
+}
+
+fn statement(connection: &Connection, sql: &str) -> Result<(), Failure> {
+    let mut statement = connection.prepare_cached(sql).map_err(Failure::Error)?;
+    statement.execute([]).map(drop).map_err(Failure::Error)
+}
+
+/// A transaction, which is undone if it is dropped.
+struct Open<'c>(&'c Connection);
+
+impl<'c> Open<'c> {
+    fn begin(connection: &'c Connection) -> Result<Open<'c>, Failure> {
+        statement(connection, "BEGIN IMMEDIATE")?;
+        Ok(Open(connection))
+    }
+
+    fn commit(self) -> Result<(), Failure> {
+        statement(self.0, "COMMIT")
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if !self.0.is_autocommit() {
+            // If even this fails, so will the next `BEGIN`, and say so.
+            let _ = statement(self.0, "ROLLBACK");
+        }
+    }
+}
+
+/// Sees to it, whatever happens to the leader, that all are told, and that somebody leads after him.
+struct Leading<'g> {
+    group: &'g Group,
+    members: Vec<Arc<dyn Member>>,
+}
+
+impl Leading<'_> {
+    /// The first one gets the error itself.
+    fn fail(&self, stop: Stop) {
+        let of_all = match &stop {
+            Stop::Error(error) => again(error),
+            Stop::Panic(_) => panicked(),
+        };
+        for member in &self.members[1..] {
+            member.tell(Err(Stop::Error(again(&of_all))));
+        }
+        self.members[0].tell(Err(stop));
+    }
+}
+
+fn panicked() -> QueueError {
+    QueueError::Broker("the queue panicked during a commit".into())
+}
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.fail(Stop::Error(panicked()));
+        }
+        let next = {
+            let mut line = lock(&self.group.line);
+            let next = line.waiting.front().cloned();
+            line.is_led = next.is_some();
+            next
+        };
+        if let Some(next) = next {
+            next.lead();
+        }
+    }
+}
+
+impl<T> Ticket<T> {
+    fn new(
+        operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+        patience: Instant,
+    ) -> Ticket<T> {
+        Ticket {
+            patience,
+            operation: Mutex::new(Box::new(operation)),
+            stage: Mutex::new(Stage::Waits),
+            told: Condvar::new(),
+        }
+    }
+}

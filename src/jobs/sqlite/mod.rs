@@ -1,0 +1,381 @@
+//! The broker in an SQLite file: jobs survive the death of any process, and processes on this host share them.
+//!
+//! What it acknowledged is on the disk (`synchronous = FULL`, a log written ahead). Each call is one transaction, or a
+//! part of one that calls of other threads share ([`commit`]); so what dies half-way has done nothing. A step costs the
+//! same with a thousand and with a million jobs: each state has an index of its own, and the counts are kept.
+//!
+//! The tables are described where they are made ([`schema`]), and anyone can look at them with a shell of SQLite.
+
+#![allow(clippy::doc_markdown, reason = "SQLite is a name, and no code")]
+
+mod claim;
+mod commit;
+mod enqueue;
+mod fail;
+mod manage;
+mod patience;
+mod read;
+mod schema;
+mod settle;
+#[cfg(test)]
+mod tests;
+mod tidy;
+mod time;
+mod tx;
+
+use super::broker::{
+    Abilities, Broker, Claims, Enqueued, JobInfo, JobState, Lease, Limits, QueueStats, Scheduled,
+    Settle,
+};
+use super::calls::Calls;
+use super::clock::Clock;
+use super::error::QueueError;
+use super::job::{JobId, NewJob};
+use commit::Group;
+use fail::failed;
+use rusqlite::Connection;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use time::Now;
+use tx::{Queue, Tx};
+
+/// Jobs in an SQLite file.
+///
+/// Several queues can be in one file, and a file can be an application's own database: the names of the tables start
+/// with `anthill_`. The file gets a write-ahead log, and stays so. It must be on a disk of this host: file locks of a
+/// network do not hold what SQLite needs.
+///
+/// An id is remembered as long as its job is there: as [`Broker`] says, the same id again adds nothing then; when the
+/// job is done and no result of it is kept, it does. [`Broker::retry_dead`] refuses a job whose unique key another
+/// one has by now.
+///
+/// ```
+/// use anthill::jobs::{Broker, Clock, NewJob, SqliteBroker};
+/// use std::time::Duration;
+///
+/// let folder = tempfile::tempdir()?;
+/// let file = folder.path().join("jobs.db");
+/// let broker = SqliteBroker::open(&file, "mail", Clock::system())?;
+/// broker.enqueue(&[NewJob::new("letter", b"{}".to_vec())])?;
+/// drop(broker);
+///
+/// let broker = SqliteBroker::open(&file, "mail", Clock::system())?;
+/// let claims = broker.claim(10, Duration::from_secs(30))?;
+/// assert_eq!(claims.jobs[0].kind, "letter");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct SqliteBroker {
+    group: Group,
+    reader: Mutex<Connection>,
+    queue: i64,
+    path: PathBuf,
+    clock: Clock,
+    calls: Arc<Calls>,
+}
+
+impl SqliteBroker {
+    /// Opens the queue of that name, and makes it, its tables and the file where they are missing; several processes
+    /// may do so at once.
+    ///
+    /// # Errors
+    ///
+    /// - [`Corrupt`](QueueError::Corrupt): the file is no database, or damaged, or its tables were made by a newer
+    ///   version of anthill.
+    /// - [`Busy`](QueueError::Busy): another process keeps it for itself.
+    /// - [`Address`](QueueError::Address): SQLite can keep no log there, as for a database in memory.
+    /// - [`Broker`](QueueError::Broker): the file cannot be opened, read or written.
+    pub fn open(
+        path: impl AsRef<Path>,
+        queue: &str,
+        clock: Clock,
+    ) -> Result<SqliteBroker, QueueError> {
+        let path = path.as_ref();
+        patience::begin();
+        let mut writer = schema::connect(path)?;
+        let number = schema::create(&mut writer, queue)?;
+        let reader = schema::connect(path)?;
+        reader
+            .execute_batch("PRAGMA query_only = ON")
+            .map_err(failed)?;
+        let path = writer.path().map_or_else(|| path.to_owned(), PathBuf::from);
+        let calls = Arc::new(Calls::default());
+        let ours = Arc::downgrade(&calls);
+        // What is moved by hand is heard of at once.
+        clock.on_change(move || ours.upgrade().map(|calls| calls.call()).is_some());
+        Ok(SqliteBroker {
+            group: Group::new(writer, number, clock.clone(), Arc::clone(&calls)),
+            reader: Mutex::new(reader),
+            queue: number,
+            path,
+            clock,
+            calls,
+        })
+    }
+
+    /// Enqueues as a part of a transaction of yours, on a connection of yours to the same file: the jobs are there when
+    /// it commits, and never if it does not. Without an open transaction it is one of its own.
+    ///
+    /// Begin it with `BEGIN IMMEDIATE`, or call this before you read: else another process may be between, and all you
+    /// can do is to roll back and begin anew. Consumers hear of the jobs when they next look at the file.
+    ///
+    /// ```
+    /// use anthill::jobs::{Broker, Clock, NewJob, SqliteBroker};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let file = folder.path().join("shop.db");
+    /// let broker = SqliteBroker::open(&file, "mail", Clock::system())?;
+    /// let mut shop = rusqlite::Connection::open(&file)?;
+    /// shop.execute_batch("CREATE TABLE orders (what TEXT)")?;
+    ///
+    /// let order = shop.transaction()?;
+    /// broker.enqueue_in(&order, &[NewJob::new("confirm", b"\"ants\"".to_vec())])?;
+    /// order.execute("INSERT INTO orders VALUES ('ants')", [])?;
+    /// order.commit()?; // both, or none
+    /// assert_eq!(broker.stats()?.ready, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Address`](QueueError::Address) if the connection is to another file; else as [`Broker::enqueue`]. None of the
+    /// jobs is in the transaction then.
+    pub fn enqueue_in(
+        &self,
+        connection: &Connection,
+        jobs: &[NewJob],
+    ) -> Result<Vec<Enqueued>, QueueError> {
+        self.refuse_others(connection)?;
+        let savepoint = |sql| connection.prepare_cached(sql)?.execute([]).map(drop);
+        savepoint("SAVEPOINT anthill_enqueue").map_err(failed)?;
+        let enqueued = self.enqueue_within(connection, jobs);
+        if enqueued.is_err() && !connection.is_autocommit() {
+            savepoint("ROLLBACK TO anthill_enqueue").map_err(failed)?;
+        }
+        if !connection.is_autocommit() {
+            savepoint("RELEASE anthill_enqueue").map_err(failed)?;
+        }
+        enqueued.map_err(failed)
+    }
+
+    fn enqueue_within(
+        &self,
+        connection: &Connection,
+        jobs: &[NewJob],
+    ) -> rusqlite::Result<Vec<Enqueued>> {
+        // Who reads first cannot wait for others when he writes.
+        let first = "UPDATE anthill_queues SET turn = turn WHERE id = ?1";
+        connection.prepare_cached(first)?.execute([self.queue])?;
+        let mut tx = Tx::load(connection, self.queue, Now::of(&self.clock))?;
+        let enqueued = enqueue::enqueue(&mut tx, jobs)?;
+        tx.store()?;
+        Ok(enqueued)
+    }
+
+    fn refuse_others(&self, connection: &Connection) -> Result<(), QueueError> {
+        let path = connection.path().unwrap_or_default();
+        let real = |path: &Path| path.canonicalize().ok();
+        let same = Path::new(path) == self.path
+            || real(path.as_ref()).is_some_and(|path| real(&self.path) == Some(path));
+        if same {
+            return Ok(());
+        }
+        let reason = format!("the queue is in {}", self.path.display());
+        Err(QueueError::address(path, reason))
+    }
+
+    fn write<T: Send + 'static>(
+        &self,
+        operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        self.group.run(operation)
+    }
+
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&Connection, Now) -> rusqlite::Result<T>,
+    ) -> Result<T, QueueError> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        patience::begin();
+        // All of it at one moment.
+        let moment = reader.transaction().map_err(failed)?;
+        read(&moment, Now::of(&self.clock)).map_err(failed)
+    }
+
+    /// Sees to what is due first, if that needs no waiting: so that who looks sees it as the next claim will.
+    fn read_tidied<T>(
+        &self,
+        look: impl FnOnce(&Connection, Now) -> rusqlite::Result<T>,
+    ) -> Result<T, QueueError> {
+        let queue = self.queue;
+        if self.read(|connection, now| tidy::is_overdue(connection, queue, now))? {
+            match self.group.run_now(tidy::tidy) {
+                None | Some(Ok(_) | Err(QueueError::Busy)) => {}
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        self.read(look)
+    }
+}
+
+impl fmt::Debug for SqliteBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let transactions = self.group.transactions.load(Ordering::Relaxed);
+        f.debug_struct("SqliteBroker")
+            .field("path", &self.path)
+            .field("queue", &self.queue)
+            .field("transactions", &transactions)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Broker for SqliteBroker {
+    fn abilities(&self) -> Abilities {
+        Abilities::full("sqlite")
+    }
+
+    fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let jobs = jobs.to_vec();
+        self.write(move |tx| enqueue::enqueue(tx, &jobs))
+    }
+
+    fn claim(&self, most: usize, lease: Duration) -> Result<Claims, QueueError> {
+        self.write(move |tx| claim::claim(tx, most, lease))
+    }
+
+    fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<bool>, QueueError> {
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let leases = leases.to_vec();
+        self.write(move |tx| settle::extend(tx, &leases, lease))
+    }
+
+    fn settle(&self, ends: &[(Lease, Settle)]) -> Result<Vec<bool>, QueueError> {
+        if ends.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ends = ends.to_vec();
+        self.write(move |tx| settle::settle(tx, &ends))
+    }
+
+    fn progress(&self, lease: Lease, progress: &[u8]) -> Result<bool, QueueError> {
+        let progress = progress.to_vec();
+        self.write(move |tx| settle::progress(tx, lease, &progress))
+    }
+
+    fn cancel(&self, id: JobId) -> Result<bool, QueueError> {
+        let waits = [JobState::Ready, JobState::Delayed, JobState::Parked];
+        self.write(move |tx| manage::take_away(tx, id, &waits))
+    }
+
+    fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError> {
+        self.read_tidied(|connection, now| read::get(connection, self.queue, id, now))
+    }
+
+    fn list(
+        &self,
+        state: JobState,
+        after: Option<JobId>,
+        most: usize,
+    ) -> Result<Vec<JobInfo>, QueueError> {
+        self.read_tidied(|connection, now| {
+            read::list(connection, self.queue, state, after, most, now)
+        })
+    }
+
+    fn retry_dead(&self, id: JobId) -> Result<bool, QueueError> {
+        self.write(move |tx| manage::retry_dead(tx, id))
+    }
+
+    fn delete(&self, id: JobId) -> Result<bool, QueueError> {
+        let over = [JobState::Dead, JobState::Done];
+        self.write(move |tx| manage::take_away(tx, id, &over))
+    }
+
+    fn purge(&self, state: JobState) -> Result<u64, QueueError> {
+        if state == JobState::Running {
+            return Err(QueueError::Unsupported {
+                what: "purge of jobs that run",
+                broker: self.abilities().name,
+            });
+        }
+        // What comes in meanwhile is not meant, or this might never end.
+        let last = self.write(|tx| Ok(enqueue::last_place(tx)))?;
+        let mut purged = 0;
+        loop {
+            let (some, more) = self.write(move |tx| manage::purge_some(tx, state, last))?;
+            purged += some;
+            if !more {
+                return Ok(purged);
+            }
+        }
+    }
+
+    fn set_paused(&self, paused: bool) -> Result<(), QueueError> {
+        self.write(move |tx| {
+            manage::set_paused(tx, paused);
+            Ok(())
+        })
+    }
+
+    fn set_limits(&self, limits: Limits) -> Result<(), QueueError> {
+        self.write(move |tx| {
+            manage::set_limits(tx, limits);
+            Ok(())
+        })
+    }
+
+    fn limits(&self) -> Result<Limits, QueueError> {
+        let row = self.read(|connection, _| Queue::load(connection, self.queue))?;
+        Ok(row.limits)
+    }
+
+    fn stats(&self) -> Result<QueueStats, QueueError> {
+        self.read_tidied(|connection, now| read::stats(connection, self.queue, now))
+    }
+
+    fn put_schedule(&self, schedule: &Scheduled) -> Result<(), QueueError> {
+        let schedule = schedule.clone();
+        self.write(move |tx| manage::put_schedule(tx, &schedule))
+    }
+
+    fn drop_schedule(&self, name: &str) -> Result<bool, QueueError> {
+        let name = name.to_owned();
+        self.write(move |tx| manage::drop_schedule(tx, &name))
+    }
+
+    fn schedules(&self) -> Result<Vec<Scheduled>, QueueError> {
+        self.read(|connection, _| read::schedules(connection, self.queue))
+    }
+
+    fn fire(&self, schedule: &Scheduled, next: i64, job: &NewJob) -> Result<bool, QueueError> {
+        let (schedule, job) = (schedule.clone(), job.clone());
+        self.write(move |tx| manage::fire(tx, &schedule, next, &job))
+    }
+
+    fn now(&self) -> Result<i64, QueueError> {
+        Ok(i64::try_from(self.clock.wall().as_secs()).unwrap_or(i64::MAX))
+    }
+
+    fn subscribe(&self, call: Box<dyn Fn() -> bool + Send + Sync>) {
+        self.calls.add(call);
+    }
+
+    fn has_changed(&self, seen: &mut u64) -> Result<bool, QueueError> {
+        // Counts the commits of all other connections, and so those of our own writer, too; the reader has none.
+        let version = "PRAGMA data_version";
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        patience::begin();
+        let version = reader
+            .prepare_cached(version)
+            .and_then(|mut version| version.query_row([], |row| row.get(0)));
+        let version = i64::unsigned_abs(version.map_err(failed)?);
+        Ok(std::mem::replace(seen, version) != version)
+    }
+}

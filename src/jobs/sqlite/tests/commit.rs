@@ -1,0 +1,156 @@
+//! Transactions that are shared, and what goes wrong in them.
+
+use super::*;
+
+#[test]
+fn sixteen_threads_share_one_transaction() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    let enqueue = |broker: &SqliteBroker| broker.enqueue(&[job()]).unwrap();
+    let calls = (0..16).map(|_| Box::new(enqueue) as Box<_>).collect();
+    let before = transactions(&broker);
+    let enqueued = together(&broker, calls);
+    assert!(enqueued.into_iter().flatten().all(Enqueued::is_added));
+    assert_eq!(broker.stats().unwrap().ready, 16);
+    assert_eq!(transactions(&broker) - before, 1);
+    audit(&folder, &broker);
+}
+
+#[test]
+fn one_alone_has_a_transaction_of_his_own() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    (0..10).for_each(|_| drop(broker.enqueue(&[job()]).unwrap()));
+    assert_eq!(transactions(&broker), 10);
+}
+
+#[test]
+fn threads_that_come_and_go_are_all_answered() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    let start = Barrier::new(8);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                start.wait();
+                for _ in 0..20 {
+                    broker.enqueue(&[job()]).unwrap();
+                    let claims = broker.claim(1, MINUTE).unwrap();
+                    let ends: Vec<_> = claims.jobs.iter().map(|job| (job.lease, done())).collect();
+                    assert!(broker.settle(&ends).unwrap().into_iter().all(|there| there));
+                }
+            });
+        }
+    });
+    let stats = broker.stats().unwrap();
+    assert_eq!(
+        (stats.enqueued, stats.done, stats.ready, stats.running),
+        (160, 160, 0, 0)
+    );
+    audit(&folder, &broker);
+}
+
+#[test]
+fn an_error_undoes_only_its_own_operation() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    let good = |broker: &SqliteBroker| broker.enqueue(&[job()]).map(drop);
+    let bad = |broker: &SqliteBroker| {
+        broker.write(|tx| {
+            enqueue::enqueue(tx, &jobs(3))?;
+            Err(rusqlite::Error::InvalidQuery)
+        })
+    };
+    let mut calls: Vec<Call<Result<(), QueueError>>> = Vec::new();
+    for _ in 0..3 {
+        calls.push(Box::new(good));
+        calls.push(Box::new(bad));
+    }
+    let ended = together(&broker, calls);
+    for (place, end) in ended.into_iter().enumerate() {
+        assert_eq!(end.is_err(), place % 2 == 1, "{end:?}");
+    }
+    assert_eq!(broker.stats().unwrap().ready, 3);
+    audit(&folder, &broker);
+    // Alone as well.
+    assert!(matches!(bad(&broker), Err(QueueError::Broker(_))));
+    assert_eq!(broker.stats().unwrap().enqueued, 3);
+}
+
+#[test]
+fn a_panic_goes_to_whose_it_is_and_the_others_go_on() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    let good = |broker: &SqliteBroker| broker.enqueue(&[job()]).is_ok();
+    let bad = |broker: &SqliteBroker| {
+        let panics = || broker.write(|_| -> rusqlite::Result<()> { panic!("on purpose") });
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_ok()
+    };
+    let calls: Vec<Call<bool>> = vec![
+        Box::new(good),
+        Box::new(bad),
+        Box::new(good),
+        Box::new(bad),
+        Box::new(good),
+    ];
+    assert_eq!(together(&broker, calls), [true, false, true, false, true]);
+    assert!(!bad(&broker));
+    assert!(good(&broker));
+    assert_eq!(broker.stats().unwrap().ready, 4);
+}
+
+#[test]
+fn a_full_disk_is_an_error_for_all_and_no_more() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    broker.enqueue(&[job()]).unwrap();
+    let limit = |pages: i64| {
+        let writer = broker.group.hold();
+        writer
+            .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+            .unwrap();
+    };
+    limit(1);
+    let enqueue = |broker: &SqliteBroker| {
+        broker
+            .enqueue(&[NewJob::new("big", vec![b'x'; 100_000])])
+            .map(drop)
+    };
+    let calls: Vec<Call<Result<(), QueueError>>> =
+        (0..4).map(|_| Box::new(enqueue) as Box<_>).collect();
+    for end in together(&broker, calls) {
+        let QueueError::Broker(source) = end.unwrap_err() else {
+            panic!("a full disk is the broker's failure");
+        };
+        assert!(source.to_string().contains("full"), "{source}");
+    }
+    assert_eq!(broker.stats().unwrap().enqueued, 1);
+    assert_eq!(
+        broker.claim(10, MINUTE).unwrap().jobs.len(),
+        1,
+        "what needs no room goes on"
+    );
+    limit(1_000_000);
+    enqueue(&broker).unwrap();
+    audit(&folder, &broker);
+}
+
+#[test]
+fn one_who_keeps_the_file_makes_others_wait_and_not_for_ever() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    let other = folder.connect();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(
+        broker
+            .group
+            .run_now(|_| Ok(()))
+            .is_some_and(|end| matches!(end, Err(QueueError::Busy)))
+    );
+    assert_eq!(broker.stats().unwrap().ready, 0, "who reads does not wait");
+    thread::scope(|scope| {
+        let enqueue = scope.spawn(|| broker.enqueue(&[job()]));
+        other.execute_batch("COMMIT").unwrap();
+        assert!(enqueue.join().unwrap().unwrap()[0].is_added());
+    });
+}

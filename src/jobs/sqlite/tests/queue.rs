@@ -1,0 +1,285 @@
+//! How jobs go their way, where it differs from a broker in memory.
+
+use super::*;
+
+#[test]
+fn claims_go_through_the_index_of_a_state_and_sort_nothing() {
+    let folder = Folder::new();
+    let _broker = folder.open();
+    let connection = folder.connect();
+    for statement in [
+        claim::READY,
+        claim::NEXT_DUE,
+        claim::NEXT_END,
+        tidy::OVERDUE,
+        tidy::LOST,
+        tidy::DUE,
+        tidy::EXPIRED,
+        tidy::KEPT,
+        tidy::PERIODS,
+        tidy::PARKED_KEY,
+        tidy::RUNNING_OF,
+        tx::FIRST_PARKED,
+    ] {
+        let mut plan = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
+            .unwrap();
+        let steps = plan.parameter_count();
+        let nothing = vec![rusqlite::types::Null; steps];
+        let plan = plan
+            .query_map(rusqlite::params_from_iter(nothing), |row| row.get(3))
+            .unwrap();
+        let plan: Vec<String> = plan.map(Result::unwrap).collect();
+        let text = plan.join("\n");
+        assert!(!text.contains("TEMP B-TREE"), "{statement}\n{text}");
+        assert!(!text.contains("SCAN anthill"), "{statement}\n{text}");
+        assert!(
+            text.contains("USING INDEX anthill_") || text.contains("USING COVERING INDEX anthill_"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn who_subscribed_hears_of_what_can_be_claimed() {
+    let folder = Folder::new();
+    let clock = Clock::manual();
+    let broker = folder.open_with(&clock);
+    let heard = Arc::new(AtomicU32::new(0));
+    let ears = Arc::clone(&heard);
+    broker.subscribe(Box::new(move || {
+        ears.fetch_add(1, Ordering::Relaxed);
+        true
+    }));
+    let heard = || heard.swap(0, Ordering::Relaxed) > 0;
+    broker
+        .set_limits(Limits {
+            per_key: Some(1),
+            ..Limits::default()
+        })
+        .unwrap();
+    assert!(heard());
+    broker.enqueue(&[keyed("k"), keyed("k")]).unwrap();
+    assert!(heard());
+    let claims = broker.claim(2, MINUTE).unwrap();
+    assert_eq!(claims.jobs.len(), 1);
+    assert!(!heard(), "who claims hears nothing of it");
+    broker.settle(&[(claims.jobs[0].lease, done())]).unwrap();
+    assert!(heard(), "a parked one can be claimed");
+    broker.set_paused(true).unwrap();
+    assert!(!heard());
+    broker.set_paused(false).unwrap();
+    assert!(heard());
+    clock.advance(MINUTE);
+    assert!(heard());
+}
+
+#[test]
+fn a_lease_follows_the_steady_clock() {
+    let folder = Folder::new();
+    let clock = Clock::manual();
+    let broker = folder.open_with(&clock);
+    broker.enqueue(&[job()]).unwrap();
+    let first = broker.claim(1, MINUTE).unwrap();
+    assert_eq!(first.again_in, Some(MINUTE));
+    let noon = clock.wall();
+    clock.set_wall(noon + MINUTE * 60 * 24);
+    assert_eq!(
+        broker.claim(1, MINUTE).unwrap().jobs.len(),
+        0,
+        "the wall clock ends no lease"
+    );
+    clock.set_wall(noon.saturating_sub(MINUTE * 60));
+    clock.advance(MINUTE / 2);
+    assert_eq!(
+        broker.extend(&[first.jobs[0].lease], MINUTE).unwrap(),
+        [true]
+    );
+    clock.advance(MINUTE / 2);
+    assert_eq!(broker.claim(1, MINUTE).unwrap().jobs.len(), 0);
+    clock.advance(MINUTE / 2);
+    let second = broker.claim(1, MINUTE).unwrap();
+    assert_eq!(ids(&second), ids(&first), "and prolongs none");
+    clock.reboot();
+    let third = broker.claim(1, MINUTE).unwrap();
+    assert_eq!(
+        ids(&third),
+        ids(&first),
+        "nobody holds one from before the host was started"
+    );
+    assert_eq!(third.jobs[0].attempt, 3);
+    assert_eq!(broker.stats().unwrap().lost_leases, 2);
+    assert_eq!(
+        broker
+            .settle(&[
+                (second.jobs[0].lease, done()),
+                (third.jobs[0].lease, done())
+            ])
+            .unwrap(),
+        [false, true]
+    );
+}
+
+#[test]
+fn a_lease_of_a_job_that_was_is_none_of_one_with_the_same_id() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    let job = job();
+    broker.enqueue(std::slice::from_ref(&job)).unwrap();
+    let old = broker.claim(1, MINUTE).unwrap().jobs[0].lease;
+    assert_eq!(broker.settle(&[(old, done())]).unwrap(), [true]);
+    assert!(broker.enqueue(&[job]).unwrap()[0].is_added());
+    broker.claim(1, MINUTE).unwrap();
+    assert_eq!(broker.settle(&[(old, done())]).unwrap(), [false]);
+    assert_eq!(broker.extend(&[old], MINUTE).unwrap(), [false]);
+}
+
+#[test]
+fn twenty_thousand_that_are_due_at_once_come_in_parts() {
+    let folder = Folder::new();
+    let clock = Clock::manual();
+    let broker = folder.open_with(&clock);
+    let delayed = NewJob {
+        delay: MINUTE,
+        ..job()
+    };
+    let all: Vec<NewJob> = (0..20_000)
+        .map(|_| NewJob {
+            id: JobId::new(),
+            ..delayed.clone()
+        })
+        .collect();
+    broker.enqueue(&all).unwrap();
+    assert_eq!(broker.claim(1, MINUTE).unwrap().again_in, Some(MINUTE));
+    clock.advance(MINUTE);
+    let mut found = Vec::new();
+    loop {
+        let claims = broker.claim(700, MINUTE * 60).unwrap();
+        assert!(claims.jobs.len() <= tidy::BATCH as usize);
+        found.extend(ids(&claims));
+        if claims.again_in != Some(Duration::ZERO) {
+            break;
+        }
+    }
+    let wanted: Vec<JobId> = all.iter().map(|job| job.id).collect();
+    assert_eq!(found, wanted);
+    // And as many leases that are over at once.
+    clock.advance(MINUTE * 60);
+    let mut again = 0;
+    while again < 20_000 {
+        again += broker.claim(700, MINUTE * 600).unwrap().jobs.len();
+    }
+    assert_eq!(broker.stats().unwrap().lost_leases, 20_000);
+    audit(&folder, &broker);
+}
+
+#[test]
+fn parked_jobs_come_back_when_the_limit_does_not_hold_them_or_one_before_them_is_gone() {
+    let folder = Folder::new();
+    let clock = Clock::manual();
+    let broker = folder.open_with(&clock);
+    let limit = |per_key| {
+        broker
+            .set_limits(Limits {
+                per_key,
+                ..Limits::default()
+            })
+            .unwrap();
+    };
+    limit(Some(1));
+    let mut all: Vec<NewJob> = (0..1_500).map(|_| keyed("k")).collect();
+    all[1].expires = Some(MINUTE);
+    broker.enqueue(&all).unwrap();
+    broker.enqueue(&[keyed("other"), job()]).unwrap();
+    let mut claimed = Vec::new();
+    while claimed.len() < 3 {
+        claimed.extend(broker.claim(10, MINUTE * 60).unwrap().jobs);
+    }
+    assert_eq!(broker.stats().unwrap().parked, 1_499);
+    broker.settle(&[(claimed[0].lease, done())]).unwrap();
+    // The first parked one is ready now, but expires: the next one takes its place.
+    clock.advance(MINUTE);
+    let next = broker.claim(10, MINUTE * 60).unwrap();
+    assert_eq!(ids(&next), [all[2].id]);
+    audit(&folder, &broker);
+    limit(None);
+    let mut back = 0;
+    while back < 1_497 {
+        let claims = broker.claim(2_000, MINUTE * 60).unwrap();
+        assert!(!claims.jobs.is_empty(), "{back}");
+        back += claims.jobs.len();
+    }
+    assert_eq!(broker.stats().unwrap().running, 1_500);
+    audit(&folder, &broker);
+}
+
+#[test]
+fn a_purge_of_the_ready_leaves_no_parked_one_behind() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    broker
+        .set_limits(Limits {
+            per_key: Some(1),
+            ..Limits::default()
+        })
+        .unwrap();
+    broker
+        .enqueue(&[keyed("k"), keyed("k"), keyed("k")])
+        .unwrap();
+    let first = broker.claim(3, MINUTE).unwrap();
+    assert_eq!(
+        broker.settle(&[(first.jobs[0].lease, done())]).unwrap(),
+        [true]
+    );
+    assert_eq!(broker.purge(JobState::Ready).unwrap(), 1);
+    assert_eq!(broker.claim(3, MINUTE).unwrap().jobs.len(), 1);
+    audit(&folder, &broker);
+}
+
+#[test]
+fn a_parked_job_that_comes_first_goes_before_one_that_was_released() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    let limits = Limits {
+        per_key: Some(1),
+        ..Limits::default()
+    };
+    broker.set_limits(limits).unwrap();
+    let (first, urgent) = (keyed("k"), keyed("k"));
+    broker.enqueue(std::slice::from_ref(&first)).unwrap();
+    let lease = broker.claim(1, MINUTE).unwrap().jobs[0].lease;
+    let urgent = NewJob {
+        priority: 1,
+        ..urgent
+    };
+    broker.enqueue(std::slice::from_ref(&urgent)).unwrap();
+    assert!(broker.claim(1, MINUTE).unwrap().jobs.is_empty());
+    assert_eq!(broker.settle(&[(lease, Settle::Release)]).unwrap(), [true]);
+    assert_eq!(ids(&broker.claim(2, MINUTE).unwrap()), [urgent.id]);
+    audit(&folder, &broker);
+}
+
+#[test]
+fn parked_jobs_that_expire_with_one_that_is_ready_leave_the_next_one_ready() {
+    let folder = Folder::new();
+    let clock = Clock::manual();
+    let broker = folder.open_with(&clock);
+    let limits = Limits {
+        per_key: Some(1),
+        ..Limits::default()
+    };
+    broker.set_limits(limits).unwrap();
+    let expiring = || NewJob {
+        expires: Some(MINUTE),
+        ..keyed("k")
+    };
+    let all = [keyed("k"), expiring(), expiring(), expiring(), keyed("k")];
+    broker.enqueue(&all).unwrap();
+    let lease = broker.claim(5, MINUTE * 9).unwrap().jobs[0].lease;
+    broker.settle(&[(lease, done())]).unwrap();
+    // One is ready, and two are parked with the last one.
+    clock.advance(MINUTE);
+    assert_eq!(ids(&broker.claim(5, MINUTE).unwrap()), [all[4].id]);
+    assert_eq!(broker.stats().unwrap().expired, 3);
+    audit(&folder, &broker);
+}

@@ -1,0 +1,18 @@
+//! What a consumer does with jobs, over the broker in memory: the same for every broker, as `brokers.rs` holds them to
+//! the same.
+#![cfg(feature = "jobs")]
+
+#[path = "consumer/bench.rs"]
+mod bench;
+#[path = "consumer/ends.rs"]
+mod ends;
+#[path = "consumer/leases.rs"]
+mod leases;
+#[path = "consumer/load.rs"]
+mod load;
+#[path = "consumer/mishaps.rs"]
+mod mishaps;
+#[path = "consumer/stops.rs"]
+mod stops;
+#[path = "consumer/times.rs"]
+mod times;
