@@ -202,6 +202,12 @@ impl JobState {
         JobState::Done,
     ];
 
+    /// Those of jobs that wait to be claimed; what is ready last, as others may become ready in its place.
+    pub const WAITING: [JobState; 3] = [JobState::Parked, JobState::Delayed, JobState::Ready];
+
+    /// Those of jobs that are over.
+    pub const OVER: [JobState; 2] = [JobState::Dead, JobState::Done];
+
     /// Its name, in lower case.
     pub fn name(self) -> &'static str {
         match self {

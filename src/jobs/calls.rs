@@ -1,6 +1,6 @@
 //! Those who want to hear of something. They are called without a lock, so a call may do what it likes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::sync::{Arc, Mutex, lock};
 
 type Call = Arc<dyn Fn() -> bool + Send + Sync>;
 
@@ -10,16 +10,16 @@ pub(crate) struct Calls(Mutex<Arc<Vec<Call>>>);
 impl Calls {
     /// `call` is called each time, until it returns false.
     pub(crate) fn add(&self, call: impl Fn() -> bool + Send + Sync + 'static) {
-        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut calls = lock(&self.0);
         Arc::make_mut(&mut calls).push(Arc::new(call));
     }
 
     /// Calls all. Who calls at the same time does so, too: what he has to tell came later.
     pub(crate) fn call(&self) {
-        let calls = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let calls = Arc::clone(&lock(&self.0));
         let tired: Vec<&Call> = calls.iter().filter(|call| !call()).collect();
         if !tired.is_empty() {
-            let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut now = lock(&self.0);
             let is_tired = |call: &Call| tired.iter().any(|tired| Arc::ptr_eq(tired, call));
             Arc::make_mut(&mut now).retain(|call| !is_tired(call));
         }

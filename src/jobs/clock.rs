@@ -1,8 +1,8 @@
 //! Where the jobs' times come from: the host's clocks, or one that a test moves.
 
 use super::calls::Calls;
+use crate::sync::{Arc, Mutex, lock};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// The clocks of a broker on this host: a wall clock, which delays and schedules follow, and a steady one, which
@@ -106,7 +106,7 @@ impl Clock {
         let Source::Manual(manual) = &self.0 else {
             panic!("the system's clock is nobody's to move");
         };
-        change(&mut manual.time.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut lock(&manual.time));
         manual.calls.call();
     }
 
@@ -124,20 +124,19 @@ impl Clock {
                 let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
                 now.unwrap_or_default()
             }
-            Source::Manual(manual) => {
-                let time = manual.time.lock().unwrap_or_else(PoisonError::into_inner);
-                time.wall
-            }
+            Source::Manual(manual) => lock(&manual.time).wall,
         }
+    }
+
+    /// The same in whole seconds.
+    pub(crate) fn seconds(&self) -> i64 {
+        i64::try_from(self.wall().as_secs()).unwrap_or(i64::MAX)
     }
 
     pub(crate) fn steady(&self) -> Steady {
         match &self.0 {
             Source::System => host::steady(),
-            Source::Manual(manual) => {
-                let time = manual.time.lock().unwrap_or_else(PoisonError::into_inner);
-                time.steady.clone()
-            }
+            Source::Manual(manual) => lock(&manual.time).steady.clone(),
         }
     }
 }

@@ -55,10 +55,6 @@ pub enum QueueError {
 }
 
 impl QueueError {
-    pub(crate) fn encode(error: serde_json::Error) -> QueueError {
-        QueueError::Encode(error)
-    }
-
     pub(crate) fn address(address: &str, reason: impl Into<String>) -> QueueError {
         QueueError::Address {
             address: address.to_owned(),

@@ -75,13 +75,13 @@ impl fmt::Debug for JobId {
     }
 }
 
-/// Hashes what is, or holds, an id: most of that is chance already.
-pub(crate) type ById = BuildHasherDefault<IdHasher>;
+/// Hashes ids, of which most is chance already, and kinds, which are few and the program's own.
+pub(crate) type QuickHash = BuildHasherDefault<QuickHasher>;
 
 #[derive(Default)]
-pub(crate) struct IdHasher(u64);
+pub(crate) struct QuickHasher(u64);
 
-impl Hasher for IdHasher {
+impl Hasher for QuickHasher {
     fn write(&mut self, bytes: &[u8]) {
         for part in bytes.chunks(8) {
             let mut word = [0; 8];
@@ -184,7 +184,7 @@ impl NewJob {
     }
 
     pub(crate) fn encode<J: Job>(job: &J) -> Result<NewJob, QueueError> {
-        let payload = serde_json::to_vec(job).map_err(QueueError::encode)?;
+        let payload = serde_json::to_vec(job).map_err(QueueError::Encode)?;
         Ok(NewJob::new(J::KIND, payload))
     }
 }

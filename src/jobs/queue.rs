@@ -12,9 +12,9 @@ use super::schedule;
 #[cfg(feature = "sqlite")]
 use super::sqlite::SqliteBroker;
 use crate::pool::PoolHandle;
+use crate::sync::Arc;
 use serde::de::DeserializeOwned;
 use std::fmt;
-use std::sync::Arc;
 
 /// Data of more bytes is refused, unless told otherwise.
 const PAYLOAD_LIMIT: usize = 1 << 20;
@@ -459,12 +459,10 @@ impl Queue {
     ///
     /// If the broker fails.
     pub fn purge(&self) -> Result<u64, QueueError> {
-        // What is ready last: parked jobs may come in its place.
-        let waiting = [JobState::Parked, JobState::Delayed, JobState::Ready];
         let mut purged = 0;
         loop {
             let before = purged;
-            for state in waiting {
+            for state in JobState::WAITING {
                 purged += self.broker.purge(state)?;
             }
             if purged == before {

@@ -2,7 +2,7 @@
 
 use anthill::jobs::*;
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -103,6 +103,7 @@ struct Watched {
     claims: AtomicUsize,
     extends: AtomicUsize,
     looks: AtomicU32,
+    panics: AtomicBool,
     /// What comes while somebody looks for work, and finds none.
     late: Mutex<Option<NewJob>>,
     is_shared: bool,
@@ -135,6 +136,7 @@ impl Spy {
             claims: AtomicUsize::new(0),
             extends: AtomicUsize::new(0),
             looks: AtomicU32::new(0),
+            panics: AtomicBool::new(false),
             late: Mutex::default(),
             is_shared,
             failing: Failing::default(),
@@ -153,6 +155,11 @@ impl Spy {
 
     pub(crate) fn enqueue_during_a_claim(&self, job: NewJob) {
         *self.0.late.lock().unwrap() = Some(job);
+    }
+
+    /// What the steward asks for panics from now on, or does not.
+    pub(crate) fn panic(&self, panics: bool) {
+        self.0.panics.store(panics, Ordering::SeqCst);
     }
 
     pub(crate) fn fail_extends(&self, times: u32) {
@@ -214,6 +221,10 @@ impl Broker for Spy {
         Ok(claims)
     }
     fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<bool>, QueueError> {
+        assert!(
+            !self.0.panics.load(Ordering::SeqCst),
+            "a broker that panics"
+        );
         fails(&self.0.failing.extends)?;
         let extended = self.inner().extend(leases, lease);
         let _lock = self.0.lock.lock().unwrap();
@@ -270,6 +281,10 @@ impl Broker for Spy {
         self.inner().drop_schedule(name)
     }
     fn schedules(&self) -> Result<Vec<Scheduled>, QueueError> {
+        assert!(
+            !self.0.panics.load(Ordering::SeqCst),
+            "a broker that panics"
+        );
         fails(&self.0.failing.schedules)?;
         self.inner().schedules()
     }
@@ -284,6 +299,10 @@ impl Broker for Spy {
     }
     fn has_changed(&self, seen: &mut u64) -> Result<bool, QueueError> {
         self.0.looks.fetch_add(1, Ordering::SeqCst);
+        assert!(
+            !self.0.panics.load(Ordering::SeqCst),
+            "a broker that panics"
+        );
         self.inner().has_changed(seen)
     }
 }

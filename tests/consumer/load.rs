@@ -93,26 +93,6 @@ fn it_follows_the_load_up_and_down() {
 }
 
 #[test]
-fn an_idle_consumer_asks_its_broker_nothing() {
-    let clock = Clock::system();
-    let spy = Spy::new(&clock);
-    let queue = Queue::of(spy.clone());
-    let pool = Pool::with_capacity(2);
-    let consumer = queue
-        .consumer(&pool)
-        .handle(|_: Count, _: &Context| -> Result<(), JobError> { Ok(()) })
-        .start()
-        .unwrap();
-    queue.enqueue(Count(1)).unwrap();
-    consumer.wait_idle();
-    let before = spy.claims();
-    // Nothing is an event here: what is not to happen has a while to happen in.
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(spy.claims(), before);
-    assert!(before <= 4, "{before} claims for one job");
-}
-
-#[test]
 fn what_comes_while_somebody_looks_is_not_missed() {
     let spy = Spy::new(&Clock::system());
     let queue = Queue::of(spy.clone());

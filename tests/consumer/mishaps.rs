@@ -219,3 +219,29 @@ fn a_purge_takes_what_comes_in_place_of_what_it_took() {
     let stats = queue.stats().unwrap();
     assert_eq!(stats.ready + stats.parked + stats.delayed, 0);
 }
+
+#[test]
+fn a_broker_that_panics_has_failed_and_the_steward_goes_on() {
+    let spy = Spy::shared(&Clock::system());
+    let queue = Queue::of(spy.clone());
+    let pool = Pool::with_capacity(1);
+    spy.panic(true);
+    let (send, errors) = mpsc::channel();
+    let consumer = queue
+        .consumer(&pool)
+        .poll(Duration::from_millis(5))
+        .lease(Duration::from_millis(60))
+        .handle(|_: Count, _: &Context| -> Done { Ok(()) })
+        .on_error(move |error| send.send(error.to_string()).unwrap())
+        .start()
+        .unwrap();
+    (0..3).for_each(|_| assert_eq!(hear(&errors), "the queue's broker failed"));
+    spy.panic(false);
+    queue
+        .job(Count(1))
+        .delay(Duration::from_millis(20))
+        .enqueue()
+        .unwrap();
+    until("it is done", || queue.stats().unwrap().done == 1);
+    consumer.stop(LONG).unwrap();
+}

@@ -3,15 +3,12 @@
 use crate::args::seconds;
 use crate::out::Out;
 use crate::{Ended, Fallible, json};
-use anthill::jobs::{JobId, NewJob, Queue, QueueError, Unique};
+use anthill::jobs::{JobId, NewJob, Queue, Unique};
 use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 use serde_json::Value;
 use std::io::Read;
 use std::time::Duration;
-
-/// What a queue takes unless told.
-const LARGEST: usize = 1 << 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Enqueue {
@@ -85,11 +82,6 @@ impl Enqueue {
             return Err(wrong(&error, line).into());
         }
         let payload = json::compact(text).into_bytes();
-        let size = payload.len();
-        if size > LARGEST {
-            let most = LARGEST;
-            return Err(QueueError::TooLarge { size, most }.into());
-        }
         let mut job = NewJob::new(self.kind.clone(), payload);
         job.id = self.id.unwrap_or(job.id);
         job.priority = self.priority;
@@ -102,7 +94,7 @@ impl Enqueue {
     }
 
     pub(crate) fn enqueue(&self, queue: &Queue, jobs: &[NewJob], out: &mut Out) -> Fallible<Ended> {
-        let enqueued = queue.as_broker().enqueue(jobs)?;
+        let enqueued = queue.enqueue_all_new(jobs)?;
         let told: Vec<Told> = enqueued
             .into_iter()
             .map(|enqueued| Told {

@@ -3,7 +3,8 @@
 use super::context::Context;
 use super::handlers::{Failure, Handler, Handlers, caught};
 use crate::jobs::broker::{Claimed, Settle};
-use std::time::{Duration, Instant};
+use crate::sync::Instant;
+use std::time::Duration;
 
 /// Runs what was claimed, from `start` on; how each of them is to be settled, and how long it took. All are of one
 /// kind, and of one that is handled together where there are several. `contexts` are theirs.

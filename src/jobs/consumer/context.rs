@@ -4,10 +4,10 @@ use crate::jobs::broker::{Broker, Claimed, Lease};
 use crate::jobs::error::QueueError;
 use crate::jobs::job::JobId;
 use crate::results::stop::{Stop, StopToken};
+use crate::sync::Arc;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
 /// A job that runs, as its handler sees it.
 #[derive(Clone)]
@@ -65,7 +65,7 @@ impl Context {
     ///
     /// If it cannot be written as JSON, or the broker fails.
     pub fn progress(&self, progress: &impl Serialize) -> Result<bool, QueueError> {
-        let progress = serde_json::to_vec(progress).map_err(QueueError::encode)?;
+        let progress = serde_json::to_vec(progress).map_err(QueueError::Encode)?;
         self.broker.progress(self.lease, &progress)
     }
 }

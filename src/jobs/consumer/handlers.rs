@@ -4,7 +4,7 @@ use super::context::Context;
 use crate::jobs::backoff::Backoff;
 use crate::jobs::broker::{Claimed, Settle};
 use crate::jobs::error::{JobError, Then};
-use crate::jobs::job::{ById, Job, JobId};
+use crate::jobs::job::{Job, JobId, QuickHash};
 use crate::panic::{drop_quietly, message_of};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 /// What a handler makes of a job's data: its result, as JSON.
 type Handle = Box<dyn Fn(&[u8], &Context) -> Result<Vec<u8>, JobError> + Send + Sync>;
+
 /// The same for several jobs at once.
 type HandleAll = Box<dyn Fn(&[&[u8]], &[Context]) -> Vec<Result<Vec<u8>, Failure>> + Send + Sync>;
 type Fallback = Box<dyn Fn(&FailedJob<'_>) -> Result<(), JobError> + Send + Sync>;
@@ -66,7 +67,7 @@ pub(super) struct Kind {
     pub(super) handler: Handler,
     /// After which the job is given to another.
     pub(super) run_time: Option<Duration>,
-    backoff: Option<Backoff>,
+    pub(super) backoff: Option<Backoff>,
 }
 
 pub(super) enum Handler {
@@ -76,7 +77,7 @@ pub(super) enum Handler {
 
 #[derive(Default)]
 pub(super) struct Handlers {
-    kinds: HashMap<&'static str, Kind, ById>,
+    kinds: HashMap<&'static str, Kind, QuickHash>,
     pub(super) backoff: Backoff,
     pub(super) fallback: Option<Fallback>,
     pub(super) before: Vec<Before>,
@@ -131,7 +132,9 @@ impl Handlers {
             .into_iter();
             let end = |unread: Option<Failure>| match unread {
                 Some(failure) => Err(failure),
-                None => told.next().unwrap_or_else(|| Ok(b"null".to_vec())),
+                None => told
+                    .next()
+                    .unwrap_or_else(|| Err(Failure::of("its end was not told".to_owned()))),
             };
             ends.into_iter().map(end).collect()
         });
@@ -231,12 +234,6 @@ impl Handlers {
             error: error.clone(),
         };
         (Settle::Dead { error }, died)
-    }
-}
-
-impl Kind {
-    pub(super) fn set_backoff(&mut self, backoff: Backoff) {
-        self.backoff = Some(backoff);
     }
 }
 

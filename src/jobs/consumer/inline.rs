@@ -6,13 +6,13 @@ use super::handlers::Handlers;
 use crate::jobs::broker::Broker;
 use crate::jobs::error::QueueError;
 use crate::results::stop::Stop;
+use crate::sync::Instant;
+use crate::sync::{Arc, AtomicUsize, Ordering, Weak};
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Runs jobs on the calling thread, in order and one by one, with the handlers, backoffs and hooks of a consumer; with a [clock](crate::jobs::Clock) that
-/// the test moves, nothing is left to chance.
+/// Runs jobs on the calling thread, in order and one by one, with the handlers, backoffs and hooks of a consumer; with a
+/// [clock](crate::jobs::Clock) that the test moves, nothing is left to chance.
 ///
 /// ```
 /// use anthill::Pool;

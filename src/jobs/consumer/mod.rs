@@ -31,15 +31,17 @@ use self::sizing::Sizing;
 use self::steward::Steward;
 use super::backoff::Backoff;
 use super::error::{JobError, QueueError, StopTimeout};
-use super::job::{Job, JobId};
+use super::job::Job;
 use super::queue::Queue;
 use crate::pool::PoolHandle;
+use crate::sync::{
+    Arc, JoinHandle, Mutex, current as this_thread, deadline_after, is_past, lock, spawn,
+    wait_until,
+};
 use serde::Serialize;
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 type OnError = Box<dyn Fn(&QueueError) + Send + Sync>;
 
@@ -141,7 +143,7 @@ impl ConsumerBuilder {
     ///
     /// If the kind has no handler yet.
     pub fn backoff_of<J: Job>(mut self, backoff: Backoff) -> ConsumerBuilder {
-        self.handlers.kind_of::<J>().set_backoff(backoff);
+        self.handlers.kind_of::<J>().backoff = Some(backoff);
         self
     }
 
@@ -227,12 +229,9 @@ impl ConsumerBuilder {
         let broker = Arc::clone(self.queue.broker());
         let shared = Shared::new(broker, self.handlers, self.told, &self.pool, sizing);
         let shared = Arc::new(shared);
-        shared.lock().has_limits = shared.handlers.have_limits();
         let steward = Steward::new(Arc::clone(&shared));
-        let thread = thread::Builder::new().name("anthill-jobs".to_owned());
-        let thread = thread
-            .spawn(move || steward.run())
-            .map_err(QueueError::Thread)?;
+        let thread = spawn("anthill-jobs".to_owned(), None, move || steward.run());
+        let thread = thread.map_err(QueueError::Thread)?;
         let hears = Arc::downgrade(&shared);
         shared.broker.subscribe(Box::new(move || {
             let Some(shared) = hears.upgrade() else {
@@ -320,35 +319,20 @@ impl Consumer {
         } else {
             timeout
         };
-        let deadline = Instant::now().checked_add(patience);
+        let deadline = deadline_after(patience);
         let mut state = self.shared.lock();
         state.waiting += 1;
         while !state.over {
-            let changed = &self.shared.waiters;
-            state = match deadline {
-                None => changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        let ended: Vec<JobId> =
-                            state.outbox.iter().map(|(lease, _)| lease.id).collect();
-                        let running = state.hands.keys().map(|lease| lease.id);
-                        let running = running.filter(|id| !ended.contains(id)).collect();
-                        state.waiting -= 1;
-                        return Err(StopTimeout { running });
-                    }
-                    let waited = changed.wait_timeout(state, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            if is_past(deadline) {
+                state.waiting -= 1;
+                let running = state.running();
+                return Err(StopTimeout { running });
+            }
+            state = wait_until(&self.shared.waiters, state, deadline);
         }
         state.waiting -= 1;
         drop(state);
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let thread = lock(&self.thread).take();
         if let Some(thread) = thread {
             // It does not panic.
             let _ = thread.join();
@@ -358,9 +342,8 @@ impl Consumer {
 
     /// This is a task of its pool, or a hook that its own thread calls.
     fn would_wait_for_itself(&self) -> bool {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = thread.as_ref().map(|thread| thread.thread().id());
-        own == Some(thread::current().id()) || self.shared.is_inside()
+        let own = (lock(&self.thread).as_ref()).map(|thread| thread.thread().id());
+        own == Some(this_thread().id()) || self.shared.is_inside()
     }
 
     fn begin_stop(&self) {
@@ -388,8 +371,7 @@ impl Consumer {
         let mut state = self.shared.lock();
         state.waiting += 1;
         while !(state.is_idle() || state.over) {
-            let waiters = &self.shared.waiters;
-            state = waiters.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = wait_until(&self.shared.waiters, state, None);
         }
         state.waiting -= 1;
     }

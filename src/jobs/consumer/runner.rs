@@ -5,8 +5,9 @@ use super::context::Context;
 use super::shared::Shared;
 use super::state::Waiting;
 use crate::jobs::broker::{Claimed, Settle};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use crate::sync::Arc;
+use crate::sync::Instant;
+use std::time::Duration;
 
 /// What a runner gets.
 pub(super) struct Taken {
@@ -22,6 +23,7 @@ pub(super) struct Work {
     pub(super) took: Duration,
     pub(super) at: Instant,
 }
+
 impl Taken {
     fn run(self, shared: &Shared) -> Work {
         let start = Instant::now();
@@ -41,6 +43,7 @@ impl Taken {
         }
     }
 }
+
 /// A task in the pool that runs jobs one after the other, as long as there are any.
 pub(super) struct Runner(pub(super) Arc<Shared>);
 

@@ -22,11 +22,12 @@ use crate::panic::drop_quietly;
 use crate::pool::PoolHandle;
 use crate::pools::limit::Limited;
 use crate::results::stop::Stop;
+use crate::sync::Instant;
+use crate::sync::{Arc, AtomicBool, Condvar, Mutex, MutexGuard, Ordering, lock};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
 /// Longer than any process lives, and a clock can tell.
 const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     pub(super) waiters: Condvar,
     pub(super) schedules_changed: AtomicBool,
 }
+
 impl Shared {
     pub(super) fn new(
         broker: Arc<dyn Broker>,
@@ -51,13 +53,14 @@ impl Shared {
         pool: &PoolHandle,
         sizing: Sizing,
     ) -> Shared {
+        let state = State::new(sizing, handlers.have_limits());
         Shared {
             broker,
             handlers,
             told,
             pool: pool.clone(),
             share: pool.limit(usize::MAX),
-            state: Mutex::new(State::new(sizing)),
+            state: Mutex::new(state),
             steward: Condvar::new(),
             waiters: Condvar::new(),
             schedules_changed: AtomicBool::new(false),
@@ -73,7 +76,7 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     // ── runners ─────────────────────────────────────────────────────────────────────────────
@@ -411,7 +414,7 @@ impl Shared {
 }
 
 /// A broker may be a user's, too: if it panics it has failed.
-fn guarded<T>(call: impl FnOnce() -> Result<T, QueueError>) -> Result<T, QueueError> {
+pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, QueueError>) -> Result<T, QueueError> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
         drop_quietly(payload);
         Err(QueueError::Broker("it panicked".into()))

@@ -4,8 +4,9 @@
 //!   had work, or wait so long for one of them to look; not again before what it did could show.
 //! - Z2: It shrinks by one for each while in which there was no work for a runner.
 
+use crate::sync::Instant;
 use std::ops::RangeInclusive;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[derive(Debug)]
 pub(super) struct Sizing {

@@ -3,26 +3,29 @@
 use super::ConsumerStats;
 use super::sizing::Sizing;
 use crate::jobs::broker::{Claimed, Lease, Settle};
-use crate::jobs::job::ById;
+use crate::jobs::job::{JobId, QuickHash};
 use crate::results::stop::Stop;
+use crate::sync::Arc;
+use crate::sync::Instant;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What is quick is claimed for so long at once.
 pub(super) const BATCH_TIME: Duration = Duration::from_millis(2);
 pub(super) const MOST_BATCHED: usize = 256;
 /// The ends of what is quick are told together, so much later at most.
 pub(super) const OUTBOX_TIME: Duration = Duration::from_millis(5);
+
 /// A job that is claimed is begun so soon, or handed back.
 pub(super) const BUFFER_TIME: Duration = Duration::from_millis(50);
 /// Where a broker failed.
 pub(super) const LEAST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const MOST_PAUSE: Duration = Duration::from_secs(5);
+
 #[expect(clippy::struct_excessive_bools, reason = "each stands for itself")]
 pub(super) struct State {
     pub(super) buffer: VecDeque<Waiting>,
-    pub(super) hands: HashMap<Lease, Hand, ById>,
+    pub(super) hands: HashMap<Lease, Hand, QuickHash>,
     pub(super) outbox: Vec<(Lease, Settle)>,
     pub(super) outbox_since: Option<Instant>,
     pub(super) runners: usize,
@@ -58,6 +61,7 @@ pub(super) struct Waiting {
     pub(super) job: Claimed,
     pub(super) stop: Arc<Stop>,
 }
+
 /// A claimed job.
 pub(super) struct Hand {
     pub(super) stop: Arc<Stop>,
@@ -68,8 +72,9 @@ pub(super) struct Hand {
     /// It is not ours any more, or is not to be.
     pub(super) given_up: bool,
 }
+
 impl State {
-    pub(super) fn new(sizing: Sizing) -> State {
+    pub(super) fn new(sizing: Sizing, has_limits: bool) -> State {
         State {
             buffer: VecDeque::new(),
             hands: HashMap::default(),
@@ -85,7 +90,7 @@ impl State {
             paused_until: None,
             moved_at: Instant::now(),
             planned: Some(Instant::now()),
-            has_limits: false,
+            has_limits,
             failures: 0,
             errors_in_row: 0,
             run_time: 0.0,
@@ -160,6 +165,13 @@ impl State {
             }
         }
         times.into_iter().flatten().min()
+    }
+
+    /// What runs, and what has not been begun.
+    pub(super) fn running(&self) -> Vec<JobId> {
+        let is_over = |lease| self.outbox.iter().any(|(ended, _)| ended == lease);
+        let running = self.hands.keys().filter(|lease| !is_over(*lease));
+        running.map(|lease| lease.id).collect()
     }
 
     /// Nothing is in hand, and nothing is to be claimed.

@@ -1,15 +1,15 @@
 //! The one thread of a consumer: it sees to what time brings, and sleeps else. Heartbeats, jobs that are due, what
 //! other processes did, schedules, ends that could not be told; it claims and runs nothing itself.
 
-use super::shared::Shared;
+use super::shared::{Shared, guarded};
 use super::state::{BUFFER_TIME, OUTBOX_TIME};
 use crate::jobs::broker::{Lease, Scheduled};
 use crate::jobs::error::QueueError;
 use crate::jobs::job::NewJob;
 use crate::jobs::schedule;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use crate::sync::Instant;
+use crate::sync::{Arc, Ordering, wait_until};
+use std::time::Duration;
 
 /// Schedules are looked at again then, at the latest.
 const SCHEDULES: Duration = Duration::from_secs(30);
@@ -40,14 +40,12 @@ impl Steward {
 
     /// Until the consumer is stopped, and nothing is in hand.
     pub(super) fn run(mut self) {
+        let _over = Over(Arc::clone(&self.shared));
         loop {
             let now = Instant::now();
             self.see_to(now);
             let mut state = self.shared.lock();
             if state.is_stopped() {
-                state.over = true;
-                drop(state);
-                self.shared.waiters.notify_all();
                 return;
             }
             let now = Instant::now();
@@ -68,15 +66,9 @@ impl Steward {
             }
             let next = times.into_iter().flatten().min();
             state.planned = next;
-            let steward = &self.shared.steward;
-            let mut state = match next {
-                Some(at) if at <= now => state,
-                Some(at) => {
-                    let waited = steward.wait_timeout(state, at - now);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => steward.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
+            if next.is_none_or(|at| at > now) {
+                state = wait_until(&self.shared.steward, state, next);
+            }
             // Awake: whatever comes is looked at before it sleeps again.
             state.planned = Some(now);
         }
@@ -139,11 +131,12 @@ impl Steward {
     /// They are read again now and then, when somebody changed one, and when the first one is due.
     fn see_to_schedules(&mut self, now: Instant) {
         let changed = self.shared.schedules_changed.swap(false, Ordering::SeqCst);
-        let is_due = || Some(self.shared.broker.now().ok()? >= self.next_scheduled?);
+        let now_there = || guarded(|| self.shared.broker.now()).ok();
+        let is_due = || Some(now_there()? >= self.next_scheduled?);
         if !(changed || self.schedules_at <= now || is_due() == Some(true)) {
             return;
         }
-        let wait = match self.fire_schedules() {
+        let wait = match guarded(|| self.fire_schedules()) {
             Ok(wait) => wait.unwrap_or(SCHEDULES).min(SCHEDULES),
             Err(error) => {
                 self.shared.tell(&error);
@@ -160,7 +153,8 @@ impl Steward {
             let kept = state.hands.iter().filter(|(_, hand)| !hand.given_up);
             kept.map(|(&lease, _)| lease).collect()
         };
-        match self.shared.broker.extend(&leases, self.shared.told.lease) {
+        let broker = &self.shared.broker;
+        match guarded(|| broker.extend(&leases, self.shared.told.lease)) {
             Ok(extended) => {
                 self.keep(&leases, &extended);
                 let lost = leases
@@ -214,7 +208,7 @@ impl Steward {
 
     /// What other processes did.
     fn poll(&mut self) {
-        match self.shared.broker.has_changed(&mut self.seen) {
+        match guarded(|| self.shared.broker.has_changed(&mut self.seen)) {
             Ok(false) => {}
             Ok(true) => {
                 self.schedules_at = Instant::now();
@@ -257,5 +251,15 @@ impl Steward {
         // Another consumer may have done it.
         broker.fire(scheduled, next, &job)?;
         Ok(next)
+    }
+}
+
+/// The steward has ended, however it did: nobody is to wait for it.
+struct Over(Arc<Shared>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.lock().over = true;
+        self.0.waiters.notify_all();
     }
 }

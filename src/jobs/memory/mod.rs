@@ -14,8 +14,8 @@ use super::calls::Calls;
 use super::clock::Clock;
 use super::error::QueueError;
 use super::job::{JobId, NewJob};
+use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::{Now, Place, Store, line, nanos};
 
@@ -34,6 +34,7 @@ pub struct MemoryBroker {
     store: Mutex<Store>,
     calls: Arc<Calls>,
 }
+
 impl MemoryBroker {
     /// An empty one.
     pub fn new(clock: Clock) -> MemoryBroker {
@@ -49,7 +50,7 @@ impl MemoryBroker {
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.store)
     }
 
     fn now(&self) -> Now {
@@ -75,6 +76,7 @@ impl fmt::Debug for MemoryBroker {
         f.debug_struct("MemoryBroker").finish_non_exhaustive()
     }
 }
+
 impl Broker for MemoryBroker {
     fn abilities(&self) -> Abilities {
         Abilities {
@@ -150,10 +152,7 @@ impl Broker for MemoryBroker {
             let Some(place) = store.find(id) else {
                 return (false, false);
             };
-            let waits = matches!(
-                store.peek(place).state,
-                JobState::Ready | JobState::Delayed | JobState::Parked
-            );
+            let waits = JobState::WAITING.contains(&store.peek(place).state);
             let has_key = store.peek(place).more().key.is_some();
             if waits {
                 store.take_away(place);
@@ -204,7 +203,7 @@ impl Broker for MemoryBroker {
         let Some(place) = store.find(id) else {
             return Ok(false);
         };
-        let over = matches!(store.peek(place).state, JobState::Dead | JobState::Done);
+        let over = JobState::OVER.contains(&store.peek(place).state);
         if over {
             store.take_away(place);
         }
@@ -297,7 +296,7 @@ impl Broker for MemoryBroker {
     }
 
     fn now(&self) -> Result<i64, QueueError> {
-        Ok(i64::try_from(self.clock.wall().as_secs()).unwrap_or(i64::MAX))
+        Ok(self.clock.seconds())
     }
 
     fn subscribe(&self, call: Box<dyn Fn() -> bool + Send + Sync>) {

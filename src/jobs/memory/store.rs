@@ -36,6 +36,7 @@ pub(super) struct Store {
     pub(super) counts: QueueStats,
     pub(super) next_order: u64,
 }
+
 /// Who has a unique key.
 pub(super) struct Owner {
     pub(super) id: JobId,
@@ -49,6 +50,7 @@ pub(super) struct Now {
     pub(super) wall: Duration,
     pub(super) steady: Duration,
 }
+
 pub(super) fn line(state: JobState) -> usize {
     JobState::ALL
         .iter()
@@ -60,6 +62,7 @@ pub(super) fn line(state: JobState) -> usize {
 pub(super) fn nanos(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
+
 impl Store {
     pub(super) fn line(&self, state: JobState) -> &BTreeMap<Rank, Place> {
         &self.lines[line(state)]

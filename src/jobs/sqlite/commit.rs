@@ -14,13 +14,13 @@ use super::time::Now;
 use super::tx::Tx;
 use crate::jobs::calls::Calls;
 use crate::jobs::{Clock, QueueError};
+#[cfg(test)]
+use crate::sync::MutexGuard;
+use crate::sync::{Arc, AtomicU64, Condvar, Instant, Mutex, Ordering, lock, wait_until};
 use rusqlite::Connection;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 /// How many share a transaction.
 const MOST: usize = 256;
@@ -92,10 +92,6 @@ enum Stage<T> {
     Known,
 }
 
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl<T: Send> Member for Ticket<T> {
     fn patience(&self) -> Instant {
         self.patience
@@ -135,10 +131,7 @@ impl<T> Ticket<T> {
     fn wait(&self) {
         let mut stage = lock(&self.stage);
         while matches!(*stage, Stage::Waits | Stage::Ran(_)) {
-            stage = self
-                .told
-                .wait(stage)
-                .unwrap_or_else(PoisonError::into_inner);
+            stage = wait_until(&self.told, stage, None);
         }
     }
 

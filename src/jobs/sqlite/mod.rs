@@ -31,13 +31,12 @@ use super::calls::Calls;
 use super::clock::Clock;
 use super::error::QueueError;
 use super::job::{JobId, NewJob};
+use crate::sync::{Arc, Mutex, Ordering, lock};
 use commit::Group;
 use fail::failed;
 use rusqlite::Connection;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use time::Now;
 use tx::{Queue, Tx};
@@ -197,7 +196,7 @@ impl SqliteBroker {
         &self,
         read: impl FnOnce(&Connection, Now) -> rusqlite::Result<T>,
     ) -> Result<T, QueueError> {
-        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reader = lock(&self.reader);
         patience::begin();
         // All of it at one moment.
         let moment = reader.transaction().map_err(failed)?;
@@ -270,8 +269,7 @@ impl Broker for SqliteBroker {
     }
 
     fn cancel(&self, id: JobId) -> Result<bool, QueueError> {
-        let waits = [JobState::Ready, JobState::Delayed, JobState::Parked];
-        self.write(move |tx| manage::take_away(tx, id, &waits))
+        self.write(move |tx| manage::take_away(tx, id, &JobState::WAITING))
     }
 
     fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError> {
@@ -294,8 +292,7 @@ impl Broker for SqliteBroker {
     }
 
     fn delete(&self, id: JobId) -> Result<bool, QueueError> {
-        let over = [JobState::Dead, JobState::Done];
-        self.write(move |tx| manage::take_away(tx, id, &over))
+        self.write(move |tx| manage::take_away(tx, id, &JobState::OVER))
     }
 
     fn purge(&self, state: JobState) -> Result<u64, QueueError> {
@@ -360,7 +357,7 @@ impl Broker for SqliteBroker {
     }
 
     fn now(&self) -> Result<i64, QueueError> {
-        Ok(i64::try_from(self.clock.wall().as_secs()).unwrap_or(i64::MAX))
+        Ok(self.clock.seconds())
     }
 
     fn subscribe(&self, call: Box<dyn Fn() -> bool + Send + Sync>) {
@@ -370,7 +367,7 @@ impl Broker for SqliteBroker {
     fn has_changed(&self, seen: &mut u64) -> Result<bool, QueueError> {
         // Counts the commits of all other connections, and so those of our own writer, too; the reader has none.
         let version = "PRAGMA data_version";
-        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let reader = lock(&self.reader);
         patience::begin();
         let version = reader
             .prepare_cached(version)

@@ -3,10 +3,11 @@
 //! SQLite's own waiting sleeps up to a tenth of a second at a time; a process that commits without a pause would
 //! starve it, for it leaves the file alone only for microseconds.
 
+use crate::sync::Instant;
 use rusqlite::Connection;
 use std::cell::Cell;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Then it is [`Busy`](crate::jobs::QueueError::Busy).
 pub(super) const BUSY: Duration = Duration::from_secs(5);
