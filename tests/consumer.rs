@@ -16,3 +16,5 @@ mod mishaps;
 mod stops;
 #[path = "consumer/times.rs"]
 mod times;
+#[path = "support/watched.rs"]
+mod watched;

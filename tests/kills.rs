@@ -2,6 +2,10 @@
 //! was acknowledged is done in the end, what was done twice is counted and explained, and nothing is lost.
 #![cfg(all(feature = "sqlite", unix))]
 
+#[path = "support/watched.rs"]
+mod watched;
+
+use crate::watched::{Call, Watch, Watched};
 use anthill::Pool;
 use anthill::jobs::*;
 use rand::rngs::StdRng;
@@ -128,9 +132,9 @@ fn die_somewhere(folder: &Path) {
             std::env::var("ANTHILL_NTH").unwrap().parse().unwrap(),
         )),
     };
-    let broker = Fused {
+    let broker = Watched {
         broker: open(folder),
-        fuse: fuse.clone(),
+        watch: fuse.clone(),
     };
     let queue = Queue::of(broker);
     let pool = Pool::with_capacity(2);
@@ -166,86 +170,28 @@ fn key(n: u32) -> String {
     format!("one at a time {n}")
 }
 
-/// The broker, with a fuse around what changes it.
-struct Fused {
-    broker: SqliteBroker,
-    fuse: Fuse,
+/// Around what changes the queue.
+impl Watch for Fuse {
+    fn before(&self, call: Call) -> Result<(), QueueError> {
+        if let Some(name) = name(call) {
+            self.pass(&format!("before {name}"));
+        }
+        Ok(())
+    }
+
+    fn after(&self, call: Call) {
+        if let Some(name) = name(call) {
+            self.pass(&format!("after {name}"));
+        }
+    }
 }
 
-impl Broker for Fused {
-    fn abilities(&self) -> Abilities {
-        self.broker.abilities()
-    }
-    fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
-        self.fuse.around("enqueue", || self.broker.enqueue(jobs))
-    }
-    fn claim(&self, most: usize, lease: Duration) -> Result<Claims, QueueError> {
-        self.fuse.around("claim", || self.broker.claim(most, lease))
-    }
-    fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<bool>, QueueError> {
-        self.broker.extend(leases, lease)
-    }
-    fn settle(&self, ends: &[(Lease, Settle)]) -> Result<Vec<bool>, QueueError> {
-        self.fuse.around("settle", || self.broker.settle(ends))
-    }
-    fn progress(&self, lease: Lease, progress: &[u8]) -> Result<bool, QueueError> {
-        self.broker.progress(lease, progress)
-    }
-    fn cancel(&self, id: JobId) -> Result<bool, QueueError> {
-        self.broker.cancel(id)
-    }
-    fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError> {
-        self.broker.get(id)
-    }
-    fn list(
-        &self,
-        state: JobState,
-        after: Option<JobId>,
-        most: usize,
-    ) -> Result<Vec<JobInfo>, QueueError> {
-        self.broker.list(state, after, most)
-    }
-    fn retry_dead(&self, id: JobId) -> Result<bool, QueueError> {
-        self.broker.retry_dead(id)
-    }
-    fn delete(&self, id: JobId) -> Result<bool, QueueError> {
-        self.broker.delete(id)
-    }
-    fn purge(&self, state: JobState) -> Result<u64, QueueError> {
-        self.broker.purge(state)
-    }
-    fn set_paused(&self, paused: bool) -> Result<(), QueueError> {
-        self.broker.set_paused(paused)
-    }
-    fn set_limits(&self, limits: Limits) -> Result<(), QueueError> {
-        self.broker.set_limits(limits)
-    }
-    fn limits(&self) -> Result<Limits, QueueError> {
-        self.broker.limits()
-    }
-    fn stats(&self) -> Result<QueueStats, QueueError> {
-        self.broker.stats()
-    }
-    fn put_schedule(&self, schedule: &Scheduled) -> Result<(), QueueError> {
-        self.broker.put_schedule(schedule)
-    }
-    fn drop_schedule(&self, name: &str) -> Result<bool, QueueError> {
-        self.broker.drop_schedule(name)
-    }
-    fn schedules(&self) -> Result<Vec<Scheduled>, QueueError> {
-        self.broker.schedules()
-    }
-    fn fire(&self, schedule: &Scheduled, next: i64, job: &NewJob) -> Result<bool, QueueError> {
-        self.broker.fire(schedule, next, job)
-    }
-    fn now(&self) -> Result<i64, QueueError> {
-        self.broker.now()
-    }
-    fn subscribe(&self, call: Box<dyn Fn() -> bool + Send + Sync>) {
-        self.broker.subscribe(call);
-    }
-    fn has_changed(&self, seen: &mut u64) -> Result<bool, QueueError> {
-        self.broker.has_changed(seen)
+fn name(call: Call) -> Option<&'static str> {
+    match call {
+        Call::Enqueue => Some("enqueue"),
+        Call::Claim => Some("claim"),
+        Call::Settle => Some("settle"),
+        _ => None,
     }
 }
 

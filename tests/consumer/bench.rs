@@ -1,9 +1,11 @@
 //! What the tests work with: jobs, a broker that can be watched and broken, and waits that end.
 
+use crate::watched::{Call, Watch, Watched};
+use anthill::Pool;
 use anthill::jobs::*;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -85,6 +87,21 @@ impl Gate {
     }
 }
 
+/// A consumer of a job that comes again for ever; each of its turns is told.
+pub(crate) fn for_ever(queue: &Queue, pool: &Pool) -> (Consumer, Receiver<()>) {
+    let again = queue.clone();
+    let (send, ran) = mpsc::channel();
+    let handler = move |Count(n): Count, _: &Context| {
+        // Nobody may listen any more.
+        let _ = send.send(());
+        again.enqueue(Count(n))?;
+        Ok(())
+    };
+    let consumer = queue.consumer(pool).handle(handler).start().unwrap();
+    queue.enqueue(Count(0)).unwrap();
+    (consumer, ran)
+}
+
 /// Waits for what no event tells.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = std::time::Instant::now();
@@ -94,22 +111,23 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A broker whose calls are counted, and some of which fail.
+/// A broker in memory whose calls are counted, and some of which fail.
 #[derive(Clone)]
-pub(crate) struct Spy(Arc<Watched>);
+pub(crate) struct Spy(Arc<Sight>);
 
-struct Watched {
-    broker: MemoryBroker,
+#[derive(Default)]
+struct Sight {
+    is_shared: bool,
     claims: AtomicUsize,
-    extends: AtomicUsize,
     looks: AtomicU32,
+    extends: AtomicUsize,
+    extended: Condvar,
+    lock: Mutex<()>,
+    failing: Failing,
+    /// What the steward asks for does.
     panics: AtomicBool,
     /// What comes while somebody looks for work, and finds none.
     late: Mutex<Option<NewJob>>,
-    is_shared: bool,
-    failing: Failing,
-    seen: Condvar,
-    lock: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -121,28 +139,24 @@ struct Failing {
 }
 
 impl Spy {
-    pub(crate) fn new(clock: &Clock) -> Spy {
-        Spy::with(clock, false)
+    pub(crate) fn new() -> Spy {
+        Spy(Arc::default())
     }
 
-    /// One that says that other processes see it, too.
-    pub(crate) fn shared(clock: &Clock) -> Spy {
-        Spy::with(clock, true)
-    }
-
-    fn with(clock: &Clock, is_shared: bool) -> Spy {
-        Spy(Arc::new(Watched {
-            broker: MemoryBroker::new(clock.clone()),
-            claims: AtomicUsize::new(0),
-            extends: AtomicUsize::new(0),
-            looks: AtomicU32::new(0),
-            panics: AtomicBool::new(false),
-            late: Mutex::default(),
-            is_shared,
-            failing: Failing::default(),
-            seen: Condvar::new(),
-            lock: Mutex::new(()),
+    /// One whose broker says that other processes see it, too.
+    pub(crate) fn on_a_shared_one() -> Spy {
+        Spy(Arc::new(Sight {
+            is_shared: true,
+            ..Sight::default()
         }))
+    }
+
+    /// The queue that it watches.
+    pub(crate) fn queue(&self, clock: &Clock) -> Queue {
+        Queue::of(Watched {
+            broker: MemoryBroker::new(clock.clone()),
+            watch: self.clone(),
+        })
     }
 
     pub(crate) fn fail_claims(&self, times: u32) {
@@ -153,8 +167,12 @@ impl Spy {
         self.0.failing.settles.store(times, Ordering::SeqCst);
     }
 
-    pub(crate) fn enqueue_during_a_claim(&self, job: NewJob) {
-        *self.0.late.lock().unwrap() = Some(job);
+    pub(crate) fn fail_extends(&self, times: u32) {
+        self.0.failing.extends.store(times, Ordering::SeqCst);
+    }
+
+    pub(crate) fn fail_schedules(&self, times: u32) {
+        self.0.failing.schedules.store(times, Ordering::SeqCst);
     }
 
     /// What the steward asks for panics from now on, or does not.
@@ -162,12 +180,8 @@ impl Spy {
         self.0.panics.store(panics, Ordering::SeqCst);
     }
 
-    pub(crate) fn fail_extends(&self, times: u32) {
-        self.0.failing.extends.store(times, Ordering::SeqCst);
-    }
-
-    pub(crate) fn fail_schedules(&self, times: u32) {
-        self.0.failing.schedules.store(times, Ordering::SeqCst);
+    pub(crate) fn enqueue_during_a_claim(&self, job: NewJob) {
+        *self.0.late.lock().unwrap() = Some(job);
     }
 
     /// How often it was asked whether somebody else changed something.
@@ -182,12 +196,50 @@ impl Spy {
     pub(crate) fn wait_for_extends(&self, n: usize) {
         let lock = self.0.lock.lock().unwrap();
         let few = |(): &mut ()| self.0.extends.load(Ordering::SeqCst) < n;
-        let (_lock, late) = self.0.seen.wait_timeout_while(lock, LONG, few).unwrap();
+        let (_lock, late) = self.0.extended.wait_timeout_while(lock, LONG, few).unwrap();
         assert!(!late.timed_out(), "{n} heartbeats");
     }
+}
 
-    fn inner(&self) -> &MemoryBroker {
-        &self.0.broker
+impl Watch for Spy {
+    fn before(&self, call: Call) -> Result<(), QueueError> {
+        let sight = &*self.0;
+        let steward = [Call::Extend, Call::Schedules, Call::HasChanged].contains(&call);
+        let panics = steward && sight.panics.load(Ordering::SeqCst);
+        match call {
+            Call::Claim => drop(sight.claims.fetch_add(1, Ordering::SeqCst)),
+            Call::HasChanged => drop(sight.looks.fetch_add(1, Ordering::SeqCst)),
+            _ => {}
+        }
+        assert!(!panics, "a broker that panics");
+        match call {
+            Call::Claim => fails(&sight.failing.claims),
+            Call::Settle => fails(&sight.failing.settles),
+            Call::Extend => fails(&sight.failing.extends),
+            Call::Schedules => fails(&sight.failing.schedules),
+            Call::Enqueue | Call::HasChanged => Ok(()),
+        }
+    }
+
+    fn after(&self, call: Call) {
+        if call == Call::Extend {
+            let _lock = self.0.lock.lock().unwrap();
+            self.0.extends.fetch_add(1, Ordering::SeqCst);
+            self.0.extended.notify_all();
+        }
+    }
+
+    fn claimed(&self, claims: &Claims, broker: &dyn Broker) {
+        if claims.jobs.is_empty() {
+            if let Some(job) = self.0.late.lock().unwrap().take() {
+                broker.enqueue(&[job]).unwrap();
+            }
+        }
+    }
+
+    fn abilities(&self, mut abilities: Abilities) -> Abilities {
+        abilities.shared = self.0.is_shared;
+        abilities
     }
 }
 
@@ -197,112 +249,5 @@ fn fails(left: &AtomicU32) -> Result<(), QueueError> {
     }) {
         Ok(_) => Err(QueueError::Broker("it is down".into())),
         Err(_) => Ok(()),
-    }
-}
-
-impl Broker for Spy {
-    fn abilities(&self) -> Abilities {
-        let mut abilities = self.inner().abilities();
-        abilities.shared = self.0.is_shared;
-        abilities
-    }
-    fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
-        self.inner().enqueue(jobs)
-    }
-    fn claim(&self, most: usize, lease: Duration) -> Result<Claims, QueueError> {
-        self.0.claims.fetch_add(1, Ordering::SeqCst);
-        fails(&self.0.failing.claims)?;
-        let claims = self.inner().claim(most, lease)?;
-        if claims.jobs.is_empty() {
-            if let Some(job) = self.0.late.lock().unwrap().take() {
-                self.inner().enqueue(&[job])?;
-            }
-        }
-        Ok(claims)
-    }
-    fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<bool>, QueueError> {
-        assert!(
-            !self.0.panics.load(Ordering::SeqCst),
-            "a broker that panics"
-        );
-        fails(&self.0.failing.extends)?;
-        let extended = self.inner().extend(leases, lease);
-        let _lock = self.0.lock.lock().unwrap();
-        self.0.extends.fetch_add(1, Ordering::SeqCst);
-        self.0.seen.notify_all();
-        extended
-    }
-    fn settle(&self, ends: &[(Lease, Settle)]) -> Result<Vec<bool>, QueueError> {
-        fails(&self.0.failing.settles)?;
-        self.inner().settle(ends)
-    }
-    fn progress(&self, lease: Lease, progress: &[u8]) -> Result<bool, QueueError> {
-        self.inner().progress(lease, progress)
-    }
-    fn cancel(&self, id: JobId) -> Result<bool, QueueError> {
-        self.inner().cancel(id)
-    }
-    fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError> {
-        self.inner().get(id)
-    }
-    fn list(
-        &self,
-        state: JobState,
-        after: Option<JobId>,
-        most: usize,
-    ) -> Result<Vec<JobInfo>, QueueError> {
-        self.inner().list(state, after, most)
-    }
-    fn retry_dead(&self, id: JobId) -> Result<bool, QueueError> {
-        self.inner().retry_dead(id)
-    }
-    fn delete(&self, id: JobId) -> Result<bool, QueueError> {
-        self.inner().delete(id)
-    }
-    fn purge(&self, state: JobState) -> Result<u64, QueueError> {
-        self.inner().purge(state)
-    }
-    fn set_paused(&self, paused: bool) -> Result<(), QueueError> {
-        self.inner().set_paused(paused)
-    }
-    fn set_limits(&self, limits: Limits) -> Result<(), QueueError> {
-        self.inner().set_limits(limits)
-    }
-    fn limits(&self) -> Result<Limits, QueueError> {
-        self.inner().limits()
-    }
-    fn stats(&self) -> Result<QueueStats, QueueError> {
-        self.inner().stats()
-    }
-    fn put_schedule(&self, schedule: &Scheduled) -> Result<(), QueueError> {
-        self.inner().put_schedule(schedule)
-    }
-    fn drop_schedule(&self, name: &str) -> Result<bool, QueueError> {
-        self.inner().drop_schedule(name)
-    }
-    fn schedules(&self) -> Result<Vec<Scheduled>, QueueError> {
-        assert!(
-            !self.0.panics.load(Ordering::SeqCst),
-            "a broker that panics"
-        );
-        fails(&self.0.failing.schedules)?;
-        self.inner().schedules()
-    }
-    fn fire(&self, schedule: &Scheduled, next: i64, job: &NewJob) -> Result<bool, QueueError> {
-        self.inner().fire(schedule, next, job)
-    }
-    fn now(&self) -> Result<i64, QueueError> {
-        self.inner().now()
-    }
-    fn subscribe(&self, call: Box<dyn Fn() -> bool + Send + Sync>) {
-        self.inner().subscribe(call);
-    }
-    fn has_changed(&self, seen: &mut u64) -> Result<bool, QueueError> {
-        self.0.looks.fetch_add(1, Ordering::SeqCst);
-        assert!(
-            !self.0.panics.load(Ordering::SeqCst),
-            "a broker that panics"
-        );
-        self.inner().has_changed(seen)
     }
 }

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 #[test]
 fn a_job_that_outlasts_its_lease_is_kept_by_heartbeats() {
-    let clock = Clock::system();
-    let spy = Spy::new(&clock);
-    let queue = Queue::of(spy.clone());
+    let spy = Spy::new();
+    let queue = spy.queue(&Clock::system());
     let pool = Pool::with_capacity(2);
     let gate = Gate::new();
     let there = gate.clone();
@@ -37,8 +36,7 @@ fn a_job_that_outlasts_its_lease_is_kept_by_heartbeats() {
 #[test]
 fn who_lost_his_lease_is_told_and_his_end_is_not_taken() {
     let clock = Clock::manual();
-    let spy = Spy::new(&clock);
-    let queue = Queue::of(spy.clone());
+    let queue = Queue::of(MemoryBroker::new(clock.clone()));
     let (one, other) = (Pool::with_capacity(1), Pool::with_capacity(1));
     let (send, stopped) = mpsc::channel();
     queue
@@ -112,9 +110,8 @@ fn a_job_that_runs_too_long_is_given_up_and_goes_to_another() {
 
 #[test]
 fn a_broker_that_is_down_is_waited_for_and_nothing_is_lost() {
-    let clock = Clock::system();
-    let spy = Spy::new(&clock);
-    let queue = Queue::of(spy.clone());
+    let spy = Spy::new();
+    let queue = spy.queue(&Clock::system());
     let pool = Pool::with_capacity(2);
     let (send, errors) = mpsc::channel();
     spy.fail_claims(2);

@@ -5,7 +5,6 @@ use anthill::Pool;
 use anthill::jobs::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::time::Duration;
 
 #[test]
@@ -36,18 +35,7 @@ fn no_more_is_claimed_than_the_pool_can_start() {
 fn others_get_their_turn_in_a_pool_that_has_jobs_for_ever() {
     let (queue, _) = queue();
     let pool = Pool::with_capacity(1);
-    let again = queue.clone();
-    let (send, ran) = mpsc::channel();
-    let consumer = queue
-        .consumer(&pool)
-        .handle(move |Count(n): Count, _: &Context| {
-            let _ = send.send(());
-            again.enqueue(Count(n))?;
-            Ok(())
-        })
-        .start()
-        .unwrap();
-    queue.enqueue(Count(0)).unwrap();
+    let (consumer, ran) = for_ever(&queue, &pool);
     hear(&ran);
     for _ in 0..20 {
         let task = pool.spawn_timeout(|| 7, LONG).unwrap();
@@ -94,8 +82,8 @@ fn it_follows_the_load_up_and_down() {
 
 #[test]
 fn what_comes_while_somebody_looks_is_not_missed() {
-    let spy = Spy::new(&Clock::system());
-    let queue = Queue::of(spy.clone());
+    let spy = Spy::new();
+    let queue = spy.queue(&Clock::system());
     let pool = Pool::with_capacity(1);
     for n in 0..20 {
         spy.enqueue_during_a_claim(NewJob::new("count", b"1".to_vec()));
@@ -112,8 +100,8 @@ fn what_comes_while_somebody_looks_is_not_missed() {
 #[test]
 fn an_idle_consumer_of_a_shared_broker_looks_now_and_then_and_claims_nothing() {
     const PERIOD: Duration = Duration::from_millis(20);
-    let spy = Spy::shared(&Clock::system());
-    let queue = Queue::of(spy.clone());
+    let spy = Spy::on_a_shared_one();
+    let queue = spy.queue(&Clock::system());
     let pool = Pool::with_capacity(1);
     let consumer = queue
         .consumer(&pool)

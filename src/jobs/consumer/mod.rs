@@ -288,6 +288,8 @@ pub struct ConsumerStats {
     pub lost: u64,
     /// Times it paused after errors in a row.
     pub pauses: u64,
+    /// Whether it does so now.
+    pub is_paused: bool,
     /// Jobs in its hands now.
     pub in_hand: usize,
     /// How many jobs it would run at once now.
@@ -381,6 +383,7 @@ impl Consumer {
         let state = self.shared.lock();
         ConsumerStats {
             in_hand: state.hands.len(),
+            is_paused: state.paused_until.is_some() && !is_past(state.paused_until),
             wanted: state.sizing.wanted(),
             ..state.stats
         }
