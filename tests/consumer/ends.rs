@@ -376,3 +376,17 @@ fn what_a_job_enqueues_is_run_too_also_at_once() {
     });
     assert_eq!(queue.stats().unwrap().done, 404);
 }
+
+#[test]
+fn at_once_also_runs_what_comes_while_it_looks_a_last_time() {
+    let spy = Spy::new();
+    let queue = spy.queue(&Clock::manual());
+    let jobs = queue
+        .consumer(&Pool::with_capacity(1))
+        .handle(|_: Count, _: &Context| -> Result<(), JobError> { Ok(()) })
+        .inline();
+    jobs.at_once();
+    spy.enqueue_during_a_claim(NewJob::new("count", b"2".to_vec()));
+    queue.enqueue(Count(1)).unwrap();
+    assert_eq!(queue.stats().unwrap().done, 2);
+}
