@@ -729,7 +729,9 @@ fn nothing_is_pulled_after_a_panic() {
             }
         };
         assert!(catch_unwind(AssertUnwindSafe(count)).is_err());
-        assert_eq!(pulled.count(), 4);
+        // Or fewer: the first one may have panicked before the third was pulled.
+        let pulled = pulled.count();
+        assert!((1..=4).contains(&pulled), "{pulled} pulled");
     }
 }
 
