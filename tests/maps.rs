@@ -309,6 +309,39 @@ fn a_result_that_is_there_is_not_held_back() {
     }
 }
 
+/// Among items so short that it pays to wait for many of them at once, the caller sleeps while one runs long, also
+/// where all that it has pulled beyond that are done.
+#[test]
+fn the_caller_sleeps_while_an_item_runs_long() {
+    const LONG: usize = 5_000;
+    let pool = Pool::with_capacity(2);
+    let (caller, pulled) = (id_of_this_thread(), Rc::new(Cell::new(0)));
+    let (done, go) = (Arc::new(AtomicUsize::new(0)), Gate::new());
+    let (counts, goes) = (Arc::clone(&done), go.clone());
+    let map = pool.map(counted(&pulled).take(10_000), move |number| {
+        if number == LONG {
+            goes.wait();
+            // Longer than it sleeps where it means to look again soon.
+            let sleeps = || (0..1_000).all(|_| is_asleep(caller));
+            eventually("the caller sleeps", sleeps);
+        }
+        counts.fetch_add(1, Ordering::SeqCst);
+        number
+    });
+    let mut yielded = 0;
+    for number in map {
+        yielded += 1;
+        if number + 1 == LONG {
+            eventually_eq("all others are done", pulled.get() - 1, || {
+                done.load(Ordering::SeqCst)
+            });
+            go.open();
+        }
+    }
+    assert_eq!(yielded, 10_000);
+    assert_pool_at_rest(&pool);
+}
+
 /// An item is handed to the workers as it is pulled: an iterator may wait for one of its items to be
 /// worked on, as one that hands out a few buffers again and again does.
 #[test]

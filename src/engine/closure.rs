@@ -2,7 +2,8 @@
 //!
 //! It may have an owner beside it, who is told of its end: a scope.
 //!
-//! - T1: `space` holds a value of the type `V` that `vtable` was made for (a closure, or one with its owner),
+//! - T1: `space` holds a value of the type `V` that `vtable` was made for (a closure, or one with its owner; or what
+//!   such a `V` consists of, see [`Manner`]),
 //!   in place if `V` fits (`Inline::<V>::FITS`), else as a `Box<V>`. Whoever is about to read it out takes the
 //!   vtable, and leaves that of nothing.
 //! - T3: A closure with an owner is moved out of its [`Member`] first, by `run` or `discard`; the owner hears of
@@ -12,6 +13,7 @@ use super::job::Unrun;
 use super::task::{Outcome, Payload};
 use crate::panic::drop_quietly;
 use crate::sync::Arc;
+use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop, MaybeUninit, align_of, size_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -126,6 +128,32 @@ unsafe fn at<V>(space: *mut Space) -> *mut V {
     }
 }
 
+/// How a `V` is run and dropped, for who does not know by what type.
+pub(crate) struct Manner<V> {
+    vtable: &'static VTable,
+    of: PhantomData<fn(V)>,
+}
+
+impl<V> Manner<V> {
+    /// # Safety
+    ///
+    /// A `B` must be a `V` and no more (`repr(transparent)`).
+    pub(crate) unsafe fn of<B: Body>() -> Manner<V> {
+        Manner {
+            vtable: const { &Calls::<B>::VTABLE },
+            of: PhantomData,
+        }
+    }
+}
+
+impl<V> Clone for Manner<V> {
+    fn clone(&self) -> Manner<V> {
+        *self
+    }
+}
+
+impl<V> Copy for Manner<V> {}
+
 struct Calls<F>(F);
 
 impl<F: Body> Calls<F> {
@@ -205,6 +233,14 @@ impl Closure {
         Closure {
             vtable: const { &Calls::<F>::VTABLE },
             space: put(closure),
+        }
+    }
+
+    /// A value that is run in this manner: the closure that it is.
+    pub(super) fn of_value<V: Send + 'static>(manner: Manner<V>, value: V) -> Closure {
+        Closure {
+            vtable: manner.vtable,
+            space: put(value),
         }
     }
 

@@ -24,8 +24,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
-/// The most tasks that a worker takes at once.
-const MOST_BATCHED: u64 = 32;
+/// The most tasks that a worker takes at once: a block of the injector.
+const MOST_BATCHED: u64 = 63;
 
 /// So many shells may stay where they are, however few tasks there are beside them.
 const MOST_SHELLS: usize = 64;

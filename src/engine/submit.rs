@@ -3,7 +3,7 @@
 //! It is the same door for a pool and for a share of one: each is a [`House`].
 
 use super::admission::{Admission, Denied, Joined, Left, Origin, Places};
-use super::task::{Body, Outcome, Task};
+use super::task::{Body, Manner, Outcome, Task};
 use super::waiter::{Answer, Waiter};
 use super::{Core, Overflow, current};
 use crate::error::{SubmitError, SubmitErrorKind};
@@ -135,6 +135,22 @@ pub(crate) trait Door: House {
     {
         self.submit(|| Task::new(closure), patience)
             // SAFETY: the door gives each submitter its own task back, made here from this `F`.
+            .map_err(|refusal| unsafe { refusal.into_error() })
+    }
+
+    /// The same for a value that is run in some manner.
+    #[inline]
+    fn submit_value<V>(
+        self: &Arc<Self>,
+        manner: Manner<V>,
+        value: V,
+        patience: Patience,
+    ) -> Result<(), SubmitError<V>>
+    where
+        V: Send + 'static,
+    {
+        self.submit(|| Task::of_value(manner, value), patience)
+            // SAFETY: as above.
             .map_err(|refusal| unsafe { refusal.into_error() })
     }
 

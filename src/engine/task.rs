@@ -4,7 +4,7 @@
 //! A [`Task`] is claimed, and then run or discarded; or it is dropped. It is large enough for its moves to be
 //! dear, as long as it was written just now: it is claimed and run where it is. Nothing here knows of pools.
 
-pub(crate) use super::closure::{Body, Closure, Owns};
+pub(crate) use super::closure::{Body, Closure, Manner, Owns};
 use super::job::{Job, JobRef};
 use super::ticket::Ticket;
 use super::tokens::Token;
@@ -34,6 +34,10 @@ pub(crate) enum Task {
 impl Task {
     pub(crate) fn new<F: Body>(closure: F) -> Task {
         Task::Closure(Closure::new(closure))
+    }
+
+    pub(crate) fn of_value<V: Send + 'static>(manner: Manner<V>, value: V) -> Task {
+        Task::Closure(Closure::of_value(manner, value))
     }
 
     /// A closure that belongs to `owner`, which is told of its end.
@@ -127,12 +131,12 @@ impl Task {
     ///
     /// # Safety
     ///
-    /// The task must have been made by `Task::new::<F>` for this very `F`.
+    /// The task must have been made by `Task::new::<F>` or `Task::of_value::<F>` for this very `F`.
     pub(crate) unsafe fn into_inner<F>(self) -> F {
         match self {
             // SAFETY: the caller vouches for `F`.
             Task::Closure(closure) => unsafe { closure.into_inner::<F>() },
-            Task::Shared(_) => unreachable!("`Task::new` makes closures"),
+            Task::Shared(_) => unreachable!("those two make closures"),
         }
     }
 }

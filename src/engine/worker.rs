@@ -51,7 +51,7 @@ const YIELDING_LOOKS: u32 = 8;
 /// submitter's hands, to the loss of both: after so many in a row a worker of a pool with an
 /// unbounded backlog pauses for a moment, and then finds a batch.
 const STREAK: u32 = 4;
-const GATHER: u32 = 64;
+const GATHER: u32 = 200;
 
 /// The least time for which a last worker whose time is up waits for a task that is on its way.
 const RENEWAL: Duration = Duration::from_millis(1);

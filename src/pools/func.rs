@@ -2,24 +2,32 @@
 
 use crate::builder::{Builder, sealed};
 use crate::engine::submit::{Door, Patience};
-use crate::engine::task::Body;
+use crate::engine::task::{Body, Manner};
 use crate::error::SubmitError;
 use crate::panic::drop_quietly;
 use crate::pool::{Pool, PoolHandle};
 use crate::sync::{Arc, deadline_after};
 use std::any::Any;
 use std::fmt;
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::time::Duration;
 
-/// The function. It lives as long as the pool's core does, and so longer than any task.
+/// The function, as its pool knows it. It lives as long as the pool's core does, and so longer than any task.
 #[expect(missing_debug_implementations, reason = "named only in a sealed trait")]
-pub struct Func<T>(ManuallyDrop<Box<dyn Fn(T) + Send + Sync>>);
+pub struct Func<T> {
+    /// A [`Callee`].
+    callee: Arc<dyn Any + Send + Sync>,
+    /// A call of it, by its own type: one jump, not two.
+    manner: Manner<Call<T>>,
+}
 
-impl<T> Drop for Func<T> {
+struct Callee<F>(ManuallyDrop<F>);
+
+impl<F> Drop for Callee<F> {
     /// Whoever is the last to let go of it, a panic in the drop of what it captured is caught.
     fn drop(&mut self) {
         // SAFETY: it is not used again.
@@ -29,18 +37,50 @@ impl<T> Drop for Func<T> {
 
 /// A call that waits for its worker: two words beside the pointer fit a task in place.
 struct Call<T> {
-    func: NonNull<Func<T>>,
+    callee: NonNull<()>,
     argument: T,
 }
 
-// SAFETY: the function is `Sync` and only called; the argument is sent.
+// SAFETY: the callee is `Sync` and only called; the argument is sent.
 unsafe impl<T: Send> Send for Call<T> {}
 
-impl<T: Send + 'static> Body for Call<T> {
+/// A call of a [`Callee<F>`].
+#[repr(transparent)]
+struct CallOf<F, T>(Call<T>, PhantomData<fn(&F)>);
+
+impl<F, T> Body for CallOf<F, T>
+where
+    F: Fn(T) + Send + Sync + 'static,
+    T: Send + 'static,
+{
     fn call(self) {
-        // SAFETY: the core keeps the function (`Plan::keeps`) and outlives the tasks it runs.
-        let func = unsafe { self.func.as_ref() };
-        (func.0)(self.argument);
+        let CallOf(Call { callee, argument }, _) = self;
+        // SAFETY: `Func::new` made it for this `F`; the core keeps it (`Plan::keeps`) and outlives the tasks it
+        // runs.
+        let callee = unsafe { callee.cast::<Callee<F>>().as_ref() };
+        (callee.0)(argument);
+    }
+}
+
+impl<T: Send + 'static> Func<T> {
+    fn new<F>(f: F) -> Func<T>
+    where
+        F: Fn(T) + Send + Sync + 'static,
+    {
+        Func {
+            callee: Arc::new(Callee(ManuallyDrop::new(f))),
+            // SAFETY: a `CallOf` is a `Call` and no more.
+            manner: unsafe { Manner::of::<CallOf<F, T>>() },
+        }
+    }
+}
+
+impl<T> Clone for Func<T> {
+    fn clone(&self) -> Func<T> {
+        Func {
+            callee: Arc::clone(&self.callee),
+            manner: self.manner,
+        }
     }
 }
 
@@ -93,7 +133,7 @@ impl<T: Send + 'static> FuncPool<T> {
     where
         F: Fn(T) + Send + Sync + 'static,
     {
-        Builder::with_parts(Arc::new(Func(ManuallyDrop::new(Box::new(f)))))
+        Builder::with_parts(Func::new(f))
     }
 
     /// A handle to the pool, to call its function from elsewhere; it does not keep the pool open.
@@ -111,9 +151,9 @@ impl<T: Send + 'static> FuncPool<T> {
 }
 
 impl<T: Send + 'static> sealed::Built for FuncPool<T> {
-    type Parts = Arc<Func<T>>;
+    type Parts = Func<T>;
 
-    fn new(pool: Pool, func: Arc<Func<T>>) -> FuncPool<T> {
+    fn new(pool: Pool, func: Func<T>) -> FuncPool<T> {
         let handle = FuncHandle {
             pool: pool.handle(),
             func,
@@ -121,8 +161,8 @@ impl<T: Send + 'static> sealed::Built for FuncPool<T> {
         FuncPool { pool, handle }
     }
 
-    fn keep(func: &Arc<Func<T>>) -> Option<Arc<dyn Any + Send + Sync>> {
-        Some(Arc::clone(func) as _)
+    fn keep(func: &Func<T>) -> Option<Arc<dyn Any + Send + Sync>> {
+        Some(Arc::clone(&func.callee))
     }
 }
 
@@ -143,7 +183,7 @@ impl<T> fmt::Debug for FuncPool<T> {
 /// Talks to a [`FuncPool`] without keeping it open.
 pub struct FuncHandle<T> {
     pool: PoolHandle,
-    func: Arc<Func<T>>,
+    func: Func<T>,
 }
 
 impl<T: Send + 'static> FuncHandle<T> {
@@ -182,8 +222,10 @@ impl<T: Send + 'static> FuncHandle<T> {
 
     #[inline]
     fn call(&self, argument: T, patience: Patience) -> Result<(), SubmitError<T>> {
-        let func = NonNull::from(&*self.func);
-        let submitted = (self.pool.core()).submit_closure(Call { func, argument }, patience);
+        let Func { callee, manner } = &self.func;
+        let callee = NonNull::from(&**callee).cast::<()>();
+        let call = Call { callee, argument };
+        let submitted = self.pool.core().submit_value(*manner, call, patience);
         submitted.map_err(|refused| refused.map(|call| call.argument))
     }
 }
@@ -200,7 +242,7 @@ impl<T> Clone for FuncHandle<T> {
     fn clone(&self) -> FuncHandle<T> {
         FuncHandle {
             pool: self.pool.clone(),
-            func: Arc::clone(&self.func),
+            func: self.func.clone(),
         }
     }
 }

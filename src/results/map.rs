@@ -15,7 +15,7 @@
 //!   may rely on the next item being short as well.
 //! - M5: No user code runs under a lock, and a shell holds nothing of a user's.
 
-use super::runner::{AWAKE, LINGERS, MOST_RUN, Shared};
+use super::runner::{AWAKE, LINGERS, Shared};
 use crate::engine::task::Outcome;
 use crate::engine::tokens::Tokens;
 use crate::engine::{Core, current, queue};
@@ -36,8 +36,11 @@ const AHEAD: usize = 64;
 const MOST_WORKERS: usize = 1024;
 const MOST_AHEAD: usize = AHEAD * MOST_WORKERS;
 
-/// How long to pull items while a result is there; and how long to sleep while results may be there.
+/// How long to pull items while a result is there, which is looked at after so many that took so little each; and
+/// how long to sleep while results may be there.
 const LONG_PULL: Duration = Duration::from_micros(50);
+const SHORT_PULL: Duration = Duration::from_micros(1);
+const QUICK_PULLS: u32 = 4;
 const LONG_SLEEP: Duration = Duration::from_micros(200);
 
 /// What the caller has of a map.
@@ -94,6 +97,7 @@ where
     /// before that is asked for.
     fn fill(&mut self, shared: &Shared<I::Item, R, F>) {
         let begun = now();
+        let (mut pulls, mut next_look) = (0, 1);
         while self.ahead() < self.limit && !shared.is_stopped() {
             let Some(item) = self.items.as_mut().and_then(Iterator::next) else {
                 self.items = None;
@@ -102,8 +106,15 @@ where
             shared.window.put(self.pulled, item);
             self.pulled += 1;
             shared.send_runners(&self.core);
-            if self.is_ready(shared) && elapsed(begun) > LONG_PULL {
-                return;
+            pulls += 1;
+            if pulls >= next_look && self.is_ready(shared) {
+                let took = elapsed(begun);
+                if took > LONG_PULL {
+                    return;
+                }
+                // To look at the clock takes as long as to pull.
+                let quick = took < SHORT_PULL * pulls;
+                next_look = pulls + if quick { QUICK_PULLS } else { 1 };
             }
         }
     }
@@ -115,7 +126,8 @@ where
         }
     }
 
-    fn collect(&mut self, shared: &Shared<I::Item, R, F>) -> Option<R> {
+    fn collect(&mut self) -> Option<R> {
+        let shared = self.shared.as_ref()?;
         let result = match &shared.unordered {
             None => shared.window.collect(self.yielded),
             Some(results) => queue::insist(|| results.steal()),
@@ -125,18 +137,20 @@ where
     }
 
     fn next(&mut self) -> Option<R> {
+        // A window that is nearly full is filled when half of it is free: not item by item.
+        if self.ahead() > self.limit / 2 {
+            if let Some(result) = self.collect() {
+                return Some(result);
+            }
+        }
         self.begin();
         let shared = Arc::clone(self.shared.as_ref()?);
         let mut late = true;
         loop {
-            // A window that is nearly full is filled when half of it is free: not item by item.
-            if self.ahead() <= self.limit / 2 {
-                self.fill(&shared);
-            }
-            if let Some(result) = self.collect(&shared) {
+            self.fill(&shared);
+            if let Some(result) = self.collect() {
                 return Some(result);
             }
-            self.fill(&shared);
             if self.is_ready(&shared) {
                 continue;
             }
@@ -173,20 +187,21 @@ where
 
     /// M4
     fn sleep(&self, shared: &Shared<I::Item, R, F>, late: &mut bool) {
-        // ORDERING: Relaxed: a guess.
-        let short = shared.run.load(Ordering::Relaxed) == MOST_RUN;
         let next = if self.ordered {
             self.yielded
         } else {
             shared.window.next().saturating_sub(1)
         };
-        let at = if short && *late {
-            next + self.limit as u64 * 3 / 4
-        } else {
-            next
-        };
-        if at > next && (0..spins(LINGERS)).any(|_| self.lingers_until(shared, at)) {
-            return;
+        let mut at = next;
+        if *late && shared.has_short_items() {
+            at = (next + self.limit as u64 * 3 / 4).min(self.pulled - 1);
+            if at > next && (0..spins(LINGERS)).any(|_| self.lingers_until(shared, at)) {
+                if self.is_ready(shared) {
+                    return;
+                }
+                // The next item is not short: those after it are done.
+                at = next;
+            }
         }
         *lock(&shared.caller) = Some(this_thread());
         shared.wake_at.store(at, Ordering::SeqCst);

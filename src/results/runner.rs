@@ -19,10 +19,16 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// The most items of one run of a runner; and how long a run may take to become longer, or shorter.
-pub(super) const MOST_RUN: usize = 64;
+/// The most items of one run of a runner. A run becomes longer where it took so little time, or each of its
+/// items did; and shorter where it took so long.
+const MOST_RUN: usize = 64;
 const SHORT_RUN: Duration = Duration::from_micros(20);
+const SHORT_ITEM: Duration = Duration::from_micros(2);
 const LONG_RUN: Duration = Duration::from_micros(100);
+
+/// Items are short where runs are so long: not the longest, since a runner that was interrupted once takes its
+/// next run for longer ones.
+const RUN_OF_SHORT: usize = MOST_RUN / 4;
 
 /// Where items are short: looks of a runner for more of them, and of the caller for results, before they
 /// rest. At each they give way to others.
@@ -44,7 +50,7 @@ pub(super) struct Shared<T, R, F> {
     /// Where results go that are not wanted in order.
     pub(super) unordered: Option<Injector<R>>,
     /// Items of one run.
-    pub(super) run: AtomicUsize,
+    run: AtomicUsize,
     /// Nothing more is to be started.
     stopped: AtomicBool,
     pub(super) discarded: AtomicBool,
@@ -153,6 +159,11 @@ impl<T, R, F> Shared<T, R, F> {
         }
     }
 
+    pub(super) fn has_short_items(&self) -> bool {
+        // ORDERING: Relaxed: a guess.
+        self.run.load(Ordering::Relaxed) >= RUN_OF_SHORT
+    }
+
     /// M4: a runner is about to do something else.
     fn pause(&self) {
         if self.wake_at.load(Ordering::SeqCst) != AWAKE {
@@ -211,18 +222,19 @@ where
         Ok(())
     }
 
-    /// Works on one item after the other, until none is left or so many are done.
-    fn work(&self, most: usize) -> Outcome {
+    /// Works on one item after the other, until none is left or so many are done, which are counted.
+    fn work(&self, most: usize, done: &mut u32) -> Outcome {
         for _ in 0..most {
             if self.is_stopped() {
                 break;
             }
             let Some((number, item)) = self.take(None) else {
-                if most == MOST_RUN && self.linger() {
+                if self.has_short_items() && self.linger() {
                     continue;
                 }
                 break;
             };
+            *done += 1;
             if let Err(payload) = self.work_on(number, item) {
                 return self.fail(payload);
             }
@@ -292,12 +304,19 @@ where
     fn turn(&self, core: &Arc<Core>) -> Outcome {
         // ORDERING: Relaxed, here and below: a guess.
         let (begun, run) = (now(), self.run.load(Ordering::Relaxed));
-        let outcome = self.work(run);
+        let mut done = 0;
+        let outcome = self.work(run, &mut done);
         let took = elapsed(begun);
-        if took < SHORT_RUN {
-            self.run.store((run * 2).min(MOST_RUN), Ordering::Relaxed);
+        let next_run = if took < SHORT_RUN.max(SHORT_ITEM * done) {
+            (run * 2).min(MOST_RUN)
         } else if took > LONG_RUN {
-            self.run.store((run / 2).max(1), Ordering::Relaxed);
+            (run / 2).max(1)
+        } else {
+            run
+        };
+        // Not where nothing changes: the others look at its cache line for each item.
+        if next_run != run {
+            self.run.store(next_run, Ordering::Relaxed);
         }
         let goes_on = {
             let mut tokens = self.tokens();

@@ -33,14 +33,14 @@ struct Place<T, R> {
     content: UnsafeCell<Content<T, R>>,
 }
 
-/// So many places next to each other are far enough from the next so many.
-const COLUMNS: u64 = 4;
+/// So many places next to each other are far enough from the next so many: 2 to this power.
+const COLUMN_BITS: u32 = 2;
 
 pub(super) struct Window<T, R> {
-    /// `COLUMNS` times a power of two.
+    /// A power of two of them, in rows.
     places: Box<[Place<T, R>]>,
-    mask: u64,
-    rows: u64,
+    mask: usize,
+    row_bits: u32,
     next: CachePadded<AtomicU64>,
     tail: CachePadded<AtomicU64>,
 }
@@ -65,8 +65,8 @@ impl<T, R> Drop for Window<T, R> {
 impl<T, R> Window<T, R> {
     /// For at least so many items.
     pub(super) fn new(places: usize) -> Window<T, R> {
-        let rows = (places as u64).div_ceil(COLUMNS).next_power_of_two();
-        let places = rows * COLUMNS;
+        let rows = places.div_ceil(1 << COLUMN_BITS).next_power_of_two();
+        let places = rows << COLUMN_BITS;
         let place = |_| Place {
             state: AtomicU32::new(EMPTY),
             content: UnsafeCell::new(Content::Nothing),
@@ -76,15 +76,16 @@ impl<T, R> Window<T, R> {
             next: CachePadded::new(AtomicU64::new(0)),
             tail: CachePadded::new(AtomicU64::new(0)),
             mask: places - 1,
-            rows: rows - 1,
+            row_bits: rows.trailing_zeros(),
         }
     }
 
     /// Where an item goes: far from the next one, so that two runners do not write to one cache line.
     fn place(&self, number: u64) -> &Place<T, R> {
-        let at = number & self.mask;
-        let at = (at & self.rows) * COLUMNS + at / (self.rows + 1);
-        &self.places[usize::try_from(at).unwrap_or(0)]
+        #[expect(clippy::cast_possible_truncation, reason = "only the low bits count")]
+        let at = number as usize & self.mask;
+        let (row, column) = (at & (self.mask >> COLUMN_BITS), at >> self.row_bits);
+        &self.places[row << COLUMN_BITS | column]
     }
 
     /// For the caller: adds an item, which waits to be taken.

@@ -1,4 +1,7 @@
 //! Counts allocations while it is asked to, and else stays out of the way.
+//!
+//! But for one thing: the C library is told to keep what is freed. Whether it gives the end of the heap back to the
+//! system after each round, and takes it anew page by page, is chance: it depends on what was allocated last.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +15,18 @@ static COUNTS: AtomicBool = AtomicBool::new(false);
 static CALLS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 static FREED: AtomicU64 = AtomicU64::new(0);
+
+/// Tells the C library to keep the memory that is freed.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) fn keep_the_heap() {
+    // SAFETY: it takes a number for a number that the allocator has for it.
+    let taken = unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX) };
+    assert_eq!(taken, 1, "the allocator has such a setting");
+}
+
+/// Not known how, here.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn keep_the_heap() {}
 
 /// What was allocated, by all threads.
 #[derive(Clone, Copy)]
@@ -65,6 +80,12 @@ unsafe impl GlobalAlloc for Counting {
         count(layout.size());
         // SAFETY: the caller's.
         unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller's.
+        unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {

@@ -8,6 +8,7 @@
 //! - `--json=FILE` keeps the raw figures;
 //! - `--draw=FOLDER` draws them, and writes the table there;
 //! - `--from=FILE` takes the figures from a file, and measures nothing;
+//! - `--targets FILE..` tells from such files, a run each, what was to be reached and was;
 //! - `--only=ENGINE` runs that engine alone, for a profiler; may be given several times;
 //! - `--busy`: beside another process that keeps one processor busy;
 //! - `--list` names the rows; `--smoke` runs everything once and small.
@@ -19,6 +20,7 @@ mod allocations;
 mod draw;
 mod engines;
 mod futexes;
+mod machine;
 mod measure;
 mod processes;
 mod record;
@@ -31,7 +33,7 @@ mod work;
 #[path = "../../pool/workloads.rs"]
 mod workloads;
 
-use std::{env, fs, thread};
+use std::{env, fs};
 
 use crate::processes::Busy;
 use crate::record::{Record, RowRecord};
@@ -53,6 +55,10 @@ fn main() {
             draw::draw(record, folder.as_ref());
         }
     };
+    if has("--targets") {
+        let runs: Vec<Record> = words.iter().map(|file| read(file)).collect();
+        return print!("{}", table::targets(&runs));
+    }
     if let Some(file) = told("--from=") {
         let record = read(file);
         print!("{}", table::whole(&record));
@@ -89,7 +95,7 @@ fn main() {
         ""
     };
     let mut record = Record {
-        machine: machine() + beside,
+        machine: machine::name() + beside,
         rounds,
         rows: Vec::new(),
         threads: Vec::new(),
@@ -160,21 +166,11 @@ fn measure(name: &str, rows: Vec<Row>, only: &[&str], rounds: usize, scale: Scal
     if !only.is_empty() {
         row.keep(only);
     }
+    allocations::keep_the_heap();
     processes::tell(&run::run(&row, rounds));
 }
 
 fn read(file: &str) -> Record {
     let json = fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"));
     serde_json::from_str(&json).unwrap_or_else(|error| panic!("{file}: {error}"))
-}
-
-/// The processors, as Linux names them.
-fn machine() -> String {
-    let cores = thread::available_parallelism().map_or(0, usize::from);
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"));
-    let name = name.map_or("unknown", |name| name.trim_start_matches([' ', '\t', ':']));
-    format!("{cores} cores of {name}")
 }

@@ -30,6 +30,8 @@ pub(crate) struct RowRecord {
     /// Of the figures; less is better.
     pub(crate) unit: String,
     pub(crate) engines: Vec<EngineRecord>,
+    /// Before each round: nanoseconds that a cache line takes to another processor and back.
+    pub(crate) line_trips: Vec<f64>,
 }
 
 #[derive(Serialize, Deserialize)]

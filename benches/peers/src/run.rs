@@ -11,6 +11,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::machine;
 use crate::measure::{quantile, settle, usage};
 use crate::record::{EngineRecord, Figure, RowRecord};
 use crate::rows::{Contender, Quantile, Row, Runner, Taken};
@@ -30,6 +31,12 @@ pub(crate) fn run(row: &Row, rounds: usize) -> Vec<RowRecord> {
     let rounds = rounds.min(row.rounds_at_most);
     let first = usize::from(rounds == 1);
     for round in first..=rounds {
+        if round > 0 {
+            let trip = machine::line_trip();
+            for record in &mut records {
+                record.line_trips.extend(trip);
+            }
+        }
         for place in 0..runners.len() {
             // There and back again, so that nobody always runs in the wake of the same neighbour.
             let turn = if round % 2 == 0 {
@@ -73,6 +80,7 @@ fn record(row: &Row, of: &Quantile) -> RowRecord {
         unit: row.unit.to_owned(),
         about: row.about.to_owned(),
         engines: row.contenders.iter().map(engine).collect(),
+        line_trips: Vec::new(),
     }
 }
 

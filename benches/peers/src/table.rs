@@ -22,12 +22,11 @@ pub(crate) fn title(record: &Record) -> String {
     )
 }
 
-/// A line for each engine of a row.
+/// A line for each engine of a row, and one for the machine.
 pub(crate) fn rows(row: &RowRecord) -> String {
     let best = row.best_peer(Figure::Own);
     let line = |engine: &EngineRecord| {
-        let least = engine.figures.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = engine.figures.iter().copied().fold(0.0, f64::max);
+        let spread = spread(&engine.figures);
         let ratio = best
             .map(|best| engine.median(Figure::Own) / best.median(Figure::Own))
             .filter(|ratio| ratio.is_finite())
@@ -46,17 +45,72 @@ pub(crate) fn rows(row: &RowRecord) -> String {
             Default::default()
         };
         format!(
-            "| {} | {} | {} | {}–{} | {} | {ratio} | {processor} | {switches} | {futexes} | {} |\n",
+            "| {} | {} | {} | {spread} | {} | {ratio} | {processor} | {switches} | {futexes} | {} |\n",
             row.name,
             engine.engine,
             short(engine.median(Figure::Own)),
-            short(least),
-            short(most),
             row.unit,
             targets.join(", "),
         )
     };
-    row.engines.iter().map(line).collect()
+    let mut lines: String = row.engines.iter().map(line).collect();
+    if !row.line_trips.is_empty() {
+        let (trip, spread) = (short(median_of(&row.line_trips)), spread(&row.line_trips));
+        writeln!(
+            lines,
+            "| {} | *a cache line, there and back* | {trip} | {spread} | ns |  |  |  |  |  |",
+            row.name
+        )
+        .expect("a string takes all");
+    }
+    lines
+}
+
+fn spread(figures: &[f64]) -> String {
+    let least = figures.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = figures.iter().copied().fold(0.0, f64::max);
+    format!("{}–{}", short(least), short(most))
+}
+
+/// What was to be reached in each row of the first run, and its ratio in each run that has the row; in bold what was
+/// not reached.
+pub(crate) fn targets(runs: &[Record]) -> String {
+    let head: String = (1..=runs.len())
+        .map(|run| format!(" run {run} |"))
+        .collect();
+    let mut text = format!("| row | engine | to |{head} to reach |\n|---|---|---|");
+    text += &"---|".repeat(runs.len() + 1);
+    text.push('\n');
+    let Some(first) = runs.first() else {
+        return text;
+    };
+    for row in &first.rows {
+        for engine in &row.engines {
+            for target in &engine.targets {
+                let ratio = |run: &Record| {
+                    let row = run.rows.iter().find(|other| other.name == row.name)?;
+                    let ratio = row.ratio(row.engine(&engine.engine), target);
+                    let bold = if ratio <= target.ratio { "" } else { "**" };
+                    Some(format!(" {bold}{ratio:.3}{bold} |"))
+                };
+                let ratios: String = (runs.iter())
+                    .map(|run| ratio(run).unwrap_or_else(|| String::from(" |")))
+                    .collect();
+                let of = match target.figure {
+                    Figure::Own => "",
+                    Figure::Switches => ", context switches",
+                };
+                let to = target.to.as_deref().unwrap_or("the best peer");
+                writeln!(
+                    text,
+                    "| {}{of} | {} | {to} |{ratios} ≤ {} |",
+                    row.name, engine.engine, target.ratio
+                )
+                .expect("a string takes all");
+            }
+        }
+    }
+    text
 }
 
 fn verdict(row: &RowRecord, engine: &EngineRecord, target: &Target) -> String {

@@ -1,0 +1,77 @@
+//! What the program runs on: its processors, and how far they are apart.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use std::{fs, hint, thread};
+
+use crossbeam_utils::CachePadded;
+
+/// The processors, as Linux names them.
+pub(crate) fn name() -> String {
+    let cores = thread::available_parallelism().map_or(0, usize::from);
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let name = name.map_or("unknown", |name| name.trim_start_matches([' ', '\t', ':']));
+    format!("{cores} cores of {name}")
+}
+
+/// How many nanoseconds a cache line takes from one processor to another one and back. Two virtual ones may share
+/// a cache at one moment, and be on either side of a socket at the next: all that threads hand over costs so
+/// much more then. `None` where threads cannot be told where to run, or have one processor.
+pub(crate) fn line_trip() -> Option<f64> {
+    const TURNS: u32 = 2_000;
+    let (here, there) = two_processors()?;
+    let turn = CachePadded::new(AtomicU32::new(0));
+    let play = |on: usize, first: u32| {
+        run_on(on);
+        let begun = Instant::now();
+        for at in (first..2 * TURNS).step_by(2) {
+            while turn.load(Ordering::Acquire) != at {
+                hint::spin_loop();
+            }
+            turn.store(at + 1, Ordering::Release);
+        }
+        begun.elapsed()
+    };
+    let (one, other) = thread::scope(|scope| {
+        let one = scope.spawn(|| play(here, 0));
+        let other = scope.spawn(|| play(there, 1));
+        (one.join(), other.join())
+    });
+    // The first to start has waited for the other one.
+    let took: Duration = one.ok()?.min(other.ok()?);
+    Some(took.as_secs_f64() * 1e9 / f64::from(TURNS))
+}
+
+#[cfg(target_os = "linux")]
+fn two_processors() -> Option<(usize, usize)> {
+    // SAFETY: a set of no processors is all zeroes.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: it writes such a set.
+    let told = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
+    let most = usize::try_from(libc::CPU_SETSIZE).unwrap_or(0);
+    // SAFETY: each is below the size of the set.
+    let mut ours = (0..most).filter(|at| told == 0 && unsafe { libc::CPU_ISSET(*at, &set) });
+    Some((ours.next()?, ours.next()?))
+}
+
+#[cfg(target_os = "linux")]
+fn run_on(processor: usize) {
+    // SAFETY: a set of no processors is all zeroes.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `two_processors` found it in such a set.
+    unsafe { libc::CPU_SET(processor, &mut set) };
+    // SAFETY: it reads the set.
+    let told = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+    assert_eq!(told, 0, "a thread may run where its process may");
+}
+
+#[cfg(not(target_os = "linux"))]
+fn two_processors() -> Option<(usize, usize)> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn run_on(_: usize) {}
