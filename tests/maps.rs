@@ -309,6 +309,44 @@ fn a_result_that_is_there_is_not_held_back() {
     }
 }
 
+/// The same where two items run and the caller sleeps: whichever is done first wakes it.
+#[test]
+fn the_first_result_wakes_the_caller() {
+    const FIRST: usize = 200;
+    for ordered in [true, false] {
+        let pool = Pool::with_capacity(2);
+        let (caller, go, yielded) = (id_of_this_thread(), Gate::new(), Gate::new());
+        let (goes, opens) = (go.clone(), yielded.clone());
+        let f = move |number: usize| {
+            if number == FIRST {
+                goes.wait();
+            }
+            // Not for ever: a failure is told.
+            let waits = number == FIRST + 1 || number == FIRST + 2;
+            let in_time = !waits || yielded.wait_timeout(Duration::from_secs(3));
+            (number, in_time)
+        };
+        let map: Box<dyn Iterator<Item = (usize, bool)>> = if ordered {
+            Box::new(pool.map(0..400, f).window(FIRST))
+        } else {
+            Box::new(pool.map_unordered(0..400, f).window(FIRST))
+        };
+        let sleeps = move || (0..1_000).all(|_| is_asleep(caller));
+        let opener = thread::spawn(move || {
+            eventually("the caller sleeps", sleeps);
+            go.open();
+        });
+        for (number, in_time) in map {
+            assert!(in_time, "the result before item {number} was held back");
+            if number == FIRST {
+                opens.open();
+            }
+        }
+        opener.join().unwrap();
+        assert_pool_at_rest(&pool);
+    }
+}
+
 /// Among items so short that it pays to wait for many of them at once, the caller sleeps while one runs long, also
 /// where all that it has pulled beyond that are done.
 #[test]

@@ -131,13 +131,13 @@ unsafe fn at<V>(space: *mut Space) -> *mut V {
 /// How a `V` is run and dropped, for who does not know by what type.
 pub(crate) struct Manner<V> {
     vtable: &'static VTable,
-    of: PhantomData<fn(V)>,
+    of: PhantomData<fn(V) -> V>,
 }
 
 impl<V> Manner<V> {
     /// # Safety
     ///
-    /// A `B` must be a `V` and no more (`repr(transparent)`).
+    /// A `B` must be a `V` and no more (`repr(transparent)`), and each `V` that is run in this manner a valid `B`.
     pub(crate) unsafe fn of<B: Body>() -> Manner<V> {
         Manner {
             vtable: const { &Calls::<B>::VTABLE },

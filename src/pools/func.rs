@@ -16,10 +16,10 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::time::Duration;
 
-/// The function, as its pool knows it. It lives as long as the pool's core does, and so longer than any task.
+/// The function, as its pool knows it.
 #[expect(missing_debug_implementations, reason = "named only in a sealed trait")]
 pub struct Func<T> {
-    /// A [`Callee`].
+    /// A [`Callee`], which lives as long as the pool's core does, and so longer than any task.
     callee: Arc<dyn Any + Send + Sync>,
     /// A call of it, by its own type: one jump, not two.
     manner: Manner<Call<T>>,
@@ -69,7 +69,7 @@ impl<T: Send + 'static> Func<T> {
     {
         Func {
             callee: Arc::new(Callee(ManuallyDrop::new(f))),
-            // SAFETY: a `CallOf` is a `Call` and no more.
+            // SAFETY: a `CallOf` is a `Call` and no more; and `FuncHandle::call` makes each with the callee here.
             manner: unsafe { Manner::of::<CallOf<F, T>>() },
         }
     }

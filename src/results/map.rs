@@ -36,11 +36,15 @@ const AHEAD: usize = 64;
 const MOST_WORKERS: usize = 1024;
 const MOST_AHEAD: usize = AHEAD * MOST_WORKERS;
 
-/// How long to pull items while a result is there, which is looked at after so many that took so little each; and
-/// how long to sleep while results may be there.
+/// How long to pull items while a result is there.
 const LONG_PULL: Duration = Duration::from_micros(50);
+
+/// After so many pulls of so little time each, the clock, which takes as long to look at, is looked at in each fourth.
+const QUICK_PULLS: u32 = 8;
 const SHORT_PULL: Duration = Duration::from_micros(1);
-const QUICK_PULLS: u32 = 4;
+const UNWATCHED_PULLS: u32 = 4;
+
+/// How long to sleep while results may be there.
 const LONG_SLEEP: Duration = Duration::from_micros(200);
 
 /// What the caller has of a map.
@@ -112,9 +116,8 @@ where
                 if took > LONG_PULL {
                     return;
                 }
-                // To look at the clock takes as long as to pull.
-                let quick = took < SHORT_PULL * pulls;
-                next_look = pulls + if quick { QUICK_PULLS } else { 1 };
+                let quick = pulls >= QUICK_PULLS && took < SHORT_PULL * pulls;
+                next_look = pulls + if quick { UNWATCHED_PULLS } else { 1 };
             }
         }
     }
@@ -187,20 +190,22 @@ where
 
     /// M4
     fn sleep(&self, shared: &Shared<I::Item, R, F>, late: &mut bool) {
-        let next = if self.ordered {
-            self.yielded
+        // Where results come as they are ready, any of them will do.
+        let (first, mut at) = if self.ordered {
+            (self.yielded, self.yielded)
         } else {
-            shared.window.next().saturating_sub(1)
+            (shared.window.next().saturating_sub(1), 0)
         };
-        let mut at = next;
+        let mut alarm = None;
         if *late && shared.has_short_items() {
-            at = (next + self.limit as u64 * 3 / 4).min(self.pulled - 1);
-            if at > next && (0..spins(LINGERS)).any(|_| self.lingers_until(shared, at)) {
-                if self.is_ready(shared) {
+            let last = (first + self.limit as u64 * 3 / 4).min(self.pulled - 1);
+            if last > first {
+                if !(0..spins(LINGERS)).any(|_| self.lingers_until(shared, last)) {
+                    (at, alarm) = (last, deadline_after(LONG_SLEEP));
+                } else if self.is_ready(shared) {
                     return;
                 }
-                // The next item is not short: those after it are done.
-                at = next;
+                // Else the first item runs long, and those after it are done.
             }
         }
         *lock(&shared.caller) = Some(this_thread());
@@ -211,11 +216,6 @@ where
         let awaits = goes_on && !self.is_ready(shared) && !shared.is_deserted();
         // Whoever woke it meanwhile took it from there. (Loom forgets an unpark of one who waits for a lock.)
         if awaits && lock(&shared.caller).is_some() {
-            let alarm = if at > next {
-                deadline_after(LONG_SLEEP)
-            } else {
-                None
-            };
             park_until(sooner(again, alarm));
             *late = false;
         }
@@ -227,7 +227,7 @@ where
     fn lingers_until(&self, shared: &Shared<I::Item, R, F>, number: u64) -> bool {
         yield_now();
         if self.ordered {
-            number < self.pulled && shared.window.is_done(number)
+            shared.window.is_done(number)
         } else {
             self.is_ready(shared)
         }

@@ -20,14 +20,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// The most items of one run of a runner. A run becomes longer where it took so little time, or each of its
-/// items did; and shorter where it took so long.
+/// items did; else shorter, where it took so long.
 const MOST_RUN: usize = 64;
 const SHORT_RUN: Duration = Duration::from_micros(20);
 const SHORT_ITEM: Duration = Duration::from_micros(2);
 const LONG_RUN: Duration = Duration::from_micros(100);
 
-/// Items are short where runs are so long: not the longest, since a runner that was interrupted once takes its
-/// next run for longer ones.
+/// Items are short where runs are so long: not the longest, since a runner that was interrupted halves it, though
+/// its items are as short.
 const RUN_OF_SHORT: usize = MOST_RUN / 4;
 
 /// Where items are short: looks of a runner for more of them, and of the caller for results, before they

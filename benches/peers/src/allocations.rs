@@ -16,12 +16,19 @@ static CALLS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 static FREED: AtomicU64 = AtomicU64::new(0);
 
-/// Tells the C library to keep the memory that is freed.
+/// Tells the C library to keep the memory that is freed, and to take also large blocks from what it kept.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) fn keep_the_heap() {
-    // SAFETY: it takes a number for a number that the allocator has for it.
-    let taken = unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX) };
-    assert_eq!(taken, 1, "the allocator has such a setting");
+    /// The most that it takes for it.
+    const LARGE: libc::c_int = 32 << 20;
+    for (setting, value) in [
+        (libc::M_TRIM_THRESHOLD, libc::c_int::MAX),
+        (libc::M_MMAP_THRESHOLD, LARGE),
+    ] {
+        // SAFETY: it takes a number for a number that the allocator has for it.
+        let taken = unsafe { libc::mallopt(setting, value) };
+        assert_eq!(taken, 1, "the allocator has such a setting");
+    }
 }
 
 /// Not known how, here.

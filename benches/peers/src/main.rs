@@ -150,6 +150,7 @@ fn measure_alone(row: &Row, options: &[&str]) -> Vec<RowRecord> {
     let all = each.reduce(|mut all, one| {
         for (row, one) in all.iter_mut().zip(one) {
             row.engines.extend(one.engines);
+            row.line_trips.extend(one.line_trips);
         }
         all
     });

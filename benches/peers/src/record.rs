@@ -31,6 +31,7 @@ pub(crate) struct RowRecord {
     pub(crate) unit: String,
     pub(crate) engines: Vec<EngineRecord>,
     /// Before each round: nanoseconds that a cache line takes to another processor and back.
+    #[serde(default)]
     pub(crate) line_trips: Vec<f64>,
 }
 
@@ -74,9 +75,8 @@ pub(crate) enum Figure {
 }
 
 impl RowRecord {
-    pub(crate) fn engine(&self, name: &str) -> &EngineRecord {
-        let found = self.engines.iter().find(|engine| engine.engine == name);
-        found.unwrap_or_else(|| panic!("{name} is no engine of {}", self.name))
+    pub(crate) fn engine(&self, name: &str) -> Option<&EngineRecord> {
+        self.engines.iter().find(|engine| engine.engine == name)
     }
 
     /// The peer with the smallest median.
@@ -89,13 +89,13 @@ impl RowRecord {
         of_kind.min_by(|a, b| a.median(figure).total_cmp(&b.median(figure)))
     }
 
-    /// What an engine's figure is to that of another one.
-    pub(crate) fn ratio(&self, engine: &EngineRecord, target: &Target) -> f64 {
+    /// What an engine's figure is to that of another one, if that was measured.
+    pub(crate) fn ratio(&self, engine: &EngineRecord, target: &Target) -> Option<f64> {
         let to = match &target.to {
-            Some(name) => self.engine(name),
-            None => (self.best_peer(target.figure)).expect("a row with such a target has a peer"),
+            Some(name) => self.engine(name)?,
+            None => self.best_peer(target.figure)?,
         };
-        engine.median(target.figure) / to.median(target.figure)
+        Some(engine.median(target.figure) / to.median(target.figure))
     }
 }
 

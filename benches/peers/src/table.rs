@@ -32,7 +32,7 @@ pub(crate) fn rows(row: &RowRecord) -> String {
             .filter(|ratio| ratio.is_finite())
             .map_or_else(String::new, |ratio| format!("{ratio:.3}"));
         let targets: Vec<String> = (engine.targets.iter())
-            .map(|target| verdict(row, engine, target))
+            .filter_map(|target| verdict(row, engine, target))
             .collect();
         // What a task costs is only known where the row is about tasks.
         let (processor, switches, futexes) = if row.unit == "ns a task" {
@@ -75,10 +75,11 @@ fn spread(figures: &[f64]) -> String {
 /// What was to be reached in each row of the first run, and its ratio in each run that has the row; in bold what was
 /// not reached.
 pub(crate) fn targets(runs: &[Record]) -> String {
-    let head: String = (1..=runs.len())
-        .map(|run| format!(" run {run} |"))
-        .collect();
-    let mut text = format!("| row | engine | to |{head} to reach |\n|---|---|---|");
+    let mut text = String::from("| row | engine | to |");
+    for run in 1..=runs.len() {
+        write!(text, " run {run} |").expect("a string takes all");
+    }
+    text += " to reach |\n|---|---|---|";
     text += &"---|".repeat(runs.len() + 1);
     text.push('\n');
     let Some(first) = runs.first() else {
@@ -89,7 +90,7 @@ pub(crate) fn targets(runs: &[Record]) -> String {
             for target in &engine.targets {
                 let ratio = |run: &Record| {
                     let row = run.rows.iter().find(|other| other.name == row.name)?;
-                    let ratio = row.ratio(row.engine(&engine.engine), target);
+                    let ratio = row.ratio(row.engine(&engine.engine)?, target)?;
                     let bold = if ratio <= target.ratio { "" } else { "**" };
                     Some(format!(" {bold}{ratio:.3}{bold} |"))
                 };
@@ -113,8 +114,8 @@ pub(crate) fn targets(runs: &[Record]) -> String {
     text
 }
 
-fn verdict(row: &RowRecord, engine: &EngineRecord, target: &Target) -> String {
-    let ratio = row.ratio(engine, target);
+fn verdict(row: &RowRecord, engine: &EngineRecord, target: &Target) -> Option<String> {
+    let ratio = row.ratio(engine, target)?;
     let of = match target.figure {
         Figure::Own => "",
         Figure::Switches => "switches ",
@@ -125,7 +126,7 @@ fn verdict(row: &RowRecord, engine: &EngineRecord, target: &Target) -> String {
     } else {
         "MISSED"
     };
-    format!("{of}≤ {}{to}: {ratio:.3} {met}", target.ratio)
+    Some(format!("{of}≤ {}{to}: {ratio:.3} {met}", target.ratio))
 }
 
 /// The threads at the end of each second.
