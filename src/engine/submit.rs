@@ -150,7 +150,7 @@ pub(crate) trait Door: House {
         V: Send + 'static,
     {
         self.submit(|| Task::of_value(manner, value), patience)
-            // SAFETY: as above.
+            // SAFETY: the door gives each submitter its own task back, made here from this `V`.
             .map_err(|refusal| unsafe { refusal.into_error() })
     }
 
