@@ -483,10 +483,12 @@ pub(crate) fn turns_for(time: Duration) -> u64 {
 }
 
 /// Keeps the core busy for `turns`; what comes of it depends on `seed`.
+///
+/// A chain of multiplications, one copy of it for all, in registers alone: what a processor makes of a
+/// value that goes through memory depends on where in memory that is.
+#[inline(never)]
 pub(crate) fn spin(turns: u64, seed: u64) -> u64 {
-    let mut state = seed;
-    for _ in 0..turns {
-        state = hint::black_box(state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1));
-    }
-    state
+    (0..turns).fold(hint::black_box(seed), |state, _| {
+        state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1)
+    })
 }

@@ -4,8 +4,8 @@
 
 use std::mem;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, Thread};
 
 use anthill::{Pool, PoolHandle};
 use futures::channel::oneshot;
@@ -379,6 +379,45 @@ impl Peer for Channel {
 
     fn inside(&self) -> Self {
         Self(self.0.clone())
+    }
+}
+
+/// A parked thread and a place for one task: what it takes the system to wake somebody, and hardly more.
+pub(crate) struct BareThread {
+    place: Arc<Mutex<Option<Boxed>>>,
+    thread: Thread,
+}
+
+impl BareThread {
+    pub(crate) fn start() -> Self {
+        let place = Arc::new(Mutex::new(None::<Boxed>));
+        let theirs = Arc::clone(&place);
+        let thread = thread::spawn(move || {
+            // Until nobody else has the place.
+            while Arc::strong_count(&theirs) > 1 {
+                let task = theirs.lock().unwrap_or_else(PoisonError::into_inner).take();
+                match task {
+                    Some(task) => task(),
+                    None => thread::park(),
+                }
+            }
+        });
+        let thread = thread.thread().clone();
+        Self { place, thread }
+    }
+}
+
+impl Engine for BareThread {
+    fn submit<F: FnOnce() + Send + 'static>(&self, task: F) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(task));
+        self.thread.unpark();
+    }
+}
+
+impl Drop for BareThread {
+    fn drop(&mut self) {
+        self.place = Arc::default();
+        self.thread.unpark();
     }
 }
 

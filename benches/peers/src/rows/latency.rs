@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Row, Scale, TAIL, WORKERS, each_pool, on};
-use crate::engines::{Ants, Backlog, Peer};
+use super::{Row, Scale, TAIL, WORKERS, contender, each_pool, on};
+use crate::engines::{Ants, Backlog, BareThread, Peer};
+use crate::record::Kind;
 use crate::work::submits_while_tuned;
 use crate::workloads::{RawThreads, submit_and_wait, wake_at};
 
@@ -38,9 +39,15 @@ fn wakes(scale: Scale, a_second: u32, tasks: u32) -> Row {
     let mut contenders = each_pool!(WORKERS, units, |pool| wake_at(pool, period));
     let threads = move |pool: RawThreads| wake_at(pool, period);
     contenders.push(on(WORKERS, units, threads));
+    let mut bare = contender("bare-thread", units, move || {
+        wake_at(BareThread::start(), period)
+    });
+    bare.kind = Kind::Yardstick;
+    contenders.push(bare);
     let mut row = Row::new(
         format!("wake, {a_second} a second"),
-        "tasks that come one by one; from before the submit until the task's first instruction",
+        "tasks that come one by one; from before the submit until the task's first instruction; bare-thread is one that \
+         waits for no more",
         contenders,
     );
     row.quantiles = if tasks < 500 { &TAIL[..1] } else { TAIL };

@@ -17,6 +17,7 @@
 //! | `channel-n` | a `crossbeam-channel` of boxed closures and n threads that loop over it |
 //! | `threads` | a `std::thread` for each task |
 //! | `in-place` | the caller does it all |
+//! | `bare-thread`, `bare-threads` | threads made for this very work: what the system takes for it |
 
 mod bounded;
 mod costs;
