@@ -1,10 +1,10 @@
 //! How a pool is to be.
 
-use crate::engine::{Core, Hooks, Overflow, Plan, processors};
+use crate::engine::{Core, Hooks, Overflow, Plan};
 use crate::error::BuildError;
 use crate::panic::{TaskPanic, WorkerId};
 use crate::pool::Pool;
-use crate::sync::Arc;
+use crate::sync::{Arc, processors};
 use std::any::Any;
 use std::fmt;
 use std::time::Duration;

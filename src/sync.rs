@@ -1,7 +1,9 @@
-//! The only file that names the standard library's atomics, locks, threads and clock.
+//! The only file that names the standard library's atomics, locks, threads and clock, and the processors.
 //!
 //! Under `cfg(anthill_loom)` the unit tests get loom's instead, so that the very code that runs in
-//! production is what the models explore. No logic lives here.
+//! production is what the models explore. No more logic lives here than what the machine has to do with it.
+
+use once_cell::sync::OnceCell;
 
 #[cfg(not(all(test, anthill_loom)))]
 mod imp {
@@ -51,9 +53,14 @@ mod imp {
     /// before the first `SeqCst` store, gets a fence.
     pub(crate) const fn order_seqcst() {}
 
-    /// Turns of a spin before its thread parks.
-    pub(crate) const fn spins(turns: u32) -> u32 {
-        turns
+    /// Turns of a spin before its thread parks; none on a single processor, where nobody gets on meanwhile.
+    pub(crate) fn spins(turns: u32) -> u32 {
+        if super::processors() > 1 { turns } else { 0 }
+    }
+
+    /// Times that a thread gives way before it parks.
+    pub(crate) const fn yields(times: u32) -> u32 {
+        times
     }
 
     /// Locks; a lock of this crate cannot be poisoned by a user, whose code never runs under one.
@@ -130,6 +137,12 @@ mod imp {
     pub(crate) fn thread_of(handle: &JoinHandle<()>) -> Thread {
         handle.thread().clone()
     }
+}
+
+/// How many processors there are for the thread that asks first; asked for once, since the answer takes a look at files.
+pub(crate) fn processors() -> usize {
+    static PROCESSORS: OnceCell<usize> = OnceCell::new();
+    *PROCESSORS.get_or_init(num_cpus::get)
 }
 
 /// The sooner of two deadlines, where `None` is never.

@@ -20,6 +20,7 @@
 //!
 //! [`serve`]: Admission::serve
 
+use super::looks::Looks;
 use super::quiet::Quiet;
 use super::task::{Accepted, Task};
 use super::waiter::{Answer, Waiter};
@@ -158,6 +159,8 @@ pub(crate) struct Admission<D = ()> {
     waiting: AtomicUsize,
     max_waiting: usize,
     quiet: Quiet,
+    /// How often a submitter looks for room.
+    pub(super) looks: Looks,
 }
 
 /// What the one who gave places back has to do next.
@@ -185,6 +188,7 @@ impl<D> Admission<D> {
             waiting: AtomicUsize::new(0),
             max_waiting,
             quiet: Quiet::new(),
+            looks: Looks::new(),
         }
     }
 

@@ -24,7 +24,7 @@ use super::desk::Desk;
 use super::idle::{IdleStack, Ring, Seat};
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, Condvar, Instant, JoinHandle, Mutex, MutexGuard, Ordering, is_past,
-    lock, sooner, thread_of, wait_until,
+    lock, processors, sooner, thread_of, wait_until,
 };
 use crossbeam_utils::CachePadded;
 use std::cmp::Reverse;
@@ -66,6 +66,12 @@ impl Roll {
     /// C2, C3: one more worker may be made active.
     pub(crate) fn may_activate(self) -> bool {
         self.0 & WAKING == 0 && self.active() < self.capacity()
+    }
+
+    /// Who expects something soon may look for it for a moment before it goes to sleep: where more workers are
+    /// active than there are processors it would take one from somebody else.
+    pub(crate) fn may_spin(self) -> bool {
+        self.active() <= processors() as u64
     }
 
     /// C4, C5: a worker lives, for certain.

@@ -33,6 +33,7 @@ pub(crate) mod desk;
 pub(crate) mod family;
 pub(crate) mod idle;
 pub(crate) mod job;
+pub(crate) mod looks;
 pub(crate) mod queue;
 pub(crate) mod quiet;
 pub(crate) mod submit;
@@ -167,8 +168,6 @@ pub(crate) struct Core {
     pub(crate) spinning: CachePadded<AtomicBool>,
     /// Submitters that run their tasks themselves.
     pub(crate) calling: AtomicUsize,
-    /// Spinning would take a processor from somebody else where more workers are active.
-    processors: u64,
     capacity: AtomicUsize,
     reins: Mutex<Reins>,
     pub(crate) tenants: Tenants,
@@ -313,7 +312,6 @@ impl Core {
             counts: Counts::default(),
             spinning: CachePadded::new(AtomicBool::new(false)),
             calling: AtomicUsize::new(0),
-            processors: processors() as u64,
             capacity: AtomicUsize::new(capacity),
             reins: Mutex::new(Reins {
                 resume: capacity.max(1),
@@ -327,11 +325,6 @@ impl Core {
             handles: AtomicUsize::new(0),
             plan,
         })
-    }
-
-    /// Whether who expects something soon may spin for a moment before it goes to sleep.
-    pub(crate) fn may_spin(&self, roll: Roll) -> bool {
-        roll.active() <= self.processors
     }
 
     // ── waking ──────────────────────────────────────────────────────────────────────────────
@@ -718,12 +711,6 @@ impl Drop for Core {
         drop_quietly(std::mem::take(&mut self.plan.hooks));
         drop_quietly(self.plan.keeps.take());
     }
-}
-
-/// How many processors there are; asked for once, since the answer takes a look at files.
-pub(crate) fn processors() -> usize {
-    static PROCESSORS: OnceCell<usize> = OnceCell::new();
-    *PROCESSORS.get_or_init(num_cpus::get)
 }
 
 /// How many came and have not gone: never too few, since what has gone is read first. Whoever is held up

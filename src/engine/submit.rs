@@ -3,17 +3,14 @@
 //! It is the same door for a pool and for a share of one: each is a [`House`].
 
 use super::admission::{Admission, Denied, Joined, Left, Origin, Places};
+use super::looks::Look;
 use super::task::{Body, Manner, Outcome, Task};
 use super::waiter::{Answer, Waiter};
 use super::{Core, Overflow, current};
 use crate::error::{SubmitError, SubmitErrorKind};
 use crate::stats::Counts;
-use crate::sync::{Arc, AtomicUsize, Instant, Ordering, order_seqcst, spin_loop, spins};
+use crate::sync::{Arc, AtomicUsize, Instant, Ordering, order_seqcst};
 use std::io;
-
-/// Looks for room before a submitter gets in line. Until then it waits for nothing, so nobody can
-/// overtake it; with tiny tasks this is what spares it the line.
-const LOOKS: u32 = 200;
 
 /// What to do without room.
 #[derive(Clone, Copy)]
@@ -24,6 +21,17 @@ pub(crate) enum Patience {
     Policy,
     /// `submit_timeout`
     Until(Option<Instant>),
+}
+
+impl Patience {
+    /// The submitter waits for room.
+    fn waits(self, overflow: Overflow) -> bool {
+        match self {
+            Patience::None => false,
+            Patience::Policy => overflow == Overflow::Block,
+            Patience::Until(_) => true,
+        }
+    }
 }
 
 /// A task that was not accepted, and why.
@@ -184,23 +192,32 @@ pub(crate) trait Door: House {
         }
     }
 
+    #[inline]
     fn enter(self: &Arc<Self>, patience: Patience) -> Result<Places, Denied> {
-        let core = self.core();
-        let waits = match patience {
-            Patience::None => false,
-            Patience::Policy => core.plan.overflow == Overflow::Block,
-            Patience::Until(_) => true,
-        };
-        let mut looks = if waits { spins(LOOKS) } else { 0 };
-        loop {
-            match self.admission().enter(Origin::Outside) {
-                Err(Denied::NoRoom) if looks > 0 && core.may_spin(core.crew.roll()) => {
-                    looks -= 1;
-                    spin_loop();
-                }
-                outcome => return outcome,
+        match self.admission().enter(Origin::Outside) {
+            Err(Denied::NoRoom) if patience.waits(self.core().plan.overflow) => {
+                self.look_for_room()
             }
+            outcome => outcome,
         }
+    }
+
+    #[cold]
+    fn look_for_room(self: &Arc<Self>) -> Result<Places, Denied> {
+        let (core, admission) = (self.core(), self.admission());
+        let mut outcome = Err(Denied::NoRoom);
+        admission.looks.while_full(|| {
+            if !core.crew.roll().may_spin() {
+                return Look::Over;
+            }
+            outcome = admission.enter(Origin::Outside);
+            match outcome {
+                Ok(_) => Look::Room,
+                Err(Denied::NoRoom) => Look::Full,
+                Err(Denied::Line | Denied::Closed) => Look::Over,
+            }
+        });
+        outcome
     }
 
     /// Queues a task that has its place; gives it back if no thread is to be had.

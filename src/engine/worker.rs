@@ -27,7 +27,7 @@ use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
 use crate::sync::deque::Worker as Deque;
 use crate::sync::{
     Arc, AtomicBool, Ordering, deadline_after, fence, lock, order_seqcst, spin_loop, spins,
-    yield_now,
+    yield_now, yields,
 };
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,8 +44,12 @@ const MOST_PAUSES: u32 = 16;
 
 /// With an unbounded backlog, where no submitter waits for the worker, it looks so often more, and gives its
 /// processor away before each: it may be the very one that the submitter wants, as threads that wake one
-/// another end up on the same one.
+/// another end up on the same one. These are all its looks where there is but one.
 const YIELDING_LOOKS: u32 = 8;
+
+/// With a bound a submitter waits in line for the worker, which lets it in and wakes it. If nothing has come by this
+/// look, that one may wait for the worker's processor now: it gives way, once.
+const OBLIGING_LOOK: u32 = 12;
 
 /// Tasks that come one by one, each just as the last one is done, are fetched from under the
 /// submitter's hands, to the loss of both: after so many in a row a worker of a pool with an
@@ -72,6 +76,8 @@ pub(crate) struct Worker {
     turns: Cell<u32>,
     /// How often in a row it took a task alone from a queue that held nothing else.
     streak: Cell<u32>,
+    /// There was a line when it gave places back: it may have let a submitter in, which is about to come.
+    served: Cell<bool>,
     /// So many tasks at the desk are worth a look for shells.
     sweep_at: Cell<usize>,
     /// Jobs that this worker claimed elsewhere than at the end of a queue: about as many shells are at its
@@ -93,6 +99,7 @@ pub(crate) fn main(core: Arc<Core>, seat: Seat, id: WorkerId, desk: Arc<Desk>) {
         lending: Cell::new(false),
         turns: Cell::new(0),
         streak: Cell::new(0),
+        served: Cell::new(false),
         sweep_at: Cell::new(2 * FEW_SHELLS),
         shells: Cell::new(0),
     });
@@ -239,7 +246,7 @@ impl Worker {
     fn give_back(&self, places: u64) {
         if places > 0 {
             self.held.set(self.held.get() - places);
-            self.core.leave(places);
+            self.leave(places);
         }
     }
 
@@ -296,15 +303,25 @@ impl Worker {
         }
         // ORDERING: Release: who reads that nothing runs sees what ran.
         self.desk.busy.store(false, Ordering::Release);
-        self.core.leave(self.held.take());
+        self.leave(self.held.take());
+    }
+
+    /// Gives places back, with all that follows.
+    fn leave(&self, places: u64) {
+        let left = self.core.admission.leave(places);
+        if left.serve {
+            self.served.set(true);
+        }
+        self.core.after(left);
     }
 
     fn search(&self) -> Option<Task> {
         let core = &self.core;
         let mut spinning = None;
         let mut looks = 0;
-        let yields = core.plan.backlog.is_none();
-        let most_looks = LOOKS + if yields { YIELDING_LOOKS } else { 0 };
+        let spinning_looks = spins(LOOKS);
+        let gives_way = core.plan.backlog.is_none() || spinning_looks == 0;
+        let most_looks = spinning_looks + yields(if gives_way { YIELDING_LOOKS } else { 0 });
         if self.streak.get() >= STREAK {
             self.streak.set(0);
             (0..spins(GATHER)).for_each(|_| spin_loop());
@@ -319,18 +336,15 @@ impl Worker {
                 }
             }
             let roll = core.crew.roll();
-            if looks == spins(most_looks)
-                || !roll.permits()
-                || !core.may_spin(roll)
-                || roll.is_closed()
-            {
+            if looks == most_looks || !roll.permits() || !roll.may_spin() || roll.is_closed() {
+                self.served.set(false);
                 return None;
             }
             looks += 1;
             if spinning.is_none() {
                 spinning = Some(Spinning::begin(&core.spinning)?);
             }
-            if yields && looks > LOOKS {
+            if looks > spinning_looks || looks == OBLIGING_LOOK && self.served.take() {
                 yield_now();
             } else {
                 let pauses = (1 << looks.min(16)).min(MOST_PAUSES);

@@ -260,7 +260,7 @@ impl MultiPool {
             Patience::Until(deadline) => deadline,
         };
         for _ in 0..spins(LOOKS) {
-            if denied == Denied::Line || !lead.may_spin(lead.crew.roll()) {
+            if denied == Denied::Line || !lead.crew.roll().may_spin() {
                 break;
             }
             spin_loop();

@@ -241,7 +241,7 @@ impl<T> Handle<'_, T> {
             return Waited::Deadlock;
         }
         let core = self.home.core();
-        let may_spin = core.may_spin(core.crew.roll());
+        let may_spin = core.crew.roll().may_spin();
         let looks = if may_spin { spins(LOOKS) } else { 0 };
         let retry = || self.home.rescue();
         if self.job.state().wait(looks, deadline, retry) {

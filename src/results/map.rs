@@ -22,7 +22,7 @@ use crate::engine::{Core, current, queue};
 use crate::pool::PoolHandle;
 use crate::sync::{
     Arc, Ordering, current as this_thread, deadline_after, elapsed, fence, lock, now, park_until,
-    sooner, spins, yield_now,
+    sooner, yield_now, yields,
 };
 use std::fmt;
 use std::iter::FusedIterator;
@@ -200,7 +200,7 @@ where
         if *late && shared.has_short_items() {
             let last = (first + self.limit as u64 * 3 / 4).min(self.pulled - 1);
             if last > first {
-                if !(0..spins(LINGERS)).any(|_| self.lingers_until(shared, last)) {
+                if !(0..yields(LINGERS)).any(|_| self.lingers_until(shared, last)) {
                     (at, alarm) = (last, deadline_after(LONG_SLEEP));
                 } else if self.is_ready(shared) {
                     return;

@@ -13,7 +13,7 @@ use crate::panic::drop_quietly;
 use crate::sync::deque::Injector;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, Thread, Weak, elapsed,
-    fence, lock, now, spins, yield_now,
+    fence, lock, now, yield_now, yields,
 };
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -245,7 +245,7 @@ where
     /// Items are short and the caller does not keep up: it may be about to put more. Whether it has.
     fn linger(&self) -> bool {
         self.pause();
-        (0..spins(LINGERS)).any(|_| {
+        (0..yields(LINGERS)).any(|_| {
             yield_now();
             self.window.waiting() > 0
         })

@@ -1,0 +1,133 @@
+//! How often a submitter looks for room before it gets in line.
+//!
+//! Until it is in line it waits for nothing, so nobody can overtake it; where tasks are short this is what
+//! spares it the line, and a wake. Where they are long it would only keep a processor from them. So it
+//! looks as often as was worth it of late: twice as often after it found room, an eighth less after it did not. Where
+//! it hardly looks any more it tries now and then for as long as it may, since tasks may be shorter now.
+
+use crate::sync::{CounterU64, Ordering, spin_loop, spins};
+
+const MOST: u64 = 200;
+const LEAST: u64 = 16;
+
+/// What a look showed.
+pub(crate) enum Look {
+    Full,
+    Room,
+    /// It tells nothing of how long room takes to come, and more of them are to no avail.
+    Over,
+}
+
+/// The looks of the next submitter. Below `LEAST` it counts down to the next try, at 0. Read and written as a
+/// whole; who is late with what it learnt spoils nothing.
+pub(crate) struct Looks(CounterU64);
+
+impl Looks {
+    pub(crate) fn new() -> Looks {
+        Looks(CounterU64::new(MOST))
+    }
+
+    /// Calls `look` again and again while all is full, or until that was often enough.
+    pub(crate) fn while_full(&self, mut look: impl FnMut() -> Look) {
+        // ORDERING: Relaxed: a guess.
+        let state = self.0.load(Ordering::Relaxed);
+        let turns = spins(turns(state));
+        if turns == 0 {
+            return;
+        }
+        let mut found = false;
+        for _ in 0..turns {
+            spin_loop();
+            match look() {
+                Look::Full => {}
+                Look::Room => {
+                    found = true;
+                    break;
+                }
+                Look::Over => return,
+            }
+        }
+        let next = after(state, found);
+        if next != state {
+            // ORDERING: Relaxed: a guess.
+            self.0.store(next, Ordering::Relaxed);
+        }
+    }
+}
+
+fn turns(state: u64) -> u32 {
+    let turns = match state {
+        0 => MOST,
+        looks => looks.max(LEAST),
+    };
+    u32::try_from(turns).expect("a small number")
+}
+
+fn after(state: u64, found: bool) -> u64 {
+    match state {
+        _ if found => MOST.min(2 * u64::from(turns(state))),
+        0 => LEAST,
+        looks if looks > LEAST => LEAST.max(looks - looks / 8),
+        looks => looks - 1,
+    }
+}
+
+#[cfg(all(test, not(anthill_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_less_where_it_is_in_vain_and_soon_more_where_it_is_not() {
+        let mut state = MOST;
+        let mut in_vain = || {
+            state = after(state, false);
+            turns(state)
+        };
+        let first: Vec<_> = (0..4).map(|_| in_vain()).collect();
+        assert_eq!(first, [175, 154, 135, 119]);
+        let least = (0..100).map(|_| in_vain()).min();
+        assert_eq!(least, Some(16));
+        let mut found = LEAST;
+        let more = [(); 5].map(|()| {
+            found = after(found, true);
+            turns(found)
+        });
+        assert_eq!(more, [32, 64, 128, 200, 200]);
+    }
+
+    #[test]
+    fn tries_for_long_now_and_then() {
+        let mut state = LEAST;
+        let mut looks = Vec::new();
+        for _ in 0..40 {
+            looks.push(turns(state));
+            state = after(state, false);
+        }
+        let tries = looks.iter().filter(|looks| **looks == 200).count();
+        assert_eq!((tries, looks[16], looks[33]), (2, 200, 200), "{looks:?}");
+        assert_eq!(
+            after(0, true),
+            MOST,
+            "and it stays so where that is worth it"
+        );
+    }
+
+    #[test]
+    fn looks_until_there_is_room_and_learns_only_of_that() {
+        let looks = Looks::new();
+        let count = |last: fn(u32) -> Look| {
+            let mut calls = 0;
+            looks.while_full(|| {
+                calls += 1;
+                last(calls)
+            });
+            calls
+        };
+        let spins = |turns| if spins(1) == 0 { 0 } else { turns };
+        let over = |call| if call == 5 { Look::Over } else { Look::Full };
+        let room = |call| if call == 7 { Look::Room } else { Look::Full };
+        assert_eq!((count(over), count(room)), (spins(5), spins(7)));
+        assert_eq!(count(|_| Look::Full), spins(200));
+        assert_eq!(count(|_| Look::Full), spins(175));
+    }
+}
