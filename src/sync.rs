@@ -1,7 +1,7 @@
 //! The only file that names the standard library's atomics, locks, threads and clock, and the processors.
 //!
 //! Under `cfg(anthill_loom)` the unit tests get loom's instead, so that the very code that runs in
-//! production is what the models explore. No more logic lives here than what the machine has to do with it.
+//! production is what the models explore. No logic of the pool lives here.
 
 use once_cell::sync::OnceCell;
 

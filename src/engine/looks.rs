@@ -18,7 +18,7 @@ pub(crate) enum Look {
     Over,
 }
 
-/// The looks of the next submitter. Below `LEAST` it counts down to the next try, at 0. Read and written as a
+/// The looks of the next submitter; from `LEAST` down it counts those until the next long try, at 0. Read and written as a
 /// whole; who is late with what it learnt spoils nothing.
 pub(crate) struct Looks(CounterU64);
 

@@ -11,7 +11,7 @@
 //! | room | what it owns |
 //! |---|---|
 //! | [`task`] | a [`closure`], type-erased, or a [`ticket`] to a [`job`] or a [token](tokens) |
-//! | [`admission`], [`waiter`] | places, room, the line of those who wait |
+//! | [`admission`], [`waiter`], [`looks`] | places, room, the line of those who wait, and the looks before it |
 //! | [`queue`], [`desk`] | where accepted tasks wait, and what workers lend |
 //! | [`idle`], [`crew`] | the stack of idle workers; the threads and their number |
 //! | [`worker`], [`current`] | the loop; which pool this thread works for |

@@ -164,6 +164,7 @@ impl Worker {
             self.go_free();
         }
         let Some(mut task) = self.search() else {
+            self.served.set(false);
             return false;
         };
         self.execute(&mut task);
@@ -337,7 +338,6 @@ impl Worker {
             }
             let roll = core.crew.roll();
             if looks == most_looks || !roll.permits() || !roll.may_spin() || roll.is_closed() {
-                self.served.set(false);
                 return None;
             }
             looks += 1;
