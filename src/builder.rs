@@ -4,7 +4,7 @@ use crate::engine::{Core, Hooks, Overflow, Plan};
 use crate::error::BuildError;
 use crate::panic::{TaskPanic, WorkerId};
 use crate::pool::Pool;
-use crate::sync::{Arc, processors};
+use crate::sync::{Arc, Processors, processors};
 use std::any::Any;
 use std::fmt;
 use std::time::Duration;
@@ -119,6 +119,7 @@ impl<P: Built> Builder<P> {
                 stack_size: None,
                 hooks: Hooks::default(),
                 keeps: P::keep(&parts),
+                processors: Processors::here(),
             },
             parts,
         }

@@ -3,8 +3,6 @@
 //! Under `cfg(anthill_loom)` the unit tests get loom's instead, so that the very code that runs in
 //! production is what the models explore. No logic of the pool lives here.
 
-use once_cell::sync::OnceCell;
-
 #[cfg(not(all(test, anthill_loom)))]
 mod imp {
     pub(crate) use std::hint::spin_loop;
@@ -53,10 +51,13 @@ mod imp {
     /// before the first `SeqCst` store, gets a fence.
     pub(crate) const fn order_seqcst() {}
 
-    /// Turns of a spin before its thread parks; none on a single processor, where nobody gets on meanwhile.
-    pub(crate) fn spins(turns: u32) -> u32 {
-        if super::processors() > 1 { turns } else { 0 }
+    /// Turns of a spin before a thread parks.
+    pub(super) const fn spins(turns: u32) -> u32 {
+        turns
     }
+
+    /// How long a worker on standby sleeps at a time.
+    pub(crate) const TICK: Duration = Duration::from_micros(100);
 
     /// Times that a thread gives way before it parks.
     pub(crate) const fn yields(times: u32) -> u32 {
@@ -139,10 +140,44 @@ mod imp {
     }
 }
 
-/// How many processors there are for the thread that asks first; asked for once, since the answer takes a look at files.
+/// How many processors the calling thread may use.
 pub(crate) fn processors() -> usize {
-    static PROCESSORS: OnceCell<usize> = OnceCell::new();
-    *PROCESSORS.get_or_init(num_cpus::get)
+    num_cpus::get()
+}
+
+/// How many processors the threads of a pool share, for what they do before they sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Processors(usize);
+
+impl Processors {
+    /// Those of the calling thread.
+    pub(crate) fn here() -> Processors {
+        Processors(processors())
+    }
+
+    #[cfg(test)]
+    pub(crate) const SINGLE: Processors = Processors(1);
+    #[cfg(test)]
+    pub(crate) const TWO: Processors = Processors(2);
+
+    /// Only one thread of the pool runs at a time.
+    pub(crate) fn is_single(self) -> bool {
+        self.0 == 1
+    }
+
+    /// So many threads run at once, each on its own processor.
+    pub(crate) fn fit(self, threads: u64) -> bool {
+        threads <= self.0 as u64
+    }
+
+    /// Turns of a spin before a thread parks; none on a single processor, where nobody gets on meanwhile.
+    pub(crate) fn spins(self, turns: u32) -> u32 {
+        if self.is_single() {
+            0
+        } else {
+            imp::spins(turns)
+        }
+    }
 }
 
 /// The sooner of two deadlines, where `None` is never.

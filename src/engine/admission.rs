@@ -24,7 +24,10 @@ use super::looks::Looks;
 use super::quiet::Quiet;
 use super::task::{Accepted, Task};
 use super::waiter::{Answer, Waiter};
-use crate::sync::{Arc, AtomicU64, AtomicUsize, CounterU64, Instant, Mutex, Ordering, lock};
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, CounterU64, Instant, Mutex, Ordering, Processors,
+    lock, order_seqcst,
+};
 use crossbeam_utils::CachePadded;
 use std::collections::VecDeque;
 use std::io;
@@ -129,6 +132,8 @@ struct Entry<D> {
 struct Line<D> {
     entries: VecDeque<Entry<D>>,
     next_ticket: u64,
+    /// D2: submitters that were let in and are still to be woken.
+    unwoken: VecDeque<Arc<Waiter>>,
 }
 
 impl<D> Line<D> {
@@ -158,6 +163,10 @@ pub(crate) struct Admission<D = ()> {
     line: Mutex<Line<D>>,
     waiting: AtomicUsize,
     max_waiting: usize,
+    /// There may be any in `unwoken`.
+    has_unwoken: AtomicBool,
+    /// A submitter was let in from the line of late.
+    lets_in: AtomicBool,
     quiet: Quiet,
     /// How often a submitter looks for room.
     pub(super) looks: Looks,
@@ -174,7 +183,11 @@ pub(crate) struct Left {
 }
 
 impl<D> Admission<D> {
-    pub(crate) fn new(limit: Option<usize>, max_waiting: usize) -> Admission<D> {
+    pub(crate) fn new(
+        limit: Option<usize>,
+        max_waiting: usize,
+        processors: Processors,
+    ) -> Admission<D> {
         Admission {
             word: CachePadded::new(Word {
                 places: AtomicU64::new(0),
@@ -184,11 +197,14 @@ impl<D> Admission<D> {
             line: Mutex::new(Line {
                 entries: VecDeque::new(),
                 next_ticket: 0,
+                unwoken: VecDeque::new(),
             }),
             waiting: AtomicUsize::new(0),
             max_waiting,
-            quiet: Quiet::new(),
-            looks: Looks::new(),
+            has_unwoken: AtomicBool::new(false),
+            lets_in: AtomicBool::new(false),
+            quiet: Quiet::new(processors),
+            looks: Looks::new(processors),
         }
     }
 
@@ -404,11 +420,13 @@ impl<D> Admission<D> {
 
     /// Lets the oldest in while there is room, or sends them away where no worker lives and `staff`
     /// gets none. `push` queues each task with its place. All of it in order, under the line's
-    /// lock. Whether that ended the pool.
+    /// lock. A submitter that sleeps is woken, unless `defer` says that somebody sees to that (D2). Whether it
+    /// ended the pool.
     pub(crate) fn serve(
         &self,
         staff: impl Fn() -> io::Result<()>,
         mut push: impl FnMut(Accepted, D),
+        defer: Option<&dyn Fn() -> bool>,
     ) -> bool {
         let mut ended = false;
         loop {
@@ -443,6 +461,9 @@ impl<D> Admission<D> {
                     task.hold_place();
                     let number = self.count_accepted();
                     push(Accepted::after_waiting(number, task), dest);
+                    if !self.lets_in() {
+                        self.remember_line();
+                    }
                     Answer::Queued
                 }
                 Err(refusal) => {
@@ -451,9 +472,53 @@ impl<D> Admission<D> {
                 }
             };
             ended |= self.end_empty_line(&line).ended;
-            drop(line);
-            waiter.wake(answer);
+            let Some(defer) = defer.filter(|_| matches!(answer, Answer::Queued)) else {
+                drop(line);
+                waiter.wake(answer);
+                continue;
+            };
+            if waiter.answer(answer) {
+                // D2: it can be found before anybody is counted on to wake it.
+                line.unwoken.push_back(waiter);
+                self.has_unwoken.store(true, Ordering::SeqCst);
+                drop(line);
+                order_seqcst();
+                if !defer() {
+                    self.wake_let_in();
+                }
+            }
         }
+    }
+
+    /// D2: wakes those who were let in and not woken.
+    pub(crate) fn wake_let_in(&self) {
+        while self.has_unwoken.load(Ordering::SeqCst) {
+            let waiter = {
+                let mut line = lock(&self.line);
+                let first = line.unwoken.pop_front();
+                self.has_unwoken
+                    .store(!line.unwoken.is_empty(), Ordering::SeqCst);
+                first
+            };
+            if let Some(waiter) = waiter {
+                waiter.nudge();
+            }
+        }
+    }
+
+    /// Whether a submitter that had waited was let in since the last
+    /// [`forget_line`](Admission::forget_line).
+    pub(crate) fn lets_in(&self) -> bool {
+        // ORDERING: Relaxed, here and below: a guess.
+        self.lets_in.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn remember_line(&self) {
+        self.lets_in.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn forget_line(&self) {
+        self.lets_in.store(false, Ordering::Relaxed);
     }
 
     /// Lets all in that belong where `wanted` says, in order, whether or not there is room: somebody waits

@@ -3,9 +3,9 @@
 //! A worker is **live** from the start of its thread until it decides to leave, and **active**
 //! while it is live and not on the idle stack. The crew never touches a task.
 //!
-//! The roll: `| capacity: 20 | live: 20 | active: 20 | – | UNSURE | CLOSED | DISCARDING | WAKING |`
-//! (low bits on the right). It is written under the lock, except that an arriving worker clears
-//! `WAKING` on its own; anybody reads it.
+//! The roll: `| – | capacity: 19 | live: 19 | active: 19 | DEFERRED | STANDBY | UNSURE | CLOSED | DISCARDING |
+//! WAKING |` (low bits on the right). It is written under the lock, except that an arriving worker clears
+//! `WAKING` on its own, and `DEFERRED` is changed as [`standby`](super::standby) says; anybody reads it.
 //!
 //! - C1: `live − active` workers are on the idle stack.
 //! - C2: A worker is made active only while `active < capacity`, and one that finds
@@ -24,7 +24,7 @@ use super::desk::Desk;
 use super::idle::{IdleStack, Ring, Seat};
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, Condvar, Instant, JoinHandle, Mutex, MutexGuard, Ordering, is_past,
-    lock, processors, sooner, thread_of, wait_until,
+    lock, sooner, thread_of, wait_until,
 };
 use crossbeam_utils::CachePadded;
 use std::cmp::Reverse;
@@ -35,8 +35,10 @@ const WAKING: u64 = 1;
 const DISCARDING: u64 = 2;
 const CLOSED: u64 = 4;
 const UNSURE: u64 = 8;
-const FIELD_BITS: u32 = 20;
-const ACTIVE: u64 = 16;
+const STANDBY: u64 = 16;
+const DEFERRED: u64 = 32;
+const FIELD_BITS: u32 = 19;
+const ACTIVE: u64 = 64;
 const LIVE: u64 = ACTIVE << FIELD_BITS;
 const CAPACITY: u64 = LIVE << FIELD_BITS;
 const FIELD: u64 = (1 << FIELD_BITS) - 1;
@@ -68,12 +70,6 @@ impl Roll {
         self.0 & WAKING == 0 && self.active() < self.capacity()
     }
 
-    /// Who expects something soon may look for it for a moment before it goes to sleep: where more workers are
-    /// active than there are processors it would take one from somebody else.
-    pub(crate) fn may_spin(self) -> bool {
-        self.active() <= processors() as u64
-    }
-
     /// C4, C5: a worker lives, for certain.
     pub(crate) fn is_staffed(self) -> bool {
         self.live() > 0 && self.0 & UNSURE == 0
@@ -85,6 +81,11 @@ impl Roll {
 
     pub(crate) fn is_discarding(self) -> bool {
         self.0 & DISCARDING != 0
+    }
+
+    /// D1: a worker is on standby.
+    pub(crate) fn has_standby(self) -> bool {
+        self.0 & STANDBY != 0
     }
 }
 
@@ -106,6 +107,8 @@ pub(crate) enum Rest {
     Again,
     /// Sleep; it is on the idle stack.
     Sleep,
+    /// The same, on standby.
+    StandBy,
     /// End the thread; it is no longer live.
     Leave,
 }
@@ -141,6 +144,8 @@ struct Chair {
 #[derive(Default)]
 struct Inner {
     idle: IdleStack,
+    /// Which of the idle workers is on standby.
+    standby: Option<Seat>,
     chairs: Vec<Chair>,
     vacant: BinaryHeap<Reverse<Seat>>,
     departed: Vec<JoinHandle<()>>,
@@ -225,6 +230,7 @@ impl Crew {
             return Ok(());
         }
         if let Some(seat) = inner.idle.pop_newest() {
+            self.end_standby(&mut inner, seat);
             self.add(ACTIVE);
             self.roll.fetch_or(WAKING, Ordering::SeqCst);
             inner.counts.wakes += 1;
@@ -300,8 +306,15 @@ impl Crew {
         outcome
     }
 
-    /// A worker found nothing to do, or may do no more: it rests or leaves.
-    pub(crate) fn settle(&self, seat: Seat, desk: &Desk, outlook: impl Fn() -> Outlook) -> Rest {
+    /// A worker found nothing to do, or may do no more: it rests, on standby if it may and nobody else is, or
+    /// leaves.
+    pub(crate) fn settle(
+        &self,
+        seat: Seat,
+        desk: &Desk,
+        may_stand_by: bool,
+        outlook: impl Fn() -> Outlook,
+    ) -> Rest {
         let mut inner = lock(&self.inner);
         let roll = self.roll();
         if !roll.permits() && roll.live() > roll.capacity() {
@@ -323,6 +336,11 @@ impl Crew {
         desk.bell.silence();
         inner.idle.push(seat);
         self.sub(ACTIVE);
+        if may_stand_by && inner.standby.is_none() && !roll.is_closed() {
+            inner.standby = Some(seat);
+            self.roll.fetch_or(STANDBY, Ordering::SeqCst);
+            return Rest::StandBy;
+        }
         Rest::Sleep
     }
 
@@ -332,10 +350,53 @@ impl Crew {
         let roll = self.roll();
         let up = roll.active() < roll.capacity() && inner.idle.remove(seat);
         if up {
+            self.end_standby(&mut inner, seat);
             self.add(ACTIVE);
         }
         up
     }
+
+    // ── standby ─────────────────────────────────────────────────────────────────────────────
+
+    /// D1: defers a wake, if a worker is on standby.
+    pub(crate) fn defer(&self) -> bool {
+        let deferred = |roll: u64| (roll & STANDBY != 0).then_some(roll | DEFERRED);
+        let roll = self.roll.load(Ordering::SeqCst);
+        roll & (STANDBY | DEFERRED) == STANDBY | DEFERRED
+            || (self.roll)
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, deferred)
+                .is_ok()
+    }
+
+    /// D2: whether a wake was deferred since the last tick.
+    pub(crate) fn take_deferred(&self) -> bool {
+        self.roll.fetch_and(!DEFERRED, Ordering::SeqCst) & DEFERRED != 0
+    }
+
+    /// D2: a worker is on standby no longer; false if a wake has just been deferred, and it is.
+    pub(crate) fn stand_down(&self, seat: Seat) -> bool {
+        let mut inner = lock(&self.inner);
+        if inner.standby != Some(seat) {
+            // Somebody claimed it: the bell will ring.
+            return true;
+        }
+        if self.roll.fetch_and(!STANDBY, Ordering::SeqCst) & DEFERRED != 0 {
+            self.roll.fetch_or(STANDBY, Ordering::SeqCst);
+            return false;
+        }
+        inner.standby = None;
+        true
+    }
+
+    /// D3: whoever takes the worker off the idle stack.
+    fn end_standby(&self, inner: &mut Inner, seat: Seat) {
+        if inner.standby == Some(seat) {
+            inner.standby = None;
+            self.roll.fetch_and(!(STANDBY | DEFERRED), Ordering::SeqCst);
+        }
+    }
+
+    // ── leaving ─────────────────────────────────────────────────────────────────────────────
 
     /// A worker has idled for its time.
     pub(crate) fn expire(&self, seat: Seat, outlook: impl Fn() -> Outlook) -> Expiry {
@@ -386,6 +447,7 @@ impl Crew {
                 inner.idle.push(seat);
                 break;
             }
+            self.end_standby(&mut inner, seat);
             seats.push(seat);
         }
         self.gone.notify_all();

@@ -5,7 +5,7 @@
 //! looks as often as was worth it of late: twice as often after it found room, an eighth less after it did not. Where
 //! it hardly looks any more it tries now and then for as long as it may, since tasks may be shorter now.
 
-use crate::sync::{CounterU64, Ordering, spin_loop, spins};
+use crate::sync::{CounterU64, Ordering, Processors, spin_loop};
 
 const MOST: u64 = 200;
 const LEAST: u64 = 16;
@@ -20,18 +20,24 @@ pub(crate) enum Look {
 
 /// The looks of the next submitter; from `LEAST` down it counts those until the next long try, at 0. Read and written as a
 /// whole; who is late with what it learnt spoils nothing.
-pub(crate) struct Looks(CounterU64);
+pub(crate) struct Looks {
+    state: CounterU64,
+    processors: Processors,
+}
 
 impl Looks {
-    pub(crate) fn new() -> Looks {
-        Looks(CounterU64::new(MOST))
+    pub(crate) fn new(processors: Processors) -> Looks {
+        Looks {
+            state: CounterU64::new(MOST),
+            processors,
+        }
     }
 
     /// Calls `look` again and again while all is full, or until that was often enough.
     pub(crate) fn while_full(&self, mut look: impl FnMut() -> Look) {
         // ORDERING: Relaxed: a guess.
-        let state = self.0.load(Ordering::Relaxed);
-        let turns = spins(turns(state));
+        let state = self.state.load(Ordering::Relaxed);
+        let turns = self.processors.spins(turns(state));
         if turns == 0 {
             return;
         }
@@ -50,7 +56,7 @@ impl Looks {
         let next = after(state, found);
         if next != state {
             // ORDERING: Relaxed: a guess.
-            self.0.store(next, Ordering::Relaxed);
+            self.state.store(next, Ordering::Relaxed);
         }
     }
 }
@@ -114,7 +120,7 @@ mod tests {
 
     #[test]
     fn looks_until_there_is_room_and_learns_only_of_that() {
-        let looks = Looks::new();
+        let looks = Looks::new(Processors::TWO);
         let count = |last: fn(u32) -> Look| {
             let mut calls = 0;
             looks.while_full(|| {
@@ -123,11 +129,15 @@ mod tests {
             });
             calls
         };
-        let spins = |turns| if spins(1) == 0 { 0 } else { turns };
         let over = |call| if call == 5 { Look::Over } else { Look::Full };
         let room = |call| if call == 7 { Look::Room } else { Look::Full };
-        assert_eq!((count(over), count(room)), (spins(5), spins(7)));
-        assert_eq!(count(|_| Look::Full), spins(200));
-        assert_eq!(count(|_| Look::Full), spins(175));
+        assert_eq!((count(over), count(room)), (5, 7));
+        assert_eq!(count(|_| Look::Full), 200);
+        assert_eq!(count(|_| Look::Full), 175);
+    }
+
+    #[test]
+    fn does_not_look_on_a_single_processor() {
+        Looks::new(Processors::SINGLE).while_full(|| unreachable!());
     }
 }

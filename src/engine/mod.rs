@@ -14,6 +14,7 @@
 //! | [`admission`], [`waiter`], [`looks`] | places, room, the line of those who wait, and the looks before it |
 //! | [`queue`], [`desk`] | where accepted tasks wait, and what workers lend |
 //! | [`idle`], [`crew`] | the stack of idle workers; the threads and their number |
+//! | [`standby`] | wakes that are put off where there is a single processor |
 //! | [`worker`], [`current`] | the loop; which pool this thread works for |
 //! | [`quiet`] | waiting for the pool to be at rest |
 //!
@@ -36,6 +37,7 @@ pub(crate) mod job;
 pub(crate) mod looks;
 pub(crate) mod queue;
 pub(crate) mod quiet;
+pub(crate) mod standby;
 pub(crate) mod submit;
 pub(crate) mod task;
 pub(crate) mod tenants;
@@ -52,8 +54,8 @@ use crate::panic::{PanicHandlers, WorkerId, drop_quietly};
 use crate::results::stop::Stop;
 use crate::stats::{Counts, Stats};
 use crate::sync::{
-    Arc, AtomicBool, AtomicUsize, Instant, JoinHandle, Mutex, MutexGuard, Ordering, deadline_after,
-    fence, lock, order_seqcst, spawn, spin_loop, spins, yield_now,
+    Arc, AtomicBool, AtomicUsize, Instant, JoinHandle, Mutex, MutexGuard, Ordering, Processors,
+    deadline_after, fence, lock, order_seqcst, spawn, spin_loop, yield_now,
 };
 use admission::{Admission, Left};
 use crew::{Crew, Hire, Outlook, Roll};
@@ -63,6 +65,7 @@ use family::Family;
 use idle::Seat;
 use once_cell::sync::OnceCell;
 use queue::{Queue, insist};
+use standby::Trust;
 use std::any::Any;
 use std::io;
 use std::time::Duration;
@@ -132,6 +135,8 @@ pub(crate) struct Plan {
     pub(crate) hooks: Hooks,
     /// What tasks point to.
     pub(crate) keeps: Option<Arc<dyn Any + Send + Sync>>,
+    /// Of the thread that built the pool.
+    pub(crate) processors: Processors,
 }
 
 impl Plan {
@@ -166,6 +171,8 @@ pub(crate) struct Core {
     pub(crate) counts: Counts,
     /// A free worker spins.
     pub(crate) spinning: CachePadded<AtomicBool>,
+    /// Whether those who defer wakes make up for them.
+    trust: Trust,
     /// Submitters that run their tasks themselves.
     pub(crate) calling: AtomicUsize,
     capacity: AtomicUsize,
@@ -257,7 +264,13 @@ impl House for Core {
 
     fn serve(self: &Arc<Self>) {
         let staff = || self.staff();
-        let ended = (self.admission).serve(staff, |accepted, ()| self.queue.push(accepted));
+        let push = |accepted, ()| self.queue.push(accepted);
+        let defer: Option<&dyn Fn() -> bool> = if self.may_defer_let_in() {
+            Some(&|| self.crew.defer())
+        } else {
+            None
+        };
+        let ended = self.admission.serve(staff, push, defer);
         self.wake_for_queued();
         if ended {
             self.crew.retire_idle(|| self.outlook());
@@ -306,11 +319,12 @@ impl House for Core {
 impl Core {
     pub(crate) fn new(capacity: usize, plan: Plan) -> Arc<Core> {
         Arc::new(Core {
-            admission: Admission::new(plan.limit(capacity), plan.max_waiting),
+            admission: Admission::new(plan.limit(capacity), plan.max_waiting, plan.processors),
             queue: Queue::new(),
             crew: Crew::new(capacity, plan.min_workers),
             counts: Counts::default(),
             spinning: CachePadded::new(AtomicBool::new(false)),
+            trust: Trust::new(),
             calling: AtomicUsize::new(0),
             capacity: AtomicUsize::new(capacity),
             reins: Mutex::new(Reins {
@@ -339,6 +353,7 @@ impl Core {
         if roll.may_activate()
             && self.admission.places().held() > self.crew.ready(roll)
             && !self.catches_up(roll)
+            && !self.defers(roll)
         {
             self.activate();
         }
@@ -360,7 +375,7 @@ impl Core {
         let held = || self.admission.places().held();
         up > 0
             && (self.plan.backlog.is_some() || held() == up + 1)
-            && (0..spins(GRACE)).any(|_| {
+            && (0..self.plan.processors.spins(GRACE)).any(|_| {
                 spin_loop();
                 let held = held();
                 held <= up && held <= self.crew.ready(self.crew.roll())
@@ -371,9 +386,27 @@ impl Core {
     pub(crate) fn wake_more(self: &Arc<Self>) {
         fence(Ordering::SeqCst);
         let roll = self.crew.roll();
-        if roll.may_activate() && self.claims() > self.crew.ready(roll) && self.queue.has_work() {
+        if self.needs_more(roll) && !self.defers(roll) {
             self.activate();
         }
+    }
+
+    /// The same, at once.
+    pub(crate) fn wake_more_now(self: &Arc<Self>) {
+        fence(Ordering::SeqCst);
+        if self.needs_more(self.crew.roll()) {
+            self.activate();
+        }
+    }
+
+    fn needs_more(&self, roll: Roll) -> bool {
+        roll.may_activate() && self.claims() > self.crew.ready(roll) && self.queue.has_work()
+    }
+
+    /// Who expects something soon may look for it for a moment before it goes to sleep: where more workers are
+    /// active than there are processors it would take one from somebody else.
+    pub(crate) fn may_spin(&self) -> bool {
+        self.plan.processors.fit(self.crew.roll().active())
     }
 
     /// How many workers could be busy: one for each place, and one for what the desks lend.
@@ -399,8 +432,10 @@ impl Core {
         self.crew.staff(self)
     }
 
-    /// Tries again to start a worker that the system refused; the answer is when to retry.
+    /// For whoever is about to wait for the pool. Makes up for the wake it may have deferred, and tries again to
+    /// start a worker that the system refused; the answer is when to retry.
     pub(crate) fn rescue(self: &Arc<Self>) -> Option<Instant> {
+        self.wake_deferred();
         let roll = self.crew.roll();
         let stranded =
             roll.live() == 0 && roll.capacity() > 0 && self.admission.places().held() > 0;
@@ -471,7 +506,7 @@ impl Core {
             self.crew.fill(self)
         };
         self.serve();
-        self.wake_more();
+        self.wake_more_now();
         if staffed.and(filled).is_err() {
             // Whoever waits tries again.
             self.admission.nudge();

@@ -6,8 +6,8 @@
 //! keep (A5).
 
 use crate::sync::{
-    AtomicU64, Condvar, Instant, Mutex, MutexGuard, Ordering, is_past, lock, sooner, spin_loop,
-    spins, wait_until,
+    AtomicU64, Condvar, Instant, Mutex, MutexGuard, Ordering, Processors, is_past, lock, sooner,
+    spin_loop, wait_until,
 };
 
 /// Turns a waiter spins before it blocks.
@@ -19,15 +19,17 @@ pub(crate) struct Quiet {
     nudges: AtomicU64,
     lock: Mutex<()>,
     changed: Condvar,
+    processors: Processors,
 }
 
 impl Quiet {
-    pub(crate) fn new() -> Quiet {
+    pub(crate) fn new(processors: Processors) -> Quiet {
         Quiet {
             moments: AtomicU64::new(0),
             nudges: AtomicU64::new(0),
             lock: Mutex::new(()),
             changed: Condvar::new(),
+            processors,
         }
     }
 
@@ -62,7 +64,7 @@ impl Quiet {
         retry: impl Fn() -> Option<Instant>,
     ) -> bool {
         let came = || self.moments.load(Ordering::SeqCst) != last;
-        for _ in 0..spins(SPINS) {
+        for _ in 0..self.processors.spins(SPINS) {
             if came() {
                 return true;
             }

@@ -207,7 +207,7 @@ pub(crate) trait Door: House {
         let (core, admission) = (self.core(), self.admission());
         let mut outcome = Err(Denied::NoRoom);
         admission.looks.while_full(|| {
-            if !core.crew.roll().may_spin() {
+            if !core.may_spin() {
                 return Look::Over;
             }
             outcome = admission.enter(Origin::Outside);
@@ -246,6 +246,7 @@ pub(crate) trait Door: House {
         if denied == Denied::Closed {
             return self.refuse(SubmitErrorKind::Closed, task);
         }
+        self.core().wake_deferred();
         match (patience, self.core().plan.overflow) {
             (Patience::None, _) | (Patience::Policy, Overflow::Reject) => {
                 match self.enter_for_certain(Origin::Outside) {

@@ -93,8 +93,15 @@ impl Waiter {
         }
     }
 
-    /// Tells the submitter. Called once, by whoever took its entry out of the line.
+    /// Tells the submitter, and wakes it. Called once, by whoever took its entry out of the line.
     pub(crate) fn wake(&self, answer: Answer) {
+        if self.answer(answer) {
+            self.nudge();
+        }
+    }
+
+    /// The same, but for the wake: whether it sleeps, and is to be [nudged](Waiter::nudge).
+    pub(crate) fn answer(&self, answer: Answer) -> bool {
         let state = match answer {
             Answer::Queued => QUEUED,
             other => {
@@ -104,13 +111,11 @@ impl Waiter {
         };
         // ORDERING: Release: publishes the push or the answer, and what made the room; pairs with the
         // load in `poll`. Whether it was parked is told by the same word.
-        if self.state.swap(state, Ordering::Release) == PARKED {
-            self.thread.unpark();
-        }
+        self.state.swap(state, Ordering::Release) == PARKED
     }
 
     /// Keeps the waiter for this thread's next wait. Whoever answered may still hold it, but after
-    /// its swap in `wake` it does nothing with it but `unpark`, which a waiter tolerates.
+    /// its swap in `answer` it does nothing with it but `unpark`, which a waiter tolerates.
     pub(crate) fn keep(self: Arc<Waiter>) {
         let _ = SPARE.try_with(|spare| spare.set(Some(self)));
     }

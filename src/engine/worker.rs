@@ -20,13 +20,14 @@ use super::desk::{Deques, Desk};
 use super::idle::{Ring, Seat};
 use super::job::Spot;
 use super::queue::insist;
+use super::standby::{Duty, Tick};
 use super::submit::House;
 use super::task::{Accepted, Outcome, Payload, Task};
 use super::{Core, Hooks};
 use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
 use crate::sync::deque::Worker as Deque;
 use crate::sync::{
-    Arc, AtomicBool, Ordering, deadline_after, fence, lock, order_seqcst, spin_loop, spins,
+    Arc, AtomicBool, Ordering, TICK, deadline_after, fence, lock, order_seqcst, spin_loop,
     yield_now, yields,
 };
 use std::cell::{Cell, RefCell};
@@ -320,12 +321,13 @@ impl Worker {
         let core = &self.core;
         let mut spinning = None;
         let mut looks = 0;
-        let spinning_looks = spins(LOOKS);
-        let gives_way = core.plan.backlog.is_none() || spinning_looks == 0;
+        let processors = core.plan.processors;
+        let spinning_looks = processors.spins(LOOKS);
+        let gives_way = core.plan.backlog.is_none();
         let most_looks = spinning_looks + yields(if gives_way { YIELDING_LOOKS } else { 0 });
         if self.streak.get() >= STREAK {
             self.streak.set(0);
-            (0..spins(GATHER)).for_each(|_| spin_loop());
+            (0..processors.spins(GATHER)).for_each(|_| spin_loop());
         }
         loop {
             if core.queue.has_work() {
@@ -337,7 +339,8 @@ impl Worker {
                 }
             }
             let roll = core.crew.roll();
-            if looks == most_looks || !roll.permits() || !roll.may_spin() || roll.is_closed() {
+            let may_spin = processors.fit(roll.active());
+            if looks == most_looks || !roll.permits() || !may_spin || roll.is_closed() {
                 return None;
             }
             looks += 1;
@@ -574,19 +577,40 @@ impl Worker {
     fn rest(&self) -> Rest {
         let core = &self.core;
         let outlook = || core.outlook();
-        let rest = core.crew.settle(self.seat, &self.desk, outlook);
-        if rest != Rest::Sleep {
+        core.admission.wake_let_in();
+        let may_stand_by = core.may_stand_by();
+        let rest = (core.crew).settle(self.seat, &self.desk, may_stand_by, outlook);
+        if !matches!(rest, Rest::Sleep | Rest::StandBy) {
             return rest;
         }
         // The last look: whoever pushed a task before this counted on us.
         fence(Ordering::SeqCst);
         if core.queue.has_work() && core.crew.unsettle(self.seat) {
+            if rest == Rest::StandBy {
+                core.make_up();
+            }
             return Rest::Again;
         }
         let idle_timeout = core.plan.idle_timeout;
         let mut deadline = idle_timeout.and_then(deadline_after);
+        let mut duty = (rest == Rest::StandBy).then(|| Duty::begin(core));
         loop {
-            let Some(ring) = self.desk.bell.sleep(deadline) else {
+            let until = match duty {
+                Some(_) => deadline_after(TICK),
+                None => deadline,
+            };
+            let Some(ring) = self.desk.bell.sleep(until) else {
+                if let Some(on_duty) = &mut duty {
+                    match core.tick(self.seat, on_duty) {
+                        Tick::Stay => {}
+                        Tick::Up => return Rest::Again,
+                        Tick::StandDown => {
+                            duty = None;
+                            deadline = idle_timeout.and_then(deadline_after);
+                        }
+                    }
+                    continue;
+                }
                 deadline = match core.crew.expire(self.seat, outlook) {
                     Expiry::Again => return Rest::Again,
                     Expiry::Leave => return Rest::Leave,
@@ -599,10 +623,11 @@ impl Worker {
                 continue;
             };
             if ring == Ring::Retire {
+                core.admission.wake_let_in();
                 return Rest::Leave;
             }
             core.crew.arrive();
-            core.wake_more();
+            core.make_up();
             return Rest::Again;
         }
     }

@@ -60,7 +60,7 @@ impl Lane {
     pub(crate) fn new(core: &Arc<Core>, limit: Option<usize>, most: usize) -> Arc<Lane> {
         let lane = Arc::new(Lane {
             core: Arc::clone(core),
-            admission: Admission::new(None, core.plan.max_waiting),
+            admission: Admission::new(None, core.plan.max_waiting, core.plan.processors),
             counts: Counts::default(),
             started: Counter::default(),
             completed: Counter::default(),
@@ -116,12 +116,13 @@ impl Lane {
     pub(super) fn serve(self: &Arc<Self>) {
         let mut served: Vec<Arc<Strand>> = Vec::new();
         let staff = || self.core.staff();
-        self.admission.serve(staff, |accepted, strand| {
+        let push = |accepted, strand: Arc<Strand>| {
             strand.push(accepted);
             if !served.last().is_some_and(|last| Arc::ptr_eq(last, &strand)) {
                 served.push(strand);
             }
-        });
+        };
+        self.admission.serve(staff, push, None);
         served.iter().for_each(Strand::settle);
     }
 

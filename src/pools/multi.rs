@@ -8,9 +8,7 @@ use crate::error::{ReleaseTimeout, SubmitError, SubmitErrorKind};
 use crate::pool::{Pool, PoolHandle};
 use crate::results::handle::{JoinHandle, spawn_with};
 use crate::stats::Stats;
-use crate::sync::{
-    Arc, AtomicUsize, Instant, Ordering, deadline_after, elapsed, now, spin_loop, spins,
-};
+use crate::sync::{Arc, AtomicUsize, Instant, Ordering, deadline_after, elapsed, now, spin_loop};
 use std::fmt;
 use std::time::Duration;
 
@@ -259,8 +257,8 @@ impl MultiPool {
             Patience::Policy => None,
             Patience::Until(deadline) => deadline,
         };
-        for _ in 0..spins(LOOKS) {
-            if denied == Denied::Line || !lead.crew.roll().may_spin() {
+        for _ in 0..lead.plan.processors.spins(LOOKS) {
+            if denied == Denied::Line || !lead.may_spin() {
                 break;
             }
             spin_loop();

@@ -11,7 +11,7 @@ use crate::engine::{Core, current};
 use crate::error::SubmitError;
 use crate::pool::PoolHandle;
 use crate::pools::strand::Strand;
-use crate::sync::{Arc, Instant, deadline_after, spins};
+use crate::sync::{Arc, Instant, deadline_after};
 use std::fmt;
 use std::future::Future;
 use std::mem::ManuallyDrop;
@@ -241,8 +241,11 @@ impl<T> Handle<'_, T> {
             return Waited::Deadlock;
         }
         let core = self.home.core();
-        let may_spin = core.crew.roll().may_spin();
-        let looks = if may_spin { spins(LOOKS) } else { 0 };
+        let looks = if core.may_spin() {
+            core.plan.processors.spins(LOOKS)
+        } else {
+            0
+        };
         let retry = || self.home.rescue();
         if self.job.state().wait(looks, deadline, retry) {
             Waited::Done

@@ -6,6 +6,7 @@
 mod ending;
 mod jobs;
 mod line;
+mod standby;
 mod threads;
 mod waking;
 
@@ -14,7 +15,7 @@ use super::submit::{Door, House, Patience};
 use super::task::Task;
 use super::{Core, Hooks, Overflow, Plan};
 use crate::error::SubmitErrorKind;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, refuse_threads};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, Processors, refuse_threads};
 use loom::thread;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ fn plan(backlog: Option<usize>, idle_timeout: Duration) -> Plan {
         stack_size: None,
         hooks: Hooks::default(),
         keeps: None,
+        processors: Processors::TWO,
     }
 }
 

@@ -1,12 +1,13 @@
 //! Tasks that block, and producers that are too fast.
 
+use std::thread;
 use std::time::Duration;
 
-use super::{Contender, Row, Scale, WORKERS, contender, each_pool};
+use super::{Contender, Row, Scale, WORKERS, contender, each_pool, on};
 use crate::engines::{Ants, Backlog, Channel, Peer, SmolBlocking, TokioBlocking};
 use crate::record::Kind;
 use crate::work::computing;
-use crate::workloads::{Textbook, napping_threads, naps, started};
+use crate::workloads::{Textbook, napping_threads, naps, one_submitter, started};
 
 pub(crate) fn rows(scale: Scale) -> Vec<Row> {
     match scale {
@@ -15,8 +16,37 @@ pub(crate) fn rows(scale: Scale) -> Vec<Row> {
             sleeps(1_000),
             sleeps(10_000),
             backpressure(scale),
+            ants_mode(scale, 2, 0.5),
+            ants_mode(scale, 8, 0.25),
+            ants_mode(scale, 64, 0.1),
         ],
-        Scale::Smoke => vec![sleeps(20), backpressure(scale)],
+        Scale::Smoke => vec![sleeps(20), backpressure(scale), ants_mode(scale, 8, 0.25)],
+    }
+}
+
+/// The rule of `Pool::with_capacity`, and what people write by hand for it. `on_one`: what is to be reached where
+/// there is a single processor.
+fn ants_mode(scale: Scale, workers: usize, on_one: f64) -> Row {
+    let units = scale.units(50_000);
+    let by_hand = format!("channel-{workers}-bounded-{workers}");
+    let row = Row::new(
+        format!("ants' mode, {workers} workers"),
+        "empty tasks from one thread, of which at most so many may be accepted and not over",
+        vec![
+            on(workers, units, |pool: Ants| one_submitter(pool, || ())),
+            contender(&by_hand, units, move || {
+                one_submitter(Channel::new(workers, Some(workers)), || ())
+            }),
+            contender(&format!("textbook-{workers}"), units, move || {
+                let textbook = Textbook::new(workers, workers);
+                one_submitter(started(textbook, workers), || ())
+            }),
+        ],
+    );
+    let ours = format!("anthill-{workers}");
+    match thread::available_parallelism() {
+        Ok(processors) if processors.get() == 1 => row.aim_beside(&ours, on_one, &by_hand),
+        _ => row,
     }
 }
 

@@ -15,6 +15,8 @@
 //! | `affinitypool-n` | `spawn`, detached |
 //! | `futures-n` | `futures::executor::ThreadPool` |
 //! | `channel-n` | a `crossbeam-channel` of boxed closures and n threads that loop over it |
+//! | `channel-n-bounded-m` | the same, where at most m closures wait: what bounds a pool by hand |
+//! | `textbook-n` | a lock, a queue and two condition variables |
 //! | `threads` | a `std::thread` for each task |
 //! | `in-place` | the caller does it all |
 //! | `bare-thread`, `bare-threads` | threads made for this very work: what the system takes for it |

@@ -1,0 +1,71 @@
+//! Wakes that are put off on a single processor.
+
+use super::*;
+
+/// A pool whose workers stand by when they go to rest.
+fn single(capacity: usize) -> Arc<Core> {
+    let mut plan = plan(Some(0), EVER);
+    plan.processors = Processors::SINGLE;
+    let core = Core::new(capacity, plan);
+    core.admission.remember_line();
+    core
+}
+
+/// D1: who submits and then waits elsewhere has its task run, whether or not a worker stands by.
+#[test]
+fn a_deferred_wake_is_made_up_for() {
+    model(3, || {
+        let core = single(2);
+        assert!(submit_and_see(&core));
+        assert!(submit_and_see(&core));
+        end(&core);
+    });
+}
+
+/// D2: a worker lets a submitter in and then runs a task that waits for it.
+#[test]
+fn who_was_let_in_is_woken_beside_a_long_task() {
+    model(1, || {
+        let core = single(2);
+        let returned = Signal::new();
+        let waits = returned.clone();
+        core.submit_closure(|| (), Patience::Policy).unwrap();
+        core.submit_closure(move || waits.wait(), Patience::Policy)
+            .unwrap();
+        core.submit_closure(|| (), Patience::Policy).unwrap();
+        returned.give();
+        core.wait_idle(None);
+        end(&core);
+    });
+}
+
+/// D3: the worker on standby is retired as others count on it.
+#[test]
+fn whoever_ends_a_standby_makes_up_for_it() {
+    model(2, || {
+        let core = single(2);
+        assert!(submit_and_see(&core));
+        let tuner = {
+            let core = Arc::clone(&core);
+            thread::spawn(move || {
+                core.tune(1);
+            })
+        };
+        assert!(submit_and_see(&core));
+        tuner.join().unwrap();
+        end(&core);
+    });
+}
+
+/// D3, D4: the pool is closed while wakes are deferred.
+#[test]
+fn a_release_makes_up_for_deferred_wakes() {
+    model(1, || {
+        let (core, ran) = (single(2), Ran::new());
+        assert!(submit_and_see(&core));
+        submit(&core, &ran);
+        submit(&core, &ran);
+        end(&core);
+        assert_eq!(ran.count(), 2);
+    });
+}
