@@ -3,7 +3,6 @@
 use crate::sync::Arc;
 use std::any::Any;
 use std::fmt;
-use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A worker of a pool: each thread that a pool ever started has its own, counted from 0.
@@ -53,7 +52,8 @@ impl fmt::Display for WorkerId {
 pub struct TaskPanic {
     worker: Option<WorkerId>,
     thread_name: Option<String>,
-    payload: ManuallyDrop<Option<Box<dyn Any + Send>>>,
+    /// `None` once it was taken.
+    payload: Option<Box<dyn Any + Send>>,
 }
 
 impl TaskPanic {
@@ -61,7 +61,7 @@ impl TaskPanic {
         TaskPanic {
             worker,
             thread_name: std::thread::current().name().map(str::to_owned),
-            payload: ManuallyDrop::new(Some(payload)),
+            payload: Some(payload),
         }
     }
 
