@@ -2,7 +2,8 @@
 //!
 //! - D1: A task begins to count (B1) as it is made, before anybody else can have it, and ends once nothing of it
 //!   is left that borrows: its closure is gone, and its result too, if no handle holds that.
-//! - D2: [`PoolHandle::scope`] goes on only when no task counts: a panic of what it calls is caught.
+//! - D2: [`PoolHandle::scope`] goes on only when no task counts, whatever happens: a panic of what it calls is
+//!   caught, and one in its last wait, which nothing should cause, ends the process.
 //! - D3: The handle of a task is there before the task is handed in: a result that nobody will take is dropped by
 //!   who runs the task, also where handing it in unwinds.
 
@@ -15,6 +16,7 @@ use crate::engine::job::{Job, JobRef, Unrun};
 use crate::engine::submit::{Door, Patience};
 use crate::engine::task::{Outcome, Owns, Payload, Task};
 use crate::engine::{Core, current};
+use crate::panic::or_abort;
 use crate::pool::PoolHandle;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
 use std::fmt;
@@ -273,7 +275,11 @@ impl<'scope> Scope<'scope, '_> {
     }
 
     fn end<T>(&self, outcome: Result<T, Payload>) -> T {
-        self.state.brood.wait(&self.core);
+        // D2
+        or_abort(
+            "the wait of a scope unwinds, and its tasks may still use what they borrow",
+            || self.state.brood.wait(&self.core),
+        );
         self.state.brood.clear();
         let panic = lock(&self.state.panic).take();
         match (outcome, panic) {
