@@ -3,7 +3,7 @@
 use crate::sync::Arc;
 use std::any::Any;
 use std::fmt;
-use std::mem::ManuallyDrop;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A worker of a pool: each thread that a pool ever started has its own, counted from 0.
@@ -53,7 +53,8 @@ impl fmt::Display for WorkerId {
 pub struct TaskPanic {
     worker: Option<WorkerId>,
     thread_name: Option<String>,
-    payload: ManuallyDrop<Option<Box<dyn Any + Send>>>,
+    /// `None` once it was taken.
+    payload: Option<Box<dyn Any + Send>>,
 }
 
 impl TaskPanic {
@@ -61,7 +62,7 @@ impl TaskPanic {
         TaskPanic {
             worker,
             thread_name: std::thread::current().name().map(str::to_owned),
-            payload: ManuallyDrop::new(Some(payload)),
+            payload: Some(payload),
         }
     }
 
@@ -125,6 +126,23 @@ pub(crate) fn drop_quietly<T>(value: T) {
         // A payload whose own drop panics could go on for ever: it is leaked instead.
         std::mem::forget(payload);
     }
+}
+
+/// Calls `f`, out of which nothing must unwind: ends the process if something does, and says what that spoiled.
+pub(crate) fn or_abort<T>(spoiled: &str, f: impl FnOnce() -> T) -> T {
+    struct Abort<'a>(&'a str);
+
+    impl Drop for Abort<'_> {
+        fn drop(&mut self) {
+            let _ = writeln!(std::io::stderr(), "anthill: {}: aborting", self.0);
+            std::process::abort();
+        }
+    }
+
+    let abort = Abort(spoiled);
+    let value = f();
+    std::mem::forget(abort);
+    value
 }
 
 /// A handler of one worker's own.

@@ -1207,3 +1207,93 @@ fn one_scope(pool: &PoolHandle, jobs: &[Job]) {
         }
     }
 }
+
+/// A wait that unwinds must not give up the stack that tasks still use. There is one way to make it unwind: once
+/// the thread has dropped all its thread-locals, where C code may still call back, it has no handle to be woken by.
+#[cfg(target_os = "linux")]
+mod a_wait_that_unwinds {
+    use super::*;
+    use std::ffi::c_void;
+    use std::process::Command;
+    use std::ptr::without_provenance;
+    use std::sync::OnceLock;
+    use support::run_to_end;
+
+    const CHILD: &str = "ANTHILL_SCOPE_CHILD";
+    const LEFT: &str = "child: the scope was left while its task ran";
+    const TOO_EARLY: &str = "child: the thread still has its handle";
+
+    static POOL: OnceLock<Pool> = OnceLock::new();
+    static KEY: OnceLock<libc::pthread_key_t> = OnceLock::new();
+
+    fn leave_word(round: usize) {
+        let key = *KEY.get().expect("the key was made");
+        // SAFETY: the key was made, and its values are numbers.
+        let set = unsafe { libc::pthread_setspecific(key, without_provenance(round)) };
+        assert_eq!(set, 0);
+    }
+
+    /// Called round after round while the thread leaves word; those of the standard library are over after the first.
+    extern "C" fn at_the_end_of_a_thread(round: *mut c_void) {
+        if round.addr() < 3 {
+            return leave_word(round.addr() + 1);
+        }
+        if catch_unwind(thread::current).is_ok() {
+            return println!("{TOO_EARLY}");
+        }
+        let pool = POOL.get().expect("the pool was made");
+        let borrowed = String::from("borrowed");
+        let left = catch_unwind(AssertUnwindSafe(|| {
+            pool.scope(|s| {
+                s.submit(|| {
+                    Gate::new().wait();
+                    println!("{borrowed}");
+                });
+            });
+        }));
+        println!("{LEFT}: {left:?}");
+        std::process::exit(0);
+    }
+
+    fn in_the_child() {
+        // Its worker is there before: nothing but the wait is to fail.
+        let pool = Pool::builder().capacity(1).keep_workers().build().unwrap();
+        pool.spawn(|| ()).unwrap().join().unwrap();
+        assert!(POOL.set(pool).is_ok());
+        let mut key = 0;
+        // SAFETY: the pointer is valid for a write of the key.
+        let made = unsafe { libc::pthread_key_create(&raw mut key, Some(at_the_end_of_a_thread)) };
+        assert_eq!(made, 0);
+        assert!(KEY.set(key).is_ok());
+        let thread = thread::spawn(|| {
+            let _ = me();
+            leave_word(1);
+        });
+        let _ = thread.join();
+    }
+
+    #[test]
+    fn ends_the_process() {
+        if std::env::var_os(CHILD).is_some() {
+            return in_the_child();
+        }
+        let test = "a_wait_that_unwinds::ends_the_process";
+        let child = run_to_end(
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", test, "--nocapture", "--test-threads=1"])
+                .env(CHILD, ""),
+            DEADLINE,
+        );
+        assert!(!child.text.contains(LEFT), "{}", child.text);
+        if child.text.contains(TOO_EARLY) {
+            println!("not to be had here: the wait does not unwind");
+            return;
+        }
+        assert!(
+            child.status.contains("SIGABRT") && child.text.contains("the wait of a scope unwinds"),
+            "{}:\n{}",
+            child.status,
+            child.text
+        );
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Whoever claims a job gives its place back at once (T2), and leaves a shell where it was queued.
 
-use super::job::{Job, Spot, Unrun};
+use super::job::{Claim, Job, Spot, Unrun};
 use super::submit::{Door, House};
 use super::task::{Outcome, Payload};
 use super::{Core, current};
@@ -10,34 +10,36 @@ use crate::panic::TaskPanic;
 use crate::sync::{Arc, Ordering, lock};
 
 impl Core {
-    /// Cancels the job that `claim` claims: its captures and its place are free when this returns.
-    pub(crate) fn cancel(
-        self: &Arc<Self>,
-        job: &dyn Job,
-        claim: impl FnOnce() -> Option<Spot>,
-    ) -> bool {
+    /// Cancels a job that nobody has claimed: its captures and its place are free when this returns.
+    pub(crate) fn cancel(self: &Arc<Self>, job: &dyn Job) -> bool {
         // The pool is not at rest before the captures are gone.
         self.admission.hold();
-        let spot = claim();
-        if let Some(spot) = spot {
-            self.call(|| job.abandon(Unrun::Cancelled));
+        let claim = Claim::take(job);
+        let cancelled = claim.is_some();
+        if let Some(claim) = claim {
+            let spot = claim.spot();
+            let ended = self.call(|| claim.abandon(Unrun::Cancelled));
             self.counts.cancelled.add(1);
             self.vacate(spot);
-            job.settle();
+            ended.settle();
         }
         self.after(self.admission.unhold());
-        spot.is_some()
+        cancelled
     }
 
     /// Runs a claimed job within the task of this pool that runs on this thread, and on its place.
-    pub(crate) fn run_within(self: &Arc<Self>, job: &dyn Job, spot: Spot) {
-        self.run_instead(Some(spot), || job.run());
-        job.settle();
+    pub(crate) fn run_within(self: &Arc<Self>, claim: Claim<'_>) {
+        let spot = claim.spot();
+        self.run_instead(Some(spot), || claim.run()).settle();
     }
 
     /// Runs `f`, as the task of this pool that was claimed at that spot, or as one more, within the task
-    /// that runs on this thread, and on its place.
-    pub(crate) fn run_instead(self: &Arc<Self>, spot: Option<Spot>, f: impl FnOnce() -> Outcome) {
+    /// that runs on this thread, and on its place. What `f` returns beside the outcome comes back.
+    pub(crate) fn run_instead<T>(
+        self: &Arc<Self>,
+        spot: Option<Spot>,
+        f: impl FnOnce() -> (Outcome, T),
+    ) -> T {
         // A hook or a waker has no place to lend: what it joins counts as its caller's.
         let placeless = !current::holds_place(self);
         if placeless {
@@ -50,8 +52,13 @@ impl Core {
                 self.admission.count_accepted();
             }
         }
-        current::call_here(self, || {
-            let mut run = Some(f);
+        let value = current::call_here(self, || {
+            let mut value = None;
+            let mut run = Some(|| {
+                let (outcome, ran) = f();
+                value = Some(ran);
+                outcome
+            });
             current::with_worker(self, |worker| {
                 // One that has left its desk, whose thread-locals are dropped, must not count there.
                 if let Some(run) = run.take_if(|_| worker.is_seated()) {
@@ -62,11 +69,13 @@ impl Core {
                 self.counts.called.add(1);
                 self.record_called(run());
             }
+            value
         });
         if placeless {
             self.calling.fetch_sub(1, Ordering::SeqCst);
             self.after(self.admission.unhold());
         }
+        value.unwrap_or_else(|| unreachable!("it ran, here or there"))
     }
 
     /// A task that was handed in is not wanted any more, and is a shell from now on.

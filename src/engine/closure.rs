@@ -6,15 +6,16 @@
 //!   such a `V` consists of, see [`Manner`]),
 //!   in place if `V` fits (`Inline::<V>::FITS`), else as a `Box<V>`. Whoever is about to read it out takes the
 //!   vtable, and leaves that of nothing.
-//! - T3: A closure with an owner is moved out of its [`Member`] first, by `run` or `discard`; the owner hears of
-//!   it and is moved out last, by `over`.
+//! - T3: A closure with an owner is read out of its [`Member`] first, by `run` or `discard`; the owner hears of
+//!   it and is moved out last, by `over`. What is left of the closure in between is bytes: whatever it owned (a
+//!   `Box`, say) is freed by then, so it must not be moved as what it was.
 
 use super::job::Unrun;
 use super::task::{Outcome, Payload};
 use crate::panic::drop_quietly;
 use crate::sync::Arc;
 use std::marker::PhantomData;
-use std::mem::{self, ManuallyDrop, MaybeUninit, align_of, size_of};
+use std::mem::{self, MaybeUninit, align_of, size_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
@@ -171,9 +172,9 @@ impl<F: Body> Calls<F> {
     };
 }
 
-/// T3: a closure and its owner.
+/// T3: a closure and its owner. Not `ManuallyDrop`, which must not be moved once what is in it was dropped.
 struct Member<F, O> {
-    closure: ManuallyDrop<F>,
+    closure: MaybeUninit<F>,
     owner: Arc<O>,
 }
 
@@ -198,7 +199,7 @@ impl<F: FnOnce() + Send, O: Owns> Member<F, O> {
                 unsafe { Self::owner(space) }.dropped(Unrun::Discarded);
             },
             over: |space| {
-                // SAFETY: T1, T3: the closure is gone, and the caller gives up the space.
+                // SAFETY: T1: the caller gives up the space. T3: where the closure was there need be none.
                 let member = unsafe { take::<Self>(space) };
                 member.owner.over();
             },
@@ -212,9 +213,9 @@ impl<F: FnOnce() + Send, O: Owns> Member<F, O> {
         // SAFETY: the caller's.
         let member = unsafe { at::<Self>(space) };
         // SAFETY: as above.
-        let member = unsafe { &mut *member };
-        // SAFETY: the caller's: it is taken once.
-        unsafe { ManuallyDrop::take(&mut member.closure) }
+        let closure = unsafe { &(*member).closure };
+        // SAFETY: `owned` wrote it, and it is taken once: the caller's.
+        unsafe { closure.assume_init_read() }
     }
 
     /// # Safety
@@ -249,11 +250,16 @@ impl Closure {
     /// As for [`Task::owned`](super::task::Task::owned): what `F` borrows lives until the owner hears that
     /// the closure is over.
     pub(super) unsafe fn owned<F: FnOnce() + Send, O: Owns>(closure: F, owner: Arc<O>) -> Closure {
-        let closure = ManuallyDrop::new(closure);
+        let closure = MaybeUninit::new(closure);
         Closure {
             vtable: const { &Member::<F, O>::VTABLE },
             space: put(Member { closure, owner }),
         }
+    }
+
+    /// T1: it was run, dropped or given back.
+    fn is_nothing(&self) -> bool {
+        ptr::eq(self.vtable, &raw const NOTHING)
     }
 
     /// T1: its vtable, for who reads out what is in the space.
@@ -262,8 +268,10 @@ impl Closure {
     }
 
     /// Calls the closure; a panic in it, or in the drop of what it captured, is caught. `over` hears how it
-    /// ended, before the owner is told that it did. Done once.
+    /// ended, before the owner is told that it did. Done once: then there is nothing any more to be called (T1).
+    #[inline]
     pub(crate) fn run(&mut self, over: impl FnOnce(Outcome)) {
+        debug_assert!(!self.is_nothing(), "a closure is run once");
         let (vtable, space) = (self.take_vtable(), &raw mut self.space);
         // SAFETY: T1.
         let call = || unsafe { (vtable.run)(space) };
@@ -277,8 +285,10 @@ impl Closure {
         unsafe { vtable.tell_owner(space) };
     }
 
-    /// Drops the closure unrun; a panic in that is caught. `over` is called before the owner is told.
+    /// Drops the closure unrun; a panic in that is caught. `over` is called before the owner is told. Done once,
+    /// as [`run`](Closure::run).
     pub(super) fn discard(&mut self, over: impl FnOnce()) {
+        debug_assert!(!self.is_nothing(), "a closure is discarded once");
         let (vtable, space) = (self.take_vtable(), &raw mut self.space);
         // SAFETY: T1.
         unsafe { vtable.drop_unrun(space) };
@@ -351,7 +361,7 @@ impl VTable {
 impl Drop for Closure {
     #[inline]
     fn drop(&mut self) {
-        if !ptr::eq(self.vtable, &raw const NOTHING) {
+        if !self.is_nothing() {
             self.drop_what_is_left();
         }
     }
@@ -361,6 +371,7 @@ impl Drop for Closure {
 mod tests {
     use super::super::task::Task;
     use super::*;
+    use crate::sync::{AtomicUsize, Ordering};
 
     #[test]
     fn runs_small_large_and_overaligned_closures_once() {
@@ -407,6 +418,49 @@ mod tests {
         let wide = [1_usize; 9];
         back(move || send.send(wide.len()).unwrap())();
         assert_eq!(receive.recv(), Ok(9));
+    }
+
+    #[derive(Default)]
+    struct Ends {
+        dropped: AtomicUsize,
+        over: AtomicUsize,
+    }
+
+    impl Owns for Ends {
+        fn take_panic(&self, payload: Payload) -> Option<Payload> {
+            Some(payload)
+        }
+
+        fn dropped(&self, _why: Unrun) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn over(&self) {
+            self.over.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// T3. What the closures own is freed before their owner is moved out: miri tells if they are moved with it.
+    #[test]
+    fn an_owner_is_moved_out_alone() {
+        let ends = Arc::new(Ends::default());
+        let owned = |capture: Box<usize>, wide: [usize; 9]| {
+            let (small, large) = (capture.clone(), capture);
+            // SAFETY: they borrow nothing.
+            let small = unsafe { Closure::owned(move || drop(small), Arc::clone(&ends)) };
+            // SAFETY: as above.
+            let large = unsafe {
+                let large = move || assert_eq!(wide.len() + *large, 16);
+                Closure::owned(large, Arc::clone(&ends))
+            };
+            [small, large]
+        };
+        for mut closure in owned(Box::new(7), [0; 9]) {
+            closure.run(|outcome| assert!(matches!(outcome, Outcome::Completed)));
+        }
+        drop(owned(Box::new(7), [0; 9]));
+        let counts = [&ends.dropped, &ends.over].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!((counts, Arc::strong_count(&ends)), ([2, 4], 1));
     }
 
     fn fits<F>(_: &F) -> bool {

@@ -62,9 +62,11 @@ impl<T: HasHolders> Counted<T> {
         self,
         cast: impl FnOnce(NonNull<T>) -> NonNull<U>,
     ) -> Counted<U> {
-        let this = std::mem::ManuallyDrop::new(self);
+        let value = self.value;
+        // The new one holds the value instead.
+        std::mem::forget(self);
         Counted {
-            value: cast(this.value),
+            value: cast(value),
             owns: PhantomData,
         }
     }

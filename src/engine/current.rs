@@ -118,6 +118,7 @@ pub(crate) fn call_here<T>(core: &Arc<Core>, f: impl FnOnce() -> T) -> T {
 
 /// Something that runs on this thread: a job, or the group or share that a task belongs to; each has an
 /// address of its own.
+#[derive(Clone, Copy)]
 struct Frame {
     what: *const (),
     below: *const Frame,
@@ -144,7 +145,7 @@ pub(crate) fn is_within(what: *const ()) -> bool {
     while !at.is_null() {
         // SAFETY: a frame is in the list while its `within` is on this thread's stack, and this is
         // called above it.
-        let Frame { what: other, below } = unsafe { ptr::read(at) };
+        let Frame { what: other, below } = unsafe { *at };
         if ptr::eq(other, what) {
             return true;
         }

@@ -351,7 +351,8 @@ pub(crate) trait Door: House {
             return Some(task);
         }
         self.admission().count_accepted();
-        task.claim();
+        let claimed = task.claim();
+        debug_assert!(claimed, "a task that was not handed in is nobody else's");
         self.counts().called.add(1);
         self.call(|| {
             task.run(|outcome| {

@@ -1,11 +1,12 @@
 //! What the queue carries: a [closure](Closure), which only its task can run, or a [ticket](Ticket) to work
 //! that others hold as well.
 //!
-//! A [`Task`] is claimed, and then run or discarded; or it is dropped. It is large enough for its moves to be
+//! A [`Task`] is claimed, and then run or discarded; or it is dropped. What is done out of that turn does nothing
+//! (a closure) or panics (a ticket). It is large enough for its moves to be
 //! dear, as long as it was written just now: it is claimed and run where it is. Nothing here knows of pools.
 
 pub(crate) use super::closure::{Body, Closure, Manner, Owns};
-use super::job::{Job, JobRef};
+use super::job::{Claim, Ended, JobRef};
 use super::ticket::Ticket;
 use super::tokens::Token;
 use crate::sync::Arc;
@@ -75,11 +76,16 @@ impl Task {
         }
     }
 
-    /// The same for a task that was never handed in, so that nobody else can have claimed it.
-    pub(crate) fn hold_first_place(&mut self) -> bool {
+    /// The same for a task that was never handed in.
+    ///
+    /// # Safety
+    ///
+    /// Nobody has claimed its job, and nobody can do so before this returns.
+    pub(crate) unsafe fn hold_first_place(&mut self) -> bool {
         match self {
             Task::Closure(_) => true,
-            Task::Shared(ticket) => ticket.hold_first_place(),
+            // SAFETY: the caller's.
+            Task::Shared(ticket) => unsafe { ticket.hold_first_place() },
         }
     }
 
@@ -144,12 +150,28 @@ impl Task {
 /// Work of a share that somebody claimed: a task, or a job apart from its task, which is a shell now.
 pub(crate) enum Claimed<'a> {
     Task(Task),
-    Job(&'a dyn Job),
+    Job(Claim<'a>),
 }
 
-impl Claimed<'_> {
-    /// Runs it; `over` hears how it ended. The caller is to settle what comes back, and the job that it brought.
-    pub(crate) fn run(self, over: impl FnOnce(Outcome)) -> Option<Ticket> {
+/// Work of a share that is over: whoever waits for it is told when this is settled.
+#[must_use]
+pub(crate) enum Unsettled<'a> {
+    Ticket(Ticket),
+    Job(Ended<'a>),
+}
+
+impl Unsettled<'_> {
+    pub(crate) fn settle(self) {
+        match self {
+            Unsettled::Ticket(mut ticket) => ticket.settle(),
+            Unsettled::Job(ended) => ended.settle(),
+        }
+    }
+}
+
+impl<'a> Claimed<'a> {
+    /// Runs it; `over` hears how it ended.
+    pub(crate) fn run(self, over: impl FnOnce(Outcome)) -> Option<Unsettled<'a>> {
         match self {
             Claimed::Task(Task::Closure(mut closure)) => {
                 closure.run(over);
@@ -157,11 +179,12 @@ impl Claimed<'_> {
             }
             Claimed::Task(Task::Shared(mut ticket)) => {
                 over(ticket.run(&mut None));
-                Some(ticket)
+                Some(Unsettled::Ticket(ticket))
             }
-            Claimed::Job(job) => {
-                over(job.run());
-                None
+            Claimed::Job(claim) => {
+                let (outcome, ended) = claim.run();
+                over(outcome);
+                Some(Unsettled::Job(ended))
             }
         }
     }

@@ -1,12 +1,14 @@
 //! A task's part in what others hold as well: a [job](super::job), or a [token](super::tokens).
 //!
-//! A ticket is *claimed* before its work is run or discarded. What was claimed elsewhere leaves a *shell*: it
-//! holds no place and nothing of a user's, and is dropped where it is found.
+//! A ticket is *claimed* before its work is run or discarded, and *settled* after it: it keeps account of that
+//! itself ([`Hold`]), and does nothing out of turn. What was claimed elsewhere leaves a *shell*: it holds no
+//! place and nothing of a user's, and is dropped where it is found.
 
 use super::job::{JobRef, Unrun};
-use super::task::Outcome;
+use super::task::{Outcome, Unsettled};
 use super::tokens::Token;
 use crate::sync::Arc;
+use std::mem;
 
 pub(crate) enum Ticket {
     Job {
@@ -25,8 +27,10 @@ pub(crate) enum Ticket {
 pub(crate) enum Hold {
     /// The right to try to claim it.
     Open,
-    /// The claim.
+    /// The claim (T2): to run the work or to discard it.
     Claim,
+    /// The work was run or discarded, and is to be settled (T2).
+    Ended,
     /// Nothing any more. Of tokens, which are all alike, another one may be there by the time the shell is
     /// dropped: it must not take that one's place.
     Nothing,
@@ -81,10 +85,15 @@ impl Ticket {
     }
 
     /// The same where nobody else can have claimed a job yet.
-    pub(super) fn hold_first_place(&mut self) -> bool {
+    ///
+    /// # Safety
+    ///
+    /// Nobody has claimed the job, and nobody can do so before this returns.
+    pub(super) unsafe fn hold_first_place(&mut self) -> bool {
         match self {
             Ticket::Job { job, .. } => {
-                job.hold_first_place();
+                // SAFETY: the caller's.
+                unsafe { job.hold_first_place() };
                 true
             }
             Ticket::Token { .. } => self.hold_place(),
@@ -109,37 +118,67 @@ impl Ticket {
         *self.hold() = Hold::Nothing;
     }
 
-    /// Does the work, for who claimed it. What a token leaves in `with` is to be settled with this.
-    pub(super) fn run(&mut self, with: &mut Option<Ticket>) -> Outcome {
-        *self.hold() = Hold::Nothing;
+    /// T2: uses the claim up.
+    fn spend_claim(&mut self) {
+        let hold = mem::replace(self.hold(), Hold::Nothing);
+        assert!(
+            hold == Hold::Claim,
+            "a ticket is claimed before its work is run or discarded"
+        );
+    }
+
+    /// Does the work that was claimed. What a token leaves in `with` is to be settled with this.
+    pub(super) fn run(&mut self, with: &mut Option<Unsettled<'static>>) -> Outcome {
+        self.spend_claim();
         match self {
-            Ticket::Job { job, .. } => job.run(),
+            Ticket::Job { job, hold } => {
+                // SAFETY: T2: this ticket claimed it, and its claim is used up.
+                let outcome = unsafe { job.run() };
+                *hold = Hold::Ended;
+                outcome
+            }
             Ticket::Token { token, .. } => token.run(with),
         }
     }
 
-    /// Drops the work unrun, for who claimed it.
+    /// Drops the work unrun that was claimed.
     pub(super) fn abandon(&mut self) {
-        *self.hold() = Hold::Nothing;
+        self.spend_claim();
         match self {
-            Ticket::Job { job, .. } => job.abandon(Unrun::Discarded),
+            Ticket::Job { job, hold } => {
+                // SAFETY: T2: as in `run`.
+                unsafe { job.abandon(Unrun::Discarded) };
+                *hold = Hold::Ended;
+            }
             Ticket::Token { token, .. } => token.abandon(),
         }
     }
 
+    /// Drops the work unrun, if nobody else has claimed it.
+    #[cold]
+    fn end_early(&mut self) {
+        if self.claim() {
+            self.abandon();
+        }
+        self.settle();
+    }
+
     /// After `run` or `abandon`: the pool has all that it held, and whoever waits may know.
-    pub(crate) fn settle(&self) {
-        if let Ticket::Job { job, .. } = self {
-            job.settle();
+    pub(crate) fn settle(&mut self) {
+        if let Ticket::Job { job, hold } = self {
+            if mem::replace(hold, Hold::Nothing) == Hold::Ended {
+                // SAFETY: T2: this ticket ran or abandoned it, and does not settle it again.
+                unsafe { job.settle() };
+            }
         }
     }
 }
 
 impl Drop for Ticket {
+    #[inline]
     fn drop(&mut self) {
-        if self.claim() {
-            self.abandon();
-            self.settle();
+        if *self.hold() != Hold::Nothing {
+            self.end_early();
         }
     }
 }

@@ -9,8 +9,7 @@
 //! - K3: `working` counts those that were claimed and are not over, and whoever does their work himself.
 
 use super::job::Spot;
-use super::task::Outcome;
-use super::ticket::Ticket;
+use super::task::{Outcome, Unsettled};
 
 /// Who owns tokens, as their tasks see him.
 pub(crate) trait Token: Send + Sync {
@@ -22,7 +21,7 @@ pub(crate) trait Token: Send + Sync {
     fn hold_place(&self) -> bool;
     /// Does the work of one that was claimed; catches what it panics with. What it leaves in `with` is to be
     /// settled after it.
-    fn run(&self, with: &mut Option<Ticket>) -> Outcome;
+    fn run(&self, with: &mut Option<Unsettled<'static>>) -> Outcome;
     /// The pool discards one that was claimed.
     fn abandon(&self);
 }

@@ -30,7 +30,7 @@ struct Callee<F>(ManuallyDrop<F>);
 impl<F> Drop for Callee<F> {
     /// Whoever is the last to let go of it, a panic in the drop of what it captured is caught.
     fn drop(&mut self) {
-        // SAFETY: it is not used again.
+        // SAFETY: it is not used again, nor moved.
         drop_quietly(unsafe { ManuallyDrop::take(&mut self.0) });
     }
 }

@@ -17,14 +17,12 @@
 
 use super::lane::Lane;
 use crate::engine::admission::{Admission, Left, Origin};
-use crate::engine::job::{Job, Spot, Unrun};
+use crate::engine::job::{Claim, Job, Spot, Unrun};
 use crate::engine::submit::{Door, House};
-use crate::engine::task::{Accepted, Claimed, Outcome, Task};
-use crate::engine::ticket::Ticket;
+use crate::engine::task::{Accepted, Claimed, Outcome, Task, Unsettled};
 use crate::engine::tokens::{Token, Tokens};
 use crate::engine::{Core, current};
 use crate::error::SubmitErrorKind;
-use crate::results::state::State;
 use crate::stats::Counts;
 use crate::sync::{
     Arc, AtomicUsize, Instant, Mutex, Ordering, Weak, is_past, lock, park_until, sooner,
@@ -309,14 +307,13 @@ impl Strand {
         self.lane.wake_helpers();
     }
 
-    /// Runs what was claimed, in a slot that `free_slot` frees.
-    fn run(
+    /// Runs what was claimed, in a slot that `free_slot` frees. What comes back is to be settled then.
+    fn run<'a>(
         self: &Arc<Self>,
-        work: Claimed<'_>,
+        work: Claimed<'a>,
         spot: Spot,
-        with: &mut Option<Ticket>,
         free_slot: impl FnOnce(),
-    ) -> Outcome {
+    ) -> (Outcome, Option<Unsettled<'a>>) {
         let lane = &self.lane;
         let strand: *const () = std::ptr::from_ref(&**self).cast();
         let mut ended = Outcome::Completed;
@@ -330,10 +327,10 @@ impl Strand {
             lane.wake_helpers();
         };
         lane.begin();
-        current::within(lane.address(), || {
-            current::within(strand, || *with = work.run(over));
+        let unsettled = current::within(lane.address(), || {
+            current::within(strand, || work.run(over))
         });
-        ended
+        (ended, unsettled)
     }
 
     // ── for those who wait in a task of the pool ────────────────────────────────────────────
@@ -370,16 +367,15 @@ impl Strand {
         if spot == Spot::Loose {
             self.lane.after(self.lane.admission.drop_shells());
         }
-        let mut with = None;
-        self.lane.core.run_instead(token, || {
-            self.run(work, spot, &mut with, || {
+        let unsettled = self.lane.core.run_instead(token, || {
+            self.run(work, spot, || {
                 if !lends {
                     self.free_slot();
                 }
             })
         });
-        if let Some(with) = with {
-            with.settle();
+        if let Some(unsettled) = unsettled {
+            unsettled.settle();
         }
         self.settle();
         true
@@ -391,29 +387,21 @@ impl Strand {
 
     /// Runs a job of the strand that has not started, with those before it if the strand is ordered, as
     /// soon as there is a slot. Returns when somebody has claimed it, or at the deadline.
-    pub(crate) fn help_with(
-        self: &Arc<Self>,
-        state: &State,
-        job: &dyn Job,
-        deadline: Option<Instant>,
-    ) {
-        while !state.is_claimed() {
+    pub(crate) fn help_with(self: &Arc<Self>, job: &dyn Job, deadline: Option<Instant>) {
+        while !job.is_claimed() {
             let helped = if self.ordered {
                 self.help_with_next()
             } else {
                 self.help(|inner| {
-                    let spot = state.claim()?;
+                    let claim = Claim::take(job)?;
+                    let spot = claim.spot();
                     if spot == Spot::Placed {
                         inner.bury();
                     }
-                    Some((Claimed::Job(job), spot))
+                    Some((Claimed::Job(claim), spot))
                 })
             };
             if helped {
-                // What this thread claimed by itself is its to settle.
-                if !self.ordered {
-                    job.settle();
-                }
                 continue;
             }
             if self.ordered && self.come_in() {
@@ -423,7 +411,7 @@ impl Strand {
                 return;
             }
             self.lane.will_help();
-            if state.is_claimed() || self.may_help() {
+            if job.is_claimed() || self.may_help() {
                 continue;
             }
             park_until(sooner(self.lane.rescue(), deadline));
@@ -443,24 +431,23 @@ impl Strand {
         any
     }
 
-    /// Cancels the job that `claim` claims.
-    pub(crate) fn cancel(
-        self: &Arc<Self>,
-        job: &dyn Job,
-        claim: impl FnOnce() -> Option<Spot>,
-    ) -> bool {
+    /// Cancels a job that nobody has claimed.
+    pub(crate) fn cancel(self: &Arc<Self>, job: &dyn Job) -> bool {
         let lane = &self.lane;
         lane.admission.hold();
-        let spot = {
+        let claim = {
             let mut inner = lock(&self.inner);
-            let spot = claim();
+            let claim = Claim::take(job);
+            let spot = claim.as_ref().map(Claim::spot);
             if spot == Some(Spot::Placed) {
                 inner.bury();
             }
-            spot
+            claim
         };
-        if let Some(spot) = spot {
-            lane.call(|| job.abandon(Unrun::Cancelled));
+        let cancelled = claim.is_some();
+        if let Some(claim) = claim {
+            let spot = claim.spot();
+            let ended = lane.call(|| claim.abandon(Unrun::Cancelled));
             lane.counts.cancelled.add(1);
             match spot {
                 Spot::Placed => {
@@ -472,11 +459,11 @@ impl Strand {
                     self.unpin(1);
                 }
             }
-            job.settle();
+            ended.settle();
         }
         lane.after(lane.admission.unhold());
         lane.wake_helpers();
-        spot.is_some()
+        cancelled
     }
 }
 
@@ -493,14 +480,16 @@ impl Token for Strand {
         lock(&self.inner).tokens.hold_place()
     }
 
-    fn run(&self, with: &mut Option<Ticket>) -> Outcome {
+    fn run(&self, with: &mut Option<Unsettled<'static>>) -> Outcome {
         let (task, strand) = (lock(&self.inner).take_in_slot(), self.arc());
         let Some(task) = task else {
             strand.free_slot();
             return Outcome::Cancelled;
         };
         let task = Claimed::Task(task);
-        strand.run(task, Spot::Placed, with, || strand.free_slot())
+        let (outcome, unsettled) = strand.run(task, Spot::Placed, || strand.free_slot());
+        *with = unsettled;
+        outcome
     }
 
     /// The pool discards a task of the share: the strand's oldest.

@@ -7,7 +7,7 @@
 //! - B3: `queued` holds the jobs that may have to be run or cancelled from here, and no more than twice
 //!   as many that need not be any more.
 
-use crate::engine::job::{JobRef, Spot};
+use crate::engine::job::{Claim, JobRef};
 use crate::engine::{Core, current};
 use crate::sync::{
     Arc, AtomicUsize, Mutex, Ordering, Thread, current as this_thread, lock, park_until,
@@ -72,12 +72,15 @@ impl Brood {
         waiting.iter().for_each(Thread::unpark);
     }
 
-    /// Claims the newest job that has not started.
-    fn claim_newest(&self) -> Option<(JobRef, Spot)> {
+    /// Runs the newest job that has not started; false if there is none.
+    fn run_newest(&self, core: &Arc<Core>) -> bool {
         loop {
-            let job = lock(&self.inner).queued.pop_back()?;
-            if let Some(spot) = job.claim() {
-                return Some((job, spot));
+            let Some(job) = lock(&self.inner).queued.pop_back() else {
+                return false;
+            };
+            if let Some(claim) = Claim::take(&*job) {
+                core.run_within(claim);
+                return true;
             }
         }
     }
@@ -88,7 +91,7 @@ impl Brood {
             let Some(job) = lock(&self.inner).queued.pop_front() else {
                 return;
             };
-            core.cancel(&*job, || job.claim());
+            core.cancel(&*job);
         }
     }
 
@@ -97,9 +100,7 @@ impl Brood {
         let inside = current::is_inside(core);
         loop {
             if inside {
-                while let Some((job, spot)) = self.claim_newest() {
-                    core.run_within(&*job, spot);
-                }
+                while self.run_newest(core) {}
             }
             if self.is_over() {
                 return;

@@ -5,7 +5,7 @@ use super::handle::{Handle, JoinHandle, hand_in};
 use super::join_error::JoinError;
 use super::spawned::{Held, Owner, Spawned, SpawnedRef};
 use crate::engine::counted::Counted;
-use crate::engine::job::{Job, Unrun};
+use crate::engine::job::{Claim, Unrun};
 use crate::engine::submit::{Door, Patience};
 use crate::engine::task::{Payload, Task};
 use crate::engine::{Core, current};
@@ -386,9 +386,8 @@ impl<E, Way> Group<E, Way> {
         let make = || Spawned::new(closure, owner, held);
         if self.is_cancelled() {
             let (job, _) = Counted::pair(make);
-            if job.claim().is_some() {
-                job.abandon(Unrun::Cancelled);
-                job.settle();
+            if let Some(claim) = Claim::take(&*job) {
+                claim.abandon(Unrun::Cancelled).settle();
             }
             return Ok(job);
         }

@@ -122,22 +122,20 @@ impl Home {
     /// Runs a task that has not started, in a task of the same pool. It may have begun elsewhere when this
     /// returns, or the time may be up.
     fn help<T>(&self, held: &dyn Held<T>, deadline: Option<Instant>) {
-        let state = held.state();
         match self {
             Home::Pool(core) => {
-                if let Some(spot) = state.claim() {
-                    core.run_within(held.job(), spot);
+                if let Some(claim) = held.take_claim() {
+                    core.run_within(claim);
                 }
             }
-            Home::Strand(strand) => strand.help_with(state, held.job(), deadline),
+            Home::Strand(strand) => strand.help_with(held.job(), deadline),
         }
     }
 
     fn cancel<T>(&self, held: &dyn Held<T>) -> bool {
-        let claim = || held.state().claim();
         match self {
-            Home::Pool(core) => core.cancel(held.job(), claim),
-            Home::Strand(strand) => strand.cancel(held.job(), claim),
+            Home::Pool(core) => core.cancel(held.job()),
+            Home::Strand(strand) => strand.cancel(held.job()),
         }
     }
 
@@ -254,10 +252,14 @@ impl<T> Handle<'_, T> {
         }
     }
 
-    /// Takes the result of a task that is settled.
-    fn take(&self) -> Result<T, JoinError> {
+    /// Takes the result.
+    ///
+    /// # Safety
+    ///
+    /// H2: the caller saw that the task is settled.
+    unsafe fn take(&self) -> Result<T, JoinError> {
         debug_assert!(self.job.state().is_settled());
-        // SAFETY: this is the handle, and the task is done.
+        // SAFETY: this is the handle; and the caller's: the task is done.
         unsafe { self.job.take() }
     }
 
@@ -269,14 +271,16 @@ impl<T> Handle<'_, T> {
             return unsafe { job.take() };
         }
         match self.wait(None) {
-            Waited::Done => self.take(),
+            // SAFETY: the task is settled.
+            Waited::Done => unsafe { self.take() },
             Waited::Deadlock | Waited::TimedOut => Err(JoinError::deadlock()),
         }
     }
 
     fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
         match self.wait(deadline_after(timeout)) {
-            Waited::Done => Ok(self.take()),
+            // SAFETY: the task is settled.
+            Waited::Done => Ok(unsafe { self.take() }),
             Waited::Deadlock => Ok(Err(JoinError::deadlock())),
             Waited::TimedOut => Err(self),
         }
@@ -300,7 +304,8 @@ impl<T> Handle<'_, T> {
             let _ = self.home.rescue();
             return Poll::Pending;
         }
-        Poll::Ready(self.take())
+        // SAFETY: the task is settled: `State::poll` says so.
+        Poll::Ready(unsafe { self.take() })
     }
 }
 
@@ -318,13 +323,14 @@ impl<'a, T> Handle<'a, T> {
     /// Lets go of the task; why it failed, if it is over and its result was not taken.
     pub(super) fn detach(self) -> Option<JoinError> {
         let (job, _home) = self.into_parts();
-        let_go(&*job)
+        // SAFETY: this was the handle.
+        unsafe { let_go(&*job) }
     }
 
     /// Without letting go of the task.
     fn into_parts(self) -> (Counted<dyn Held<T> + 'a>, Home) {
         let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not used again, nor dropped.
+        // SAFETY: `this` is not used again, moved or dropped.
         let job = unsafe { ptr::read(&raw const this.job) };
         // SAFETY: as above.
         let home = unsafe { ptr::read(&raw const this.home) };
@@ -333,12 +339,17 @@ impl<'a, T> Handle<'a, T> {
 }
 
 /// Drops the result, if the task is over and nobody took it; why it failed.
-fn let_go<T>(job: &dyn Held<T>) -> Option<JoinError> {
+///
+/// # Safety
+///
+/// H2: for the handle, which lets go of the task here.
+unsafe fn let_go<T>(job: &dyn Held<T>) -> Option<JoinError> {
     if job.state().is_done_and_unwatched() {
         // SAFETY: the task is done, and its result the handle's.
         return unsafe { job.drop_result() };
     }
-    match job.state().let_go() {
+    // SAFETY: the caller's: the handle is gone with this.
+    match unsafe { job.state().let_go() } {
         // SAFETY: the task is done, and its result the handle's.
         Keeper::Handle => unsafe { job.drop_result() },
         Keeper::Runner => None,
@@ -348,7 +359,8 @@ fn let_go<T>(job: &dyn Held<T>) -> Option<JoinError> {
 impl<T> Drop for Handle<'_, T> {
     /// Detaches: the task goes on, and its result is dropped.
     fn drop(&mut self) {
-        drop(let_go(&*self.job));
+        // SAFETY: this was the handle.
+        drop(unsafe { let_go(&*self.job) });
     }
 }
 

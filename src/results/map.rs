@@ -107,7 +107,9 @@ where
                 self.items = None;
                 return;
             };
-            shared.window.put(self.pulled, item);
+            // SAFETY: it is this feed's window, to which it alone puts and collects, by `&mut self`, and `pulled`
+            // counts on from 0.
+            unsafe { shared.window.put(self.pulled, item) };
             self.pulled += 1;
             shared.send_runners(&self.core);
             pulls += 1;
@@ -132,7 +134,8 @@ where
     fn collect(&mut self) -> Option<R> {
         let shared = self.shared.as_ref()?;
         let result = match &shared.unordered {
-            None => shared.window.collect(self.yielded),
+            // SAFETY: as in `fill`.
+            None => unsafe { shared.window.collect(self.yielded) },
             Some(results) => queue::insist(|| results.steal()),
         };
         self.yielded += u64::from(result.is_some());
@@ -236,11 +239,11 @@ where
     /// M2: the caller works on an item itself: the one that it waits for, if that waits; whether it did.
     fn work_here(&self, shared: &Shared<I::Item, R, F>) -> bool {
         let only = self.ordered.then_some(self.yielded);
-        let Some((number, item)) = shared.take(only) else {
+        let Some((taken, item)) = shared.take(only) else {
             return false;
         };
         shared.runner.change(Tokens::begin);
-        let work = || shared.work_on(number, item);
+        let work = || shared.work_on(taken, item);
         let worked = if current::is_inside(&self.core) {
             current::call_here(&self.core, work)
         } else {

@@ -1,12 +1,11 @@
 //! Those who work on the items of a [map](super::map): tasks of the pool that take the next item, work on it
 //! and leave the result. M1 to M5 are told there.
 
-use super::window::Window;
+use super::window::{Taken, Window};
 use crate::engine::admission::Origin;
 use crate::engine::queue::insist;
 use crate::engine::submit::Door;
-use crate::engine::task::{Outcome, Payload, Task};
-use crate::engine::ticket::Ticket;
+use crate::engine::task::{Outcome, Payload, Task, Unsettled};
 use crate::engine::tokens::{Token, Tokens};
 use crate::engine::{Core, current};
 use crate::panic::drop_quietly;
@@ -105,7 +104,7 @@ impl<T, R, F> Shared<T, R, F> {
                 present: AtomicUsize::new(0),
                 shared: Weak::clone(shared),
             }),
-            window: Window::new(places),
+            window: Window::new(places, ordered),
             unordered: (!ordered).then(Injector::new),
             run: AtomicUsize::new(1),
             stopped: AtomicBool::new(false),
@@ -127,8 +126,8 @@ impl<T, R, F> Shared<T, R, F> {
     /// Has nothing more started: what waits is dropped.
     fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
-        while let Some((number, item)) = self.take(None) {
-            drop_quietly((number, item));
+        while let Some((_, item)) = self.take(None) {
+            drop_quietly(item);
         }
         self.pause();
     }
@@ -141,13 +140,14 @@ impl<T, R, F> Shared<T, R, F> {
         }
     }
 
-    pub(super) fn take(&self, only: Option<u64>) -> Option<(u64, T)> {
-        self.window.take(only, self.unordered.is_none())
+    pub(super) fn take(&self, only: Option<u64>) -> Option<(Taken<'_, T, R>, T)> {
+        self.window.take(only)
     }
 
-    fn leave(&self, number: u64, result: R) {
+    fn leave(&self, taken: Taken<'_, T, R>, result: R) {
+        let number = taken.number();
         match &self.unordered {
-            None => self.window.leave(number, result),
+            None => taken.leave(result),
             Some(results) => {
                 results.push(result);
                 // The push before the look whether the caller sleeps.
@@ -212,12 +212,12 @@ where
     F: Fn(T) -> R + Send + Sync + 'static,
 {
     /// Works on an item.
-    pub(super) fn work_on(&self, number: u64, item: T) -> Result<(), Payload> {
+    pub(super) fn work_on(&self, taken: Taken<'_, T, R>, item: T) -> Result<(), Payload> {
         let result = catch_unwind(AssertUnwindSafe(|| (self.f)(item)))?;
         if self.is_stopped() {
             drop_quietly(result);
         } else {
-            self.leave(number, result);
+            self.leave(taken, result);
         }
         Ok(())
     }
@@ -228,14 +228,14 @@ where
             if self.is_stopped() {
                 break;
             }
-            let Some((number, item)) = self.take(None) else {
+            let Some((taken, item)) = self.take(None) else {
                 if self.has_short_items() && self.linger() {
                     continue;
                 }
                 break;
             };
             *done += 1;
-            if let Err(payload) = self.work_on(number, item) {
+            if let Err(payload) = self.work_on(taken, item) {
                 return self.fail(payload);
             }
         }
@@ -355,7 +355,7 @@ where
         lock(&self.tokens).hold_place()
     }
 
-    fn run(&self, _with: &mut Option<Ticket>) -> Outcome {
+    fn run(&self, _with: &mut Option<Unsettled<'static>>) -> Outcome {
         let (Some(shared), Some(core)) = (self.shared.upgrade(), current::core()) else {
             self.change(Tokens::end);
             return Outcome::Completed;

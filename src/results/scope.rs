@@ -1,4 +1,11 @@
 //! Tasks that borrow from their caller's stack: all are over before it goes on.
+//!
+//! - D1: A task begins to count (B1) as it is made, before anybody else can have it, and ends once nothing of it
+//!   is left that borrows: its closure is gone, and its result too, if no handle holds that.
+//! - D2: [`PoolHandle::scope`] goes on only when no task counts, whatever happens: a panic of what it calls is
+//!   caught, and one in its last wait, which nothing should cause, ends the process.
+//! - D3: The handle of a task is there before the task is handed in: a result that nobody will take is dropped by
+//!   who runs the task, also where handing it in unwinds.
 
 use super::brood::Brood;
 use super::handle::Handle;
@@ -9,6 +16,7 @@ use crate::engine::job::{Job, JobRef, Unrun};
 use crate::engine::submit::{Door, Patience};
 use crate::engine::task::{Outcome, Owns, Payload, Task};
 use crate::engine::{Core, current};
+use crate::panic::or_abort;
 use crate::pool::PoolHandle;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
 use std::fmt;
@@ -178,19 +186,18 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() + Send + 'scope,
     {
         if self.inside {
-            self.hand_in(f, false);
+            let (_, queued) = self.job(f, false);
+            self.hand_in(queued);
             return;
         }
         // Nobody may have to run it but its worker: it needs no job.
-        self.state.brood.begin();
-        // SAFETY: `scope` returns only once its state has heard that the closure is over.
-        let make = || unsafe { Task::owned(f, Arc::clone(&self.state)) };
-        if let Err(mut refusal) = self.core.submit(make, Patience::Policy) {
-            refusal.task.run(|outcome| {
-                if let Outcome::Panicked(payload) = outcome {
-                    self.core.tell_panic(payload);
-                }
-            });
+        let make = || {
+            self.state.brood.begin();
+            // SAFETY: D1, D2: `scope` returns only once its state has heard that the closure is over.
+            unsafe { Task::owned(f, Arc::clone(&self.state)) }
+        };
+        if let Err(refusal) = self.core.submit(make, Patience::Policy) {
+            self.run_refused(refusal.task);
         }
     }
 
@@ -212,52 +219,67 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        let handle = Handle::new(self.hand_in(f, true), (&self.core).into());
-        ScopedJoinHandle {
-            handle: Some(handle),
+        let (job, queued) = self.job(f, true);
+        // D3
+        let handle = ScopedJoinHandle {
+            handle: Some(Handle::new(job, (&self.core).into())),
             scope: Arc::clone(&self.state),
-        }
+        };
+        self.hand_in(queued);
+        handle
     }
 
-    fn hand_in<F, T>(&'scope self, f: F, held: bool) -> SpawnedRef<F, T, InScope>
+    /// A job of the scope: for its handle, and for the pool.
+    fn job<F, T>(
+        &'scope self,
+        f: F,
+        held: bool,
+    ) -> (SpawnedRef<F, T, InScope>, Counted<dyn Job + 'scope>)
     where
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
         let owner = InScope(Arc::clone(&self.state));
         let (job, queued) = Counted::pair(|| Spawned::new(f, owner, held));
-        let queued = Spawned::as_job(queued);
-        // SAFETY: `scope` returns only once the job is over, and so run or dropped, with all that
+        (job, Spawned::as_job(queued))
+    }
+
+    fn hand_in(&'scope self, job: Counted<dyn Job + 'scope>) {
+        // SAFETY: D1, D2: `scope` returns only once the job is over, and so run or dropped, with all that
         // belongs to 'scope but the result that a handle has. What is left of it is a shell.
-        let queued = unsafe { mem::transmute::<Counted<dyn Job + 'scope>, JobRef>(queued) };
-        self.state.brood.begin();
-        let enlisted = self.inside.then(|| queued.clone());
-        match (self.core).submit(|| Task::of_job(queued), Patience::Policy) {
+        let job = unsafe { mem::transmute::<Counted<dyn Job + 'scope>, JobRef>(job) };
+        let enlisted = self.inside.then(|| job.clone());
+        let make = || {
+            self.state.brood.begin();
+            Task::of_job(job)
+        };
+        match self.core.submit(make, Patience::Policy) {
             Ok(()) => {
                 if let Some(job) = enlisted {
                     self.state.brood.enlist(job);
                 }
             }
-            Err(refusal) => {
-                refusal.task.disown();
-                self.run_refused(&*job);
-            }
+            Err(refusal) => self.run_refused(refusal.task),
         }
-        job
     }
 
     #[cold]
-    fn run_refused(&self, job: &dyn Job) {
-        if job.claim().is_some() {
-            if let Outcome::Panicked(payload) = job.run() {
-                self.core.tell_panic(payload);
-            }
-            job.settle();
+    fn run_refused(&self, mut task: Task) {
+        if task.claim() {
+            task.run(|outcome| {
+                if let Outcome::Panicked(payload) = outcome {
+                    self.core.tell_panic(payload);
+                }
+            });
         }
     }
 
     fn end<T>(&self, outcome: Result<T, Payload>) -> T {
-        self.state.brood.wait(&self.core);
+        // D2
+        or_abort(
+            "the wait of a scope unwinds, and its tasks may still use what they borrow",
+            || self.state.brood.wait(&self.core),
+        );
         self.state.brood.clear();
         let panic = lock(&self.state.panic).take();
         match (outcome, panic) {

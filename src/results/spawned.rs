@@ -9,11 +9,11 @@ use super::join_error::JoinError;
 use super::state::{Keeper, State};
 use crate::engine::counted::{Counted, HasHolders, Holders};
 use crate::engine::current;
-use crate::engine::job::{Job, Spot, Unrun};
+use crate::engine::job::{Claim, Job, Spot, Unrun};
 use crate::engine::task::{Outcome, Payload};
 use crate::panic::drop_quietly;
 use crate::sync::cell::UnsafeCell;
-use std::mem::ManuallyDrop;
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
@@ -67,6 +67,8 @@ impl<R: Send> Owner<R> for Nobody {
 pub(crate) trait Held<T>: Job {
     fn state(&self) -> &State;
     fn job(&self) -> &dyn Job;
+    /// Claims the job, if nobody has.
+    fn take_claim(&self) -> Option<Claim<'_>>;
     /// Takes the result of a task that is done. It is written where the caller wants it in the end: a move of
     /// what was written just now is dear.
     ///
@@ -101,8 +103,8 @@ enum Stage<F, T> {
 
 pub(crate) struct Spawned<F, T, O> {
     state: State,
-    /// Of whoever claims the task (H1), who takes it to settle it.
-    owner: UnsafeCell<ManuallyDrop<O>>,
+    /// Of whoever claims the task (H1), who takes it to settle it: it is there until then.
+    owner: UnsafeCell<MaybeUninit<O>>,
     stage: UnsafeCell<Stage<F, T>>,
 }
 
@@ -119,7 +121,7 @@ where
     pub(crate) fn new(closure: F, owner: O, held: bool) -> Self {
         Spawned {
             state: State::new(held),
-            owner: UnsafeCell::new(ManuallyDrop::new(owner)),
+            owner: UnsafeCell::new(MaybeUninit::new(owner)),
             stage: UnsafeCell::new(Stage::Closure(closure)),
         }
     }
@@ -146,8 +148,10 @@ where
     ///
     /// Only for who claimed the task, and has not settled it (H1).
     unsafe fn owner(&self) -> &O {
-        // SAFETY: the caller's: nobody else uses it, and it is there until `settle`.
-        self.owner.with_mut(|at| unsafe { &*at })
+        // SAFETY: the caller's: nobody else uses it.
+        let owner = self.owner.with_mut(|at| unsafe { &*at });
+        // SAFETY: it is there until `settle`.
+        unsafe { owner.assume_init_ref() }
     }
 
     /// # Safety
@@ -157,8 +161,8 @@ where
         // SAFETY: the caller's.
         drop_quietly(unsafe { self.replace(Stage::Cancelled) });
         owner.dropped(why);
-        // Whose the result is makes no difference here.
-        let _ = self.state.end();
+        // SAFETY: H1: the caller's, and it was not run. Whose the result is makes no difference here.
+        let _ = unsafe { self.state.end() };
     }
 
     fn call(&self, owner: &O, closure: F) -> Stage<F, T> {
@@ -196,8 +200,10 @@ impl<F, T, O> Spawned<F, T, O> {
     ///
     /// Once, and as for `owner`, which is not to be called any more.
     unsafe fn take_owner(&self) -> O {
-        // SAFETY: the caller's.
-        (self.owner).with_mut(|at| ManuallyDrop::into_inner(unsafe { ptr::read(at) }))
+        // SAFETY: the caller's: nobody else uses it.
+        let owner = self.owner.with_mut(|at| unsafe { &*at });
+        // SAFETY: the caller's: it was not taken, and is not used again.
+        unsafe { owner.assume_init_read() }
     }
 }
 
@@ -225,7 +231,8 @@ fn tell<R>(owner: &impl Owner<R>, payload: Payload) -> Outcome {
     }
 }
 
-impl<F, R, T, O> Job for Spawned<F, T, O>
+// SAFETY: H1: `CLAIMED` is set once.
+unsafe impl<F, R, T, O> Job for Spawned<F, T, O>
 where
     F: FnOnce() -> R + Send,
     T: Send,
@@ -243,11 +250,12 @@ where
         self.state.hold_place()
     }
 
-    fn hold_first_place(&self) {
-        self.state.hold_first_place();
+    unsafe fn hold_first_place(&self) {
+        // SAFETY: the caller's; and who has a handle has it once the job was handed in.
+        unsafe { self.state.hold_first_place() };
     }
 
-    fn run(&self) -> Outcome {
+    unsafe fn run(&self) -> Outcome {
         // SAFETY: H1: claimed, and not settled.
         let owner = unsafe { self.owner() };
         if !owner.may_begin() {
@@ -267,7 +275,8 @@ where
         let panic = panic.map(|message| message.map(str::to_owned));
         // SAFETY: H1: claimed, and not done.
         unsafe { self.replace(stage) };
-        match (self.state.end(), panic) {
+        // SAFETY: H1: claimed, and not done.
+        match (unsafe { self.state.end() }, panic) {
             (Keeper::Handle, None) => Outcome::Completed,
             (Keeper::Handle, Some(message)) => {
                 owner.hear_of_panic(message);
@@ -284,15 +293,16 @@ where
         }
     }
 
-    fn settle(&self) {
+    unsafe fn settle(&self) {
         debug_assert!(!self.state.is_settled());
         // SAFETY: H1: claimed, and settled here, once. A shell keeps no owner.
         let owner = unsafe { self.take_owner() };
-        let was_counted = self.state.settle();
+        // SAFETY: H1: the caller's.
+        let was_counted = unsafe { self.state.settle() };
         owner.over(was_counted);
     }
 
-    fn abandon(&self, why: Unrun) {
+    unsafe fn abandon(&self, why: Unrun) {
         // SAFETY: H1: claimed, and not settled.
         let owner = unsafe { self.owner() };
         // SAFETY: H1: claimed, and not run.
@@ -312,6 +322,10 @@ where
 
     fn job(&self) -> &dyn Job {
         self
+    }
+
+    fn take_claim(&self) -> Option<Claim<'_>> {
+        Claim::take(self)
     }
 
     unsafe fn take(&self) -> Result<T, JoinError> {

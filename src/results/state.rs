@@ -91,15 +91,24 @@ impl State {
         placed.is_ok()
     }
 
-    /// H3, while nobody else can claim it.
-    pub(crate) fn hold_first_place(&self) {
+    /// H3, without a look at who claimed it.
+    ///
+    /// # Safety
+    ///
+    /// Nobody has claimed it (H1), has let go of it (H2) or waits for it (H4), and nobody can before this returns.
+    pub(crate) unsafe fn hold_first_place(&self) {
         let word = self.word.load(Ordering::Relaxed);
+        debug_assert!(word & !(HELD | PLACED) == 0, "the job is new");
         // ORDERING: Relaxed: whoever hands the job over publishes it.
         self.word.store(word | PLACED, Ordering::Relaxed);
     }
 
     /// H2: the result is stored.
-    pub(crate) fn end(&self) -> Keeper {
+    ///
+    /// # Safety
+    ///
+    /// H1: once, for who claimed it. `Keeper::Handle`: the result is not to be touched any more.
+    pub(crate) unsafe fn end(&self) -> Keeper {
         // ORDERING: Release: publishes the result to `is_done` and `is_settled`. Acquire: the handle is
         // gone with all it did.
         let before = self.word.fetch_or(DONE, Ordering::AcqRel);
@@ -111,7 +120,11 @@ impl State {
     }
 
     /// H2: there is no handle any more. `Keeper::Handle`: the result is to be dropped by it.
-    pub(crate) fn let_go(&self) -> Keeper {
+    ///
+    /// # Safety
+    ///
+    /// Once, for the handle. `Keeper::Runner`: the result is not to be touched any more.
+    pub(crate) unsafe fn let_go(&self) -> Keeper {
         let waits = lock(&self.waiter).take();
         // ORDERING: as in `end`.
         let before = self.word.fetch_and(!HELD, Ordering::AcqRel);
@@ -152,7 +165,11 @@ impl State {
     }
 
     /// H4: those who wait may go on. H5: whether the task was counted.
-    pub(crate) fn settle(&self) -> bool {
+    ///
+    /// # Safety
+    ///
+    /// H1: once, for who claimed it, after `end`.
+    pub(crate) unsafe fn settle(&self) -> bool {
         // ORDERING: Release: publishes that the place was given back. Acquire: pairs with `wait_for`.
         let before = self.word.fetch_or(SETTLED, Ordering::AcqRel);
         let was_counted = before & COUNTED != 0;

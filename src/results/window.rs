@@ -7,8 +7,8 @@
 //! ```
 //!
 //! - W1: `tail` is the caller's; who reads it sees the items before it.
-//! - W2: Whoever moves `next` past an item has it, and leaves its result, if the map is ordered, in the
-//!   item's place.
+//! - W2: Whoever moves `next` past an item has it, and leaves its result, if the window is ordered, in the
+//!   item's place: a [`Taken`] is that right.
 //! - W3: The caller puts an item in a place only once that is empty. No more than a ring of items are
 //!   pulled and not yielded, and items are taken in order, so the one that was there before has at least
 //!   been taken.
@@ -37,6 +37,8 @@ struct Place<T, R> {
 const COLUMN_BITS: u32 = 2;
 
 pub(super) struct Window<T, R> {
+    /// Results are left here, and collected in order.
+    ordered: bool,
     /// A power of two of them, in rows.
     places: Box<[Place<T, R>]>,
     mask: usize,
@@ -48,6 +50,36 @@ pub(super) struct Window<T, R> {
 // SAFETY: what is in a place is moved in and out by one thread at a time: the caller while it is empty
 // or done (W3), else who moved `next` past it (W2).
 unsafe impl<T: Send, R: Send> Sync for Window<T, R> {}
+
+/// W2: an item that was taken, apart from the item itself.
+pub(super) struct Taken<'a, T, R> {
+    number: u64,
+    /// Where its result is to be left: in an ordered window.
+    place: Option<&'a Place<T, R>>,
+}
+
+impl<T, R> Taken<'_, T, R> {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Leaves the result of the item.
+    ///
+    /// # Panics
+    ///
+    /// If the window is not ordered: it has no place for it.
+    pub(super) fn leave(self, result: R) {
+        let Some(place) = self.place else {
+            unreachable!("results are left in order here, or elsewhere");
+        };
+        // SAFETY: W2: the item was taken for this, which is used up here.
+        place
+            .content
+            .with_mut(|at| unsafe { *at = Content::Result(result) });
+        // Sequentially consistent: who leaves it looks whether the caller sleeps.
+        place.state.store(DONE, Ordering::SeqCst);
+    }
+}
 
 impl<T, R> Drop for Window<T, R> {
     /// Whoever is the last to let go of a map, a panic in the drop of what is left must not end it.
@@ -64,7 +96,7 @@ impl<T, R> Drop for Window<T, R> {
 
 impl<T, R> Window<T, R> {
     /// For at least so many items.
-    pub(super) fn new(places: usize) -> Window<T, R> {
+    pub(super) fn new(places: usize, ordered: bool) -> Window<T, R> {
         let rows = places.div_ceil(1 << COLUMN_BITS).next_power_of_two();
         let places = rows << COLUMN_BITS;
         let place = |_| Place {
@@ -72,6 +104,7 @@ impl<T, R> Window<T, R> {
             content: UnsafeCell::new(Content::Nothing),
         };
         Window {
+            ordered,
             places: (0..places).map(place).collect(),
             next: CachePadded::new(AtomicU64::new(0)),
             tail: CachePadded::new(AtomicU64::new(0)),
@@ -88,15 +121,21 @@ impl<T, R> Window<T, R> {
         &self.places[row << COLUMN_BITS | column]
     }
 
-    /// For the caller: adds an item, which waits to be taken.
-    pub(super) fn put(&self, number: u64, item: T) {
+    /// Adds an item, which waits to be taken.
+    ///
+    /// # Safety
+    ///
+    /// For the caller, who alone puts and collects, one at a time; and with a number one higher each time, the
+    /// first being 0.
+    pub(super) unsafe fn put(&self, number: u64, item: T) {
         let place = self.place(number);
         // ORDERING: Acquire: with `take` and `collect`, what was there before has been moved out.
         while place.state.load(Ordering::Acquire) != EMPTY {
             // W3: taken, and just being moved out.
             yield_now();
         }
-        // SAFETY: W3: the place is empty, and nobody comes to it before `tail` says so.
+        // SAFETY: W3: the place is empty, and nobody comes to it before `tail` says so. What is about to be there
+        // is of this number: the caller's.
         place
             .content
             .with_mut(|at| unsafe { *at = Content::Item(item) });
@@ -119,7 +158,7 @@ impl<T, R> Window<T, R> {
     }
 
     /// W2: takes the next item. `only`: if it is this one.
-    pub(super) fn take(&self, only: Option<u64>, ordered: bool) -> Option<(u64, T)> {
+    pub(super) fn take(&self, only: Option<u64>) -> Option<(Taken<'_, T, R>, T)> {
         loop {
             // ORDERING: Relaxed: a guess, which the exchange proves.
             let number = self.next.load(Ordering::Relaxed);
@@ -140,26 +179,16 @@ impl<T, R> Window<T, R> {
             let content = place
                 .content
                 .with_mut(|at| unsafe { std::mem::replace(&mut *at, Content::Nothing) });
-            if !ordered {
+            if !self.ordered {
                 // ORDERING: Release: pairs with `put`.
                 place.state.store(EMPTY, Ordering::Release);
             }
+            let place = self.ordered.then_some(place);
             match content {
-                Content::Item(item) => return Some((number, item)),
+                Content::Item(item) => return Some((Taken { number, place }, item)),
                 Content::Nothing | Content::Result(_) => unreachable!("each item is taken once"),
             }
         }
-    }
-
-    /// W2: leaves the result of an item that was taken.
-    pub(super) fn leave(&self, number: u64, result: R) {
-        let place = self.place(number);
-        // SAFETY: W2.
-        place
-            .content
-            .with_mut(|at| unsafe { *at = Content::Result(result) });
-        // Sequentially consistent: who leaves it looks whether the caller sleeps.
-        place.state.store(DONE, Ordering::SeqCst);
     }
 
     /// For the caller: whether there is a result.
@@ -167,13 +196,17 @@ impl<T, R> Window<T, R> {
         self.place(number).state.load(Ordering::SeqCst) == DONE
     }
 
-    /// For the caller: takes a result, if it is there.
-    pub(super) fn collect(&self, number: u64) -> Option<R> {
+    /// Takes a result, if it is there.
+    ///
+    /// # Safety
+    ///
+    /// For the caller, as [`put`](Window::put).
+    pub(super) unsafe fn collect(&self, number: u64) -> Option<R> {
         if !self.is_done(number) {
             return None;
         }
         let place = self.place(number);
-        // SAFETY: the place is done, and so the caller's.
+        // SAFETY: the place is done, and so the caller's, which this is.
         let content = place
             .content
             .with_mut(|at| unsafe { std::mem::replace(&mut *at, Content::Nothing) });
