@@ -24,7 +24,8 @@ pub enum SubmitErrorKind {
     /// The pool is closed.
     Closed,
     /// The system refused to start a thread and the pool has none; its error is the
-    /// [`source`](Error::source).
+    /// [`source`](Error::source). Or the threads are in the process that this one was
+    /// [forked](crate::Pool#after-a-fork) from.
     NoThread,
 }
 

@@ -21,6 +21,10 @@ impl Core {
         let spot = claim();
         if let Some(spot) = spot {
             self.call(|| job.abandon(Unrun::Cancelled));
+            if self.is_foreign() {
+                // What it captured forked as it was dropped.
+                return true;
+            }
             self.counts.cancelled.add(1);
             self.vacate(spot);
             job.settle();
@@ -63,7 +67,7 @@ impl Core {
                 self.record_called(run());
             }
         });
-        if placeless {
+        if placeless && !self.is_foreign() {
             self.calling.fetch_sub(1, Ordering::SeqCst);
             self.after(self.admission.unhold());
         }

@@ -16,6 +16,7 @@
 //! | [`idle`], [`crew`] | the stack of idle workers; the threads and their number |
 //! | [`worker`], [`current`] | the loop; which pool this thread works for |
 //! | [`quiet`] | waiting for the pool to be at rest |
+//! | [`fork`] | in which process all this may be used |
 //!
 //! This file joins them. **The wake rule**: whoever makes `places` exceed the number of active
 //! workers (by a new task, a raised capacity) wakes or starts one worker, unless one is on its way
@@ -31,6 +32,7 @@ pub(crate) mod crew;
 pub(crate) mod current;
 pub(crate) mod desk;
 pub(crate) mod family;
+pub(crate) mod fork;
 pub(crate) mod idle;
 pub(crate) mod job;
 pub(crate) mod looks;
@@ -52,14 +54,15 @@ use crate::panic::{PanicHandlers, WorkerId, drop_quietly};
 use crate::results::stop::Stop;
 use crate::stats::{Counts, Stats};
 use crate::sync::{
-    Arc, AtomicBool, AtomicUsize, Instant, JoinHandle, Mutex, MutexGuard, Ordering, deadline_after,
-    fence, lock, order_seqcst, spawn, spin_loop, spins, yield_now,
+    Arc, AtomicBool, AtomicUsize, Instant, JoinHandle, Mutex, MutexGuard, Ordering, Weak,
+    deadline_after, fence, lock, order_seqcst, spawn, spin_loop, spins, try_lock, yield_now,
 };
 use admission::{Admission, Left};
 use crew::{Crew, Hire, Outlook, Roll};
 use crossbeam_utils::CachePadded;
 use desk::Desk;
 use family::Family;
+use fork::Mark;
 use idle::Seat;
 use once_cell::sync::OnceCell;
 use queue::{Queue, insist};
@@ -179,6 +182,7 @@ pub(crate) struct Core {
     stop: Mutex<Arc<Stop>>,
     /// How many `PoolHandle`s there are.
     pub(crate) handles: AtomicUsize,
+    mark: Mark,
 }
 
 impl Hire for Arc<Core> {
@@ -188,6 +192,7 @@ impl Hire for Arc<Core> {
 
     fn start(&self, seat: Seat, id: u64, desk: &Arc<Desk>) -> io::Result<JoinHandle<()>> {
         let (core, desk) = (Arc::clone(self), Arc::clone(desk));
+        fork::watch()?;
         let name = format!("{}-{id}", self.plan.name);
         spawn(name, self.plan.stack_size, move || {
             worker::main(core, seat, WorkerId(id), desk);
@@ -305,6 +310,8 @@ impl House for Core {
 
 impl Core {
     pub(crate) fn new(capacity: usize, plan: Plan) -> Arc<Core> {
+        // F5: where it fails, the first thread is refused.
+        let _ = fork::watch();
         Arc::new(Core {
             admission: Admission::new(plan.limit(capacity), plan.max_waiting),
             queue: Queue::new(),
@@ -323,8 +330,41 @@ impl Core {
             turn: AtomicBool::new(true),
             stop: Mutex::new(Stop::new()),
             handles: AtomicUsize::new(0),
+            mark: Mark::new(),
             plan,
         })
+    }
+
+    // ── after a fork ────────────────────────────────────────────────────────────────────────
+
+    /// F1: the pool belongs to the process that this one was forked from.
+    #[inline]
+    pub(crate) fn is_foreign(&self) -> bool {
+        fork::has_forked() && self.is_foreign_here()
+    }
+
+    #[cold]
+    fn is_foreign_here(&self) -> bool {
+        // Pools that are one stay or go as one.
+        match self.family.get() {
+            None => self.mark.is_foreign(|| self.is_untouched()),
+            Some(Family::Member(lead)) => lead.is_foreign_here(),
+            Some(Family::Lead(members)) => self.mark.is_foreign(|| {
+                let members: Vec<_> = members.iter().filter_map(Weak::upgrade).collect();
+                self.is_untouched() && members.iter().all(|member| member.is_untouched())
+            }),
+        }
+    }
+
+    /// F2
+    fn is_untouched(&self) -> bool {
+        try_lock(&self.reins).is_some()
+            && try_lock(&self.stop).is_some_and(|stop| stop.is_unlocked())
+            && self.calling.load(Ordering::SeqCst) == 0
+            && self.crew.is_untouched()
+            && self.admission.is_untouched()
+            && self.queue.is_untouched()
+            && self.tenants.are_untouched()
     }
 
     // ── waking ──────────────────────────────────────────────────────────────────────────────
@@ -401,6 +441,9 @@ impl Core {
 
     /// Tries again to start a worker that the system refused; the answer is when to retry.
     pub(crate) fn rescue(self: &Arc<Self>) -> Option<Instant> {
+        if self.is_foreign() {
+            return None;
+        }
         let roll = self.crew.roll();
         let stranded =
             roll.live() == 0 && roll.capacity() > 0 && self.admission.places().held() > 0;
@@ -427,6 +470,9 @@ impl Core {
 
     /// Gives places back, with all that follows.
     pub(crate) fn leave(self: &Arc<Self>, places: u64) {
+        if self.is_foreign() {
+            return;
+        }
         self.after(self.admission.leave(places));
     }
 
@@ -437,6 +483,9 @@ impl Core {
     }
 
     pub(crate) fn tune(self: &Arc<Self>, capacity: usize) -> usize {
+        if self.is_foreign() {
+            return self.capacity.swap(capacity, Ordering::SeqCst);
+        }
         let mut reins = lock(&self.reins);
         let old = self.capacity.swap(capacity, Ordering::SeqCst);
         if capacity > 0 {
@@ -483,6 +532,10 @@ impl Core {
 
     /// Closes the pool; with `discard` also to the tasks, whose backlog is dropped: how many.
     pub(crate) fn close(self: &Arc<Self>, discard: bool) -> usize {
+        if self.is_foreign() {
+            self.admission.close_foreign();
+            return 0;
+        }
         let of_tenants = self.tenants.close(discard);
         let reins = lock(&self.reins);
         let of_pool = self.close_with(reins, discard);
@@ -493,6 +546,9 @@ impl Core {
 
     /// Nobody owns the pool any more: closes it for good.
     pub(crate) fn abandon(self: &Arc<Self>) {
+        if self.is_foreign() {
+            return self.admission.close_foreign();
+        }
         self.tenants.close(false);
         let mut reins = lock(&self.reins);
         reins.abandoned = true;
@@ -576,12 +632,19 @@ impl Core {
     }
 
     pub(crate) fn stop_signal(&self) -> Arc<Stop> {
+        if self.is_foreign() {
+            return Stop::new();
+        }
         Arc::clone(&lock(&self.stop))
     }
 
     /// Closes the pool and joins its threads.
     pub(crate) fn end(self: &Arc<Self>, deadline: Option<Instant>) -> Result<(), ReleaseTimeout> {
         self.close(false);
+        if self.is_foreign() {
+            // No thread of it is in this process.
+            return Ok(());
+        }
         let ended = !current::is_inside(self)
             && (self.crew).join(
                 deadline,
@@ -600,6 +663,9 @@ impl Core {
     }
 
     pub(crate) fn reopen(self: &Arc<Self>) {
+        if self.is_foreign() {
+            return;
+        }
         let mut reins = lock(&self.reins);
         if !reins.closed || reins.abandoned {
             return;
@@ -614,6 +680,9 @@ impl Core {
     }
 
     pub(crate) fn wait_idle(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
+        if self.is_foreign() {
+            return true;
+        }
         let rested = (self.admission).wait_for_rest(deadline, || self.rescue());
         // A worker that reached for a task which another one had already is about to lower its
         // flag (L1): the gauges are at rest, too, when this returns.
@@ -623,13 +692,19 @@ impl Core {
         rested
     }
 
-    // ── gauges ──────────────────────────────────────────────────────────────────────────────
+    // ── gauges: all 0 for a foreign pool, of which nothing is in this process ───────────────
 
     pub(crate) fn workers(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         usize::try_from(self.crew.roll().live()).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn running(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         let calling = self.calling.load(Ordering::SeqCst);
         count(self.busy()).saturating_add(calling)
     }
@@ -640,12 +715,18 @@ impl Core {
     }
 
     pub(crate) fn idle(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         let busy = self.busy();
         count(self.crew.roll().live().saturating_sub(busy))
     }
 
     /// By the places, where they are the bound: `running` is left a moment before room is made.
     pub(crate) fn free(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         let in_use = match self.plan.backlog {
             Some(_) => self.admission.places().held(),
             None => self.unfinished(),
@@ -653,7 +734,17 @@ impl Core {
         self.capacity().saturating_sub(count(in_use))
     }
 
+    pub(crate) fn waiting(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
+        self.admission.waiting()
+    }
+
     pub(crate) fn queued(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         let gone = || self.started() + self.counts.discarded.get() + self.counts.cancelled.get();
         count(difference(|| self.submitted(), gone))
     }
@@ -681,6 +772,12 @@ impl Core {
 
     pub(crate) fn stats(&self) -> Stats {
         let counts = &self.counts;
+        if self.is_foreign() {
+            return Stats {
+                rejected: counts.rejected.get(),
+                ..Stats::default()
+            };
+        }
         let sum = |tally: fn(&Desk) -> u64| self.queue.sum(tally);
         let crew = self.crew.counts();
         Stats {
@@ -705,6 +802,14 @@ impl Core {
 impl Drop for Core {
     /// What is left belongs to users, and its drop must not end this thread, whichever it is.
     fn drop(&mut self) {
+        if self.is_foreign() {
+            // F3
+            std::mem::forget(std::mem::replace(&mut self.queue, Queue::new()));
+            std::mem::forget(std::mem::replace(&mut self.crew, Crew::new(0, 0)));
+            let admission = Admission::new(None, 0);
+            std::mem::forget(std::mem::replace(&mut self.admission, admission));
+            return;
+        }
         while let Some(task) = self.queue.take() {
             drop_quietly(task);
         }

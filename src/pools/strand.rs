@@ -27,9 +27,10 @@ use crate::error::SubmitErrorKind;
 use crate::results::state::State;
 use crate::stats::Counts;
 use crate::sync::{
-    Arc, AtomicUsize, Instant, Mutex, Ordering, Weak, is_past, lock, park_until, sooner,
+    Arc, AtomicUsize, Instant, Mutex, Ordering, Weak, is_past, lock, park_until, sooner, try_lock,
 };
 use std::collections::VecDeque;
+use std::mem;
 
 /// So many shells in a queue are not worth a sweep.
 const FEW_SHELLS: usize = 64;
@@ -38,6 +39,8 @@ const FEW_SHELLS: usize = 64;
 /// [`keyed`](super::keyed).
 pub(crate) trait Keeper: Send + Sync {
     fn unpin(&self, label: u64, strand: &Strand, tasks: usize);
+    /// F2 of [`fork`](crate::engine::fork): nobody holds its lock.
+    fn is_unlocked(&self) -> bool;
 }
 
 pub(crate) struct Strand {
@@ -211,7 +214,23 @@ impl Strand {
         ordered: bool,
         keeper: Option<(Weak<dyn Keeper>, u64)>,
     ) -> Arc<Strand> {
-        let strand = Arc::new_cyclic(|me| Strand {
+        let strand = Strand::make(lane, slots, ordered, keeper);
+        lane.enrol(&strand);
+        strand
+    }
+
+    /// One that is not of the lane: to be refused by.
+    pub(super) fn of_nobody(lane: &Arc<Lane>) -> Arc<Strand> {
+        Strand::make(lane, 1, true, None)
+    }
+
+    fn make(
+        lane: &Arc<Lane>,
+        slots: usize,
+        ordered: bool,
+        keeper: Option<(Weak<dyn Keeper>, u64)>,
+    ) -> Arc<Strand> {
+        Arc::new_cyclic(|me| Strand {
             me: Weak::clone(me),
             lane: Arc::clone(lane),
             ordered,
@@ -222,9 +241,7 @@ impl Strand {
                 slots,
                 tokens: Tokens::default(),
             }),
-        });
-        lane.enrol(&strand);
-        strand
+        })
     }
 
     /// The slots are to be [settled](Strand::settle) then.
@@ -234,6 +251,13 @@ impl Strand {
 
     pub(super) fn take_next(&self) -> Option<Task> {
         lock(&self.inner).take()
+    }
+
+    /// F2 of [`fork`](crate::engine::fork): nothing waits or is on its way, and nobody holds the lock.
+    pub(super) fn is_untouched(&self) -> bool {
+        try_lock(&self.inner).is_some_and(|inner| {
+            inner.live == 0 && inner.tokens.len() == 0 && inner.tokens.working() == 0
+        })
     }
 
     pub(super) fn address(&self) -> usize {
@@ -322,6 +346,10 @@ impl Strand {
         let mut ended = Outcome::Completed;
         let over = |outcome| {
             ended = lane.end(outcome);
+            if lane.is_foreign() {
+                // The task forked, and ended here.
+                return;
+            }
             free_slot();
             match spot {
                 Spot::Placed => self.over(1),
@@ -381,7 +409,9 @@ impl Strand {
         if let Some(with) = with {
             with.settle();
         }
-        self.settle();
+        if !self.lane.is_foreign() {
+            self.settle();
+        }
         true
     }
 
@@ -413,6 +443,9 @@ impl Strand {
                 // What this thread claimed by itself is its to settle.
                 if !self.ordered {
                     job.settle();
+                }
+                if self.lane.is_foreign() {
+                    return;
                 }
                 continue;
             }
@@ -477,6 +510,16 @@ impl Strand {
         lane.after(lane.admission.unhold());
         lane.wake_helpers();
         spot.is_some()
+    }
+}
+
+impl Drop for Strand {
+    /// F3 of [`fork`](crate::engine::fork).
+    fn drop(&mut self) {
+        if self.lane.is_foreign() {
+            let inner = self.inner.get_mut();
+            mem::forget(inner.map(|inner| mem::take(&mut inner.queue)));
+        }
     }
 }
 

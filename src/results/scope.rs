@@ -6,11 +6,11 @@ use super::join_error::JoinError;
 use super::spawned::{Owner, Spawned, SpawnedRef};
 use crate::engine::counted::Counted;
 use crate::engine::job::{Job, JobRef, Unrun};
-use crate::engine::submit::{Door, Patience};
+use crate::engine::submit::{Door, Patience, Submitted};
 use crate::engine::task::{Outcome, Owns, Payload, Task};
 use crate::engine::{Core, current};
 use crate::pool::PoolHandle;
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock, try_lock};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
@@ -18,14 +18,25 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// What the tasks of a scope share.
 struct State {
+    core: Arc<Core>,
     brood: Brood,
     panic: Mutex<Option<Payload>>,
     discarded: AtomicBool,
 }
 
+impl State {
+    /// F1 of [`fork`](crate::engine::fork).
+    fn is_foreign(&self) -> bool {
+        (self.brood).is_foreign(&self.core, || try_lock(&self.panic).is_some())
+    }
+}
+
 impl Owns for State {
     /// Keeps the first panic, and gives others back.
     fn take_panic(&self, payload: Payload) -> Option<Payload> {
+        if self.is_foreign() {
+            return Some(payload);
+        }
         let mut first = lock(&self.panic);
         if first.is_some() {
             return Some(payload);
@@ -73,7 +84,6 @@ impl<R: Send> Owner<R> for InScope {
 
 /// Where tasks are spawned that borrow; see [`PoolHandle::scope`].
 pub struct Scope<'scope, 'env: 'scope> {
-    core: Arc<Core>,
     state: Arc<State>,
     /// Who waits for the scope is in a task of the pool, and may have to run the scope's.
     inside: bool,
@@ -114,8 +124,8 @@ impl PoolHandle {
         F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
     {
         let scope = Scope {
-            core: Arc::clone(self.core()),
             state: Arc::new(State {
+                core: Arc::clone(self.core()),
                 brood: Brood::new(),
                 panic: Mutex::new(None),
                 discarded: AtomicBool::new(false),
@@ -182,13 +192,15 @@ impl<'scope> Scope<'scope, '_> {
             return;
         }
         // Nobody may have to run it but its worker: it needs no job.
+        let foreign = self.state.is_foreign();
         self.state.brood.begin();
-        // SAFETY: `scope` returns only once its state has heard that the closure is over.
+        // SAFETY: `scope` returns only once its state has heard that the closure is over; or in a process
+        // where nobody has it (F3 of `engine::fork`).
         let make = || unsafe { Task::owned(f, Arc::clone(&self.state)) };
-        if let Err(mut refusal) = self.core.submit(make, Patience::Policy) {
+        if let Err(mut refusal) = self.submit_to_pool(make, foreign) {
             refusal.task.run(|outcome| {
                 if let Outcome::Panicked(payload) = outcome {
-                    self.core.tell_panic(payload);
+                    self.state.core.tell_panic(payload);
                 }
             });
         }
@@ -212,7 +224,7 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        let handle = Handle::new(self.hand_in(f, true), (&self.core).into());
+        let handle = Handle::new(self.hand_in(f, true), (&self.state.core).into());
         ScopedJoinHandle {
             handle: Some(handle),
             scope: Arc::clone(&self.state),
@@ -228,11 +240,13 @@ impl<'scope> Scope<'scope, '_> {
         let (job, queued) = Counted::pair(|| Spawned::new(f, owner, held));
         let queued = Spawned::as_job(queued);
         // SAFETY: `scope` returns only once the job is over, and so run or dropped, with all that
-        // belongs to 'scope but the result that a handle has. What is left of it is a shell.
+        // belongs to 'scope but the result that a handle has. What is left of it is a shell. (Or it returns in a
+        // process where nobody has the job: F3 of `engine::fork`.)
         let queued = unsafe { mem::transmute::<Counted<dyn Job + 'scope>, JobRef>(queued) };
+        let foreign = self.state.is_foreign();
         self.state.brood.begin();
         let enlisted = self.inside.then(|| queued.clone());
-        match (self.core).submit(|| Task::of_job(queued), Patience::Policy) {
+        match self.submit_to_pool(|| Task::of_job(queued), foreign) {
             Ok(()) => {
                 if let Some(job) = enlisted {
                     self.state.brood.enlist(job);
@@ -246,31 +260,52 @@ impl<'scope> Scope<'scope, '_> {
         job
     }
 
+    /// F1 of [`fork`](crate::engine::fork): what the scope of another process is given, its caller runs.
+    #[inline]
+    fn submit_to_pool(&self, make: impl FnOnce() -> Task, foreign: bool) -> Submitted {
+        if foreign {
+            return self.state.core.refuse_foreign(make());
+        }
+        self.state.core.submit(make, Patience::Policy)
+    }
+
     #[cold]
     fn run_refused(&self, job: &dyn Job) {
         if job.claim().is_some() {
             if let Outcome::Panicked(payload) = job.run() {
-                self.core.tell_panic(payload);
+                self.state.core.tell_panic(payload);
             }
             job.settle();
         }
     }
 
     fn end<T>(&self, outcome: Result<T, Payload>) -> T {
-        self.state.brood.wait(&self.core);
-        self.state.brood.clear();
-        let panic = lock(&self.state.panic).take();
+        if !self.state.is_foreign() {
+            self.state.brood.wait(&self.state.core);
+        }
+        // One of its tasks may have forked meanwhile, on this stack.
+        let foreign = self.state.is_foreign();
+        let panic = if foreign {
+            try_lock(&self.state.panic).and_then(|mut panic| panic.take())
+        } else {
+            self.state.brood.clear();
+            lock(&self.state.panic).take()
+        };
         match (outcome, panic) {
             (Ok(_), Some(payload)) => resume_unwind(payload),
             (Ok(value), None) => {
                 // ORDERING: Relaxed: published by the end of the task.
                 let discarded = self.state.discarded.load(Ordering::Relaxed);
                 assert!(!discarded, "the pool discarded a task of this scope");
+                assert!(
+                    !foreign || self.state.brood.unfinished() == 0,
+                    "the process was forked while tasks of this scope were not over: they are in its parent"
+                );
                 value
             }
             (Err(payload), panic) => {
                 if let Some(panic) = panic {
-                    self.core.tell_panic(panic);
+                    self.state.core.tell_panic(panic);
                 }
                 resume_unwind(payload)
             }
