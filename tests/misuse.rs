@@ -255,11 +255,41 @@ fn a_builder_is_judged_when_it_builds() {
             .unbounded_backlog(),
         Pool::builder().name(String::new()),
         Pool::builder().name("ein sehr langer Name, weit über fünfzehn Bytes 🐜"),
-        Pool::builder().stack_size(0),
-        Pool::builder().stack_size(1),
+        Pool::builder().stack_size(0).stack_size(64 * 1024),
     ] {
         assert_works(&builder.build().unwrap());
     }
+}
+
+/// In a child process, since a stack that is too small ends it.
+#[test]
+fn a_stack_that_is_too_small_is_an_error_and_the_least_one_bears_a_panic() {
+    let test = "a_stack_that_is_too_small_is_an_error_and_the_least_one_bears_a_panic";
+    in_child_process(test, Duration::from_secs(60), || {
+        // SAFETY: no other thread of this process looks at its environment, or has a panic, by now.
+        unsafe { std::env::set_var("RUST_BACKTRACE", "full") };
+        let build = |bytes| Pool::builder().capacity(1).stack_size(bytes).build();
+        let mut accepted = None;
+        for bytes in [0, 1, 4 * 1024, 16 * 1024, 32 * 1024, 64 * 1024 - 1] {
+            let error = build(bytes).unwrap_err();
+            let BuildError::StackSizeTooSmall { stack_size, least } = error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(stack_size, bytes);
+            assert!(error.to_string().contains(&least.to_string()), "{error}");
+            accepted = Some(least);
+        }
+        let pool = build(accepted.unwrap()).unwrap();
+        let error = pool.spawn(|| panic!("{}", "of a task")).unwrap().join();
+        assert!(error.unwrap_err().is_panic());
+        expect_accepted(pool.submit(|| panic!("{}", "of another one")));
+        pool.wait_idle();
+        assert_eq!(
+            (pool.stats().panicked, pool.stats().workers_started),
+            (2, 1)
+        );
+        assert_works(&pool);
+    });
 }
 
 /// No stack of that size can be had, here or anywhere: an error in one place or the other, and
