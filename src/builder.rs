@@ -280,7 +280,10 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// Names the threads: `<name>-<worker>`.
+    /// Names the threads: `<name>-<worker>`, or by the worker alone if the name is empty.
+    ///
+    /// [`Thread::name`](std::thread::Thread::name) and [`TaskPanic::thread_name`] have all of it. Linux shows 15
+    /// bytes of a thread's name: there the name of the pool is cut (between two characters), and the worker stays.
     ///
     /// ```
     /// # use {anthill::Pool, std::thread};

@@ -887,6 +887,62 @@ fn threads_are_named_anthill_unless_told_otherwise() {
     );
 }
 
+/// What the worker is called here, and what the system calls it, from before its start hook on.
+#[cfg(target_os = "linux")]
+fn names_of_worker(name: &str, number: usize) -> (String, String) {
+    let shown = || std::fs::read_to_string("/proc/thread-self/comm").expect("/proc is mounted");
+    let (sender, receiver) = channel();
+    let (hook, task) = (sender.clone(), sender);
+    let pool = Pool::builder()
+        .capacity(number + 1)
+        .name(name)
+        .on_worker_start(move |worker| {
+            if usize::try_from(worker.as_u64()) == Ok(number) {
+                let name = thread::current().name().map(ToOwned::to_owned);
+                hook.send((name.unwrap(), shown())).unwrap();
+            }
+        })
+        .build()
+        .unwrap();
+    let busy = occupy(&pool, number);
+    expect_accepted(pool.submit(move || {
+        let name = thread::current().name().map(ToOwned::to_owned);
+        task.send((name.unwrap(), shown())).unwrap();
+    }));
+    let in_hook = receive("the hook ran", &receiver);
+    assert_eq!(in_hook, receive("the task ran", &receiver));
+    busy.end();
+    (in_hook.0, in_hook.1.trim_end_matches('\n').to_owned())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_system_shows_the_number_of_a_worker_whose_name_is_long() {
+    for (name, number, full, shown) in [
+        ("mail", 0, "mail-0", "mail-0"),
+        ("exactly15byte", 1, "exactly15byte-1", "exactly15byte-1"),
+        (
+            "averylongpoolname",
+            0,
+            "averylongpoolname-0",
+            "averylongpool-0",
+        ),
+        (
+            "averylongpoolname",
+            12,
+            "averylongpoolname-12",
+            "averylongpoo-12",
+        ),
+        ("größere Ämter", 2, "größere Ämter-2", "größere Äm-2"),
+        ("🐜🐜🐜🐜", 10, "🐜🐜🐜🐜-10", "🐜🐜🐜-10"),
+        ("", 0, "0", "0"),
+        ("", 3, "3", "3"),
+    ] {
+        let names = names_of_worker(name, number);
+        assert_eq!(names, (full.to_owned(), shown.to_owned()));
+    }
+}
+
 #[test]
 fn hooks_run_on_their_worker_once_each() {
     let calls = support::Log::new();

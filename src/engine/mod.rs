@@ -17,6 +17,7 @@
 //! | [`worker`], [`current`] | the loop; which pool this thread works for |
 //! | [`quiet`] | waiting for the pool to be at rest |
 //! | [`fork`] | in which process all this may be used |
+//! | [`thread_name`] | what workers are called, here and by the system |
 //!
 //! This file joins them. **The wake rule**: whoever makes `places` exceed the number of active
 //! workers (by a new task, a raised capacity) wakes or starts one worker, unless one is on its way
@@ -41,6 +42,7 @@ pub(crate) mod quiet;
 pub(crate) mod submit;
 pub(crate) mod task;
 pub(crate) mod tenants;
+pub(crate) mod thread_name;
 pub(crate) mod ticket;
 pub(crate) mod tokens;
 pub(crate) mod waiter;
@@ -193,8 +195,12 @@ impl Hire for Arc<Core> {
     fn start(&self, seat: Seat, id: u64, desk: &Arc<Desk>) -> io::Result<JoinHandle<()>> {
         let (core, desk) = (Arc::clone(self), Arc::clone(desk));
         fork::watch()?;
-        let name = format!("{}-{id}", self.plan.name);
+        let name = thread_name::of_worker(&self.plan.name, id);
+        let shown = thread_name::shown_instead(&name);
         spawn(name, self.plan.stack_size, move || {
+            if let Some(shown) = shown {
+                thread_name::show(&shown);
+            }
             worker::main(core, seat, WorkerId(id), desk);
         })
     }
