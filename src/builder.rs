@@ -13,7 +13,7 @@ use std::time::Duration;
 ///
 /// | | default |
 /// |---|---|
-/// | [`capacity`](Builder::capacity) | one worker for each CPU |
+/// | [`capacity`](Builder::capacity) | one worker for each processor |
 /// | [`min_workers`](Builder::min_workers) | 0 |
 /// | [`idle_timeout`](Builder::idle_timeout) | 10 s |
 /// | [`backlog`](Builder::backlog) | 0: `submit` waits while all workers are busy |
@@ -40,7 +40,8 @@ use std::time::Duration;
 /// ```
 #[must_use = "a builder does nothing until it builds"]
 pub struct Builder<P: Built = Pool> {
-    capacity: usize,
+    /// `None`: as many as there are processors for the thread that builds the pool.
+    capacity: Option<usize>,
     plan: Plan,
     parts: P::Parts,
 }
@@ -108,7 +109,7 @@ impl Builder {
 impl<P: Built> Builder<P> {
     pub(crate) fn with_parts(parts: P::Parts) -> Builder<P> {
         Builder {
-            capacity: processors(),
+            capacity: None,
             plan: Plan {
                 backlog: Some(0),
                 overflow: Overflow::Block,
@@ -126,13 +127,18 @@ impl<P: Built> Builder<P> {
 
     /// The most tasks that run at once, and so the most workers. 0 makes a paused pool.
     ///
+    /// By default as many as there are processors for the thread that builds the pool, as it does so: those it may
+    /// run on (its affinity), but no more than its control groups grant time for. Of a part of a processor nothing
+    /// is made: a quota of 2.5 is 2, and one below 1 is 1. It is what
+    /// [`available_parallelism`](std::thread::available_parallelism) says.
+    ///
     /// ```
     /// # use anthill::Pool;
     /// assert_eq!(Pool::builder().capacity(9).build()?.capacity(), 9);
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
     pub fn capacity(mut self, n: usize) -> Builder<P> {
-        self.capacity = n;
+        self.capacity = Some(n);
         self
     }
 
@@ -313,7 +319,8 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// Called on each new worker before its first task. A panic in it is caught and counted in
+    /// Called on each new worker before its first task. Here a worker can be given what it has inherited from the
+    /// thread whose call started it, as all threads do: an affinity, a priority, a signal mask. A panic in it is caught and counted in
     /// [`hook_panics`](crate::Stats::hook_panics).
     ///
     /// ```
@@ -365,10 +372,11 @@ impl<P: Built> Builder<P> {
             overflow,
             ..
         } = self.plan;
-        if min_workers > self.capacity {
+        let capacity = self.capacity.unwrap_or_else(processors);
+        if min_workers > capacity {
             return Err(BuildError::MinWorkersAboveCapacity {
                 min_workers,
-                capacity: self.capacity,
+                capacity,
             });
         }
         if overflow == Overflow::DropOldest && backlog == Some(0) {
@@ -389,7 +397,7 @@ impl<P: Built> Builder<P> {
             }
             _ => {}
         }
-        let core = Core::new(self.capacity, self.plan);
+        let core = Core::new(capacity, self.plan);
         let pool = Pool::from_core(Arc::clone(&core));
         core.crew.fill(&core).map_err(BuildError::Thread)?;
         Ok(P::new(pool, self.parts))
@@ -398,7 +406,8 @@ impl<P: Built> Builder<P> {
     /// The pool of a builder that only constructors have touched: it needs no check and starts no
     /// thread.
     pub(crate) fn into_pool(self) -> P {
-        let pool = Pool::from_core(Core::new(self.capacity, self.plan));
+        let capacity = self.capacity.unwrap_or_else(processors);
+        let pool = Pool::from_core(Core::new(capacity, self.plan));
         P::new(pool, self.parts)
     }
 }
@@ -412,8 +421,11 @@ const LARGEST_STACK: usize = isize::MAX as usize / 2;
 impl<P: Built> fmt::Debug for Builder<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = &self.plan;
-        f.debug_struct("Builder")
-            .field("capacity", &self.capacity)
+        let mut builder = f.debug_struct("Builder");
+        if let Some(capacity) = &self.capacity {
+            builder.field("capacity", capacity);
+        }
+        builder
             .field("min_workers", &plan.min_workers)
             .field("idle_timeout", &plan.idle_timeout)
             .field("backlog", &plan.backlog)

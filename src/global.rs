@@ -1,8 +1,10 @@
 //! One pool for the whole process.
 
+use crate::builder::Builder;
 use crate::engine::fork;
 use crate::error::SubmitError;
-use crate::pool::{Pool, PoolHandle};
+use crate::pool::PoolHandle;
+use crate::processors;
 use crate::results::handle::JoinHandle;
 use crate::sync::{AtomicPtr, Ordering};
 use std::ptr;
@@ -15,8 +17,11 @@ struct Global {
 
 static GLOBAL: AtomicPtr<Global> = AtomicPtr::new(ptr::null_mut());
 
-/// The process's own pool: made as [`Pool::default`] on first use, never dropped. The child of a fork has one of
+/// The process's own pool: made as [`Pool::default`](crate::Pool::default) on first use, never dropped. The child of a fork has one of
 /// its own.
+///
+/// Its capacity is the process's, not that of whichever thread asks first: on Linux the processors that the main
+/// thread may run on then, within the quota of the control groups. Elsewhere it is that of the thread that asks.
 ///
 /// ```
 /// assert!(anthill::global().capacity() > 0);
@@ -34,7 +39,10 @@ pub fn global() -> &'static PoolHandle {
 
 #[cold]
 fn replace(seen: *mut Global, generation: u64) -> &'static PoolHandle {
-    let pool = Pool::default().detach();
+    let pool = Builder::new()
+        .capacity(processors::of_process())
+        .unbounded_backlog();
+    let pool = pool.into_pool().detach();
     let made = Box::into_raw(Box::new(Global { pool, generation }));
     // ORDERING: Release: publishes the pool. Acquire: that of somebody else.
     let (order, lost) = (Ordering::AcqRel, Ordering::Acquire);

@@ -19,6 +19,14 @@ use std::time::Duration;
 /// worker of any pool (also in a destructor of its thread-locals) dropping it only closes it, since
 /// a worker that waited for workers could wait for itself.
 ///
+/// # What workers inherit
+///
+/// A worker is started by the call that first needs it, on whatever thread, and like every thread it inherits
+/// from that one where it may run (its affinity), and its priority and signal mask. A pool that is used by a
+/// thread pinned to a processor has workers pinned to it. Where that is not wanted,
+/// [`on_worker_start`](Builder::on_worker_start) is the place to set another affinity, and
+/// [`min_workers`](Builder::min_workers) has workers started by the thread that builds the pool.
+///
 /// # After a fork
 ///
 /// The child of a `fork` has the memory of its parent, and none of its threads but the one that forked. In
@@ -134,7 +142,8 @@ impl Pool {
 }
 
 impl Default for Pool {
-    /// One worker for each CPU (by `num_cpus`) and an unbounded backlog: `submit` never waits.
+    /// One worker for each processor, as the thread that makes the pool has them now (see
+    /// [`Builder::capacity`]), and an unbounded backlog: `submit` never waits.
     fn default() -> Pool {
         Builder::new().unbounded_backlog().into_pool()
     }

@@ -3,7 +3,8 @@
 //! Under `cfg(anthill_loom)` the unit tests get loom's instead, so that the very code that runs in
 //! production is what the models explore. No logic of the pool lives here.
 
-use once_cell::sync::OnceCell;
+use std::num::NonZero;
+use std::thread::available_parallelism;
 
 #[cfg(not(all(test, anthill_loom)))]
 mod imp {
@@ -57,7 +58,11 @@ mod imp {
 
     /// Turns of a spin before its thread parks; none on a single processor, where nobody gets on meanwhile.
     pub(crate) fn spins(turns: u32) -> u32 {
-        if super::processors() > 1 { turns } else { 0 }
+        if super::processors_for_spinning() > 1 {
+            turns
+        } else {
+            0
+        }
     }
 
     /// Times that a thread gives way before it parks.
@@ -159,10 +164,28 @@ mod imp {
     }
 }
 
-/// How many processors there are for the thread that asks first; asked for once, since the answer takes a look at files.
+/// How many processors there are for the thread that asks, now: those it may run on, and no more than its control
+/// groups grant it time for, rounded down. The answer takes a look at files. `num_cpus`, which keeps what it found
+/// in the groups first, is asked where the standard library does not know.
 pub(crate) fn processors() -> usize {
-    static PROCESSORS: OnceCell<usize> = OnceCell::new();
-    *PROCESSORS.get_or_init(num_cpus::get)
+    available_parallelism().map_or_else(|_unknown| num_cpus::get().max(1), NonZero::get)
+}
+
+/// The same for who spins: what the first one to ask was told. (No `OnceCell`: in the child of a fork one may be
+/// half-way.)
+pub(crate) fn processors_for_spinning() -> u64 {
+    static FOUND: CounterU64 = CounterU64::new(0);
+    #[cold]
+    fn find() -> u64 {
+        let found = processors() as u64;
+        FOUND.store(found, Ordering::Relaxed);
+        found
+    }
+    // ORDERING: Relaxed, there as well: a number.
+    match FOUND.load(Ordering::Relaxed) {
+        0 => find(),
+        found => found,
+    }
 }
 
 /// The sooner of two deadlines, where `None` is never.

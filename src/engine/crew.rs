@@ -24,7 +24,7 @@ use super::desk::Desk;
 use super::idle::{IdleStack, Ring, Seat};
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, Condvar, Instant, JoinHandle, Mutex, MutexGuard, Ordering, is_past,
-    lock, processors, sooner, thread_of, try_lock, wait_until,
+    lock, processors_for_spinning, sooner, thread_of, try_lock, wait_until,
 };
 use crossbeam_utils::CachePadded;
 use std::cmp::Reverse;
@@ -71,7 +71,7 @@ impl Roll {
     /// Who expects something soon may look for it for a moment before it goes to sleep: where more workers are
     /// active than there are processors it would take one from somebody else.
     pub(crate) fn may_spin(self) -> bool {
-        self.active() <= processors() as u64
+        self.active() <= processors_for_spinning()
     }
 
     /// C4, C5: a worker lives, for certain.
