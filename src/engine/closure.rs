@@ -263,6 +263,7 @@ impl Closure {
 
     /// Calls the closure; a panic in it, or in the drop of what it captured, is caught. `over` hears how it
     /// ended, before the owner is told that it did. Done once.
+    #[inline]
     pub(crate) fn run(&mut self, over: impl FnOnce(Outcome)) {
         let (vtable, space) = (self.take_vtable(), &raw mut self.space);
         // SAFETY: T1.
