@@ -13,7 +13,7 @@ use std::time::Duration;
 ///
 /// | | default |
 /// |---|---|
-/// | [`capacity`](Builder::capacity) | one worker for each CPU |
+/// | [`capacity`](Builder::capacity) | one worker for each processor |
 /// | [`min_workers`](Builder::min_workers) | 0 |
 /// | [`idle_timeout`](Builder::idle_timeout) | 10 s |
 /// | [`backlog`](Builder::backlog) | 0: `submit` waits while all workers are busy |
@@ -40,7 +40,8 @@ use std::time::Duration;
 /// ```
 #[must_use = "a builder does nothing until it builds"]
 pub struct Builder<P: Built = Pool> {
-    capacity: usize,
+    /// `None`: as many as there are processors for the thread that builds the pool.
+    capacity: Option<usize>,
     plan: Plan,
     parts: P::Parts,
 }
@@ -108,7 +109,7 @@ impl Builder {
 impl<P: Built> Builder<P> {
     pub(crate) fn with_parts(parts: P::Parts) -> Builder<P> {
         Builder {
-            capacity: processors(),
+            capacity: None,
             plan: Plan {
                 backlog: Some(0),
                 overflow: Overflow::Block,
@@ -119,7 +120,7 @@ impl<P: Built> Builder<P> {
                 stack_size: None,
                 hooks: Hooks::default(),
                 keeps: P::keep(&parts),
-                processors: Processors::here(),
+                processors: Processors::SINGLE,
             },
             parts,
         }
@@ -127,13 +128,18 @@ impl<P: Built> Builder<P> {
 
     /// The most tasks that run at once, and so the most workers. 0 makes a paused pool.
     ///
+    /// By default as many as there are processors for the thread that builds the pool, as it does so: those it may
+    /// run on (its affinity), but no more than its control groups grant time for. Of a part of a processor nothing
+    /// is made: a quota of 2.5 is 2, and one below 1 is 1. It is what
+    /// [`available_parallelism`](std::thread::available_parallelism) says.
+    ///
     /// ```
     /// # use anthill::Pool;
     /// assert_eq!(Pool::builder().capacity(9).build()?.capacity(), 9);
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
     pub fn capacity(mut self, n: usize) -> Builder<P> {
-        self.capacity = n;
+        self.capacity = Some(n);
         self
     }
 
@@ -281,7 +287,10 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// Names the threads: `<name>-<worker>`.
+    /// Names the threads: `<name>-<worker>`, or by the worker alone if the name is empty.
+    ///
+    /// [`Thread::name`](std::thread::Thread::name) and [`TaskPanic::thread_name`] have all of it. Linux shows 15
+    /// bytes of a thread's name: there the name of the pool is cut (between two characters), and the worker stays.
     ///
     /// ```
     /// # use {anthill::Pool, std::thread};
@@ -294,11 +303,16 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// The stack of each worker, in bytes.
+    /// The stack of each worker, in bytes, at least 64 KiB; the system may round it up. What tasks need comes on
+    /// top of what the pool does: a task that overflows its stack ends the process.
+    ///
+    /// The least is twice what a worker needs to tell of a task's panic with a backtrace, unoptimized, on x86-64
+    /// Linux (between 28 and 32 KiB; without one the 16 KiB that the system demands will do).
     ///
     /// ```
     /// # use anthill::Pool;
     /// let pool = Pool::builder().stack_size(256 * 1024).build()?;
+    /// assert!(Pool::builder().stack_size(1).build().is_err());
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
     pub fn stack_size(mut self, bytes: usize) -> Builder<P> {
@@ -306,7 +320,8 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// Called on each new worker before its first task. A panic in it is caught and counted in
+    /// Called on each new worker before its first task. Here a worker can be given what it has inherited from the
+    /// thread whose call started it, as all threads do: an affinity, a priority, a signal mask. A panic in it is caught and counted in
     /// [`hook_panics`](crate::Stats::hook_panics).
     ///
     /// ```
@@ -351,17 +366,19 @@ impl<P: Built> Builder<P> {
     /// assert!(Pool::builder().name("a\0b").build().is_err());
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
-    pub fn build(self) -> Result<P, BuildError> {
+    pub fn build(mut self) -> Result<P, BuildError> {
+        self.plan.processors = Processors::here();
         let Plan {
             min_workers,
             backlog,
             overflow,
             ..
         } = self.plan;
-        if min_workers > self.capacity {
+        let capacity = self.capacity.unwrap_or_else(processors);
+        if min_workers > capacity {
             return Err(BuildError::MinWorkersAboveCapacity {
                 min_workers,
-                capacity: self.capacity,
+                capacity,
             });
         }
         if overflow == Overflow::DropOldest && backlog == Some(0) {
@@ -370,10 +387,19 @@ impl<P: Built> Builder<P> {
         if self.plan.name.contains('\0') {
             return Err(BuildError::NameContainsNul);
         }
-        if let Some(stack_size) = self.plan.stack_size.filter(|&size| size > LARGEST_STACK) {
-            return Err(BuildError::StackSizeTooLarge { stack_size });
+        match self.plan.stack_size {
+            Some(stack_size) if stack_size > LARGEST_STACK => {
+                return Err(BuildError::StackSizeTooLarge { stack_size });
+            }
+            Some(stack_size) if stack_size < SMALLEST_STACK => {
+                return Err(BuildError::StackSizeTooSmall {
+                    stack_size,
+                    least: SMALLEST_STACK,
+                });
+            }
+            _ => {}
         }
-        let core = Core::new(self.capacity, self.plan);
+        let core = Core::new(capacity, self.plan);
         let pool = Pool::from_core(Arc::clone(&core));
         core.crew.fill(&core).map_err(BuildError::Thread)?;
         Ok(P::new(pool, self.parts))
@@ -381,11 +407,16 @@ impl<P: Built> Builder<P> {
 
     /// The pool of a builder that only constructors have touched: it needs no check and starts no
     /// thread.
-    pub(crate) fn into_pool(self) -> P {
-        let pool = Pool::from_core(Core::new(self.capacity, self.plan));
+    pub(crate) fn into_pool(mut self) -> P {
+        self.plan.processors = Processors::here();
+        let capacity = self.capacity.unwrap_or_else(processors);
+        let pool = Pool::from_core(Core::new(capacity, self.plan));
         P::new(pool, self.parts)
     }
 }
+
+/// Below this a panic could end the process: see [`Builder::stack_size`].
+const SMALLEST_STACK: usize = 64 * 1024;
 
 /// Beyond this the standard library's own arithmetic on it could overflow.
 const LARGEST_STACK: usize = isize::MAX as usize / 2;
@@ -393,8 +424,11 @@ const LARGEST_STACK: usize = isize::MAX as usize / 2;
 impl<P: Built> fmt::Debug for Builder<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = &self.plan;
-        f.debug_struct("Builder")
-            .field("capacity", &self.capacity)
+        let mut builder = f.debug_struct("Builder");
+        if let Some(capacity) = &self.capacity {
+            builder.field("capacity", capacity);
+        }
+        builder
             .field("min_workers", &plan.min_workers)
             .field("idle_timeout", &plan.idle_timeout)
             .field("backlog", &plan.backlog)

@@ -24,7 +24,8 @@ pub enum SubmitErrorKind {
     /// The pool is closed.
     Closed,
     /// The system refused to start a thread and the pool has none; its error is the
-    /// [`source`](Error::source).
+    /// [`source`](Error::source). Or the threads are in the process that this one was
+    /// [forked](crate::Pool#after-a-fork) from.
     NoThread,
 }
 
@@ -198,6 +199,13 @@ pub enum BuildError {
         /// What [`stack_size`](crate::Builder::stack_size) was given, in bytes.
         stack_size: usize,
     },
+    /// Too little for a worker that tells of a task's panic.
+    StackSizeTooSmall {
+        /// What [`stack_size`](crate::Builder::stack_size) was given, in bytes.
+        stack_size: usize,
+        /// The least that it takes.
+        least: usize,
+    },
     /// The system refused to start one of the [`min_workers`](crate::Builder::min_workers).
     Thread(io::Error),
 }
@@ -222,6 +230,10 @@ impl fmt::Display for BuildError {
                     "no address space has room for a stack of {stack_size} bytes"
                 )
             }
+            BuildError::StackSizeTooSmall { stack_size, least } => write!(
+                f,
+                "a stack of {stack_size} bytes is too small: a worker needs {least}"
+            ),
             BuildError::Thread(_) => f.write_str("the system refused to start a worker"),
         }
     }

@@ -1,19 +1,61 @@
 //! One pool for the whole process.
 
+use crate::builder::Builder;
+use crate::engine::fork;
 use crate::error::SubmitError;
-use crate::pool::{Pool, PoolHandle};
+use crate::pool::PoolHandle;
+use crate::processors;
 use crate::results::handle::JoinHandle;
-use once_cell::sync::OnceCell;
+use crate::sync::{AtomicPtr, Ordering};
+use std::ptr;
 
-static GLOBAL: OnceCell<PoolHandle> = OnceCell::new();
+/// The pool of this process, and its generation. No `OnceCell`: in the child of a fork one may be half-way.
+struct Global {
+    pool: PoolHandle,
+    generation: u64,
+}
 
-/// The process's own pool: made as [`Pool::default`] on first use, never dropped.
+static GLOBAL: AtomicPtr<Global> = AtomicPtr::new(ptr::null_mut());
+
+/// The process's own pool: made as [`Pool::default`](crate::Pool::default) on first use, never dropped. The child of a fork has one of
+/// its own.
+///
+/// Its capacity is the process's, not that of whichever thread asks first: on Linux the processors that the main
+/// thread may run on then, within the quota of the control groups. Elsewhere it is that of the thread that asks.
 ///
 /// ```
 /// assert!(anthill::global().capacity() > 0);
 /// ```
 pub fn global() -> &'static PoolHandle {
-    GLOBAL.get_or_init(|| Pool::default().detach())
+    let generation = fork::generation();
+    // ORDERING: Acquire: pairs with the exchange in `replace`.
+    let seen = GLOBAL.load(Ordering::Acquire);
+    // SAFETY: null, or from `replace`, which leaks it.
+    match unsafe { seen.as_ref() } {
+        Some(global) if global.generation == generation => &global.pool,
+        _ => replace(seen, generation),
+    }
+}
+
+#[cold]
+fn replace(seen: *mut Global, generation: u64) -> &'static PoolHandle {
+    let pool = Builder::new()
+        .capacity(processors::of_process())
+        .unbounded_backlog();
+    let pool = pool.into_pool().detach();
+    let made = Box::into_raw(Box::new(Global { pool, generation }));
+    // ORDERING: Release: publishes the pool. Acquire: that of somebody else.
+    let (order, lost) = (Ordering::AcqRel, Ordering::Acquire);
+    let global = match GLOBAL.compare_exchange(seen, made, order, lost) {
+        Ok(_) => made,
+        Err(first) => {
+            // SAFETY: it was made here, and nobody else has it. No thread of it was started.
+            drop(unsafe { Box::from_raw(made) });
+            first
+        }
+    };
+    // SAFETY: not null, and never freed. Whoever was first is of this generation, which has not changed since.
+    unsafe { &(*global).pool }
 }
 
 /// Hands the [global](global()) pool a task.

@@ -70,6 +70,7 @@ pub mod jobs;
 mod panic;
 mod pool;
 mod pools;
+mod processors;
 mod results;
 mod stats;
 mod sync;

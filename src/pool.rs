@@ -19,6 +19,36 @@ use std::time::Duration;
 /// worker of any pool (also in a destructor of its thread-locals) dropping it only closes it, since
 /// a worker that waited for workers could wait for itself.
 ///
+/// # What workers inherit
+///
+/// A worker is started by the call that first needs it, on whatever thread, and like every thread it inherits
+/// from that one where it may run (its affinity), and its priority and signal mask. A pool that is used by a
+/// thread pinned to a processor has workers pinned to it. Where that is not wanted,
+/// [`on_worker_start`](Builder::on_worker_start) is the place to set another affinity, and
+/// [`min_workers`](Builder::min_workers) has workers started by the thread that builds the pool.
+///
+/// # After a fork
+///
+/// The child of a `fork` has the memory of its parent, and none of its threads but the one that forked. In
+/// the child a pool works like a new one if it was at rest and had no thread when the process forked: it had
+/// started none, or all were joined ([`release_timeout`](PoolHandle::release_timeout)), and no other thread
+/// was in a call of it. So a pool that a server makes before it forks serves each of its children.
+///
+/// Any other pool refuses in the child, and waits for nothing. Its tasks are the parent's, where they run once:
+///
+/// - Every way to hand in a task is refused with [`NoThread`](crate::SubmitErrorKind::NoThread), whose
+///   [`source`](std::error::Error::source) says that the process was forked; the closure comes back. A scope
+///   and a map that begin in the child are worked on by their caller.
+/// - All gauges and [`stats`](PoolHandle::stats) are 0 (but the capacity, and what was rejected). What waits
+///   returns at once: `wait_idle`, and `release_timeout`, with `Ok`, since no thread of the pool is there.
+///   `release`, `reboot`, `tune` and the drop of the pool touch nothing; stop tokens are stopped.
+/// - A handle from before the fork has the result of a task that was over by then, and is cancelled otherwise. A
+///   group tells of tasks that were not over as cancelled; a scope or a map that was half-way panics.
+/// - A task that forks and returns in the child as well ends its thread there, and runs nothing more.
+///
+/// [`global()`](crate::global()) is a new pool in each process. All this is for `fork` as the C library has it:
+/// a process that is made by a bare system call is not seen. It is tested on Linux.
+///
 /// ```
 /// use anthill::Pool;
 ///
@@ -112,7 +142,8 @@ impl Pool {
 }
 
 impl Default for Pool {
-    /// One worker for each CPU (by `num_cpus`) and an unbounded backlog: `submit` never waits.
+    /// One worker for each processor, as the thread that makes the pool has them now (see
+    /// [`Builder::capacity`]), and an unbounded backlog: `submit` never waits.
     fn default() -> Pool {
         Builder::new().unbounded_backlog().into_pool()
     }
@@ -361,7 +392,7 @@ impl PoolHandle {
     /// assert_eq!(anthill::Pool::with_capacity(3).waiting(), 0);
     /// ```
     pub fn waiting(&self) -> usize {
-        self.core.admission.waiting()
+        self.core.waiting()
     }
 
     /// How much of the capacity is not in use: by tasks that run, and by those that have been

@@ -3,19 +3,24 @@
 //! Under `cfg(anthill_loom)` the unit tests get loom's instead, so that the very code that runs in
 //! production is what the models explore. No logic of the pool lives here.
 
+use std::num::NonZero;
+use std::thread::available_parallelism;
+
 #[cfg(not(all(test, anthill_loom)))]
 mod imp {
     pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic::AtomicU64 as CounterU64;
     pub(crate) use std::sync::atomic::{
-        AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
     pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, Weak};
     pub(crate) use std::thread::{JoinHandle, Thread, current, park, yield_now};
     pub(crate) use std::time::Instant;
 
     use std::io;
-    use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard, WaitTimeoutResult};
+    use std::sync::{
+        PoisonError, RwLockReadGuard, RwLockWriteGuard, TryLockError, WaitTimeoutResult,
+    };
     use std::thread;
     use std::time::Duration;
 
@@ -67,6 +72,24 @@ mod imp {
     /// Locks; a lock of this crate cannot be poisoned by a user, whose code never runs under one.
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks, if nobody holds the lock: one may be held for ever, in the child of a fork.
+    pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+        match mutex.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// As [`try_lock`].
+    pub(crate) fn try_write<T>(lock: &RwLock<T>) -> Option<RwLockWriteGuard<'_, T>> {
+        match lock.try_write() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
@@ -140,9 +163,11 @@ mod imp {
     }
 }
 
-/// How many processors the calling thread may use.
+/// How many processors there are for the thread that asks, now: those it may run on, and no more than its control
+/// groups grant it time for, rounded down. The answer takes a look at files. `num_cpus`, which keeps what it found
+/// in the groups first, is asked where the standard library does not know.
 pub(crate) fn processors() -> usize {
-    num_cpus::get()
+    available_parallelism().map_or_else(|_unknown| num_cpus::get().max(1), NonZero::get)
 }
 
 /// How many processors the threads of a pool share, for what they do before they sleep.
@@ -150,19 +175,19 @@ pub(crate) fn processors() -> usize {
 pub(crate) struct Processors(usize);
 
 impl Processors {
-    /// Those of the calling thread.
-    pub(crate) fn here() -> Processors {
-        Processors(processors())
-    }
-
-    #[cfg(test)]
     pub(crate) const SINGLE: Processors = Processors(1);
     #[cfg(test)]
     pub(crate) const TWO: Processors = Processors(2);
 
+    /// Those that the calling thread may run on now, without a look at files: the quota of its control groups
+    /// is that of the first call.
+    pub(crate) fn here() -> Processors {
+        Processors(num_cpus::get().max(1))
+    }
+
     /// Only one thread of the pool runs at a time.
     pub(crate) fn is_single(self) -> bool {
-        self.0 == 1
+        self == Processors::SINGLE
     }
 
     /// So many threads run at once, each on its own processor.

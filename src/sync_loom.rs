@@ -12,6 +12,8 @@ pub(crate) use loom::sync::atomic::{
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard, RwLock};
 pub(crate) use loom::thread::{JoinHandle, Thread, current, park, yield_now};
 pub(crate) use loom::thread_local as local;
+/// In a static, as loom's cannot be.
+pub(crate) use std::sync::atomic::AtomicPtr;
 /// For counters, which no decision of the protocol depends on: not worth exploring.
 pub(crate) use std::sync::atomic::AtomicU64 as CounterU64;
 /// Loom's own cannot hold a `dyn Fn`; how they count is not what the models are about.
@@ -20,7 +22,7 @@ pub(crate) use std::sync::{Arc, Weak};
 use loom::sync::{RwLockReadGuard, RwLockWriteGuard};
 use std::cell::Cell;
 use std::io;
-use std::sync::PoisonError;
+use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 
 pub(crate) mod deque {
@@ -234,6 +236,24 @@ pub(crate) fn wait_until<'a, T>(
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks, if nobody holds the lock: one may be held for ever, in the child of a fork.
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+/// As [`try_lock`].
+pub(crate) fn try_write<T>(lock: &RwLock<T>) -> Option<RwLockWriteGuard<'_, T>> {
+    match lock.try_write() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {

@@ -255,11 +255,41 @@ fn a_builder_is_judged_when_it_builds() {
             .unbounded_backlog(),
         Pool::builder().name(String::new()),
         Pool::builder().name("ein sehr langer Name, weit über fünfzehn Bytes 🐜"),
-        Pool::builder().stack_size(0),
-        Pool::builder().stack_size(1),
+        Pool::builder().stack_size(0).stack_size(64 * 1024),
     ] {
         assert_works(&builder.build().unwrap());
     }
+}
+
+/// In a child process, since a stack that is too small ends it.
+#[test]
+fn a_stack_that_is_too_small_is_an_error_and_the_least_one_bears_a_panic() {
+    let test = "a_stack_that_is_too_small_is_an_error_and_the_least_one_bears_a_panic";
+    in_child_process(test, Duration::from_secs(60), || {
+        // SAFETY: no other thread of this process looks at its environment, or has a panic, by now.
+        unsafe { std::env::set_var("RUST_BACKTRACE", "full") };
+        let build = |bytes| Pool::builder().capacity(1).stack_size(bytes).build();
+        let mut accepted = None;
+        for bytes in [0, 1, 4 * 1024, 16 * 1024, 32 * 1024, 64 * 1024 - 1] {
+            let error = build(bytes).unwrap_err();
+            let BuildError::StackSizeTooSmall { stack_size, least } = error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(stack_size, bytes);
+            assert!(error.to_string().contains(&least.to_string()), "{error}");
+            accepted = Some(least);
+        }
+        let pool = build(accepted.unwrap()).unwrap();
+        let error = pool.spawn(|| panic!("{}", "of a task")).unwrap().join();
+        assert!(error.unwrap_err().is_panic());
+        expect_accepted(pool.submit(|| panic!("{}", "of another one")));
+        pool.wait_idle();
+        assert_eq!(
+            (pool.stats().panicked, pool.stats().workers_started),
+            (2, 1)
+        );
+        assert_works(&pool);
+    });
 }
 
 /// No stack of that size can be had, here or anywhere: an error in one place or the other, and
@@ -855,6 +885,62 @@ fn threads_are_named_anthill_unless_told_otherwise() {
         receive("the task ran", &receiver).as_deref(),
         Some("anthill-0")
     );
+}
+
+/// What the worker is called here, and what the system calls it, from before its start hook on.
+#[cfg(target_os = "linux")]
+fn names_of_worker(name: &str, number: usize) -> (String, String) {
+    let shown = || std::fs::read_to_string("/proc/thread-self/comm").expect("/proc is mounted");
+    let (sender, receiver) = channel();
+    let (hook, task) = (sender.clone(), sender);
+    let pool = Pool::builder()
+        .capacity(number + 1)
+        .name(name)
+        .on_worker_start(move |worker| {
+            if usize::try_from(worker.as_u64()) == Ok(number) {
+                let name = thread::current().name().map(ToOwned::to_owned);
+                hook.send((name.unwrap(), shown())).unwrap();
+            }
+        })
+        .build()
+        .unwrap();
+    let busy = occupy(&pool, number);
+    expect_accepted(pool.submit(move || {
+        let name = thread::current().name().map(ToOwned::to_owned);
+        task.send((name.unwrap(), shown())).unwrap();
+    }));
+    let in_hook = receive("the hook ran", &receiver);
+    assert_eq!(in_hook, receive("the task ran", &receiver));
+    busy.end();
+    (in_hook.0, in_hook.1.trim_end_matches('\n').to_owned())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_system_shows_the_number_of_a_worker_whose_name_is_long() {
+    for (name, number, full, shown) in [
+        ("mail", 0, "mail-0", "mail-0"),
+        ("exactly15byte", 1, "exactly15byte-1", "exactly15byte-1"),
+        (
+            "averylongpoolname",
+            0,
+            "averylongpoolname-0",
+            "averylongpool-0",
+        ),
+        (
+            "averylongpoolname",
+            12,
+            "averylongpoolname-12",
+            "averylongpoo-12",
+        ),
+        ("größere Ämter", 2, "größere Ämter-2", "größere Äm-2"),
+        ("🐜🐜🐜🐜", 10, "🐜🐜🐜🐜-10", "🐜🐜🐜-10"),
+        ("", 0, "0", "0"),
+        ("", 3, "3", "3"),
+    ] {
+        let names = names_of_worker(name, number);
+        assert_eq!(names, (full.to_owned(), shown.to_owned()));
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ use super::task::{Accepted, Task};
 use super::waiter::{Answer, Waiter};
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, CounterU64, Instant, Mutex, Ordering, Processors,
-    lock, order_seqcst,
+    lock, order_seqcst, try_lock,
 };
 use crossbeam_utils::CachePadded;
 use std::collections::VecDeque;
@@ -700,6 +700,20 @@ impl<D> Admission<D> {
         waiters.for_each(|waiter| waiter.nudge());
         drop(line);
         self.quiet.nudge();
+    }
+
+    /// F2 of [`fork`](super::fork): nobody is in, nobody waits, and nobody holds a lock.
+    pub(crate) fn is_untouched(&self) -> bool {
+        let line = try_lock(&self.line);
+        line.is_some_and(|line| line.entries.is_empty())
+            && self.places().at_rest()
+            && self.waiting() == 0
+            && self.quiet.is_unlocked()
+    }
+
+    /// Says that the pool was closed, where the lock must not be touched.
+    pub(crate) fn close_foreign(&self) {
+        self.word.places.fetch_or(CLOSED, Ordering::SeqCst);
     }
 
     pub(crate) fn waiting(&self) -> usize {

@@ -19,6 +19,10 @@ impl Core {
         if let Some(claim) = claim {
             let spot = claim.spot();
             let ended = self.call(|| claim.abandon(Unrun::Cancelled));
+            if self.is_foreign() {
+                // What it captured forked as it was dropped.
+                return true;
+            }
             self.counts.cancelled.add(1);
             self.vacate(spot);
             ended.settle();
@@ -71,7 +75,7 @@ impl Core {
             }
             value
         });
-        if placeless {
+        if placeless && !self.is_foreign() {
             self.calling.fetch_sub(1, Ordering::SeqCst);
             self.after(self.admission.unhold());
         }

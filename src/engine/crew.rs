@@ -24,7 +24,7 @@ use super::desk::Desk;
 use super::idle::{IdleStack, Ring, Seat};
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, Condvar, Instant, JoinHandle, Mutex, MutexGuard, Ordering, is_past,
-    lock, sooner, thread_of, wait_until,
+    lock, sooner, thread_of, try_lock, wait_until,
 };
 use crossbeam_utils::CachePadded;
 use std::cmp::Reverse;
@@ -512,6 +512,18 @@ impl Crew {
         let _inner = lock(&self.inner);
         (self.roll).fetch_and(!(CLOSED | DISCARDING), Ordering::SeqCst);
         self.gone.notify_all();
+    }
+
+    /// F2 of [`fork`](super::fork): no thread is there, nor one left to be joined, and nobody holds the lock.
+    pub(crate) fn is_untouched(&self) -> bool {
+        let Some(inner) = try_lock(&self.inner) else {
+            return false;
+        };
+        let unseated = |chair: &Chair| chair.thread.is_none();
+        inner.present == 0
+            && inner.departed.is_empty()
+            && inner.chairs.iter().all(unseated)
+            && self.roll().live() == 0
     }
 
     /// Makes whoever joins look again.

@@ -17,6 +17,8 @@
 //! | [`standby`] | wakes that are put off where there is a single processor |
 //! | [`worker`], [`current`] | the loop; which pool this thread works for |
 //! | [`quiet`] | waiting for the pool to be at rest |
+//! | [`fork`] | in which process all this may be used |
+//! | [`thread_name`] | what workers are called, here and by the system |
 //!
 //! This file joins them. **The wake rule**: whoever makes `places` exceed the number of active
 //! workers (by a new task, a raised capacity) wakes or starts one worker, unless one is on its way
@@ -32,6 +34,7 @@ pub(crate) mod crew;
 pub(crate) mod current;
 pub(crate) mod desk;
 pub(crate) mod family;
+pub(crate) mod fork;
 pub(crate) mod idle;
 pub(crate) mod job;
 pub(crate) mod looks;
@@ -41,6 +44,7 @@ pub(crate) mod standby;
 pub(crate) mod submit;
 pub(crate) mod task;
 pub(crate) mod tenants;
+pub(crate) mod thread_name;
 pub(crate) mod ticket;
 pub(crate) mod tokens;
 pub(crate) mod waiter;
@@ -55,13 +59,14 @@ use crate::results::stop::Stop;
 use crate::stats::{Counts, Stats};
 use crate::sync::{
     Arc, AtomicBool, AtomicUsize, Instant, JoinHandle, Mutex, MutexGuard, Ordering, Processors,
-    deadline_after, fence, lock, order_seqcst, spawn, spin_loop, yield_now,
+    Weak, deadline_after, fence, lock, order_seqcst, spawn, spin_loop, try_lock, yield_now,
 };
 use admission::{Admission, Left};
 use crew::{Crew, Hire, Outlook, Roll};
 use crossbeam_utils::CachePadded;
 use desk::Desk;
 use family::Family;
+use fork::Mark;
 use idle::Seat;
 use once_cell::sync::OnceCell;
 use queue::{Queue, insist};
@@ -186,6 +191,7 @@ pub(crate) struct Core {
     stop: Mutex<Arc<Stop>>,
     /// How many `PoolHandle`s there are.
     pub(crate) handles: AtomicUsize,
+    mark: Mark,
 }
 
 impl Hire for Arc<Core> {
@@ -195,8 +201,13 @@ impl Hire for Arc<Core> {
 
     fn start(&self, seat: Seat, id: u64, desk: &Arc<Desk>) -> io::Result<JoinHandle<()>> {
         let (core, desk) = (Arc::clone(self), Arc::clone(desk));
-        let name = format!("{}-{id}", self.plan.name);
+        fork::watch()?;
+        let name = thread_name::of_worker(&self.plan.name, id);
+        let shown = thread_name::shown_instead(&name);
         spawn(name, self.plan.stack_size, move || {
+            if let Some(shown) = shown {
+                thread_name::show(&shown);
+            }
             worker::main(core, seat, WorkerId(id), desk);
         })
     }
@@ -320,6 +331,8 @@ impl House for Core {
 
 impl Core {
     pub(crate) fn new(capacity: usize, plan: Plan) -> Arc<Core> {
+        // F5: where it fails, the first thread is refused.
+        let _ = fork::watch();
         Arc::new(Core {
             admission: Admission::new(plan.limit(capacity), plan.max_waiting, plan.processors),
             queue: Queue::new(),
@@ -339,8 +352,41 @@ impl Core {
             turn: AtomicBool::new(true),
             stop: Mutex::new(Stop::new()),
             handles: AtomicUsize::new(0),
+            mark: Mark::new(),
             plan,
         })
+    }
+
+    // ── after a fork ────────────────────────────────────────────────────────────────────────
+
+    /// F1: the pool belongs to the process that this one was forked from.
+    #[inline]
+    pub(crate) fn is_foreign(&self) -> bool {
+        fork::has_forked() && self.is_foreign_here()
+    }
+
+    #[cold]
+    fn is_foreign_here(&self) -> bool {
+        // Pools that are one stay or go as one.
+        match self.family.get() {
+            None => self.mark.is_foreign(|| self.is_untouched()),
+            Some(Family::Member(lead)) => lead.is_foreign_here(),
+            Some(Family::Lead(members)) => self.mark.is_foreign(|| {
+                let members: Vec<_> = members.iter().filter_map(Weak::upgrade).collect();
+                self.is_untouched() && members.iter().all(|member| member.is_untouched())
+            }),
+        }
+    }
+
+    /// F2
+    fn is_untouched(&self) -> bool {
+        try_lock(&self.reins).is_some()
+            && try_lock(&self.stop).is_some_and(|stop| stop.is_unlocked())
+            && self.calling.load(Ordering::SeqCst) == 0
+            && self.crew.is_untouched()
+            && self.admission.is_untouched()
+            && self.queue.is_untouched()
+            && self.tenants.are_untouched()
     }
 
     // ── waking ──────────────────────────────────────────────────────────────────────────────
@@ -437,6 +483,9 @@ impl Core {
     /// For whoever is about to wait for the pool. Makes up for the wake it may have deferred, and tries again to
     /// start a worker that the system refused; the answer is when to retry.
     pub(crate) fn rescue(self: &Arc<Self>) -> Option<Instant> {
+        if self.is_foreign() {
+            return None;
+        }
         self.wake_deferred();
         let roll = self.crew.roll();
         let stranded =
@@ -464,6 +513,9 @@ impl Core {
 
     /// Gives places back, with all that follows.
     pub(crate) fn leave(self: &Arc<Self>, places: u64) {
+        if self.is_foreign() {
+            return;
+        }
         self.after(self.admission.leave(places));
     }
 
@@ -474,6 +526,9 @@ impl Core {
     }
 
     pub(crate) fn tune(self: &Arc<Self>, capacity: usize) -> usize {
+        if self.is_foreign() {
+            return self.capacity.swap(capacity, Ordering::SeqCst);
+        }
         let mut reins = lock(&self.reins);
         let old = self.capacity.swap(capacity, Ordering::SeqCst);
         if capacity > 0 {
@@ -520,6 +575,10 @@ impl Core {
 
     /// Closes the pool; with `discard` also to the tasks, whose backlog is dropped: how many.
     pub(crate) fn close(self: &Arc<Self>, discard: bool) -> usize {
+        if self.is_foreign() {
+            self.admission.close_foreign();
+            return 0;
+        }
         let of_tenants = self.tenants.close(discard);
         let reins = lock(&self.reins);
         let of_pool = self.close_with(reins, discard);
@@ -530,6 +589,9 @@ impl Core {
 
     /// Nobody owns the pool any more: closes it for good.
     pub(crate) fn abandon(self: &Arc<Self>) {
+        if self.is_foreign() {
+            return self.admission.close_foreign();
+        }
         self.tenants.close(false);
         let mut reins = lock(&self.reins);
         reins.abandoned = true;
@@ -613,12 +675,19 @@ impl Core {
     }
 
     pub(crate) fn stop_signal(&self) -> Arc<Stop> {
+        if self.is_foreign() {
+            return Stop::new();
+        }
         Arc::clone(&lock(&self.stop))
     }
 
     /// Closes the pool and joins its threads.
     pub(crate) fn end(self: &Arc<Self>, deadline: Option<Instant>) -> Result<(), ReleaseTimeout> {
         self.close(false);
+        if self.is_foreign() {
+            // No thread of it is in this process.
+            return Ok(());
+        }
         let ended = !current::is_inside(self)
             && (self.crew).join(
                 deadline,
@@ -637,6 +706,9 @@ impl Core {
     }
 
     pub(crate) fn reopen(self: &Arc<Self>) {
+        if self.is_foreign() {
+            return;
+        }
         let mut reins = lock(&self.reins);
         if !reins.closed || reins.abandoned {
             return;
@@ -651,6 +723,9 @@ impl Core {
     }
 
     pub(crate) fn wait_idle(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
+        if self.is_foreign() {
+            return true;
+        }
         let rested = (self.admission).wait_for_rest(deadline, || self.rescue());
         // A worker that reached for a task which another one had already is about to lower its
         // flag (L1): the gauges are at rest, too, when this returns.
@@ -660,13 +735,19 @@ impl Core {
         rested
     }
 
-    // ── gauges ──────────────────────────────────────────────────────────────────────────────
+    // ── gauges: all 0 for a foreign pool, of which nothing is in this process ───────────────
 
     pub(crate) fn workers(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         usize::try_from(self.crew.roll().live()).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn running(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         let calling = self.calling.load(Ordering::SeqCst);
         count(self.busy()).saturating_add(calling)
     }
@@ -677,12 +758,18 @@ impl Core {
     }
 
     pub(crate) fn idle(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         let busy = self.busy();
         count(self.crew.roll().live().saturating_sub(busy))
     }
 
     /// By the places, where they are the bound: `running` is left a moment before room is made.
     pub(crate) fn free(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         let in_use = match self.plan.backlog {
             Some(_) => self.admission.places().held(),
             None => self.unfinished(),
@@ -690,7 +777,17 @@ impl Core {
         self.capacity().saturating_sub(count(in_use))
     }
 
+    pub(crate) fn waiting(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
+        self.admission.waiting()
+    }
+
     pub(crate) fn queued(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         let gone = || self.started() + self.counts.discarded.get() + self.counts.cancelled.get();
         count(difference(|| self.submitted(), gone))
     }
@@ -718,6 +815,12 @@ impl Core {
 
     pub(crate) fn stats(&self) -> Stats {
         let counts = &self.counts;
+        if self.is_foreign() {
+            return Stats {
+                rejected: counts.rejected.get(),
+                ..Stats::default()
+            };
+        }
         let sum = |tally: fn(&Desk) -> u64| self.queue.sum(tally);
         let crew = self.crew.counts();
         Stats {
@@ -742,6 +845,14 @@ impl Core {
 impl Drop for Core {
     /// What is left belongs to users, and its drop must not end this thread, whichever it is.
     fn drop(&mut self) {
+        if self.is_foreign() {
+            // F3
+            std::mem::forget(std::mem::replace(&mut self.queue, Queue::new()));
+            std::mem::forget(std::mem::replace(&mut self.crew, Crew::new(0, 0)));
+            let admission = Admission::new(None, 0, Processors::SINGLE);
+            std::mem::forget(std::mem::replace(&mut self.admission, admission));
+            return;
+        }
         while let Some(task) = self.queue.take() {
             drop_quietly(task);
         }

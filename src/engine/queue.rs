@@ -18,7 +18,9 @@ use super::desk::Desk;
 use super::idle::Seat;
 use super::task::{Accepted, Task};
 use crate::sync::deque::{Injector, Steal, Worker};
-use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, RwLock, lock, order_seqcst, read, write};
+use crate::sync::{
+    Arc, AtomicUsize, Mutex, Ordering, RwLock, lock, order_seqcst, read, try_lock, try_write, write,
+};
 use crossbeam_utils::CachePadded;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -216,6 +218,14 @@ impl Queue {
         }
         self.handed_back_len
             .store(handed_back.len(), Ordering::SeqCst);
+    }
+
+    /// F2 of [`fork`](super::fork): nothing is queued, and nobody holds a lock.
+    pub(crate) fn is_untouched(&self) -> bool {
+        try_lock(&self.handed_back).is_some()
+            && try_write(&self.desks).is_some()
+            && !self.has_shared()
+            && !self.has_lenders()
     }
 
     /// Whether a task can be had from the shared queue or from a desk.

@@ -7,7 +7,7 @@
 
 use crate::sync::{
     AtomicU64, Condvar, Instant, Mutex, MutexGuard, Ordering, Processors, is_past, lock, sooner,
-    spin_loop, wait_until,
+    spin_loop, try_lock, wait_until,
 };
 
 /// Turns a waiter spins before it blocks.
@@ -35,6 +35,11 @@ impl Quiet {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
         lock(&self.lock)
+    }
+
+    /// Nobody holds the lock.
+    pub(crate) fn is_unlocked(&self) -> bool {
+        try_lock(&self.lock).is_some()
     }
 
     /// Counts a moment of rest, with the lock held.

@@ -6,7 +6,7 @@ use super::admission::{Admission, Denied, Joined, Left, Origin, Places};
 use super::looks::Look;
 use super::task::{Body, Manner, Outcome, Task};
 use super::waiter::{Answer, Waiter};
-use super::{Core, Overflow, current};
+use super::{Core, Overflow, current, fork};
 use crate::error::{SubmitError, SubmitErrorKind};
 use crate::stats::Counts;
 use crate::sync::{Arc, AtomicUsize, Instant, Ordering, order_seqcst};
@@ -51,7 +51,7 @@ impl Refusal {
         }
     }
 
-    fn no_thread(source: io::Error, task: Task) -> Refusal {
+    pub(crate) fn no_thread(source: io::Error, task: Task) -> Refusal {
         Refusal {
             kind: SubmitErrorKind::NoThread,
             source: Some(source),
@@ -118,6 +118,9 @@ pub(crate) trait Door: House {
     /// its moves to be dear.
     #[inline]
     fn submit(self: &Arc<Self>, make: impl FnOnce() -> Task, patience: Patience) -> Submitted {
+        if self.core().is_foreign() {
+            return self.refuse_foreign(make());
+        }
         if current::is_inside(self.core()) {
             return self.submit_inside(make, patience);
         }
@@ -166,6 +169,9 @@ pub(crate) trait Door: House {
     /// from a task of the pool it goes beyond the bound. An `origin` inside is not refused by a pool that is
     /// closed only to others.
     fn submit_ahead(self: &Arc<Self>, task: Task, origin: Origin) -> Submitted {
+        if self.core().is_foreign() {
+            return self.refuse_foreign(task);
+        }
         if current::is_inside(self.core()) {
             if self.admission().places().is_discarding() {
                 return Err(Refusal::new(SubmitErrorKind::Closed, task));
@@ -234,6 +240,13 @@ pub(crate) trait Door: House {
         self.after(self.admission().leave(1));
         self.counts().rejected.add(1);
         Err(Refusal::no_thread(refusal, task))
+    }
+
+    /// F1 of [`fork`](super::fork): without a place, and past all locks.
+    #[cold]
+    fn refuse_foreign(self: &Arc<Self>, task: Task) -> Submitted {
+        self.counts().rejected.add(1);
+        Err(Refusal::no_thread(fork::refusal(), task))
     }
 
     fn refuse(&self, kind: SubmitErrorKind, task: Task) -> Submitted {
@@ -357,6 +370,9 @@ pub(crate) trait Door: House {
         self.call(|| {
             task.run(|outcome| {
                 self.record_called(outcome);
+                if self.core().is_foreign() {
+                    return;
+                }
                 self.calling().fetch_sub(1, Ordering::SeqCst);
                 self.after(self.admission().unhold());
             });

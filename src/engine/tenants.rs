@@ -1,6 +1,6 @@
 //! The shares of a pool, which close and open with it.
 
-use crate::sync::{Arc, Mutex, Weak, lock};
+use crate::sync::{Arc, Mutex, Weak, lock, try_lock};
 
 /// A share, as its pool sees it.
 pub(crate) trait Tenant: Send + Sync {
@@ -10,6 +10,8 @@ pub(crate) trait Tenant: Send + Sync {
     fn follow(self: Arc<Self>);
     /// The capacity of the pool has changed.
     fn retune(self: Arc<Self>);
+    /// F2 of [`fork`](super::fork): nothing is in it, and nobody holds a lock of it.
+    fn is_untouched(&self) -> bool;
 }
 
 #[derive(Default)]
@@ -37,6 +39,16 @@ impl Tenants {
     fn all(&self) -> Vec<Arc<dyn Tenant>> {
         let inner = lock(&self.inner);
         inner.tenants.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// F2 of [`fork`](super::fork).
+    pub(crate) fn are_untouched(&self) -> bool {
+        let Some(inner) = try_lock(&self.inner) else {
+            return false;
+        };
+        let tenants: Vec<_> = inner.tenants.iter().filter_map(Weak::upgrade).collect();
+        drop(inner);
+        tenants.iter().all(|tenant| tenant.is_untouched())
     }
 
     pub(crate) fn close(&self, discard: bool) -> usize {

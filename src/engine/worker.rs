@@ -119,7 +119,15 @@ impl Worker {
             self.core.crew.in_hooks(|| self.greet(hooks));
         }
         loop {
-            while self.run_next() {}
+            loop {
+                if self.core.is_foreign() {
+                    // A task forked, and returned in the child: nothing else is this thread's to do there.
+                    return;
+                }
+                if !self.run_next() {
+                    break;
+                }
+            }
             if self.rest() == Rest::Leave {
                 break;
             }
@@ -129,6 +137,9 @@ impl Worker {
         }
         let handler = self.handler.take();
         self.guard_hook(|| drop(handler));
+        if self.core.is_foreign() {
+            return;
+        }
         *lock(&self.desk.deques) = self.deques.take();
         self.core
             .crew
@@ -281,6 +292,9 @@ impl Worker {
 
     /// The task is over, and so is all it captured.
     fn finish(&self) {
+        if self.core.is_foreign() {
+            return;
+        }
         if self.shells.get() > 0 {
             self.sweep_finished();
         }
@@ -636,6 +650,9 @@ impl Worker {
 impl Drop for Worker {
     /// The first of the thread's locals made is the last one dropped: the thread is gone.
     fn drop(&mut self) {
+        if self.core.is_foreign() {
+            return;
+        }
         self.core.crew.depart();
     }
 }

@@ -12,7 +12,7 @@ use crate::error::SubmitError;
 use crate::panic::drop_quietly;
 use crate::pool::PoolHandle;
 use crate::results::handle::{JoinHandle, spawn};
-use crate::sync::{Arc, Mutex, Weak, deadline_after, lock};
+use crate::sync::{Arc, Mutex, Weak, deadline_after, lock, try_lock};
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -53,6 +53,10 @@ struct Table<K> {
 }
 
 impl<K: Send + Sync> Keeper for Table<K> {
+    fn is_unlocked(&self) -> bool {
+        try_lock(&self.entries).is_some()
+    }
+
     /// E1
     fn unpin(&self, hash: u64, strand: &Strand, pins: usize) {
         let gone = {
@@ -112,13 +116,15 @@ impl PoolHandle {
     /// ```
     #[must_use]
     pub fn keyed<K: Hash + Eq + Send + Sync + 'static>(&self) -> Keyed<K> {
-        Keyed {
+        let keyed = Keyed {
             share: Share::new(self, None, usize::MAX),
             table: Arc::new(Table {
                 hasher: RandomState::new(),
                 entries: Mutex::new(HashMap::new()),
             }),
-        }
+        };
+        keyed.share.lane().set_keeper(keyed.keeper());
+        keyed
     }
 }
 
@@ -144,6 +150,9 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
     /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
     /// ```
     pub fn keys(&self) -> usize {
+        if self.share.lane().is_foreign() {
+            return 0;
+        }
         lock(&self.table.entries).values().map(Vec::len).sum()
     }
 
@@ -237,6 +246,10 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
         key: K,
         submit: impl FnOnce(&Arc<Strand>) -> Result<T, E>,
     ) -> Result<T, E> {
+        if self.share.lane().is_foreign() {
+            // It is refused there, by a strand that nobody knows.
+            return submit(&Strand::of_nobody(self.share.lane()));
+        }
         let hash = self.table.hasher.hash_one(&key);
         let mut key = Some(key);
         let strand = self.pin(hash, &mut key);
@@ -299,9 +312,12 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
     }
 
     fn new_strand(&self, hash: u64) -> Arc<Strand> {
+        Strand::new(self.share.lane(), 1, true, Some((self.keeper(), hash)))
+    }
+
+    fn keeper(&self) -> Weak<dyn Keeper> {
         let keeper: Arc<dyn Keeper> = Arc::clone(&self.table) as _;
-        let keeper: Weak<dyn Keeper> = Arc::downgrade(&keeper);
-        Strand::new(self.share.lane(), 1, true, Some((keeper, hash)))
+        Arc::downgrade(&keeper)
     }
 }
 

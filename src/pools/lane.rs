@@ -9,17 +9,19 @@
 //!   are woken when a slot or a place is given back, and when a task comes in; each says that it waits
 //!   before it looks once more.
 
-use super::strand::Strand;
+use super::strand::{Keeper, Strand};
 use crate::engine::admission::{Admission, Left};
 use crate::engine::task::{Outcome, Task};
 use crate::engine::tenants::Tenant;
 use crate::engine::{Core, RETRY, current, difference};
 use crate::stats::{Counter, Counts, Stats};
 use crate::sync::{
-    Arc, AtomicBool, AtomicUsize, Instant, Mutex, Ordering, Thread, Weak, current as this_thread,
-    deadline_after, is_past, lock, park_until, sooner,
+    Arc, AtomicBool, AtomicUsize, Instant, Mutex, Ordering, Processors, Thread, Weak,
+    current as this_thread, deadline_after, is_past, lock, park_until, sooner, try_lock,
 };
+use once_cell::sync::OnceCell;
 use std::collections::BTreeMap;
+use std::mem;
 
 /// A share of a pool.
 pub(crate) struct Lane {
@@ -40,6 +42,8 @@ pub(crate) struct Lane {
     /// Threads were refused: a strand may have tasks, and no token for them.
     pub(super) lacks_token: AtomicBool,
     reins: Mutex<Reins>,
+    /// Who keeps the strands, if anybody does.
+    keeper: OnceCell<Weak<dyn Keeper>>,
 }
 
 /// How the share is to be.
@@ -78,14 +82,22 @@ impl Lane {
                 closed: false,
                 pool_closed: false,
             }),
+            keeper: OnceCell::new(),
         });
-        core.tenants.add(Arc::clone(&lane) as _);
+        // What belongs to the process that this one was forked from takes nobody in.
+        if !core.is_foreign() {
+            core.tenants.add(Arc::clone(&lane) as _);
+        }
         lane
     }
 
     /// A strand is one of the lane's as long as it lives, or until it is [forgotten](Lane::forget).
     pub(super) fn enrol(&self, strand: &Arc<Strand>) {
         lock(&self.strands).insert(strand.address(), Arc::downgrade(strand));
+    }
+
+    pub(super) fn set_keeper(&self, keeper: Weak<dyn Keeper>) {
+        let _ = self.keeper.set(keeper);
     }
 
     pub(super) fn forget(&self, strand: &Strand) {
@@ -129,12 +141,18 @@ impl Lane {
     // ── bounds ──────────────────────────────────────────────────────────────────────────────
 
     pub(crate) fn capacity(&self) -> usize {
+        if self.is_foreign() {
+            return self.core.capacity().min(self.most);
+        }
         let limit = lock(&self.reins).limit;
         let of_pool = self.core.capacity();
         limit.map_or(of_pool, |limit| limit.min(of_pool))
     }
 
     pub(crate) fn set_backlog(self: &Arc<Self>, backlog: usize) {
+        if self.is_foreign() {
+            return;
+        }
         let mut reins = lock(&self.reins);
         reins.backlog = Some(backlog);
         self.apply(&reins);
@@ -143,6 +161,9 @@ impl Lane {
     }
 
     pub(crate) fn tune(self: &Arc<Self>, limit: usize) -> usize {
+        if self.is_foreign() {
+            return self.capacity();
+        }
         let mut reins = lock(&self.reins);
         let limit = limit.min(self.most);
         let before = reins.limit.replace(limit);
@@ -196,6 +217,9 @@ impl Lane {
     /// Waits until the share is at rest; false if `deadline` passed first. In a task of the pool it runs
     /// what may run.
     pub(crate) fn wait_idle(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
+        if self.is_foreign() {
+            return true;
+        }
         if !current::is_inside(&self.core) {
             return self.admission.wait_for_rest(deadline, || self.rescue());
         }
@@ -204,6 +228,10 @@ impl Lane {
                 return true;
             }
             if self.strands().iter().any(Strand::help_with_next) {
+                if self.is_foreign() {
+                    // What it ran forked.
+                    return true;
+                }
                 continue;
             }
             self.will_help();
@@ -219,6 +247,9 @@ impl Lane {
 
     /// Where threads were refused: whoever waits tries again.
     pub(crate) fn rescue(self: &Arc<Self>) -> Option<Instant> {
+        if self.is_foreign() {
+            return None;
+        }
         let again = self.core.rescue();
         if !self.lacks_token.swap(false, Ordering::SeqCst) {
             return again;
@@ -232,6 +263,10 @@ impl Lane {
 
     /// Closes the share; with `discard` also to tasks, and its backlog is dropped: how many.
     pub(crate) fn close(self: &Arc<Self>, discard: bool, by_pool: bool) -> usize {
+        if self.is_foreign() {
+            self.admission.close_foreign();
+            return 0;
+        }
         let mut reins = lock(&self.reins);
         if by_pool {
             reins.pool_closed = true;
@@ -282,6 +317,9 @@ impl Lane {
     }
 
     pub(crate) fn reopen(self: &Arc<Self>) {
+        if self.is_foreign() {
+            return;
+        }
         let mut reins = lock(&self.reins);
         reins.closed = false;
         if !reins.pool_closed {
@@ -290,6 +328,11 @@ impl Lane {
         self.apply(&reins);
         drop(reins);
         self.settle();
+    }
+
+    /// F1 of [`fork`](crate::engine::fork).
+    pub(super) fn is_foreign(&self) -> bool {
+        self.core.is_foreign()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -332,14 +375,23 @@ impl Lane {
     // ── gauges ──────────────────────────────────────────────────────────────────────────────
 
     pub(crate) fn running(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         self.running.load(Ordering::SeqCst) + self.calling.load(Ordering::SeqCst)
     }
 
     pub(crate) fn waiting(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         self.admission.waiting()
     }
 
     pub(crate) fn queued(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         let counts = &self.counts;
         let gone = || {
             let run = self.started.get() + counts.called.get();
@@ -351,6 +403,12 @@ impl Lane {
 
     pub(crate) fn stats(&self) -> Stats {
         let counts = &self.counts;
+        if self.is_foreign() {
+            return Stats {
+                rejected: counts.rejected.get(),
+                ..Stats::default()
+            };
+        }
         Stats {
             completed: self.completed.get() + counts.call_completed.get(),
             panicked: self.panicked.get() + counts.call_panicked.get(),
@@ -395,12 +453,38 @@ impl Tenant for Lane {
         self.after(self.admission.unhold());
     }
 
+    fn is_untouched(&self) -> bool {
+        let Some(strands) = try_lock(&self.strands) else {
+            return false;
+        };
+        let live: Vec<_> = strands.values().filter_map(Weak::upgrade).collect();
+        drop(strands);
+        let keeper = self.keeper.get().and_then(Weak::upgrade);
+        try_lock(&self.helpers).is_some_and(|helpers| helpers.is_empty())
+            && try_lock(&self.reins).is_some()
+            && self.running.load(Ordering::SeqCst) == 0
+            && self.calling.load(Ordering::SeqCst) == 0
+            && self.admission.is_untouched()
+            && live.iter().all(|strand| strand.is_untouched())
+            && keeper.is_none_or(|keeper| keeper.is_unlocked())
+    }
+
     fn retune(self: Arc<Self>) {
         let reins = lock(&self.reins);
         if reins.limit.is_none() && reins.backlog.is_some() {
             self.apply(&reins);
             drop(reins);
             self.serve();
+        }
+    }
+}
+
+impl Drop for Lane {
+    /// F3 of [`fork`](crate::engine::fork).
+    fn drop(&mut self) {
+        if self.is_foreign() {
+            let admission = Admission::new(None, 0, Processors::SINGLE);
+            mem::forget(mem::replace(&mut self.admission, admission));
         }
     }
 }

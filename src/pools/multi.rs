@@ -3,7 +3,7 @@
 use crate::engine::admission::Denied;
 use crate::engine::submit::{Door, House, Patience, Refusal};
 use crate::engine::task::Task;
-use crate::engine::{Core, current, family};
+use crate::engine::{Core, current, family, fork};
 use crate::error::{ReleaseTimeout, SubmitError, SubmitErrorKind};
 use crate::pool::{Pool, PoolHandle};
 use crate::results::handle::{JoinHandle, spawn_with};
@@ -239,6 +239,9 @@ impl MultiPool {
     }
 
     fn hand_in(&self, task: Task, patience: Patience) -> Result<Arc<Core>, Refusal> {
+        if self.lead().is_foreign() {
+            return self.refuse(Refusal::no_thread(fork::refusal(), task));
+        }
         let (mut denied, mut refusal) = match self.enter(task) {
             Ok(core) => return Ok(core),
             Err(denied) => denied,
@@ -380,7 +383,8 @@ impl MultiPool {
             if !self.cores().all(|core| core.wait_idle(deadline)) {
                 return false;
             }
-            if self.cores().all(|core| core.admission.places().at_rest()) {
+            let foreign = self.lead().is_foreign();
+            if foreign || (self.cores()).all(|core| core.admission.places().at_rest()) {
                 return true;
             }
         }

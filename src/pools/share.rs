@@ -70,6 +70,9 @@ impl Share {
 
     /// How many more tasks of the share could run.
     pub fn free(&self) -> usize {
+        if self.0.lane.is_foreign() {
+            return 0;
+        }
         self.capacity().saturating_sub(self.running())
     }
 

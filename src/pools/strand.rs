@@ -25,9 +25,10 @@ use crate::engine::{Core, current};
 use crate::error::SubmitErrorKind;
 use crate::stats::Counts;
 use crate::sync::{
-    Arc, AtomicUsize, Instant, Mutex, Ordering, Weak, is_past, lock, park_until, sooner,
+    Arc, AtomicUsize, Instant, Mutex, Ordering, Weak, is_past, lock, park_until, sooner, try_lock,
 };
 use std::collections::VecDeque;
+use std::mem;
 
 /// So many shells in a queue are not worth a sweep.
 const FEW_SHELLS: usize = 64;
@@ -36,6 +37,8 @@ const FEW_SHELLS: usize = 64;
 /// [`keyed`](super::keyed).
 pub(crate) trait Keeper: Send + Sync {
     fn unpin(&self, label: u64, strand: &Strand, tasks: usize);
+    /// F2 of [`fork`](crate::engine::fork): nobody holds its lock.
+    fn is_unlocked(&self) -> bool;
 }
 
 pub(crate) struct Strand {
@@ -209,7 +212,23 @@ impl Strand {
         ordered: bool,
         keeper: Option<(Weak<dyn Keeper>, u64)>,
     ) -> Arc<Strand> {
-        let strand = Arc::new_cyclic(|me| Strand {
+        let strand = Strand::make(lane, slots, ordered, keeper);
+        lane.enrol(&strand);
+        strand
+    }
+
+    /// One that is not of the lane: to be refused by.
+    pub(super) fn of_nobody(lane: &Arc<Lane>) -> Arc<Strand> {
+        Strand::make(lane, 1, true, None)
+    }
+
+    fn make(
+        lane: &Arc<Lane>,
+        slots: usize,
+        ordered: bool,
+        keeper: Option<(Weak<dyn Keeper>, u64)>,
+    ) -> Arc<Strand> {
+        Arc::new_cyclic(|me| Strand {
             me: Weak::clone(me),
             lane: Arc::clone(lane),
             ordered,
@@ -220,9 +239,7 @@ impl Strand {
                 slots,
                 tokens: Tokens::default(),
             }),
-        });
-        lane.enrol(&strand);
-        strand
+        })
     }
 
     /// The slots are to be [settled](Strand::settle) then.
@@ -232,6 +249,13 @@ impl Strand {
 
     pub(super) fn take_next(&self) -> Option<Task> {
         lock(&self.inner).take()
+    }
+
+    /// F2 of [`fork`](crate::engine::fork): nothing waits or is on its way, and nobody holds the lock.
+    pub(super) fn is_untouched(&self) -> bool {
+        try_lock(&self.inner).is_some_and(|inner| {
+            inner.live == 0 && inner.tokens.len() == 0 && inner.tokens.working() == 0
+        })
     }
 
     pub(super) fn address(&self) -> usize {
@@ -319,6 +343,10 @@ impl Strand {
         let mut ended = Outcome::Completed;
         let over = |outcome| {
             ended = lane.end(outcome);
+            if lane.is_foreign() {
+                // The task forked, and ended here.
+                return;
+            }
             free_slot();
             match spot {
                 Spot::Placed => self.over(1),
@@ -377,7 +405,9 @@ impl Strand {
         if let Some(unsettled) = unsettled {
             unsettled.settle();
         }
-        self.settle();
+        if !self.lane.is_foreign() {
+            self.settle();
+        }
         true
     }
 
@@ -402,6 +432,9 @@ impl Strand {
                 })
             };
             if helped {
+                if self.lane.is_foreign() {
+                    return;
+                }
                 continue;
             }
             if self.ordered && self.come_in() {
@@ -464,6 +497,16 @@ impl Strand {
         lane.after(lane.admission.unhold());
         lane.wake_helpers();
         cancelled
+    }
+}
+
+impl Drop for Strand {
+    /// F3 of [`fork`](crate::engine::fork).
+    fn drop(&mut self) {
+        if self.lane.is_foreign() {
+            let inner = self.inner.get_mut();
+            mem::forget(inner.map(|inner| mem::take(&mut inner.queue)));
+        }
     }
 }
 

@@ -7,10 +7,11 @@
 //! - B3: `queued` holds the jobs that may have to be run or cancelled from here, and no more than twice
 //!   as many that need not be any more.
 
+use crate::engine::fork::Mark;
 use crate::engine::job::{Claim, JobRef};
 use crate::engine::{Core, current};
 use crate::sync::{
-    Arc, AtomicUsize, Mutex, Ordering, Thread, current as this_thread, lock, park_until,
+    Arc, AtomicUsize, Mutex, Ordering, Thread, current as this_thread, lock, park_until, try_lock,
 };
 use std::collections::VecDeque;
 
@@ -20,6 +21,7 @@ const FEW: usize = 32;
 pub(crate) struct Brood {
     unfinished: AtomicUsize,
     inner: Mutex<Inner>,
+    mark: Mark,
 }
 
 #[derive(Default)]
@@ -35,7 +37,23 @@ impl Brood {
         Brood {
             unfinished: AtomicUsize::new(0),
             inner: Mutex::new(Inner::default()),
+            mark: Mark::new(),
         }
+    }
+
+    /// F1 of [`fork`](crate::engine::fork): the tasks are with the process that this one was forked from.
+    /// `is_untouched` looks at what its owner has beside it.
+    #[inline]
+    pub(crate) fn is_foreign(&self, core: &Core, is_untouched: impl FnOnce() -> bool) -> bool {
+        self.mark.is_foreign(|| {
+            let untouched = self.is_over() && try_lock(&self.inner).is_some() && is_untouched();
+            untouched && !core.is_foreign()
+        })
+    }
+
+    pub(crate) fn unfinished(&self) -> usize {
+        // ORDERING: Acquire: pairs with `end`.
+        self.unfinished.load(Ordering::Acquire)
     }
 
     /// B1: one more task.
@@ -53,6 +71,10 @@ impl Brood {
     }
 
     fn nudge(&self) {
+        if self.mark.is_foreign(|| false) {
+            // Its last task forked, and ended here: who waits for it does so elsewhere.
+            return;
+        }
         let waiting = std::mem::take(&mut lock(&self.inner).waiting);
         waiting.iter().for_each(Thread::unpark);
     }
@@ -100,9 +122,10 @@ impl Brood {
         let inside = current::is_inside(core);
         loop {
             if inside {
-                while self.run_newest(core) {}
+                // One that it runs may fork.
+                while !self.mark.is_foreign(|| false) && self.run_newest(core) {}
             }
-            if self.is_over() {
+            if self.is_over() || self.mark.is_foreign(|| false) {
                 return;
             }
             let again = core.rescue();
@@ -121,8 +144,7 @@ impl Brood {
     }
 
     fn is_over(&self) -> bool {
-        // ORDERING: Acquire: pairs with `end`.
-        self.unfinished.load(Ordering::Acquire) == 0
+        self.unfinished() == 0
     }
 
     /// Lets go of the jobs, which hold the brood.

@@ -8,11 +8,11 @@ use crate::engine::counted::Counted;
 use crate::engine::job::{Claim, Unrun};
 use crate::engine::submit::{Door, Patience};
 use crate::engine::task::{Payload, Task};
-use crate::engine::{Core, current};
-use crate::error::SubmitError;
+use crate::engine::{Core, current, fork};
+use crate::error::{SubmitError, SubmitErrorKind};
 use crate::panic::drop_quietly;
 use crate::pool::PoolHandle;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, lock, try_lock};
 use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
@@ -108,8 +108,16 @@ impl<E> State<E> {
         self.keeps_going.load(Ordering::Relaxed)
     }
 
+    /// F1 of [`fork`].
+    fn is_foreign(&self) -> bool {
+        (self.brood).is_foreign(&self.core, || try_lock(&self.errors).is_some())
+    }
+
     /// Keeps an error; the first one of a group that ends with it cancels the rest.
     fn fail(&self, index: usize, error: GroupError<E>) {
+        if self.is_foreign() {
+            return drop_quietly(error);
+        }
         let keeps_going = self.keeps_going();
         let unwanted = {
             let mut errors = lock(&self.errors);
@@ -130,7 +138,9 @@ impl<E> State<E> {
     fn cancel(&self) {
         // ORDERING: Release: who sees it sees the error.
         self.cancelled.store(true, Ordering::Release);
-        self.brood.cancel(&self.core);
+        if !self.is_foreign() {
+            self.brood.cancel(&self.core);
+        }
     }
 }
 
@@ -375,6 +385,10 @@ impl<E, Way> Group<E, Way> {
         T: Send + 'static,
         E: Send + 'static,
     {
+        if self.state.is_foreign() {
+            let kind = SubmitErrorKind::NoThread;
+            return Err(SubmitError::new(kind, Some(fork::refusal()), closure));
+        }
         let State { core, brood, .. } = &**self.state;
         let number = &self.state.submitted;
         // ORDERING: Relaxed: a number.
@@ -436,8 +450,28 @@ impl<E, Way> Group<E, Way> {
             !current::is_within(Arc::as_ptr(&self.state).cast()),
             "Group::wait was called in a task of the group: it would wait for itself"
         );
-        self.state.brood.wait(&self.state.core);
+        if !self.state.is_foreign() {
+            self.state.brood.wait(&self.state.core);
+        }
+        // One of its tasks may have forked meanwhile, on this stack.
+        if self.state.is_foreign() {
+            return self.errors_in_child();
+        }
         mem::take(&mut *lock(&self.state.errors))
+    }
+
+    /// Of a group whose tasks are with the process that this one was forked from: which of them were over is
+    /// not known, only how many.
+    #[cold]
+    fn errors_in_child(&self) -> Vec<(usize, GroupError<E>)> {
+        let state = &**self.state;
+        let mut errors =
+            try_lock(&state.errors).map_or_else(Vec::new, |mut errors| mem::take(&mut *errors));
+        // ORDERING: Relaxed: a number.
+        let submitted = state.submitted.load(Ordering::Relaxed);
+        let first = submitted.saturating_sub(state.brood.unfinished());
+        errors.extend((first..submitted).map(|index| (index, GroupError::Cancelled)));
+        errors
     }
 }
 

@@ -7,7 +7,7 @@ use crate::engine::counted::Counted;
 use crate::engine::job::JobRef;
 use crate::engine::submit::{Door, House, Patience, Refusal};
 use crate::engine::task::Task;
-use crate::engine::{Core, current};
+use crate::engine::{Core, current, fork};
 use crate::error::SubmitError;
 use crate::pool::PoolHandle;
 use crate::pools::strand::Strand;
@@ -209,6 +209,8 @@ where
 pub(super) struct Handle<'a, T> {
     pub(super) job: Counted<dyn Held<T> + 'a>,
     pub(super) home: Home,
+    /// F4 of [`fork`]: the generation of the handle, and so of the task.
+    made: u64,
 }
 
 /// How a wait ended.
@@ -263,12 +265,31 @@ impl<T> Handle<'_, T> {
         unsafe { self.job.take() }
     }
 
+    /// F4: the process was forked since the task was handed in.
+    fn is_inherited(&self) -> bool {
+        fork::is_inherited(self.made)
+    }
+
+    /// F4: the result of a task that was over when the process was forked; any other one is over in the parent
+    /// alone.
+    #[cold]
+    fn take_inherited(&self) -> Result<T, JoinError> {
+        if !self.job.state().is_done() {
+            return Err(JoinError::cancelled());
+        }
+        // SAFETY: this is the handle, and the task is done.
+        unsafe { self.job.take() }
+    }
+
     pub(super) fn join(self) -> Result<T, JoinError> {
         let state = self.job.state();
         if state.is_settled_and_unwatched() {
             let (job, _home) = self.into_parts();
             // SAFETY: this was the handle, and the task is done.
             return unsafe { job.take() };
+        }
+        if self.is_inherited() {
+            return self.take_inherited();
         }
         match self.wait(None) {
             // SAFETY: the task is settled.
@@ -278,6 +299,9 @@ impl<T> Handle<'_, T> {
     }
 
     fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
+        if self.is_inherited() {
+            return Ok(self.take_inherited());
+        }
         match self.wait(deadline_after(timeout)) {
             // SAFETY: the task is settled.
             Waited::Done => Ok(unsafe { self.take() }),
@@ -287,14 +311,17 @@ impl<T> Handle<'_, T> {
     }
 
     pub(super) fn is_finished(&self) -> bool {
-        self.job.state().is_done()
+        self.job.state().is_done() || self.is_inherited()
     }
 
     pub(super) fn cancel(&self) -> bool {
-        !self.job.state().is_claimed() && self.home.cancel(&*self.job)
+        !self.job.state().is_claimed() && !self.is_inherited() && self.home.cancel(&*self.job)
     }
 
     fn poll(&self, context: &Context<'_>) -> Poll<Result<T, JoinError>> {
+        if self.is_inherited() {
+            return Poll::Ready(self.take_inherited());
+        }
         // Not for long: it runs the task if it may do so now.
         if !self.help(deadline_after(Duration::ZERO)) {
             return Poll::Ready(Err(JoinError::deadlock()));
@@ -317,14 +344,16 @@ impl<'a, T> Handle<'a, T> {
         O: Owner<R, Value = T> + 'a,
     {
         let job = Spawned::as_held(job);
-        Handle { job, home }
+        let made = fork::generation();
+        Handle { job, home, made }
     }
 
     /// Lets go of the task; why it failed, if it is over and its result was not taken.
     pub(super) fn detach(self) -> Option<JoinError> {
+        let made = self.made;
         let (job, _home) = self.into_parts();
         // SAFETY: this was the handle.
-        unsafe { let_go(&*job) }
+        unsafe { let_go(&*job, made) }
     }
 
     /// Without letting go of the task.
@@ -343,10 +372,16 @@ impl<'a, T> Handle<'a, T> {
 /// # Safety
 ///
 /// H2: for the handle, which lets go of the task here.
-unsafe fn let_go<T>(job: &dyn Held<T>) -> Option<JoinError> {
+unsafe fn let_go<T>(job: &dyn Held<T>, made: u64) -> Option<JoinError> {
     if job.state().is_done_and_unwatched() {
         // SAFETY: the task is done, and its result the handle's.
         return unsafe { job.drop_result() };
+    }
+    if fork::is_inherited(made) {
+        // F4: what was left word of is not taken back, and who is not there is not told.
+        let is_done = job.state().is_done();
+        // SAFETY: the task is done, and its result the handle's.
+        return is_done.then(|| unsafe { job.drop_result() })?;
     }
     // SAFETY: the caller's: the handle is gone with this.
     match unsafe { job.state().let_go() } {
@@ -360,7 +395,7 @@ impl<T> Drop for Handle<'_, T> {
     /// Detaches: the task goes on, and its result is dropped.
     fn drop(&mut self) {
         // SAFETY: this was the handle.
-        drop(unsafe { let_go(&*self.job) });
+        drop(unsafe { let_go(&*self.job, self.made) });
     }
 }
 

@@ -19,6 +19,7 @@ use super::runner::{AWAKE, LINGERS, Shared};
 use crate::engine::task::Outcome;
 use crate::engine::tokens::Tokens;
 use crate::engine::{Core, current, queue};
+use crate::panic::drop_quietly;
 use crate::pool::PoolHandle;
 use crate::sync::{
     Arc, Ordering, current as this_thread, deadline_after, elapsed, fence, lock, now, park_until,
@@ -26,6 +27,7 @@ use crate::sync::{
 };
 use std::fmt;
 use std::iter::FusedIterator;
+use std::mem;
 use std::panic::resume_unwind;
 use std::time::Duration;
 
@@ -107,6 +109,11 @@ where
                 self.items = None;
                 return;
             };
+            if shared.is_inherited() {
+                // The iterator forked.
+                drop_quietly(item);
+                return;
+            }
             // SAFETY: it is this feed's window, to which it alone puts and collects, by `&mut self`, and `pulled`
             // counts on from 0.
             unsafe { shared.window.put(self.pulled, item) };
@@ -143,6 +150,13 @@ where
     }
 
     fn next(&mut self) -> Option<R> {
+        if self
+            .shared
+            .as_ref()
+            .is_some_and(|shared| shared.is_inherited())
+        {
+            return self.end_in_child();
+        }
         // A window that is nearly full is filled when half of it is free: not item by item.
         if self.ahead() > self.limit / 2 {
             if let Some(result) = self.collect() {
@@ -153,6 +167,9 @@ where
         let shared = Arc::clone(self.shared.as_ref()?);
         let mut late = true;
         loop {
+            if shared.is_inherited() {
+                return self.end_in_child();
+            }
             self.fill(&shared);
             if let Some(result) = self.collect() {
                 return Some(result);
@@ -177,6 +194,19 @@ where
             }
             self.sleep(&shared, &mut late);
         }
+    }
+
+    /// The map had begun in the process that this one was forked from.
+    #[cold]
+    fn end_in_child(&mut self) -> Option<R> {
+        let over = self.items.is_none() && self.pulled == self.yielded;
+        self.items = None;
+        self.yielded = self.pulled;
+        assert!(
+            over,
+            "the process was forked while this map ran: its items are worked on in its parent"
+        );
+        None
     }
 
     /// Nothing of the map runs any more, and nothing will.
@@ -254,7 +284,9 @@ where
                 self.core.tell_panic(payload);
             }
         }
-        shared.runner.change(Tokens::end);
+        if !shared.is_inherited() {
+            shared.runner.change(Tokens::end);
+        }
         true
     }
 
@@ -274,6 +306,10 @@ impl<I: Iterator, R, F> Feed<I, R, F> {
 
 impl<I: Iterator, R, F> Drop for Feed<I, R, F> {
     fn drop(&mut self) {
+        if let Some(shared) = self.shared.take_if(|shared| shared.is_inherited()) {
+            // F3 of `engine::fork`.
+            mem::forget(shared);
+        }
         if let Some(shared) = &self.shared {
             shared.end(&self.core);
             if let Some(payload) = shared.take_panic() {

@@ -7,7 +7,7 @@ use crate::engine::queue::insist;
 use crate::engine::submit::Door;
 use crate::engine::task::{Outcome, Payload, Task, Unsettled};
 use crate::engine::tokens::{Token, Tokens};
-use crate::engine::{Core, current};
+use crate::engine::{Core, current, fork};
 use crate::panic::drop_quietly;
 use crate::sync::deque::Injector;
 use crate::sync::{
@@ -57,6 +57,9 @@ pub(super) struct Shared<T, R, F> {
     /// M4: the number of an item; `AWAKE` while the caller is not asleep. Only the caller writes it.
     pub(super) wake_at: AtomicU64,
     pub(super) caller: Mutex<Option<Thread>>,
+    /// F1 of [`fork`]: its generation. A map that has begun does not outlive a fork: items were taken by
+    /// runners that are not in the child.
+    made: u64,
 }
 
 pub(super) const AWAKE: u64 = u64::MAX;
@@ -112,6 +115,7 @@ impl<T, R, F> Shared<T, R, F> {
             panic: Mutex::new(Panic::None),
             wake_at: AtomicU64::new(AWAKE),
             caller: Mutex::new(None),
+            made: fork::generation(),
         })
     }
 
@@ -120,7 +124,11 @@ impl<T, R, F> Shared<T, R, F> {
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::SeqCst)
+        self.stopped.load(Ordering::SeqCst) || self.is_inherited()
+    }
+
+    pub(super) fn is_inherited(&self) -> bool {
+        fork::is_inherited(self.made)
     }
 
     /// Has nothing more started: what waits is dropped.
@@ -253,6 +261,9 @@ where
 
     /// The first panic is the caller's.
     pub(super) fn fail(&self, payload: Payload) -> Outcome {
+        if self.is_inherited() {
+            return Outcome::Panicked(payload);
+        }
         {
             let mut panic = lock(&self.panic);
             if !matches!(*panic, Panic::None) {
@@ -306,6 +317,10 @@ where
         let (begun, run) = (now(), self.run.load(Ordering::Relaxed));
         let mut done = 0;
         let outcome = self.work(run, &mut done);
+        if self.is_inherited() {
+            // An item forked, and ended here.
+            return outcome;
+        }
         let took = elapsed(begun);
         let next_run = if took < SHORT_RUN.max(SHORT_ITEM * done) {
             (run * 2).min(MOST_RUN)

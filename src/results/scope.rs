@@ -1,10 +1,10 @@
 //! Tasks that borrow from their caller's stack: all are over before it goes on.
 //!
-//! - D1: A task begins to count (B1) as it is made, before anybody else can have it, and ends once nothing of it
+//! - E1: A task begins to count (B1) as it is made, before anybody else can have it, and ends once nothing of it
 //!   is left that borrows: its closure is gone, and its result too, if no handle holds that.
-//! - D2: [`PoolHandle::scope`] goes on only when no task counts, whatever happens: a panic of what it calls is
+//! - E2: [`PoolHandle::scope`] goes on only when no task counts, whatever happens: a panic of what it calls is
 //!   caught, and one in its last wait, which nothing should cause, ends the process.
-//! - D3: The handle of a task is there before the task is handed in: a result that nobody will take is dropped by
+//! - E3: The handle of a task is there before the task is handed in: a result that nobody will take is dropped by
 //!   who runs the task, also where handing it in unwinds.
 
 use super::brood::Brood;
@@ -13,12 +13,12 @@ use super::join_error::JoinError;
 use super::spawned::{Owner, Spawned, SpawnedRef};
 use crate::engine::counted::Counted;
 use crate::engine::job::{Job, JobRef, Unrun};
-use crate::engine::submit::{Door, Patience};
+use crate::engine::submit::{Door, Patience, Submitted};
 use crate::engine::task::{Outcome, Owns, Payload, Task};
 use crate::engine::{Core, current};
 use crate::panic::or_abort;
 use crate::pool::PoolHandle;
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock, try_lock};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
@@ -26,14 +26,25 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// What the tasks of a scope share.
 struct State {
+    core: Arc<Core>,
     brood: Brood,
     panic: Mutex<Option<Payload>>,
     discarded: AtomicBool,
 }
 
+impl State {
+    /// F1 of [`fork`](crate::engine::fork).
+    fn is_foreign(&self) -> bool {
+        (self.brood).is_foreign(&self.core, || try_lock(&self.panic).is_some())
+    }
+}
+
 impl Owns for State {
     /// Keeps the first panic, and gives others back.
     fn take_panic(&self, payload: Payload) -> Option<Payload> {
+        if self.is_foreign() {
+            return Some(payload);
+        }
         let mut first = lock(&self.panic);
         if first.is_some() {
             return Some(payload);
@@ -81,7 +92,6 @@ impl<R: Send> Owner<R> for InScope {
 
 /// Where tasks are spawned that borrow; see [`PoolHandle::scope`].
 pub struct Scope<'scope, 'env: 'scope> {
-    core: Arc<Core>,
     state: Arc<State>,
     /// Who waits for the scope is in a task of the pool, and may have to run the scope's.
     inside: bool,
@@ -122,8 +132,8 @@ impl PoolHandle {
         F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
     {
         let scope = Scope {
-            core: Arc::clone(self.core()),
             state: Arc::new(State {
+                core: Arc::clone(self.core()),
                 brood: Brood::new(),
                 panic: Mutex::new(None),
                 discarded: AtomicBool::new(false),
@@ -191,12 +201,14 @@ impl<'scope> Scope<'scope, '_> {
             return;
         }
         // Nobody may have to run it but its worker: it needs no job.
+        let foreign = self.state.is_foreign();
         let make = || {
             self.state.brood.begin();
-            // SAFETY: D1, D2: `scope` returns only once its state has heard that the closure is over.
+            // SAFETY: E1, E2: `scope` returns only once its state has heard that the closure is over; or in a
+            // process where nobody has it (F3 of `engine::fork`).
             unsafe { Task::owned(f, Arc::clone(&self.state)) }
         };
-        if let Err(refusal) = self.core.submit(make, Patience::Policy) {
+        if let Err(refusal) = self.submit_to_pool(make, foreign) {
             self.run_refused(refusal.task);
         }
     }
@@ -220,9 +232,9 @@ impl<'scope> Scope<'scope, '_> {
         T: Send + 'scope,
     {
         let (job, queued) = self.job(f, true);
-        // D3
+        // E3
         let handle = ScopedJoinHandle {
-            handle: Some(Handle::new(job, (&self.core).into())),
+            handle: Some(Handle::new(job, (&self.state.core).into())),
             scope: Arc::clone(&self.state),
         };
         self.hand_in(queued);
@@ -245,15 +257,17 @@ impl<'scope> Scope<'scope, '_> {
     }
 
     fn hand_in(&'scope self, job: Counted<dyn Job + 'scope>) {
-        // SAFETY: D1, D2: `scope` returns only once the job is over, and so run or dropped, with all that
-        // belongs to 'scope but the result that a handle has. What is left of it is a shell.
+        // SAFETY: E1, E2: `scope` returns only once the job is over, and so run or dropped, with all that
+        // belongs to 'scope but the result that a handle has. What is left of it is a shell. (Or it returns in a
+        // process where nobody has the job: F3 of `engine::fork`.)
         let job = unsafe { mem::transmute::<Counted<dyn Job + 'scope>, JobRef>(job) };
+        let foreign = self.state.is_foreign();
         let enlisted = self.inside.then(|| job.clone());
         let make = || {
             self.state.brood.begin();
             Task::of_job(job)
         };
-        match self.core.submit(make, Patience::Policy) {
+        match self.submit_to_pool(make, foreign) {
             Ok(()) => {
                 if let Some(job) = enlisted {
                     self.state.brood.enlist(job);
@@ -263,36 +277,57 @@ impl<'scope> Scope<'scope, '_> {
         }
     }
 
+    /// F1 of [`fork`](crate::engine::fork): what the scope of another process is given, its caller runs.
+    #[inline]
+    fn submit_to_pool(&self, make: impl FnOnce() -> Task, foreign: bool) -> Submitted {
+        if foreign {
+            return self.state.core.refuse_foreign(make());
+        }
+        self.state.core.submit(make, Patience::Policy)
+    }
+
     #[cold]
     fn run_refused(&self, mut task: Task) {
         if task.claim() {
             task.run(|outcome| {
                 if let Outcome::Panicked(payload) = outcome {
-                    self.core.tell_panic(payload);
+                    self.state.core.tell_panic(payload);
                 }
             });
         }
     }
 
     fn end<T>(&self, outcome: Result<T, Payload>) -> T {
-        // D2
-        or_abort(
-            "the wait of a scope unwinds, and its tasks may still use what they borrow",
-            || self.state.brood.wait(&self.core),
-        );
-        self.state.brood.clear();
-        let panic = lock(&self.state.panic).take();
+        if !self.state.is_foreign() {
+            // E2
+            or_abort(
+                "the wait of a scope unwinds, and its tasks may still use what they borrow",
+                || self.state.brood.wait(&self.state.core),
+            );
+        }
+        // One of its tasks may have forked meanwhile, on this stack.
+        let foreign = self.state.is_foreign();
+        let panic = if foreign {
+            try_lock(&self.state.panic).and_then(|mut panic| panic.take())
+        } else {
+            self.state.brood.clear();
+            lock(&self.state.panic).take()
+        };
         match (outcome, panic) {
             (Ok(_), Some(payload)) => resume_unwind(payload),
             (Ok(value), None) => {
                 // ORDERING: Relaxed: published by the end of the task.
                 let discarded = self.state.discarded.load(Ordering::Relaxed);
                 assert!(!discarded, "the pool discarded a task of this scope");
+                assert!(
+                    !foreign || self.state.brood.unfinished() == 0,
+                    "the process was forked while tasks of this scope were not over: they are in its parent"
+                );
                 value
             }
             (Err(payload), panic) => {
                 if let Some(panic) = panic {
-                    self.core.tell_panic(panic);
+                    self.state.core.tell_panic(panic);
                 }
                 resume_unwind(payload)
             }

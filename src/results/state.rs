@@ -26,7 +26,7 @@ use crate::engine::job::Spot;
 use crate::panic::drop_quietly;
 use crate::sync::{
     AtomicU32, Instant, Mutex, Ordering, Thread, current, is_past, lock, park_until, sooner,
-    spin_loop,
+    spin_loop, try_lock,
 };
 use std::task::Waker;
 
@@ -176,7 +176,9 @@ impl State {
         if before & WAITED == 0 {
             return was_counted;
         }
-        let waits = lock(&self.waiter).take();
+        // Whoever holds the lock now looks for `SETTLED` when it has let go: it needs no wake. So a thread that
+        // is not there any more, in the child of a fork, is not waited for.
+        let waits = try_lock(&self.waiter).and_then(|mut waits| waits.take());
         match waits {
             Some(Waits::Thread(thread)) => thread.unpark(),
             // A user's code: it must not end a worker.

@@ -1,10 +1,13 @@
 //! The signal to end, for tasks that live long.
 
+use crate::engine::{Core, fork};
 use crate::pool::PoolHandle;
 use crate::sync::{
-    Arc, AtomicBool, Condvar, Mutex, Ordering, deadline_after, is_past, lock, wait_until,
+    Arc, AtomicBool, Condvar, Mutex, Ordering, Weak, deadline_after, is_past, lock, try_lock,
+    wait_until,
 };
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 /// What all tokens of one signal share.
@@ -22,6 +25,11 @@ impl Stop {
             lock: Mutex::new(()),
             changed: Condvar::new(),
         })
+    }
+
+    /// F2 of [`fork`](crate::engine::fork): nobody holds the lock.
+    pub(crate) fn is_unlocked(&self) -> bool {
+        try_lock(&self.lock).is_some()
     }
 
     pub(crate) fn stop(&self) {
@@ -58,11 +66,32 @@ impl Stop {
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 #[derive(Clone)]
-pub struct StopToken(Arc<Stop>);
+pub struct StopToken {
+    stop: Arc<Stop>,
+    /// Whose signal it is, if it is a pool's.
+    core: Option<Weak<Core>>,
+}
 
 impl StopToken {
+    #[cfg_attr(
+        not(feature = "jobs"),
+        expect(dead_code, reason = "for handlers of jobs")
+    )]
     pub(crate) fn new(stop: Arc<Stop>) -> StopToken {
-        StopToken(stop)
+        StopToken { stop, core: None }
+    }
+
+    fn of(core: &Arc<Core>) -> StopToken {
+        StopToken {
+            stop: core.stop_signal(),
+            core: Some(Arc::downgrade(core)),
+        }
+    }
+
+    /// F1 of [`fork`]: nobody in this process gives the signal any more.
+    fn is_foreign(&self) -> bool {
+        let is_foreign = |core: &Weak<Core>| core.upgrade().is_none_or(|core| core.is_foreign());
+        fork::has_forked() && self.core.as_ref().is_some_and(is_foreign)
     }
 
     /// Whether it is time to end.
@@ -75,7 +104,7 @@ impl StopToken {
     /// assert!(stop.is_stopped());
     /// ```
     pub fn is_stopped(&self) -> bool {
-        self.0.is_stopped()
+        self.stop.is_stopped() || self.is_foreign()
     }
 
     /// Waits until it is time to end, for `timeout` at most (`Duration::MAX` is for ever): whether it is.
@@ -87,16 +116,23 @@ impl StopToken {
     /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         let deadline = deadline_after(timeout);
-        let mut guard = lock(&self.0.lock);
-        while !self.is_stopped() {
+        if self.is_stopped() {
+            return true;
+        }
+        let mut guard = lock(&self.stop.lock);
+        while !self.stop.is_stopped() {
             if is_past(deadline) {
                 return false;
             }
-            guard = wait_until(&self.0.changed, guard, deadline);
+            guard = wait_until(&self.stop.changed, guard, deadline);
         }
         true
     }
 }
+
+/// What it shares is never left half-changed by a panic.
+impl UnwindSafe for StopToken {}
+impl RefUnwindSafe for StopToken {}
 
 impl fmt::Debug for StopToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,6 +154,6 @@ impl PoolHandle {
     /// ```
     #[must_use]
     pub fn stop_token(&self) -> StopToken {
-        StopToken::new(self.core().stop_signal())
+        StopToken::of(self.core())
     }
 }

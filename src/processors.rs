@@ -1,0 +1,81 @@
+//! How many processors the process has, whichever thread asks.
+//!
+//! A thread is told how many there are for itself. Another thread of the process may be pinned to fewer, and what it
+//! makes for all should not be made to its measure; so the main thread's affinity is what counts. A thread that has
+//! another one asks on a short-lived thread with that of the main thread: so the answer is that of [`processors`]
+//! in all else, the quota of the control groups and how it is rounded.
+
+use crate::sync::processors;
+
+/// The count for the main thread; where that cannot be had, for this one.
+pub(crate) fn of_process() -> usize {
+    imp::of_main_thread().unwrap_or_else(processors)
+}
+
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    not(miri),
+    not(anthill_loom)
+))]
+mod imp {
+    use super::processors;
+    use crate::sync::{Arc, AtomicUsize, Ordering, spawn};
+    use std::ffi::{c_int, c_ulong};
+
+    /// As large as the C library's own: 1,024 processors.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    #[repr(C)]
+    struct Affinity([c_ulong; 1024 / c_ulong::BITS as usize]);
+
+    unsafe extern "C" {
+        fn sched_getaffinity(thread: c_int, size: usize, affinity: *mut Affinity) -> c_int;
+        fn sched_setaffinity(thread: c_int, size: usize, affinity: *const Affinity) -> c_int;
+    }
+
+    impl Affinity {
+        /// Of the thread with that id; 0 is this one.
+        fn of(thread: c_int) -> Option<Affinity> {
+            let mut affinity = Affinity([0; 1024 / c_ulong::BITS as usize]);
+            // SAFETY: the pointer is valid for a write of that size.
+            let got =
+                unsafe { sched_getaffinity(thread, size_of::<Affinity>(), &raw mut affinity) };
+            (got >= 0).then_some(affinity)
+        }
+
+        /// Gives it to this thread: whether it has it now.
+        fn set(&self) -> bool {
+            // SAFETY: the pointer is valid for a read of that size.
+            unsafe { sched_setaffinity(0, size_of::<Affinity>(), self) == 0 }
+        }
+    }
+
+    /// `None` where it is the same as for this thread, or cannot be had.
+    pub(super) fn of_main_thread() -> Option<usize> {
+        // The main thread has the id of the process.
+        let main = Affinity::of(c_int::try_from(std::process::id()).ok()?)?;
+        if Affinity::of(0)? == main {
+            return None;
+        }
+        let found = Arc::new(AtomicUsize::new(0));
+        let tells = Arc::clone(&found);
+        let asks = move || {
+            if main.set() {
+                tells.store(processors(), Ordering::SeqCst);
+            }
+        };
+        let name = String::from("anthill");
+        spawn(name, None, asks).ok()?.join().ok()?;
+        Some(found.load(Ordering::SeqCst)).filter(|found| *found > 0)
+    }
+}
+
+#[cfg(not(all(
+    any(target_os = "linux", target_os = "android"),
+    not(miri),
+    not(anthill_loom)
+)))]
+mod imp {
+    pub(super) fn of_main_thread() -> Option<usize> {
+        None
+    }
+}
