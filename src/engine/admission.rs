@@ -160,7 +160,7 @@ pub(crate) struct Admission<D = ()> {
     max_waiting: usize,
     quiet: Quiet,
     /// How often a submitter looks for room.
-    pub(super) looks: Looks,
+    pub(crate) looks: Looks,
 }
 
 /// What the one who gave places back has to do next.

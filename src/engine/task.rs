@@ -104,12 +104,8 @@ impl Task {
         match self {
             Task::Closure(closure) => closure.run(over),
             Task::Shared(ticket) => {
-                let mut with = None;
-                over(ticket.run(&mut with));
+                ticket.run(over);
                 ticket.settle();
-                if let Some(with) = with {
-                    with.settle();
-                }
             }
         }
     }
@@ -156,7 +152,7 @@ impl Claimed<'_> {
                 None
             }
             Claimed::Task(Task::Shared(mut ticket)) => {
-                over(ticket.run(&mut None));
+                ticket.run(over);
                 Some(ticket)
             }
             Claimed::Job(job) => {

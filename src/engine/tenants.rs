@@ -1,6 +1,6 @@
 //! The shares of a pool, which close and open with it.
 
-use crate::sync::{Arc, Mutex, Weak, lock};
+use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Weak, lock};
 
 /// A share, as its pool sees it.
 pub(crate) trait Tenant: Send + Sync {
@@ -10,11 +10,17 @@ pub(crate) trait Tenant: Send + Sync {
     fn follow(self: Arc<Self>);
     /// The capacity of the pool has changed.
     fn retune(self: Arc<Self>);
+    /// It has no task that is not over, and nobody hands one in.
+    fn is_at_rest(&self) -> bool;
+    /// Threads were refused: the share is to hand in again what it could not.
+    fn try_again(self: Arc<Self>);
 }
 
 #[derive(Default)]
 pub(crate) struct Tenants {
     inner: Mutex<Inner>,
+    /// How often threads were refused and nobody has tried again with success.
+    lacks: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -34,7 +40,7 @@ impl Tenants {
         tenant.follow();
     }
 
-    fn all(&self) -> Vec<Arc<dyn Tenant>> {
+    pub(crate) fn all(&self) -> Vec<Arc<dyn Tenant>> {
         let inner = lock(&self.inner);
         inner.tenants.iter().filter_map(Weak::upgrade).collect()
     }
@@ -55,5 +61,24 @@ impl Tenants {
     pub(crate) fn retune(&self) {
         let tenants = self.all();
         tenants.into_iter().for_each(Tenant::retune);
+    }
+
+    /// A share could not hand in what stands for its tasks, as no thread was to be had.
+    pub(crate) fn lacks_token(&self) {
+        self.lacks.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_token(&self) {
+        self.lacks.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Where threads were refused: tries again. Whether they still are.
+    pub(crate) fn try_again(&self) -> bool {
+        let lacks = || self.lacks.load(Ordering::SeqCst) > 0;
+        if lacks() {
+            let tenants = self.all();
+            tenants.into_iter().for_each(Tenant::try_again);
+        }
+        lacks()
     }
 }

@@ -109,12 +109,19 @@ impl Ticket {
         *self.hold() = Hold::Nothing;
     }
 
-    /// Does the work, for who claimed it. What a token leaves in `with` is to be settled with this.
-    pub(super) fn run(&mut self, with: &mut Option<Ticket>) -> Outcome {
+    /// Does the work, for who claimed it. `over` hears how it ended; a job is to be [settled](Ticket::settle) then.
+    pub(super) fn run(&mut self, over: impl FnOnce(Outcome)) {
         *self.hold() = Hold::Nothing;
         match self {
-            Ticket::Job { job, .. } => job.run(),
-            Ticket::Token { token, .. } => token.run(with),
+            Ticket::Job { job, .. } => over(job.run()),
+            Ticket::Token { token, .. } => {
+                let mut over = Some(over);
+                token.run(&mut |outcome| {
+                    if let Some(over) = over.take() {
+                        over(outcome);
+                    }
+                });
+            }
         }
     }
 
