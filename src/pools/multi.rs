@@ -457,3 +457,31 @@ impl fmt::Debug for MultiPool {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(anthill_loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::spins;
+    use std::sync::mpsc::channel;
+
+    /// Each look asks the next pool first, and so is counted.
+    #[test]
+    fn looks_less_where_it_is_in_vain() {
+        let pools = MultiPool::new(2, 1, Balance::RoundRobin);
+        let go = [(); 2].map(|()| {
+            let (go, gate) = channel::<()>();
+            assert!(pools.submit(move || _ = gate.recv()).is_ok());
+            go
+        });
+        let looks_of = |submits: usize| {
+            let before = pools.next.load(Ordering::SeqCst);
+            for _ in 0..submits {
+                assert!(pools.submit_timeout(|| (), Duration::ZERO).is_err());
+            }
+            pools.next.load(Ordering::SeqCst) - before
+        };
+        let (first, _, later) = (looks_of(1), looks_of(60), looks_of(40));
+        assert!(spins(1) == 0 || later < 20 * first, "{first}, {later}");
+        drop(go);
+    }
+}

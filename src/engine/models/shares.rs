@@ -109,7 +109,7 @@ fn a_pool_is_not_at_rest_before_who_was_let_in_has_a_token() {
 /// N4: what a share accepts as the pool ends has run once the threads are joined.
 #[test]
 fn a_pool_ends_after_what_a_share_accepted() {
-    model(3, || {
+    model(2, || {
         let (core, pool) = pool_of(1, None);
         let (serial, ran) = (pool.serial(), Ran::new());
         let submitter = {
@@ -128,7 +128,7 @@ fn a_pool_ends_after_what_a_share_accepted() {
 /// N4: the last to come to rest is the share, whose task is cancelled.
 #[test]
 fn a_pool_ends_with_a_cancelled_task_of_a_share() {
-    model(2, || {
+    model(1, || {
         let (_, pool) = pool_of(1, None);
         let serial = pool.serial();
         serial.tune(0);
@@ -178,7 +178,7 @@ fn a_share_that_discards_keeps_no_late_task() {
 /// N5: a share that is opened again keeps what it accepts from then on.
 #[test]
 fn a_share_opened_again_keeps_its_tasks() {
-    model(3, || {
+    model(2, || {
         let (_, pool) = pool_of(0, None);
         let (serial, ran) = (pool.serial(), Ran::new());
         let closer = {
