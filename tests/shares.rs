@@ -30,6 +30,7 @@ use support::{
 };
 
 type Boxed = Box<dyn FnOnce() + Send>;
+type Submits = Arc<dyn Fn(Boxed) -> Result<(), SubmitError<Boxed>> + Send + Sync>;
 
 fn pool_with(capacity: usize, overflow: Overflow) -> Pool {
     Pool::builder()
@@ -1485,6 +1486,66 @@ fn dropping_the_pool_runs_what_its_shares_accepted() {
     assert_share_at_rest(&serial);
 }
 
+/// P14, P16: what a share accepts as its pool ends has run once the drop, or the release, has joined the threads, and no
+/// thread is started afterwards; what it does not accept comes back. More submitters than processors, so that some
+/// are held up half-way.
+#[test]
+fn what_a_share_accepts_as_its_pool_ends_has_run_by_then() {
+    const ROUNDS: usize = 600;
+    const SUBMITTERS: usize = 4;
+    const EACH: usize = 10;
+    let kinds: [fn(&PoolHandle) -> Submits; 3] = [
+        |pool| {
+            let share = pool.limit(2);
+            Arc::new(move |task| share.submit(task))
+        },
+        |pool| {
+            let share = pool.serial();
+            Arc::new(move |task| share.submit(task))
+        },
+        |pool| {
+            let share = pool.keyed();
+            Arc::new(move |task| share.submit(7, task))
+        },
+    ];
+    for round in 0..ROUNDS {
+        let pool = Pool::with_capacity(1 + round % 3);
+        let (handle, submit) = (pool.handle(), kinds[round % kinds.len()](&pool));
+        let ran = Arrivals::new();
+        let submitters = [(); SUBMITTERS].map(|()| {
+            let (submit, ran) = (Arc::clone(&submit), ran.clone());
+            thread::spawn(move || {
+                let accepted = || {
+                    let ran = ran.clone();
+                    submit(Box::new(move || ran.arrive())).map_err(|refused| refused.kind())
+                };
+                for count in 0..EACH {
+                    if let Err(kind) = accepted() {
+                        assert_eq!(kind, SubmitErrorKind::Closed);
+                        return count;
+                    }
+                }
+                EACH
+            })
+        });
+        ran.wait_for(round % 10);
+        watchdog("the pool ends", move || {
+            if round % 2 == 0 {
+                drop(pool);
+            } else {
+                pool.release_timeout(DEADLINE).unwrap();
+            }
+        });
+        let threads = |pool: &PoolHandle| (pool.workers(), pool.stats().workers_started);
+        let ended = (ran.count(), threads(&handle));
+        let accepted = submitters.map(|submitter| submitter.join().unwrap());
+        let accepted = accepted.iter().sum();
+        assert_eq!(ended, (accepted, threads(&handle)), "round {round}");
+        assert_eq!(handle.workers(), 0, "round {round}");
+        assert_at_rest(&handle);
+    }
+}
+
 /// A share made of a closed pool is closed.
 #[test]
 fn a_share_of_a_closed_pool_is_closed() {
@@ -2120,6 +2181,68 @@ fn p02_tasks_joined_one_by_one_run_on_one_thread_and_leave_room() {
         serial.spawn(|| ()).unwrap().join().unwrap();
         expect_accepted(one.try_submit(|| ()));
         one.wait_idle();
+    }
+}
+
+/// P2: so do those that are submitted each after the share, or the pool, was at rest.
+#[test]
+fn p02_tasks_submitted_at_rest_run_on_one_thread() {
+    const TASKS: u64 = 3_000;
+    for pool in pools(4) {
+        let (limited, serial, keyed) = (pool.limit(2), pool.serial(), pool.keyed());
+        for number in 0..TASKS {
+            expect_accepted(limited.submit(|| ()));
+            limited.wait_idle();
+            expect_accepted(serial.submit(|| ()));
+            serial.wait_idle();
+            expect_accepted(keyed.submit(number % 3, || ()));
+            keyed.wait_idle();
+            expect_accepted(serial.submit(|| ()));
+            pool.wait_idle();
+        }
+        let stats = pool.stats();
+        assert_eq!(stats.workers_started, 1, "{stats:?}");
+        assert_eq!((stats.submitted, stats.cancelled), (4 * TASKS, 0));
+    }
+}
+
+/// A task of a share is one task of the pool: where nobody cancels or helps, no token is one too many, also as workers get
+/// to tokens just as others are sent.
+#[test]
+fn a_task_of_a_share_is_one_task_of_the_pool() {
+    const TASKS: u64 = 20_000;
+    let pool = Pool::builder()
+        .capacity(4)
+        .unbounded_backlog()
+        .build()
+        .unwrap();
+    let limited = pool.limit(8);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..TASKS / 4 {
+                    limited.spawn(|| ()).unwrap().join().unwrap();
+                }
+            });
+        }
+    });
+    let stats = pool.stats();
+    assert_eq!((stats.submitted, stats.cancelled), (TASKS, 0), "{stats:?}");
+}
+
+/// The tasks of a serial queue, however many wait, take one worker: each next one finds that of the last one.
+#[test]
+fn the_backlog_of_a_serial_takes_one_worker() {
+    const TASKS: usize = 10_000;
+    for pool in pools(4) {
+        let (serial, done) = (pool.serial(), Arrivals::new());
+        for _ in 0..TASKS {
+            let done = done.clone();
+            expect_accepted(serial.submit(move || done.arrive()));
+        }
+        pool.wait_idle();
+        assert_eq!(done.count(), TASKS);
+        assert_eq!(pool.stats().workers_started, 1, "{:?}", pool.stats());
     }
 }
 

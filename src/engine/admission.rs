@@ -169,7 +169,7 @@ pub(crate) struct Admission<D = ()> {
     lets_in: AtomicBool,
     quiet: Quiet,
     /// How often a submitter looks for room.
-    pub(super) looks: Looks,
+    pub(crate) looks: Looks,
 }
 
 /// What the one who gave places back has to do next.

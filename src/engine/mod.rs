@@ -496,7 +496,8 @@ impl Core {
         if self.crew.lacks_thread() {
             self.activate();
         }
-        (self.crew.lacks_thread()).then(|| deadline_after(RETRY))?
+        let lacks_token = self.tenants.try_again();
+        (lacks_token || self.crew.lacks_thread()).then(|| deadline_after(RETRY))?
     }
 
     pub(crate) fn outlook(&self) -> Outlook {
@@ -688,12 +689,13 @@ impl Core {
             // No thread of it is in this process.
             return Ok(());
         }
-        let ended = !current::is_inside(self)
-            && (self.crew).join(
-                deadline,
-                || self.admission.places().at_rest(),
-                || self.rescue(),
-            );
+        // What a share accepted may not have come to the pool yet (its N4). Those that come later are closed.
+        let tenants = self.tenants.all();
+        let at_rest = || {
+            self.admission.places().at_rest() && tenants.iter().all(|tenant| tenant.is_at_rest())
+        };
+        let ended =
+            !current::is_inside(self) && self.crew.join(deadline, at_rest, || self.rescue());
         if ended {
             return Ok(());
         }

@@ -110,12 +110,8 @@ impl Task {
         match self {
             Task::Closure(closure) => closure.run(over),
             Task::Shared(ticket) => {
-                let mut with = None;
-                over(ticket.run(&mut with));
+                ticket.run(over);
                 ticket.settle();
-                if let Some(with) = with {
-                    with.settle();
-                }
             }
         }
     }
@@ -178,7 +174,7 @@ impl<'a> Claimed<'a> {
                 None
             }
             Claimed::Task(Task::Shared(mut ticket)) => {
-                over(ticket.run(&mut None));
+                ticket.run(over);
                 Some(Unsettled::Ticket(ticket))
             }
             Claimed::Job(claim) => {

@@ -1,6 +1,6 @@
 //! The shares of a pool, which close and open with it.
 
-use crate::sync::{Arc, Mutex, Weak, lock, try_lock};
+use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Weak, lock, try_lock};
 
 /// A share, as its pool sees it.
 pub(crate) trait Tenant: Send + Sync {
@@ -12,11 +12,17 @@ pub(crate) trait Tenant: Send + Sync {
     fn retune(self: Arc<Self>);
     /// F2 of [`fork`](super::fork): nothing is in it, and nobody holds a lock of it.
     fn is_untouched(&self) -> bool;
+    /// It has no task that is not over, and nobody hands one in.
+    fn is_at_rest(&self) -> bool;
+    /// Threads were refused: the share is to hand in again what it could not.
+    fn try_again(self: Arc<Self>);
 }
 
 #[derive(Default)]
 pub(crate) struct Tenants {
     inner: Mutex<Inner>,
+    /// How often threads were refused and nobody has tried again with success.
+    lacks: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -36,7 +42,7 @@ impl Tenants {
         tenant.follow();
     }
 
-    fn all(&self) -> Vec<Arc<dyn Tenant>> {
+    pub(crate) fn all(&self) -> Vec<Arc<dyn Tenant>> {
         let inner = lock(&self.inner);
         inner.tenants.iter().filter_map(Weak::upgrade).collect()
     }
@@ -67,5 +73,24 @@ impl Tenants {
     pub(crate) fn retune(&self) {
         let tenants = self.all();
         tenants.into_iter().for_each(Tenant::retune);
+    }
+
+    /// A share could not hand in what stands for its tasks, as no thread was to be had.
+    pub(crate) fn lacks_token(&self) {
+        self.lacks.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_token(&self) {
+        self.lacks.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Where threads were refused: tries again. Whether they still are.
+    pub(crate) fn try_again(&self) -> bool {
+        let lacks = || self.lacks.load(Ordering::SeqCst) > 0;
+        if lacks() {
+            let tenants = self.all();
+            tenants.into_iter().for_each(Tenant::try_again);
+        }
+        lacks()
     }
 }

@@ -5,7 +5,7 @@
 //! place and nothing of a user's, and is dropped where it is found.
 
 use super::job::{JobRef, Unrun};
-use super::task::{Outcome, Unsettled};
+use super::task::Outcome;
 use super::tokens::Token;
 use crate::sync::Arc;
 use std::mem;
@@ -127,17 +127,24 @@ impl Ticket {
         );
     }
 
-    /// Does the work that was claimed. What a token leaves in `with` is to be settled with this.
-    pub(super) fn run(&mut self, with: &mut Option<Unsettled<'static>>) -> Outcome {
+    /// Does the work that was claimed. `over` hears how it ended; a job is to be [settled](Ticket::settle) then.
+    pub(super) fn run(&mut self, over: impl FnOnce(Outcome)) {
         self.spend_claim();
         match self {
             Ticket::Job { job, hold } => {
                 // SAFETY: T2: this ticket claimed it, and its claim is used up.
                 let outcome = unsafe { job.run() };
                 *hold = Hold::Ended;
-                outcome
+                over(outcome);
             }
-            Ticket::Token { token, .. } => token.run(with),
+            Ticket::Token { token, .. } => {
+                let mut over = Some(over);
+                token.run(&mut |outcome| {
+                    if let Some(over) = over.take() {
+                        over(outcome);
+                    }
+                });
+            }
         }
     }
 

@@ -9,7 +9,7 @@
 //! - K3: `working` counts those that were claimed and are not over, and whoever does their work himself.
 
 use super::job::Spot;
-use super::task::{Outcome, Unsettled};
+use super::task::Outcome;
 
 /// Who owns tokens, as their tasks see him.
 pub(crate) trait Token: Send + Sync {
@@ -19,9 +19,9 @@ pub(crate) trait Token: Send + Sync {
     fn has(&self, placed: bool) -> bool;
     /// Notes that a task of one holds a place from now on; false if the task is a shell.
     fn hold_place(&self) -> bool;
-    /// Does the work of one that was claimed; catches what it panics with. What it leaves in `with` is to be
-    /// settled after it.
-    fn run(&self, with: &mut Option<Unsettled<'static>>) -> Outcome;
+    /// Does the work of one that was claimed; catches what it panics with. Calls `over` once, with how it ended:
+    /// when that returns, the place of its task is free.
+    fn run(&self, over: &mut dyn FnMut(Outcome));
     /// The pool discards one that was claimed.
     fn abandon(&self);
 }
@@ -64,6 +64,10 @@ impl Tokens {
         if !accepted {
             self.loose = self.loose.saturating_sub(1);
         }
+    }
+
+    pub(crate) fn underway(&self) -> usize {
+        self.underway
     }
 
     fn of(&mut self, spot: Spot) -> &mut usize {

@@ -8,16 +8,23 @@
 //! - N3: Helpers are tasks of the pool that wait for tasks of the lane, and run them if there is a slot. They
 //!   are woken when a slot or a place is given back, and when a task comes in; each says that it waits
 //!   before it looks once more.
+//! - N4: Whoever ends the pool waits until its lanes are at rest, too: who took a place here before the lane was
+//!   closed may still have to send its token, for which the pool holds nothing yet. It looks at the pool first,
+//!   with the crew's lock, without which no worker is started. A lane that comes to rest when it is closed
+//!   has it look again.
+//! - N5: Of a lane that discards its backlog, or whose pool does, tasks are taken under the reins, and so are the
+//!   late ones: one that is opened again meanwhile keeps its tasks.
 
 use super::strand::{Keeper, Strand};
 use crate::engine::admission::{Admission, Left};
+use crate::engine::submit::House;
 use crate::engine::task::{Outcome, Task};
 use crate::engine::tenants::Tenant;
-use crate::engine::{Core, RETRY, current, difference};
+use crate::engine::{Core, current, difference};
 use crate::stats::{Counter, Counts, Stats};
 use crate::sync::{
-    Arc, AtomicBool, AtomicUsize, Instant, Mutex, Ordering, Processors, Thread, Weak,
-    current as this_thread, deadline_after, is_past, lock, park_until, sooner, try_lock,
+    Arc, AtomicUsize, Instant, Mutex, MutexGuard, Ordering, Processors, Thread, Weak,
+    current as this_thread, is_past, lock, park_until, sooner, try_lock,
 };
 use once_cell::sync::OnceCell;
 use std::collections::BTreeMap;
@@ -39,8 +46,8 @@ pub(crate) struct Lane {
     helpers: Mutex<Vec<Thread>>,
     /// No limit is higher.
     most: usize,
-    /// Threads were refused: a strand may have tasks, and no token for them.
-    pub(super) lacks_token: AtomicBool,
+    /// N4: strands that could not hand in a token, since no thread was to be had; each holds the pool.
+    lacking: Mutex<Vec<Arc<Strand>>>,
     reins: Mutex<Reins>,
     /// Who keeps the strands, if anybody does.
     keeper: OnceCell<Weak<dyn Keeper>>,
@@ -74,7 +81,7 @@ impl Lane {
             strands: Mutex::new(BTreeMap::new()),
             helpers: Mutex::new(Vec::new()),
             most,
-            lacks_token: AtomicBool::new(false),
+            lacking: Mutex::new(Vec::new()),
             reins: Mutex::new(Reins {
                 limit,
                 resume: limit.unwrap_or(1).max(1),
@@ -122,10 +129,23 @@ impl Lane {
         if left.serve {
             self.serve();
         }
+        self.has_ended(left.ended);
         self.wake_helpers();
     }
 
+    /// N4
+    fn has_ended(&self, ended: bool) {
+        if ended {
+            self.core.crew.nudge();
+        }
+    }
+
     pub(super) fn serve(self: &Arc<Self>) {
+        if !self.admission.places().has_line() {
+            return;
+        }
+        // As S6: who is let in may look at the pool before there is a token.
+        self.core.admission.hold();
         let mut served: Vec<Arc<Strand>> = Vec::new();
         let staff = || self.core.staff();
         let push = |accepted, strand: Arc<Strand>| {
@@ -134,8 +154,10 @@ impl Lane {
                 served.push(strand);
             }
         };
-        self.admission.serve(staff, push, None);
+        let ended = self.admission.serve(staff, push, None);
         served.iter().for_each(Strand::settle);
+        self.core.after(self.core.admission.unhold());
+        self.has_ended(ended);
     }
 
     // ── bounds ──────────────────────────────────────────────────────────────────────────────
@@ -250,13 +272,34 @@ impl Lane {
         if self.is_foreign() {
             return None;
         }
-        let again = self.core.rescue();
-        if !self.lacks_token.swap(false, Ordering::SeqCst) {
-            return again;
+        self.core.rescue()
+    }
+
+    /// S6: a strand could not hand in a token, as no thread was to be had. It comes with a hold of the pool.
+    pub(super) fn lacks_token(self: &Arc<Self>, strand: &Arc<Strand>) {
+        self.core.tenants.lacks_token();
+        self.lack(strand);
+        // Those who wait already try again from now on.
+        self.admission.nudge();
+        self.core.admission.nudge();
+        self.core.crew.nudge();
+    }
+
+    /// Keeps a strand that lacks a token, which was counted, with its hold; once.
+    fn lack(self: &Arc<Self>, strand: &Arc<Strand>) {
+        {
+            let mut lacking = lock(&self.lacking);
+            if !lacking.iter().any(|other| Arc::ptr_eq(other, strand)) {
+                lacking.push(Arc::clone(strand));
+                return;
+            }
         }
-        self.strands().iter().for_each(Strand::settle);
-        let lacks = self.lacks_token.load(Ordering::SeqCst);
-        again.or_else(|| lacks.then(|| deadline_after(RETRY))?)
+        self.lacks_no_more();
+    }
+
+    fn lacks_no_more(&self) {
+        self.core.tenants.has_token();
+        self.core.after(self.core.admission.unhold());
     }
 
     // ── the end ─────────────────────────────────────────────────────────────────────────────
@@ -273,14 +316,23 @@ impl Lane {
         } else {
             reins.closed = true;
         }
+        self.close_with(reins, discard)
+    }
+
+    fn close_with(self: &Arc<Self>, mut reins: MutexGuard<'_, Reins>, discard: bool) -> usize {
         if reins.limit == Some(0) {
             reins.limit = Some(reins.resume);
         }
         self.apply(&reins);
-        drop(reins);
         self.admission.hold();
         let left = self.admission.close(discard);
-        let discarded = if discard { self.discard_backlog() } else { 0 };
+        let backlog = if discard {
+            self.take_backlog()
+        } else {
+            Vec::new()
+        };
+        drop(reins);
+        let discarded = self.drop_backlog(backlog);
         self.after(left);
         self.settle();
         self.after(self.admission.unhold());
@@ -288,24 +340,45 @@ impl Lane {
         discarded
     }
 
-    pub(super) fn discard_backlog(self: &Arc<Self>) -> usize {
-        let mut discarded = 0;
-        for (mut task, strand) in self.admission.take_accepted() {
+    /// N5: takes all tasks that no worker has taken, each with how many places it holds; under the reins.
+    fn take_backlog(&self) -> Vec<(Task, Arc<Strand>, usize)> {
+        let in_line = self.admission.take_accepted().into_iter();
+        let mut backlog: Vec<_> = (in_line)
             // Whoever claimed it before has unpinned it, or will.
-            if task.claim() {
-                self.drop_unrun(task);
-                strand.unpin(1);
-                discarded += 1;
-            }
-        }
+            .filter_map(|(mut task, strand)| task.claim().then_some((task, strand, 0)))
+            .collect();
         for strand in self.strands() {
-            while let Some(task) = strand.take_next() {
-                self.drop_unrun(task);
-                strand.over(1);
-                discarded += 1;
+            let queued = std::iter::from_fn(|| strand.take_next());
+            backlog.extend(queued.map(|task| (task, Arc::clone(&strand), 1)));
+        }
+        backlog
+    }
+
+    fn drop_backlog(self: &Arc<Self>, backlog: Vec<(Task, Arc<Strand>, usize)>) -> usize {
+        let discarded = backlog.len();
+        for (task, strand, places) in backlog {
+            self.drop_unrun(task);
+            if places > 0 {
+                strand.over(places);
+            } else {
+                strand.unpin(1);
             }
         }
         discarded
+    }
+
+    /// N5: drops what showed up after the backlog was taken, or after that of the pool was.
+    pub(super) fn discard_late(self: &Arc<Self>) {
+        let backlog = {
+            let _reins = lock(&self.reins);
+            let discards = self.admission.places().is_discarding()
+                || self.core.admission.places().is_discarding();
+            if !discards {
+                return;
+            }
+            self.take_backlog()
+        };
+        self.drop_backlog(backlog);
     }
 
     pub(super) fn drop_unrun(self: &Arc<Self>, task: Task) {
@@ -431,26 +504,18 @@ impl Tenant for Lane {
     fn follow(self: Arc<Self>) {
         let mut reins = lock(&self.reins);
         // Whatever came in between: the pool is looked at under this lock, and after each of its changes.
-        reins.pool_closed = self.core.admission.places().is_closed();
-        self.admission.hold();
-        let left = if reins.pool_closed {
-            if reins.limit == Some(0) {
-                reins.limit = Some(reins.resume);
-            }
-            Some(self.admission.close(false))
-        } else {
-            if !reins.closed {
-                self.admission.reopen();
-            }
-            None
-        };
+        let pool = self.core.admission.places();
+        reins.pool_closed = pool.is_closed();
+        if reins.pool_closed {
+            self.close_with(reins, pool.is_discarding());
+            return;
+        }
+        if !reins.closed {
+            self.admission.reopen();
+        }
         self.apply(&reins);
         drop(reins);
-        if let Some(left) = left {
-            self.after(left);
-        }
         self.settle();
-        self.after(self.admission.unhold());
     }
 
     fn is_untouched(&self) -> bool {
@@ -464,6 +529,7 @@ impl Tenant for Lane {
             && try_lock(&self.reins).is_some()
             && self.running.load(Ordering::SeqCst) == 0
             && self.calling.load(Ordering::SeqCst) == 0
+            && try_lock(&self.lacking).is_some_and(|lacking| lacking.is_empty())
             && self.admission.is_untouched()
             && live.iter().all(|strand| strand.is_untouched())
             && keeper.is_none_or(|keeper| keeper.is_unlocked())
@@ -475,6 +541,21 @@ impl Tenant for Lane {
             self.apply(&reins);
             drop(reins);
             self.serve();
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        Lane::is_at_rest(self)
+    }
+
+    fn try_again(self: Arc<Self>) {
+        let lacking = std::mem::take(&mut *lock(&self.lacking));
+        for strand in lacking {
+            if !strand.sends_all() {
+                self.core.tenants.lacks_token();
+                self.lack(&strand);
+            }
+            self.lacks_no_more();
         }
     }
 }

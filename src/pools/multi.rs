@@ -1,6 +1,7 @@
 //! Several pools as one: less contention on one queue, one line for those who wait.
 
 use crate::engine::admission::Denied;
+use crate::engine::looks::Look;
 use crate::engine::submit::{Door, House, Patience, Refusal};
 use crate::engine::task::Task;
 use crate::engine::{Core, current, family, fork};
@@ -8,12 +9,9 @@ use crate::error::{ReleaseTimeout, SubmitError, SubmitErrorKind};
 use crate::pool::{Pool, PoolHandle};
 use crate::results::handle::{JoinHandle, spawn_with};
 use crate::stats::Stats;
-use crate::sync::{Arc, AtomicUsize, Instant, Ordering, deadline_after, elapsed, now, spin_loop};
+use crate::sync::{Arc, AtomicUsize, Instant, Ordering, deadline_after, elapsed, now};
 use std::fmt;
 use std::time::Duration;
-
-/// Looks of a submitter before it gets in line.
-const LOOKS: u32 = 100;
 
 /// Which pool of a [`MultiPool`] is asked first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -242,7 +240,7 @@ impl MultiPool {
         if self.lead().is_foreign() {
             return self.refuse(Refusal::no_thread(fork::refusal(), task));
         }
-        let (mut denied, mut refusal) = match self.enter(task) {
+        let (denied, refusal) = match self.enter(task) {
             Ok(core) => return Ok(core),
             Err(denied) => denied,
         };
@@ -260,18 +258,41 @@ impl MultiPool {
             Patience::Policy => None,
             Patience::Until(deadline) => deadline,
         };
-        for _ in 0..lead.plan.processors.spins(LOOKS) {
-            if denied == Denied::Line || !lead.may_spin() {
-                break;
-            }
-            spin_loop();
-            (denied, refusal) = match self.enter(refusal.task) {
-                Ok(core) => return Ok(core),
-                Err(denied) => denied,
-            };
-        }
-        let taken_by = lead.wait_anywhere(refusal.task, deadline)?;
+        let task = match self.look_for_room(refusal.task, denied) {
+            Ok(core) => return Ok(core),
+            Err(task) => task,
+        };
+        let taken_by = lead.wait_anywhere(task, deadline)?;
         Ok(taken_by.unwrap_or_else(|| Arc::clone(lead)))
+    }
+
+    /// Looks for room anywhere, as often as was worth it of late where the line is: which pool took the task, or the
+    /// task. While there is a line nobody enters but from it, so it tells nothing of how soon there is room (F2).
+    fn look_for_room(&self, task: Task, mut denied: Denied) -> Result<Arc<Core>, Task> {
+        let lead = self.lead();
+        let (mut task, mut taken_by) = (Some(task), None);
+        lead.admission.looks.while_full(|| {
+            if denied != Denied::NoRoom || !lead.may_spin() {
+                return Look::Over;
+            }
+            let Some(handed_in) = task.take() else {
+                return Look::Over;
+            };
+            match self.enter(handed_in) {
+                Ok(core) => {
+                    taken_by = Some(core);
+                    Look::Room
+                }
+                Err((why, refusal)) => {
+                    (denied, task) = (why, Some(refusal.task));
+                    match denied {
+                        Denied::NoRoom => Look::Full,
+                        Denied::Line | Denied::Closed => Look::Over,
+                    }
+                }
+            }
+        });
+        task.map_or_else(|| Ok(taken_by.expect("a pool has the task")), Err)
     }
 
     /// Enters if there is room anywhere. A look at one pool after the other is a look at one moment if
@@ -438,5 +459,33 @@ impl fmt::Debug for MultiPool {
             .field("balance", &self.balance)
             .field("shards", &self.shards)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(anthill_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    /// Each look asks the next pool first, and so is counted.
+    #[test]
+    fn looks_less_where_it_is_in_vain() {
+        let pools = MultiPool::new(2, 1, Balance::RoundRobin);
+        let go = [(); 2].map(|()| {
+            let (go, gate) = channel::<()>();
+            assert!(pools.submit(move || _ = gate.recv()).is_ok());
+            go
+        });
+        let looks_of = |submits: usize| {
+            let before = pools.next.load(Ordering::SeqCst);
+            for _ in 0..submits {
+                assert!(pools.submit_timeout(|| (), Duration::ZERO).is_err());
+            }
+            pools.next.load(Ordering::SeqCst) - before
+        };
+        let (first, _, later) = (looks_of(1), looks_of(60), looks_of(40));
+        let is_single = pools.lead().plan.processors.is_single();
+        assert!(is_single || later < 20 * first, "{first}, {later}");
+        drop(go);
     }
 }

@@ -10,10 +10,22 @@
 //!   runs here. (A task that waits for another one of its strand lends its slot.) A task is taken only where
 //!   no more than `slots` are then: a token that is one too many, since a slot was taken from under it while
 //!   it was on its way, ends without a task.
-//! - S3: On their way are as many tokens as there are free slots or live tasks, whichever is less. Whoever
-//!   changes a slot or a task [settles](Strand::settle) that afterwards.
+//! - S3: On their way are as many tokens as there are free slots, or live tasks that no claimed token is about to
+//!   take, whichever is less. Whoever changes a slot or a task [settles](Strand::settle) that afterwards.
+//!   (A worker claims a token, under one lock, before it takes the task, under the next: counted as live until
+//!   then, the task got a second token, and that a second worker.)
 //! - S4: Locks are taken in this order: the line of the lane, that of the pool, a strand. Nothing is handed
 //!   in, and no user code runs, under a strand's lock.
+//! - S5: A token ends in this order: the pool has its place back, its slot is free and the next token sent, the lane
+//!   has the task's place back, those who wait for the job may know. So whoever goes on after the task, the
+//!   next one of the strand or a submitter that waited for it, finds the worker free and wakes no second one. A
+//!   hold keeps the pool from being at rest from the first of these to the last but one.
+//! - S6: A hold keeps the pool from being at rest also while a token is counted and not yet in: who was accepted
+//!   meanwhile relies on it. Where no thread is to be had that is until somebody tries
+//!   again ([`lacks_token`](Lane::lacks_token)) with success.
+//! - S7: No token is taken back before its sender has handed it in; he settles the strand afterwards. (With its place
+//!   gone as it was pushed, nobody woke a worker for what was a shell: one that had stayed for the place, in a pool
+//!   that closed, slept for ever.)
 
 use super::lane::Lane;
 use crate::engine::admission::{Admission, Left, Origin};
@@ -25,7 +37,7 @@ use crate::engine::{Core, current};
 use crate::error::SubmitErrorKind;
 use crate::stats::Counts;
 use crate::sync::{
-    Arc, AtomicUsize, Instant, Mutex, Ordering, Weak, is_past, lock, park_until, sooner, try_lock,
+    Arc, AtomicUsize, Instant, Mutex, Weak, is_past, lock, park_until, sooner, try_lock,
 };
 use std::collections::VecDeque;
 use std::mem;
@@ -56,10 +68,13 @@ struct Inner {
     live: isize,
     slots: usize,
     tokens: Tokens,
+    /// S3: so many tokens were claimed that have not come for their tasks yet.
+    coming: usize,
 }
 
 /// What settling a strand takes.
 enum Step {
+    /// S6: with a hold of the pool.
     Send,
     TakeBack(Spot),
 }
@@ -77,16 +92,26 @@ impl Inner {
     /// S3: so many tokens.
     fn wanted(&self) -> usize {
         let free = self.slots.saturating_sub(self.tokens.working());
-        free.min(self.waiting())
+        free.min(self.waiting().saturating_sub(self.coming))
     }
 
-    fn step(&mut self) -> Option<Step> {
+    /// `hold` is called before a token is counted that is to be sent.
+    fn step(&mut self, hold: impl FnOnce()) -> Option<Step> {
         let wanted = self.wanted();
         if self.tokens.len() < wanted {
+            hold();
             self.tokens.add();
             return Some(Step::Send);
         }
-        self.tokens.retire(wanted).map(Step::TakeBack)
+        self.spare().map(Step::TakeBack)
+    }
+
+    /// S7: takes a token out of the count that is one too many, to be taken back.
+    fn spare(&mut self) -> Option<Spot> {
+        if self.tokens.underway() > 0 {
+            return None;
+        }
+        self.tokens.retire(self.wanted())
     }
 
     /// S1: takes the oldest task, claimed.
@@ -100,11 +125,24 @@ impl Inner {
         }
     }
 
+    fn claim(&mut self, placed: bool) -> bool {
+        let claimed = self.tokens.claim(placed);
+        self.coming += usize::from(claimed);
+        claimed
+    }
+
     /// S2: takes the oldest task for a token that was claimed.
     fn take_in_slot(&mut self) -> Option<Task> {
+        self.coming -= 1;
         if self.tokens.working() > self.slots {
             return None;
         }
+        self.take()
+    }
+
+    /// The same for a token that is not to run: there is a slot for it in any case.
+    fn take_unrun(&mut self) -> Option<Task> {
+        self.coming -= 1;
         self.take()
     }
 
@@ -153,6 +191,10 @@ impl House for Strand {
         task.hold_place();
         let number = self.lane.admission.count_accepted();
         self.push(Accepted::new(number, task));
+        if self.lane.admission.places().is_discarding() {
+            // It got its place before.
+            self.lane.discard_late();
+        }
         self.settle();
         self.lane.wake_helpers();
     }
@@ -238,6 +280,7 @@ impl Strand {
                 live: 0,
                 slots,
                 tokens: Tokens::default(),
+                coming: 0,
             }),
         })
     }
@@ -283,31 +326,42 @@ impl Strand {
 
     /// S3
     pub(super) fn settle(self: &Arc<Self>) {
+        if !self.sends_all() {
+            self.lane.lacks_token(self);
+        }
+    }
+
+    /// S3, S6: false, and with a hold of the pool, if no thread was to be had for a token.
+    pub(super) fn sends_all(self: &Arc<Self>) -> bool {
+        let core = &self.lane.core;
         loop {
-            let step = lock(&self.inner).step();
-            let core = &self.lane.core;
+            let step = lock(&self.inner).step(|| core.admission.hold());
             match step {
-                None => return,
+                None => return true,
                 Some(Step::TakeBack(spot)) => core.take_back(spot),
-                Some(Step::Send) => {
-                    let token = Task::of_token(Arc::clone(self) as _);
-                    let sent = core.submit_ahead(token, Origin::Inside);
-                    let accepted = sent.is_ok();
-                    lock(&self.inner).tokens.added(accepted);
-                    if let Err(refusal) = sent {
-                        refusal.task.disown();
-                        if refusal.kind == SubmitErrorKind::Closed {
+                Some(Step::Send) => match self.send() {
+                    Err(SubmitErrorKind::NoThread) => return false,
+                    sent => {
+                        if sent.is_err() {
                             // The pool discards what is left.
-                            self.lane.discard_backlog();
-                        } else {
-                            // No thread is to be had, and whoever waits tries again.
-                            self.lane.lacks_token.store(true, Ordering::SeqCst);
+                            self.lane.discard_late();
                         }
-                        return;
+                        core.after(core.admission.unhold());
                     }
-                }
+                },
             }
         }
+    }
+
+    /// Hands in a token that was counted.
+    fn send(self: &Arc<Self>) -> Result<(), SubmitErrorKind> {
+        let token = Task::of_token(Arc::clone(self) as _);
+        let sent = self.lane.core.submit_ahead(token, Origin::Inside);
+        lock(&self.inner).tokens.added(sent.is_ok());
+        sent.map_err(|refusal| {
+            refusal.task.disown();
+            refusal.kind
+        })
     }
 
     /// So many tasks are over: their places are free.
@@ -331,23 +385,23 @@ impl Strand {
         self.lane.wake_helpers();
     }
 
-    /// Runs what was claimed, in a slot that `free_slot` frees. What comes back is to be settled then.
+    /// Runs what was claimed, in a slot that `free_slot` frees; it hears how it ended. What comes back is to be
+    /// settled.
     fn run<'a>(
         self: &Arc<Self>,
         work: Claimed<'a>,
         spot: Spot,
-        free_slot: impl FnOnce(),
-    ) -> (Outcome, Option<Unsettled<'a>>) {
+        free_slot: impl FnOnce(Outcome),
+    ) -> Option<Unsettled<'a>> {
         let lane = &self.lane;
         let strand: *const () = std::ptr::from_ref(&**self).cast();
-        let mut ended = Outcome::Completed;
         let over = |outcome| {
-            ended = lane.end(outcome);
+            let ended = lane.end(outcome);
             if lane.is_foreign() {
                 // The task forked, and ended here.
                 return;
             }
-            free_slot();
+            free_slot(ended);
             match spot {
                 Spot::Placed => self.over(1),
                 Spot::Loose => self.unpin(1),
@@ -355,10 +409,9 @@ impl Strand {
             lane.wake_helpers();
         };
         lane.begin();
-        let unsettled = current::within(lane.address(), || {
+        current::within(lane.address(), || {
             current::within(strand, || work.run(over))
-        });
-        (ended, unsettled)
+        })
     }
 
     // ── for those who wait in a task of the pool ────────────────────────────────────────────
@@ -389,24 +442,23 @@ impl Strand {
             if !lends {
                 inner.tokens.begin();
             }
-            let wanted = inner.wanted();
-            (work, spot, inner.tokens.retire(wanted))
+            (work, spot, inner.spare())
         };
         if spot == Spot::Loose {
             self.lane.after(self.lane.admission.drop_shells());
         }
         let unsettled = self.lane.core.run_instead(token, || {
-            self.run(work, spot, || {
+            let mut ended = Outcome::Completed;
+            let unsettled = self.run(work, spot, |outcome| {
+                ended = outcome;
                 if !lends {
                     self.free_slot();
                 }
-            })
+            });
+            (ended, unsettled)
         });
         if let Some(unsettled) = unsettled {
             unsettled.settle();
-        }
-        if !self.lane.is_foreign() {
-            self.settle();
         }
         true
     }
@@ -512,7 +564,7 @@ impl Drop for Strand {
 
 impl Token for Strand {
     fn claim(&self, placed: bool) -> bool {
-        lock(&self.inner).tokens.claim(placed)
+        lock(&self.inner).claim(placed)
     }
 
     fn has(&self, placed: bool) -> bool {
@@ -523,21 +575,34 @@ impl Token for Strand {
         lock(&self.inner).tokens.hold_place()
     }
 
-    fn run(&self, with: &mut Option<Unsettled<'static>>) -> Outcome {
+    /// S5
+    fn run(&self, over: &mut dyn FnMut(Outcome)) {
         let (task, strand) = (lock(&self.inner).take_in_slot(), self.arc());
-        let Some(task) = task else {
+        let core = &self.lane.core;
+        let mut free_slot = |outcome| {
+            core.admission.hold();
+            over(outcome);
             strand.free_slot();
-            return Outcome::Cancelled;
         };
-        let task = Claimed::Task(task);
-        let (outcome, unsettled) = strand.run(task, Spot::Placed, || strand.free_slot());
-        *with = unsettled;
-        outcome
+        let unsettled = if let Some(task) = task {
+            strand.run(Claimed::Task(task), Spot::Placed, free_slot)
+        } else {
+            free_slot(Outcome::Cancelled);
+            None
+        };
+        if self.lane.is_foreign() {
+            // The task forked, and ended here.
+            return;
+        }
+        core.after(core.admission.unhold());
+        if let Some(unsettled) = unsettled {
+            unsettled.settle();
+        }
     }
 
     /// The pool discards a task of the share: the strand's oldest.
     fn abandon(&self) {
-        let (task, strand) = (lock(&self.inner).take(), self.arc());
+        let (task, strand) = (lock(&self.inner).take_unrun(), self.arc());
         if let Some(task) = task {
             self.lane.drop_unrun(task);
             strand.over(1);
@@ -550,32 +615,82 @@ impl Token for Strand {
 mod tests {
     use super::*;
 
+    fn accepted(number: u64) -> Accepted {
+        Accepted::new(number, Task::new(|| {}))
+    }
+
     /// S2: who waits in a task takes the slot of a token that is on its way, which then comes in vain.
     #[test]
     fn a_token_whose_slot_was_taken_takes_no_task() {
         let mut inner = Inner {
-            queue: (0..2)
-                .map(|number| Accepted::new(number, Task::new(|| {})))
-                .collect(),
+            queue: (0..2).map(accepted).collect(),
             live: 2,
             slots: 1,
             tokens: Tokens::default(),
+            coming: 0,
         };
-        assert!(matches!(inner.step(), Some(Step::Send)));
+        assert!(matches!(inner.step(|| ()), Some(Step::Send)));
         // Before the sender knows that the token was accepted.
         assert!(inner.has_slot());
         let helped = inner.take().unwrap();
         inner.tokens.begin();
-        assert_eq!(inner.tokens.retire(inner.wanted()), None);
-        assert!(inner.tokens.claim(false));
+        assert_eq!(inner.spare(), None);
+        assert!(inner.claim(false));
         assert!(inner.take_in_slot().is_none());
         // What the helper runs is over, and the next token takes the next task.
         drop(helped);
         inner.tokens.end();
         inner.tokens.end();
         inner.tokens.added(true);
-        assert!(matches!(inner.step(), Some(Step::Send)));
-        assert!(inner.tokens.claim(false));
+        assert!(matches!(inner.step(|| ()), Some(Step::Send)));
+        assert!(inner.claim(false));
         assert!(inner.take_in_slot().is_some());
+    }
+
+    /// S3: a task that a claimed token is about to take gets no second one, though there is a slot for it.
+    #[test]
+    fn a_task_whose_token_was_claimed_gets_no_other() {
+        let mut inner = Inner {
+            queue: VecDeque::from([accepted(0)]),
+            live: 1,
+            slots: 2,
+            tokens: Tokens::default(),
+            coming: 0,
+        };
+        assert!(matches!(inner.step(|| ()), Some(Step::Send)));
+        inner.tokens.added(true);
+        assert!(inner.claim(false));
+        assert!(inner.step(|| ()).is_none());
+        // One more task does.
+        inner.queue.push_back(accepted(1));
+        inner.live += 1;
+        assert!(matches!(inner.step(|| ()), Some(Step::Send)));
+        assert!(inner.step(|| ()).is_none());
+        // The first token takes its task; nothing is left for a third.
+        assert!(inner.take_in_slot().is_some());
+        assert!(inner.step(|| ()).is_none());
+    }
+
+    /// S7: what is one too many before its sender has it in the queue is taken back by that one.
+    #[test]
+    fn a_token_underway_is_not_taken_back() {
+        let mut inner = Inner {
+            queue: VecDeque::from([accepted(0)]),
+            live: 1,
+            slots: 1,
+            tokens: Tokens::default(),
+            coming: 0,
+        };
+        assert!(matches!(inner.step(|| ()), Some(Step::Send)));
+        assert!(inner.tokens.hold_place());
+        // Its task is cancelled.
+        inner.live = 0;
+        assert!(inner.step(|| ()).is_none());
+        inner.tokens.added(true);
+        assert!(matches!(
+            inner.step(|| ()),
+            Some(Step::TakeBack(Spot::Placed))
+        ));
+        assert!(inner.step(|| ()).is_none());
     }
 }

@@ -5,7 +5,7 @@ use super::window::{Taken, Window};
 use crate::engine::admission::Origin;
 use crate::engine::queue::insist;
 use crate::engine::submit::Door;
-use crate::engine::task::{Outcome, Payload, Task, Unsettled};
+use crate::engine::task::{Outcome, Payload, Task};
 use crate::engine::tokens::{Token, Tokens};
 use crate::engine::{Core, current, fork};
 use crate::panic::drop_quietly;
@@ -370,14 +370,14 @@ where
         lock(&self.tokens).hold_place()
     }
 
-    fn run(&self, _with: &mut Option<Unsettled<'static>>) -> Outcome {
+    fn run(&self, over: &mut dyn FnMut(Outcome)) {
         let (Some(shared), Some(core)) = (self.shared.upgrade(), current::core()) else {
             self.change(Tokens::end);
-            return Outcome::Completed;
+            return over(Outcome::Completed);
         };
         let outcome = shared.turn(&core);
         drop_quietly(shared);
-        outcome
+        over(outcome);
     }
 
     fn abandon(&self) {

@@ -6,6 +6,7 @@
 mod ending;
 mod jobs;
 mod line;
+mod shares;
 mod standby;
 mod threads;
 mod waking;
