@@ -5,6 +5,7 @@ use std::any::Any;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
 
 /// A worker of a pool: each thread that a pool ever started has its own, counted from 0.
 ///
@@ -124,6 +125,13 @@ pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(payload) = payload_dropped {
         // A payload whose own drop panics could go on for ever: it is leaked instead.
         std::mem::forget(payload);
+    }
+}
+
+/// Calls a user's waker and catches a panic in it.
+pub(crate) fn wake_quietly(waker: Waker) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        drop_quietly(payload);
     }
 }
 

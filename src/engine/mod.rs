@@ -16,6 +16,7 @@
 //! | [`idle`], [`crew`] | the stack of idle workers; the threads and their number |
 //! | [`worker`], [`current`] | the loop; which pool this thread works for |
 //! | [`quiet`] | waiting for the pool to be at rest |
+//! | [`rescue`] | trying again where a thread was refused |
 //!
 //! This file joins them. **The wake rule**: whoever makes `places` exceed the number of active
 //! workers (by a new task, a raised capacity) wakes or starts one worker, unless one is on its way
@@ -36,6 +37,7 @@ pub(crate) mod job;
 pub(crate) mod looks;
 pub(crate) mod queue;
 pub(crate) mod quiet;
+pub(crate) mod rescue;
 pub(crate) mod submit;
 pub(crate) mod task;
 pub(crate) mod tenants;
@@ -63,6 +65,7 @@ use family::Family;
 use idle::Seat;
 use once_cell::sync::OnceCell;
 use queue::{Queue, insist};
+use rescue::Rescue;
 use std::any::Any;
 use std::io;
 use std::time::Duration;
@@ -163,6 +166,7 @@ pub(crate) struct Core {
     pub(crate) admission: Admission,
     pub(crate) queue: Queue,
     pub(crate) crew: Crew,
+    pub(crate) rescue: Rescue,
     pub(crate) counts: Counts,
     /// A free worker spins.
     pub(crate) spinning: CachePadded<AtomicBool>,
@@ -309,6 +313,7 @@ impl Core {
             admission: Admission::new(plan.limit(capacity), plan.max_waiting),
             queue: Queue::new(),
             crew: Crew::new(capacity, plan.min_workers),
+            rescue: Rescue::default(),
             counts: Counts::default(),
             spinning: CachePadded::new(AtomicBool::new(false)),
             calling: AtomicUsize::new(0),
@@ -367,8 +372,14 @@ impl Core {
             })
     }
 
-    /// The wake rule, for whoever cannot tell: is there a task that no active worker will take?
+    /// The wake rule, for a worker that cannot tell: is there a task that no active worker will take?
     pub(crate) fn wake_more(self: &Arc<Self>) {
+        self.look_for_more();
+        self.tell_awaiting();
+    }
+
+    /// The same, for whoever holds a lock.
+    fn look_for_more(self: &Arc<Self>) {
         fence(Ordering::SeqCst);
         let roll = self.crew.roll();
         if roll.may_activate() && self.claims() > self.crew.ready(roll) && self.queue.has_work() {
@@ -383,12 +394,15 @@ impl Core {
 
     #[cold]
     pub(crate) fn activate(self: &Arc<Self>) {
-        // A refusal leaves the task to the workers there are; one lives (C5).
-        let _ = self.crew.activate(
+        let activated = self.crew.activate(
             self,
             |roll| self.claims() > self.crew.ready(roll),
             |roll| self.unfinished() > self.crew.ready(roll),
         );
+        // A refusal leaves the task to the workers there are; one lives (C5). But it may be what they wait for.
+        if activated.is_err() {
+            self.send_rescuer();
+        }
     }
 
     /// C4, C5: sees to it that a worker lives; the caller holds a place.
@@ -399,18 +413,9 @@ impl Core {
         self.crew.staff(self)
     }
 
-    /// Tries again to start a worker that the system refused; the answer is when to retry.
+    /// Tries again to start what the system refused, for a thread that waits; the answer is when to retry.
     pub(crate) fn rescue(self: &Arc<Self>) -> Option<Instant> {
-        let roll = self.crew.roll();
-        let stranded =
-            roll.live() == 0 && roll.capacity() > 0 && self.admission.places().held() > 0;
-        if stranded && self.staff().is_err() {
-            return deadline_after(RETRY);
-        }
-        if self.crew.lacks_thread() {
-            self.activate();
-        }
-        (self.crew.lacks_thread()).then(|| deadline_after(RETRY))?
+        (self.try_again() || self.is_due()).then(|| deadline_after(RETRY))?
     }
 
     pub(crate) fn outlook(&self) -> Outlook {
@@ -471,11 +476,12 @@ impl Core {
             self.crew.fill(self)
         };
         self.serve();
-        self.wake_more();
+        self.look_for_more();
         if staffed.and(filled).is_err() {
             // Whoever waits tries again.
             self.admission.nudge();
             self.crew.nudge();
+            self.send_rescuer();
         }
     }
 

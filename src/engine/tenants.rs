@@ -10,6 +10,8 @@ pub(crate) trait Tenant: Send + Sync {
     fn follow(self: Arc<Self>);
     /// The capacity of the pool has changed.
     fn retune(self: Arc<Self>);
+    /// Threads were refused: the share is to hand in again what it could not.
+    fn try_again(self: Arc<Self>);
 }
 
 #[derive(Default)]
@@ -55,5 +57,10 @@ impl Tenants {
     pub(crate) fn retune(&self) {
         let tenants = self.all();
         tenants.into_iter().for_each(Tenant::retune);
+    }
+
+    pub(crate) fn try_again(&self) {
+        let tenants = self.all();
+        tenants.into_iter().for_each(Tenant::try_again);
     }
 }

@@ -13,11 +13,11 @@ use super::strand::Strand;
 use crate::engine::admission::{Admission, Left};
 use crate::engine::task::{Outcome, Task};
 use crate::engine::tenants::Tenant;
-use crate::engine::{Core, RETRY, current, difference};
+use crate::engine::{Core, current, difference};
 use crate::stats::{Counter, Counts, Stats};
 use crate::sync::{
     Arc, AtomicBool, AtomicUsize, Instant, Mutex, Ordering, Thread, Weak, current as this_thread,
-    deadline_after, is_past, lock, park_until, sooner,
+    is_past, lock, park_until, sooner,
 };
 use std::collections::BTreeMap;
 
@@ -218,13 +218,7 @@ impl Lane {
 
     /// Where threads were refused: whoever waits tries again.
     pub(crate) fn rescue(self: &Arc<Self>) -> Option<Instant> {
-        let again = self.core.rescue();
-        if !self.lacks_token.swap(false, Ordering::SeqCst) {
-            return again;
-        }
-        self.strands().iter().for_each(Strand::settle);
-        let lacks = self.lacks_token.load(Ordering::SeqCst);
-        again.or_else(|| lacks.then(|| deadline_after(RETRY))?)
+        self.core.rescue()
     }
 
     // ── the end ─────────────────────────────────────────────────────────────────────────────
@@ -400,6 +394,12 @@ impl Tenant for Lane {
             self.apply(&reins);
             drop(reins);
             self.serve();
+        }
+    }
+
+    fn try_again(self: Arc<Self>) {
+        if self.lacks_token.swap(false, Ordering::SeqCst) {
+            self.strands().iter().for_each(Strand::settle);
         }
     }
 }

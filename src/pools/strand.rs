@@ -280,6 +280,7 @@ impl Strand {
                         } else {
                             // No thread is to be had, and whoever waits tries again.
                             self.lane.lacks_token.store(true, Ordering::SeqCst);
+                            core.lacks_token();
                         }
                         return;
                     }

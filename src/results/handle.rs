@@ -5,6 +5,7 @@ use super::spawned::{Held, Nobody, Owner, Spawned, SpawnedRef};
 use super::state::Keeper;
 use crate::engine::counted::Counted;
 use crate::engine::job::JobRef;
+use crate::engine::rescue::Stake;
 use crate::engine::submit::{Door, House, Patience, Refusal};
 use crate::engine::task::Task;
 use crate::engine::{Core, current};
@@ -140,14 +141,6 @@ impl Home {
             Home::Strand(strand) => strand.cancel(held.job(), claim),
         }
     }
-
-    /// Where threads were refused: whoever waits tries again.
-    fn rescue(&self) -> Option<Instant> {
-        match self {
-            Home::Pool(core) => core.rescue(),
-            Home::Strand(strand) => strand.lane().rescue(),
-        }
-    }
 }
 
 /// Hands a task in at a pool or a share of one.
@@ -211,6 +204,8 @@ where
 pub(super) struct Handle<'a, T> {
     pub(super) job: Counted<dyn Held<T> + 'a>,
     pub(super) home: Home,
+    /// Where threads are refused while it is awaited.
+    stake: Stake,
 }
 
 /// How a wait ended.
@@ -243,7 +238,8 @@ impl<T> Handle<'_, T> {
         let core = self.home.core();
         let may_spin = core.crew.roll().may_spin();
         let looks = if may_spin { spins(LOOKS) } else { 0 };
-        let retry = || self.home.rescue();
+        // Where threads were refused: whoever waits tries again.
+        let retry = || core.rescue();
         if self.job.state().wait(looks, deadline, retry) {
             Waited::Done
         } else {
@@ -287,16 +283,17 @@ impl<T> Handle<'_, T> {
         !self.job.state().is_claimed() && self.home.cancel(&*self.job)
     }
 
-    fn poll(&self, context: &Context<'_>) -> Poll<Result<T, JoinError>> {
+    fn poll(&mut self, context: &Context<'_>) -> Poll<Result<T, JoinError>> {
         // Not for long: it runs the task if it may do so now.
         if !self.help(deadline_after(Duration::ZERO)) {
             return Poll::Ready(Err(JoinError::deadlock()));
         }
         if !self.job.state().poll(context.waker()) {
-            // Where threads were refused, who waits tries again.
-            let _ = self.home.rescue();
+            let core = self.home.core();
+            core.watch(&mut self.stake, context.waker());
             return Poll::Pending;
         }
+        self.stake.withdraw(self.home.core());
         Poll::Ready(self.take())
     }
 }
@@ -309,7 +306,8 @@ impl<'a, T> Handle<'a, T> {
         O: Owner<R, Value = T> + 'a,
     {
         let job = Spawned::as_held(job);
-        Handle { job, home }
+        let stake = Stake::default();
+        Handle { job, home, stake }
     }
 
     /// Lets go of the task; why it failed, if it is over and its result was not taken.
@@ -319,7 +317,8 @@ impl<'a, T> Handle<'a, T> {
     }
 
     /// Without letting go of the task.
-    fn into_parts(self) -> (Counted<dyn Held<T> + 'a>, Home) {
+    fn into_parts(mut self) -> (Counted<dyn Held<T> + 'a>, Home) {
+        self.stake.withdraw(self.home.core());
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used again, nor dropped.
         let job = unsafe { ptr::read(&raw const this.job) };
@@ -345,6 +344,7 @@ fn let_go<T>(job: &dyn Held<T>) -> Option<JoinError> {
 impl<T> Drop for Handle<'_, T> {
     /// Detaches: the task goes on, and its result is dropped.
     fn drop(&mut self) {
+        self.stake.withdraw(self.home.core());
         drop(let_go(&*self.job));
     }
 }
@@ -454,11 +454,15 @@ impl<T> Future for JoinHandle<T> {
     /// On a worker of the same pool a task that has not started is run here, as by
     /// [`join`](JoinHandle::join).
     ///
+    /// Where the system refused the pool a thread, it is tried again while the handle is awaited: by a small thread that
+    /// the pool starts for that, and that ends once nothing lacks. Where no thread whatever is to be had, a poll does
+    /// it: it then holds the executor's thread for 10 ms at a time, and wakes itself.
+    ///
     /// # Panics
     ///
     /// When polled again after it was ready.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(context)
+        self.get_mut().0.poll(context)
     }
 }
 

@@ -23,7 +23,7 @@
 
 use crate::engine::counted::Holders;
 use crate::engine::job::Spot;
-use crate::panic::drop_quietly;
+use crate::panic::{drop_quietly, wake_quietly};
 use crate::sync::{
     AtomicU32, Instant, Mutex, Ordering, Thread, current, is_past, lock, park_until, sooner,
     spin_loop,
@@ -163,7 +163,7 @@ impl State {
         match waits {
             Some(Waits::Thread(thread)) => thread.unpark(),
             // A user's code: it must not end a worker.
-            Some(Waits::Task(waker)) => drop_quietly(WakesOnDrop(Some(waker))),
+            Some(Waits::Task(waker)) => wake_quietly(waker),
             None => {}
         }
         was_counted
@@ -210,16 +210,5 @@ impl State {
     /// Whether the task is settled; if not, `waker` will be told.
     pub(crate) fn poll(&self, waker: &Waker) -> bool {
         self.is_settled() || self.leave_word(Waits::Task(waker.clone()))
-    }
-}
-
-/// Wakes where a panic is caught.
-struct WakesOnDrop(Option<Waker>);
-
-impl Drop for WakesOnDrop {
-    fn drop(&mut self) {
-        if let Some(waker) = self.0.take() {
-            waker.wake();
-        }
     }
 }

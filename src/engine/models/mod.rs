@@ -14,8 +14,9 @@ use super::submit::{Door, House, Patience};
 use super::task::Task;
 use super::{Core, Hooks, Overflow, Plan};
 use crate::error::SubmitErrorKind;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, refuse_threads};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, allow_helpers, refuse_threads};
 use loom::thread;
+use std::task::Wake;
 use std::time::Duration;
 
 const EVER: Duration = Duration::from_secs(1);
@@ -40,6 +41,7 @@ fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     builder.max_branches = 20_000;
     builder.check(move || {
         refuse_threads(0);
+        allow_helpers(false);
         f();
     });
 }
@@ -87,6 +89,14 @@ impl Signal {
         while !self.0.0.load(Ordering::Acquire) {
             self.0.1.wait();
         }
+    }
+}
+
+struct Wakes(Signal);
+
+impl Wake for Wakes {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.give();
     }
 }
 
