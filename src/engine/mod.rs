@@ -255,6 +255,10 @@ impl House for Core {
         Ok(())
     }
 
+    fn keeps_order(self: &Arc<Self>) -> bool {
+        current::with_worker(self, worker::Worker::has_own) == Some(true)
+    }
+
     fn keeps_all(&self) -> bool {
         self.plan.backlog.is_none()
     }

@@ -6,6 +6,8 @@
 //!   first and looks for who waits then, under the lock. So one sees the other.
 //! - B3: `queued` holds the jobs that may have to be run or cancelled from here, and no more than twice
 //!   as many that need not be any more.
+//! - B4: Who waits in a task runs the oldest first: what a task may wait for was mostly handed in before it. The
+//!   newest first, a chain of joins would be run each within the next, on one stack.
 
 use crate::engine::job::{JobRef, Spot};
 use crate::engine::{Core, current};
@@ -72,10 +74,10 @@ impl Brood {
         waiting.iter().for_each(Thread::unpark);
     }
 
-    /// Claims the newest job that has not started.
-    fn claim_newest(&self) -> Option<(JobRef, Spot)> {
+    /// B4: claims the oldest job that has not started.
+    fn claim_oldest(&self) -> Option<(JobRef, Spot)> {
         loop {
-            let job = lock(&self.inner).queued.pop_back()?;
+            let job = lock(&self.inner).queued.pop_front()?;
             if let Some(spot) = job.claim() {
                 return Some((job, spot));
             }
@@ -97,7 +99,7 @@ impl Brood {
         let inside = current::is_inside(core);
         loop {
             if inside {
-                while let Some((job, spot)) = self.claim_newest() {
+                while let Some((job, spot)) = self.claim_oldest() {
                     core.run_within(&*job, spot);
                 }
             }

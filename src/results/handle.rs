@@ -383,6 +383,12 @@ impl<T> JoinHandle<T> {
     ///
     /// All that the task did, and the drop of what it captured, happens before this returns.
     ///
+    /// Where the task that it waits for is run within the one that waits, so is what that one joins in turn: who
+    /// joins the last of a chain of tasks that have not started, each of which joins the one before, has
+    /// them all on one stack. The default stack of 2 MiB takes some thousands of them, some hundreds without optimization.
+    /// There is no such limit where the wait for their [group](PoolHandle::group) or
+    /// [scope](PoolHandle::scope), or of a [serial](PoolHandle::serial) share, runs them: that takes the oldest first.
+    ///
     /// # Errors
     ///
     /// If the task panicked, if it was dropped unrun, or if the wait would never end.
