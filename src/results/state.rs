@@ -20,6 +20,9 @@
 //!   other.
 //! - H5: `COUNTED` says that the task was counted, once it was accepted, by the group that waits for it. It
 //!   may be over by then: of who counts and who settles the second sees the first.
+//! - H6: A waker is a user's code. It is cloned, woken and dropped without the lock, where the state is whole; what its
+//!   clone panics with is the poller's, who has changed nothing yet, all else is caught. The handle takes the last one
+//!   out as it lets go: none is in a shell.
 
 use crate::engine::counted::Holders;
 use crate::engine::job::Spot;
@@ -115,6 +118,7 @@ impl State {
         let waits = lock(&self.waiter).take();
         // ORDERING: as in `end`.
         let before = self.word.fetch_and(!HELD, Ordering::AcqRel);
+        // H6
         drop_quietly(waits);
         if before & DONE == 0 {
             Keeper::Runner
@@ -162,7 +166,7 @@ impl State {
         let waits = lock(&self.waiter).take();
         match waits {
             Some(Waits::Thread(thread)) => thread.unpark(),
-            // A user's code: it must not end a worker.
+            // H6
             Some(Waits::Task(waker)) => wake_quietly(waker),
             None => {}
         }
@@ -171,10 +175,12 @@ impl State {
 
     /// H4: whether it is settled already.
     fn leave_word(&self, waits: Waits) -> bool {
-        let before = lock(&self.waiter).replace(waits);
-        drop(before);
+        let former = lock(&self.waiter).replace(waits);
         // ORDERING: Release: publishes the waiter. Acquire: pairs with `settle`.
-        self.word.fetch_or(WAITED, Ordering::AcqRel) & SETTLED != 0
+        let before = self.word.fetch_or(WAITED, Ordering::AcqRel);
+        // H6: last, whoever waits now.
+        drop_quietly(former);
+        before & SETTLED != 0
     }
 
     /// Waits until the task is settled, after a short look of so many turns; false if `deadline` passed
@@ -207,7 +213,7 @@ impl State {
         true
     }
 
-    /// Whether the task is settled; if not, `waker` will be told.
+    /// H6: whether the task is settled; if not, `waker` will be told.
     pub(crate) fn poll(&self, waker: &Waker) -> bool {
         self.is_settled() || self.leave_word(Waits::Task(waker.clone()))
     }
