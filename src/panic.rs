@@ -5,6 +5,7 @@ use std::any::Any;
 use std::fmt;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
 
 /// A worker of a pool: each thread that a pool ever started has its own, counted from 0.
 ///
@@ -143,6 +144,13 @@ pub(crate) fn or_abort<T>(spoiled: &str, f: impl FnOnce() -> T) -> T {
     let value = f();
     std::mem::forget(abort);
     value
+}
+
+/// Calls a user's waker and catches a panic in it.
+pub(crate) fn wake_quietly(waker: Waker) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        drop_quietly(payload);
+    }
 }
 
 /// A handler of one worker's own.

@@ -158,6 +158,17 @@ mod imp {
         builder.spawn(body)
     }
 
+    /// Starts a thread that is no worker, and is not joined.
+    pub(crate) fn spawn_helper(
+        name: String,
+        stack_size: usize,
+        body: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        spawn(name, Some(stack_size), body).map(drop)
+    }
+
+    pub(crate) use std::thread::sleep;
+
     pub(crate) fn thread_of(handle: &JoinHandle<()>) -> Thread {
         handle.thread().clone()
     }

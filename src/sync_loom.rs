@@ -273,6 +273,33 @@ pub(crate) fn refuse_threads(next: u32) {
     REFUSALS.set(next);
 }
 
+std::thread_local! {
+    /// Whether threads that are no workers are to be had: only in models that are about them, for they help out
+    /// where others want to see that no help is needed.
+    static HELPERS: Cell<bool> = const { Cell::new(false) };
+}
+
+pub(crate) fn allow_helpers(allow: bool) {
+    HELPERS.set(allow);
+}
+
+pub(crate) fn spawn_helper(
+    _name: String,
+    _stack_size: usize,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    if !HELPERS.get() {
+        return Err(io::Error::from(io::ErrorKind::WouldBlock));
+    }
+    loom::thread::spawn(body);
+    Ok(())
+}
+
+/// Loom explores what happens meanwhile.
+pub(crate) fn sleep(_time: Duration) {
+    yield_now();
+}
+
 pub(crate) fn spawn(
     _name: String,
     _stack_size: Option<usize>,

@@ -8,9 +8,9 @@ mod support;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -645,6 +645,99 @@ fn a_waker_that_panics_harms_nobody_who_cancels_or_releases() {
     assert!(cancelled.cancel());
     assert_eq!(pool.release_now(), 1);
     assert!(cancelled.is_finished() && discarded.is_finished());
+    assert_at_rest(&pool);
+}
+
+/// Polls a running task with a waker of which the pool has the last copy then.
+fn leave_waker(handle: &mut JoinHandle<u8>, drop: fn()) -> Arrivals {
+    let dropped = Arrivals::new();
+    let waker = Waker::from(Arc::new(Acts {
+        wake: || unreachable!("another one took its place"),
+        drop,
+        dropped: dropped.clone(),
+    }));
+    assert!(poll(handle, &waker).is_pending());
+    dropped
+}
+
+/// A waker that panics as another one takes its place is no business of who joins or polls then.
+#[test]
+fn a_waker_that_panics_as_it_is_replaced_harms_nobody() {
+    let pool = Pool::with_capacity(1);
+    let panics = || panic!("of the waker's drop");
+    // By a join that waits, with a limit and without.
+    let (mut handle, gate) = gated(&pool);
+    let dropped = leave_waker(&mut handle, panics);
+    let handle = handle.join_timeout(Duration::from_millis(1)).unwrap_err();
+    assert_eq!(dropped.count(), 1);
+    drop(gate);
+    assert_eq!(handle.join().unwrap(), 7);
+    let (mut handle, gate) = gated(&pool);
+    let dropped = leave_waker(&mut handle, panics);
+    let joiner = thread::spawn(move || handle.join());
+    dropped.wait_for(1);
+    drop(gate);
+    let joined = joiner.join().expect("the waker's panic came out of join");
+    assert_eq!(joined.unwrap(), 7);
+    // By another poll, which is told all the same.
+    let (mut handle, gate) = gated(&pool);
+    let dropped = leave_waker(&mut handle, panics);
+    let counts = Counts::new();
+    assert!(poll(&mut handle, &counts.waker()).is_pending());
+    assert_eq!(dropped.count(), 1);
+    drop(gate);
+    counts.woken.wait_for(1);
+    assert_eq!(ready(&mut handle).unwrap(), 7);
+    // By the drop of the handle.
+    let (mut handle, gate) = gated(&pool);
+    let dropped = leave_waker(&mut handle, panics);
+    drop(handle);
+    assert_eq!(dropped.count(), 1);
+    drop(gate);
+    pool.wait_idle();
+    assert_at_rest(&pool);
+    assert_eq!(pool.stats().workers_started, 1);
+}
+
+/// P13: a waker is dropped under no lock, once the next one is in its place: here its drop waits until the
+/// worker is through with the task.
+#[test]
+fn a_waker_is_dropped_where_the_task_can_end() {
+    static GATE: Mutex<Option<(Gate, PoolHandle)>> = Mutex::new(None);
+    let pool = Pool::with_capacity(1);
+    let gate = Gate::new();
+    let inside = gate.clone();
+    let mut handle = spawned(pool.spawn(move || {
+        inside.wait();
+        7
+    }));
+    *GATE.lock().unwrap() = Some((gate, pool.handle()));
+    let dropped = leave_waker(&mut handle, || {
+        let (gate, pool) = GATE.lock().unwrap().take().unwrap();
+        gate.open();
+        // The one worker runs this only once it has told those who wait for the other.
+        spawned(pool.spawn(|| ())).join().unwrap();
+    });
+    assert_eq!(watchdog("it ends", move || handle.join()).unwrap(), 7);
+    assert_eq!(dropped.count(), 1);
+}
+
+/// What the clone of a waker panics with is the poller's, and changes nothing.
+#[test]
+fn a_waker_that_panics_as_it_is_cloned_leaves_the_handle_as_it_was() {
+    static VTABLE: RawWakerVTable =
+        RawWakerVTable::new(|_| panic!("of the waker's clone"), |_| {}, |_| {}, |_| {});
+    // SAFETY: none of the functions uses the pointer, and there is nothing to be shared.
+    let refuses = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &VTABLE)) };
+    let pool = Pool::with_capacity(1);
+    let (mut handle, gate) = gated(&pool);
+    let counts = Counts::new();
+    assert!(poll(&mut handle, &counts.waker()).is_pending());
+    let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut handle, &refuses)));
+    assert!(polled.is_err(), "it was not cloned");
+    drop(gate);
+    counts.woken.wait_for(1);
+    assert_eq!(ready(&mut handle).unwrap(), 7);
     assert_at_rest(&pool);
 }
 

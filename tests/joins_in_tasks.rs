@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
@@ -939,4 +939,179 @@ fn p04_a_join_of_what_is_in_line_leaves_the_line_whole() {
     ];
     assert_eq!(log.entries(), expected);
     assert_at_rest(&pool);
+}
+
+// ---- P26: waits in a task run the oldest first ----
+
+/// Long enough to overflow any stack, were each link run within the next.
+const LINKS: u32 = 100_000;
+
+/// Pools of a few capacities, with a bound and without.
+fn each_pool() -> impl Iterator<Item = Pool> {
+    [1, 2, 8].into_iter().flat_map(|capacity| {
+        let builder = move || Pool::builder().capacity(capacity);
+        let both = [builder().build(), builder().unbounded_backlog().build()];
+        both.map(Result::unwrap)
+    })
+}
+
+#[test]
+fn p26_a_long_chain_ends_when_its_group_is_waited_for() {
+    for pool in each_pool() {
+        let sum = in_task(&pool, |pool| {
+            let group = pool.group::<()>();
+            let mut last = group.spawn(|| Ok(0)).unwrap();
+            for _ in 0..LINKS {
+                let before = last;
+                let link = move || Ok(before.join().unwrap() + 1);
+                last = group.spawn(link).unwrap();
+            }
+            group.wait().unwrap();
+            last.join().unwrap()
+        });
+        assert_eq!(sum, LINKS);
+        assert_at_rest(&pool);
+    }
+}
+
+#[test]
+fn p26_a_long_chain_ends_when_its_scope_does() {
+    for pool in each_pool() {
+        let sum = in_task(&pool, |pool| {
+            let sum = AtomicU32::new(0);
+            pool.scope(|s| {
+                let mut last = s.spawn(|| 0);
+                for _ in 0..LINKS {
+                    let (before, sum) = (last, &sum);
+                    last = s.spawn(move || {
+                        let links = before.join().unwrap() + 1;
+                        sum.store(links, Ordering::Relaxed);
+                        links
+                    });
+                }
+            });
+            sum.into_inner()
+        });
+        assert_eq!(sum, LINKS);
+        assert_at_rest(&pool);
+    }
+}
+
+#[test]
+fn p26_run_all_in_a_task_takes_any_number() {
+    for pool in each_pool() {
+        let sum: u64 = in_task(&pool, |pool| {
+            let results = pool.run_all((0..LINKS).map(|n| move || u64::from(n)));
+            results.into_iter().map(Result::unwrap).sum()
+        });
+        assert_eq!(sum, u64::from(LINKS) * u64::from(LINKS - 1) / 2);
+    }
+}
+
+/// In a share as well, ordered or not, and by a join of the last one where it is ordered.
+#[test]
+fn p26_a_long_chain_of_a_share_ends() {
+    type Link = Box<dyn FnOnce() -> u32 + Send>;
+    fn links(spawn: impl Fn(Link) -> JoinHandle<u32>) -> JoinHandle<u32> {
+        let mut last = spawn(Box::new(|| 0));
+        for _ in 0..LINKS {
+            let before = last;
+            last = spawn(Box::new(move || before.join().unwrap() + 1));
+        }
+        last
+    }
+    for pool in each_pool().take(4) {
+        let sum = in_task(&pool, |pool| {
+            let share = pool.limit(2);
+            let last = links(|link| share.spawn(link).unwrap());
+            share.wait_idle();
+            last.join().unwrap()
+        });
+        assert_eq!(sum, LINKS);
+        let sum = in_task(&pool, |pool| {
+            let serial = pool.serial();
+            let last = links(|link| serial.spawn(link).unwrap());
+            last.join().unwrap()
+        });
+        assert_eq!(sum, LINKS);
+        let sum = in_task(&pool, |pool| {
+            let keyed = pool.keyed();
+            let last = links(|link| keyed.spawn("ann", link).unwrap());
+            last.join().unwrap()
+        });
+        assert_eq!(sum, LINKS);
+        assert_at_rest(&pool);
+    }
+}
+
+/// A long chain of closures, each with the handle of the one before, on a pool that is paused.
+fn chain_of_handles(pool: &PoolHandle, drops: &Arrivals, links: usize) -> JoinHandle<()> {
+    let mut last = spawned(pool.spawn(|| ()));
+    for _ in 0..links {
+        let (before, counted) = (last, DropCounter(drops.clone()));
+        last = spawned(pool.spawn(move || {
+            drop(counted);
+            before.join().unwrap();
+        }));
+    }
+    last
+}
+
+/// However the chain is dropped unrun, no link is dropped within the drop of the next.
+#[test]
+fn p26_a_long_chain_is_dropped_link_by_link() {
+    const LENGTH: usize = LINKS as usize;
+    let paused = |overflow| {
+        let backlog = Pool::builder().capacity(1).backlog(LENGTH + 1);
+        let pool = backlog.overflow(overflow).build().unwrap();
+        pool.tune(0);
+        pool
+    };
+    let drops = Arrivals::new();
+    // By a release that discards.
+    let pool = paused(Overflow::Block);
+    let last = chain_of_handles(&pool, &drops, LENGTH);
+    assert_eq!(pool.release_now(), LENGTH + 1);
+    assert!(last.join().unwrap_err().is_cancelled());
+    assert_eq!(drops.count(), LENGTH);
+    // To make room.
+    let pool = paused(Overflow::DropOldest);
+    let last = chain_of_handles(&pool, &drops, LENGTH);
+    for _ in 0..=LENGTH {
+        expect_accepted(pool.submit(|| ()));
+    }
+    assert!(last.is_finished());
+    assert_eq!(drops.count(), 2 * LENGTH);
+    drop(last);
+    pool.release_now();
+    // With the group that it belongs to, by its end and by its cancellation.
+    for cancels in [false, true] {
+        let pool = paused(Overflow::Block);
+        let group = pool.group::<()>();
+        let mut last = group.spawn(|| Ok(())).unwrap();
+        for _ in 0..LENGTH {
+            let (before, counted) = (last, DropCounter(drops.clone()));
+            last = group
+                .spawn(move || {
+                    drop(counted);
+                    before.join().unwrap();
+                    Ok(())
+                })
+                .unwrap();
+        }
+        if cancels {
+            group.cancel();
+        } else {
+            drop(group);
+        }
+        assert!(last.join().unwrap_err().is_cancelled());
+        assert_at_rest(&pool);
+    }
+    assert_eq!(drops.count(), 4 * LENGTH);
+    // By its drop, which runs them all: the oldest first.
+    let pool = paused(Overflow::Block);
+    let last = chain_of_handles(&pool, &drops, LENGTH);
+    drop(pool);
+    last.join().unwrap();
+    assert_eq!(drops.count(), 5 * LENGTH);
 }

@@ -10,20 +10,25 @@
 mod support;
 
 use std::error::Error;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
+use std::task::{Context, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anthill::{BuildError, Builder, Overflow, Pool, PoolHandle, SubmitError, SubmitErrorKind};
+use anthill::{
+    BuildError, Builder, JoinHandle, Overflow, Pool, PoolHandle, SubmitError, SubmitErrorKind,
+};
 use rand::Rng;
 use support::{
     Arrivals, Gate, Log, assert_at_rest, becomes_true, eventually, eventually_eq,
     eventually_waiting, expect_accepted, in_child_process, linux, occupy, receive, refusal,
-    seeded_rng,
+    seeded_rng, spawned,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -824,4 +829,259 @@ in_both_ways! {
         assert_eq!(ran.count(), 3);
         assert_at_rest(&pool);
     }
+}
+
+// ---- P25: awaiting is waiting ----
+
+/// Counts the polls of a future.
+fn counted<F: Future + Unpin>(
+    polls: &Arrivals,
+    mut future: F,
+) -> impl Future<Output = F::Output> + use<F> {
+    let polls = polls.clone();
+    poll_fn(move |context| {
+        polls.arrive();
+        Pin::new(&mut future).poll(context)
+    })
+}
+
+/// A pool whose one worker waits for a second task, for which no thread is to be had. Threads are to be had again
+/// some tries after the first of `polls`.
+struct Apart {
+    pool: Pool,
+    polls: Arrivals,
+    second: Box<dyn FnOnce() + Send>,
+}
+
+fn apart(way: Way) -> Apart {
+    let pool = way.builder().capacity(2).unbounded_backlog().name("apart");
+    let pool = pool.build().unwrap();
+    let (met, polls, began) = (Gate::new(), Arrivals::new(), Arrivals::new());
+    expect_accepted(pool.submit({
+        let (met, began) = (met.clone(), began.clone());
+        move || {
+            began.arrive();
+            met.wait();
+        }
+    }));
+    began.wait_for(1);
+    let polled = polls.clone();
+    thread::spawn(move || {
+        polled.wait_for(1);
+        // Long enough to be refused a few times.
+        thread::sleep(Duration::from_millis(100));
+        way.allow();
+    });
+    let second = Box::new(move || met.open());
+    Apart {
+        pool,
+        polls,
+        second,
+    }
+}
+
+/// Of one who awaits where no thread is to be had, each poll waits for a while; where only workers are refused, nobody
+/// polls in vain.
+fn assert_few_polls(way: Way, polls: &Arrivals, handles: usize, since: Instant) {
+    let rounds = match way {
+        // The time is counted from before the first.
+        Way::Processes => usize::try_from(since.elapsed().as_millis() / 10).unwrap() + 2,
+        Way::AddressSpace => 1,
+    };
+    let most = (rounds + 1) * handles;
+    assert!(
+        polls.count() <= most,
+        "{} polls of {handles}, {rounds} rounds",
+        polls.count()
+    );
+}
+
+in_both_ways! {
+    fn p25_who_awaits_a_handle_tries_again(way: Way) {
+        let Apart { pool, polls, second } = apart(way);
+        way.refuse();
+        let since = Instant::now();
+        let second = spawned(pool.spawn(second));
+        futures::executor::block_on(counted(&polls, second)).unwrap();
+        assert_few_polls(way, &polls, 1, since);
+        pool.wait_idle();
+        assert_at_rest(&pool);
+    }
+}
+
+in_both_ways! {
+    /// Many who await on an executor's two threads, where each could be the one to try.
+    fn p25_many_who_await_are_polled_little(way: Way) {
+        const HANDLES: usize = 50;
+        let Apart { pool, polls, second } = apart(way);
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).build().unwrap();
+        let started = Arc::new(Barrier::new(3));
+        for _ in 0..2 {
+            let started = Arc::clone(&started);
+            runtime.spawn(async move { started.wait() });
+        }
+        started.wait();
+        way.refuse();
+        let since = Instant::now();
+        let mut handles: Vec<_> = (1..HANDLES).map(|_| spawned(pool.spawn(|| ()))).collect();
+        handles.insert(0, spawned(pool.spawn(second)));
+        let tasks: Vec<_> = handles
+            .into_iter()
+            .map(|handle| runtime.spawn(counted(&polls, handle)))
+            .collect();
+        for task in tasks {
+            runtime.block_on(task).unwrap().unwrap();
+        }
+        // Two threads may take turns at the tries.
+        assert_few_polls(way, &polls, 2 * HANDLES, since);
+        pool.wait_idle();
+        assert_at_rest(&pool);
+    }
+}
+
+in_both_ways! {
+    /// Who awaited first is given up; the next one goes on.
+    fn p25_a_handle_that_is_given_up_takes_nothing_along(way: Way) {
+        let Apart { pool, polls, second } = apart(way);
+        way.refuse();
+        let mut first = spawned(pool.spawn(second));
+        let mut other = spawned(pool.spawn(|| 7));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut first).poll(&mut context).is_pending());
+        assert!(Pin::new(&mut other).poll(&mut context).is_pending());
+        drop(first);
+        assert_eq!(futures::executor::block_on(counted(&polls, other)).unwrap(), 7);
+        pool.wait_idle();
+        assert_at_rest(&pool);
+    }
+}
+
+in_both_ways! {
+    /// What a paused share accepted, for which no thread can be had as it is resumed.
+    fn p25_who_awaits_a_task_of_a_share_tries_again(way: Way) {
+        let builder = way.builder().capacity(1).idle_timeout(Duration::from_millis(1));
+        let pool = builder.build().unwrap();
+        let share = pool.limit(0);
+        let handle = spawned(share.spawn(|| 7));
+        eventually_eq("workers", 0, || pool.workers());
+        let polls = Arrivals::new();
+        let polled = polls.clone();
+        thread::spawn(move || {
+            polled.wait_for(1);
+            thread::sleep(Duration::from_millis(50));
+            way.allow();
+        });
+        way.refuse();
+        let since = Instant::now();
+        share.tune(1);
+        assert_eq!(futures::executor::block_on(counted(&polls, handle)).unwrap(), 7);
+        assert_few_polls(way, &polls, 1, since);
+        share.wait_idle();
+        assert_at_rest(&pool);
+    }
+}
+
+/// Runs `wait` on a thread that is asleep before a thread lacks, and then tells of it.
+fn asleep_before_the_lack(way: Way, wait: impl FnOnce(JoinHandle<()>, &Pool) + Send + 'static) {
+    let pool = Arc::new(
+        way.builder()
+            .capacity(2)
+            .unbounded_backlog()
+            .build()
+            .unwrap(),
+    );
+    let (met, ids) = (Gate::new(), Log::new());
+    let (sender, done) = channel();
+    let first = spawned(pool.spawn({
+        let met = met.clone();
+        move || met.wait()
+    }));
+    thread::spawn({
+        let (pool, ids) = (Arc::clone(&pool), ids.clone());
+        move || {
+            ids.push(linux::thread_id());
+            wait(first, &pool);
+            let _ = sender.send(());
+        }
+    });
+    eventually("the thread is there", || ids.len() == 1);
+    linux::eventually_asleep(ids.entries()[0]);
+    way.refuse();
+    expect_accepted(pool.submit(move || met.open()));
+    assert_eq!(pool.workers(), 1);
+    thread::sleep(Duration::from_millis(50));
+    way.allow();
+    receive("the wait is over", &done);
+    pool.wait_idle();
+    assert_at_rest(&pool);
+}
+
+/// A joiner that fell asleep before the lack does not know of it: the pool's own thread tries again. (By
+/// the address space alone: where no thread whatever is to be had nobody is there.)
+#[test]
+fn p17_who_joins_before_the_lack_goes_on() {
+    let test = "p17_who_joins_before_the_lack_goes_on";
+    in_child_process(test, LIMIT, || {
+        asleep_before_the_lack(Way::AddressSpace, |first, _| first.join().unwrap());
+    });
+}
+
+#[test]
+fn p25_who_awaits_before_the_lack_goes_on() {
+    let test = "p25_who_awaits_before_the_lack_goes_on";
+    in_child_process(test, LIMIT, || {
+        asleep_before_the_lack(Way::AddressSpace, |first, _| {
+            futures::executor::block_on(first).unwrap();
+        });
+    });
+}
+
+#[test]
+fn p17_who_waits_for_idle_before_the_lack_goes_on() {
+    let test = "p17_who_waits_for_idle_before_the_lack_goes_on";
+    in_child_process(test, LIMIT, || {
+        asleep_before_the_lack(Way::AddressSpace, |_, pool| pool.wait_idle());
+    });
+}
+
+/// P11: the thread that tries again is one, and is gone with what lacks: when threads are to be had, when the pool
+/// is paused, when nobody has the pool any more.
+#[test]
+fn p11_who_tries_again_ends() {
+    let test = "p11_who_tries_again_ends";
+    in_child_process(test, LIMIT, || {
+        let way = Way::AddressSpace;
+        let rescuers = || linux::threads_named("apart-rescue");
+        for turn in 0..3 {
+            let pool = way.builder().capacity(2).unbounded_backlog().name("apart");
+            let pool = pool.build().unwrap();
+            let occupied = occupy(&pool, 1);
+            assert_eq!(rescuers(), 0);
+            way.refuse();
+            for _ in 0..10 {
+                let mut handle = spawned(pool.spawn(|| ()));
+                let mut context = Context::from_waker(Waker::noop());
+                assert!(Pin::new(&mut handle).poll(&mut context).is_pending());
+            }
+            eventually_eq("threads that try again", 1, rescuers);
+            match turn {
+                0 => way.allow(),
+                1 => {
+                    pool.tune(1);
+                    eventually_eq("threads that try again", 0, rescuers);
+                    way.allow();
+                }
+                _ => {
+                    assert_eq!(pool.release_now(), 10);
+                    eventually_eq("threads that try again", 0, rescuers);
+                    way.allow();
+                }
+            }
+            drop(occupied);
+            pool.release_timeout(Duration::MAX).unwrap();
+            eventually_eq("threads that try again", 0, rescuers);
+            assert_at_rest(&pool);
+        }
+    });
 }

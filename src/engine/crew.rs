@@ -187,6 +187,16 @@ impl Crew {
         Roll(self.roll.load(Ordering::SeqCst))
     }
 
+    /// The roll, without a worker whose thread may still be refused (C4).
+    pub(crate) fn settled_roll(&self) -> Roll {
+        let roll = self.roll();
+        if roll.0 & WAKING == 0 {
+            return roll;
+        }
+        let _inner = lock(&self.inner);
+        self.roll()
+    }
+
     /// How many active workers there are that no hook keeps from looking for work.
     pub(crate) fn ready(&self, roll: Roll) -> u64 {
         (roll.active()).saturating_sub(self.in_hooks.load(Ordering::SeqCst))
@@ -222,10 +232,11 @@ impl Crew {
     ) -> io::Result<()> {
         let mut inner = lock(&self.inner);
         let roll = self.roll();
-        if !roll.may_activate() {
+        if roll.active() < roll.capacity() && !roll.may_activate() {
+            // One is on its way up, and looks on arrival.
             return Ok(());
         }
-        if !needed(roll) {
+        if !roll.may_activate() || !needed(roll) {
             self.lacks_thread.store(false, Ordering::SeqCst);
             return Ok(());
         }
@@ -237,12 +248,13 @@ impl Crew {
             ring(inner, &[seat], Ring::Work);
             return Ok(());
         }
-        if roll.live() < roll.capacity() && backed(roll) {
-            let started = self.start(&mut inner, hire);
-            self.lacks_thread.store(started.is_err(), Ordering::SeqCst);
-            return started;
-        }
-        Ok(())
+        let started = if roll.live() < roll.capacity() && backed(roll) {
+            self.start(&mut inner, hire)
+        } else {
+            Ok(())
+        };
+        self.lacks_thread.store(started.is_err(), Ordering::SeqCst);
+        started
     }
 
     /// A worker was needed and refused, so whoever can should try again.

@@ -18,6 +18,7 @@
 //! | [`worker`], [`current`] | the loop; which pool this thread works for |
 //! | [`quiet`] | waiting for the pool to be at rest |
 //! | [`fork`] | in which process all this may be used |
+//! | [`rescue`] | trying again where a thread was refused |
 //! | [`thread_name`] | what workers are called, here and by the system |
 //!
 //! This file joins them. **The wake rule**: whoever makes `places` exceed the number of active
@@ -40,6 +41,7 @@ pub(crate) mod job;
 pub(crate) mod looks;
 pub(crate) mod queue;
 pub(crate) mod quiet;
+pub(crate) mod rescue;
 pub(crate) mod standby;
 pub(crate) mod submit;
 pub(crate) mod task;
@@ -70,6 +72,7 @@ use fork::Mark;
 use idle::Seat;
 use once_cell::sync::OnceCell;
 use queue::{Queue, insist};
+use rescue::Rescue;
 use standby::Trust;
 use std::any::Any;
 use std::io;
@@ -173,6 +176,7 @@ pub(crate) struct Core {
     pub(crate) admission: Admission,
     pub(crate) queue: Queue,
     pub(crate) crew: Crew,
+    pub(crate) rescue: Rescue,
     pub(crate) counts: Counts,
     /// A free worker spins.
     pub(crate) spinning: CachePadded<AtomicBool>,
@@ -271,6 +275,10 @@ impl House for Core {
         Ok(())
     }
 
+    fn keeps_order(self: &Arc<Self>) -> bool {
+        current::with_worker(self, worker::Worker::has_own) == Some(true)
+    }
+
     fn keeps_all(&self) -> bool {
         self.plan.backlog.is_none()
     }
@@ -337,6 +345,7 @@ impl Core {
             admission: Admission::new(plan.limit(capacity), plan.max_waiting, plan.processors),
             queue: Queue::new(),
             crew: Crew::new(capacity, plan.min_workers),
+            rescue: Rescue::default(),
             counts: Counts::default(),
             spinning: CachePadded::new(AtomicBool::new(false)),
             trust: Trust::new(),
@@ -387,6 +396,7 @@ impl Core {
             && self.admission.is_untouched()
             && self.queue.is_untouched()
             && self.tenants.are_untouched()
+            && self.rescue.is_untouched()
     }
 
     // ── waking ──────────────────────────────────────────────────────────────────────────────
@@ -430,16 +440,17 @@ impl Core {
             })
     }
 
-    /// The wake rule, for whoever cannot tell: is there a task that no active worker will take?
+    /// The wake rule, for a worker that cannot tell: is there a task that no active worker will take?
     pub(crate) fn wake_more(self: &Arc<Self>) {
         fence(Ordering::SeqCst);
         let roll = self.crew.roll();
         if self.needs_more(roll) && !self.defers(roll) {
             self.activate();
         }
+        self.tell_awaiting();
     }
 
-    /// The same, at once.
+    /// The same, at once, for whoever may hold a lock.
     pub(crate) fn wake_more_now(self: &Arc<Self>) {
         fence(Ordering::SeqCst);
         if self.needs_more(self.crew.roll()) {
@@ -464,12 +475,15 @@ impl Core {
 
     #[cold]
     pub(crate) fn activate(self: &Arc<Self>) {
-        // A refusal leaves the task to the workers there are; one lives (C5).
-        let _ = self.crew.activate(
+        let activated = self.crew.activate(
             self,
             |roll| self.claims() > self.crew.ready(roll),
             |roll| self.unfinished() > self.crew.ready(roll),
         );
+        // A refusal leaves the task to the workers there are; one lives (C5). But it may be what they wait for.
+        if activated.is_err() {
+            self.send_rescuer();
+        }
     }
 
     /// C4, C5: sees to it that a worker lives; the caller holds a place.
@@ -480,24 +494,14 @@ impl Core {
         self.crew.staff(self)
     }
 
-    /// For whoever is about to wait for the pool. Makes up for the wake it may have deferred, and tries again to
-    /// start a worker that the system refused; the answer is when to retry.
+    /// For a thread that is about to wait for the pool. Makes up for the wake it may have deferred (D4), and tries
+    /// again to start what the system refused; the answer is when to retry.
     pub(crate) fn rescue(self: &Arc<Self>) -> Option<Instant> {
         if self.is_foreign() {
             return None;
         }
         self.wake_deferred();
-        let roll = self.crew.roll();
-        let stranded =
-            roll.live() == 0 && roll.capacity() > 0 && self.admission.places().held() > 0;
-        if stranded && self.staff().is_err() {
-            return deadline_after(RETRY);
-        }
-        if self.crew.lacks_thread() {
-            self.activate();
-        }
-        let lacks_token = self.tenants.try_again();
-        (lacks_token || self.crew.lacks_thread()).then(|| deadline_after(RETRY))?
+        (self.try_again() || self.is_due()).then(|| deadline_after(RETRY))?
     }
 
     pub(crate) fn outlook(&self) -> Outlook {
@@ -569,6 +573,7 @@ impl Core {
             // Whoever waits tries again.
             self.admission.nudge();
             self.crew.nudge();
+            self.send_rescuer();
         }
     }
 

@@ -273,6 +273,12 @@ impl Queue {
         after.iter().chain(before).find_map(|desk| f(desk))
     }
 
+    /// Nobody looks at a desk while `f` runs.
+    pub(crate) fn without_thieves(&self, f: impl FnOnce()) {
+        let _desks = write(&self.desks);
+        f();
+    }
+
     pub(crate) fn any(&self, f: impl Fn(&Desk) -> bool) -> bool {
         read(&self.desks).iter().any(|desk| f(desk))
     }

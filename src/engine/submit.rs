@@ -91,6 +91,11 @@ pub(crate) trait House: Send + Sync + 'static {
     fn queue_accepted(self: &Arc<Self>, task: Task);
     /// Makes what a task submits beyond the bound where it needs no place; else gives its maker back.
     fn keep<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M>;
+    /// The task that submits has submitted others, which wait where they need no place: what it submits now is not to
+    /// overtake them, though there may be room.
+    fn keeps_order(self: &Arc<Self>) -> bool {
+        false
+    }
     /// What tasks submit always goes beyond the bound: there is none.
     fn keeps_all(&self) -> bool;
     /// Others wait elsewhere for room here: what tasks submit gets in line, too.
@@ -453,6 +458,10 @@ pub(crate) trait Door: House {
             Patience::Policy => overflow == Overflow::Reject,
             Patience::Until(_) => false,
         };
+        let drops = overflow == Overflow::DropOldest && matches!(patience, Patience::Policy);
+        if !refuses && !drops && self.keeps_order() && !self.admission().places().is_discarding() {
+            return self.queue_beyond(|| task);
+        }
         let entered = if refuses {
             self.enter_for_certain(Origin::Inside)
         } else {
@@ -462,9 +471,7 @@ pub(crate) trait Door: House {
             Ok(_place) => self.accept(task),
             Err(Denied::Closed) => self.refuse(SubmitErrorKind::Closed, task),
             Err(_) if refuses => self.refuse(SubmitErrorKind::Full, task),
-            Err(_) if overflow == Overflow::DropOldest && matches!(patience, Patience::Policy) => {
-                self.drop_oldest(task)
-            }
+            Err(_) if drops => self.drop_oldest(task),
             Err(_) => self.queue_beyond(|| task),
         }
     }

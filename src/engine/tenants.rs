@@ -22,7 +22,7 @@ pub(crate) trait Tenant: Send + Sync {
 pub(crate) struct Tenants {
     inner: Mutex<Inner>,
     /// How often threads were refused and nobody has tried again with success.
-    lacks: AtomicUsize,
+    lacking: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -77,20 +77,20 @@ impl Tenants {
 
     /// A share could not hand in what stands for its tasks, as no thread was to be had.
     pub(crate) fn lacks_token(&self) {
-        self.lacks.fetch_add(1, Ordering::SeqCst);
+        self.lacking.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn has_token(&self) {
-        self.lacks.fetch_sub(1, Ordering::SeqCst);
+        self.lacking.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Where threads were refused: tries again. Whether they still are.
-    pub(crate) fn try_again(&self) -> bool {
-        let lacks = || self.lacks.load(Ordering::SeqCst) > 0;
-        if lacks() {
-            let tenants = self.all();
-            tenants.into_iter().for_each(Tenant::try_again);
-        }
-        lacks()
+    /// Whether any share lacks that.
+    pub(crate) fn lack(&self) -> bool {
+        self.lacking.load(Ordering::SeqCst) > 0
+    }
+
+    pub(crate) fn try_again(&self) {
+        let tenants = self.all();
+        tenants.into_iter().for_each(Tenant::try_again);
     }
 }

@@ -479,6 +479,12 @@ impl Worker {
         }
     }
 
+    /// Whether tasks wait here that tasks submitted beyond the bound.
+    pub(crate) fn has_own(&self) -> bool {
+        let deques = self.deques.borrow();
+        (deques.as_ref()).is_some_and(|deques| !deques.own.is_empty())
+    }
+
     /// Makes a task here that the running task submitted beyond the bound; leaves its maker if no task runs on
     /// this worker (but a hook, say).
     #[inline]
@@ -522,14 +528,18 @@ impl Worker {
         reaching.store(true, Ordering::SeqCst);
         order_seqcst();
         if !self.core.crew.roll().is_discarding() {
-            for _ in 0..own.len() {
-                let Some(mut task) = own.pop() else {
-                    break;
-                };
-                if !task.is_shell() {
-                    own.push(task);
+            // Nobody steals meanwhile: what is taken from the middle may wait for all those that were moved to the
+            // end, and would run them one within the other.
+            self.core.queue.without_thieves(|| {
+                for _ in 0..own.len() {
+                    let Some(mut task) = own.pop() else {
+                        break;
+                    };
+                    if !task.is_shell() {
+                        own.push(task);
+                    }
                 }
-            }
+            });
         }
         // ORDERING: Release: who sees it sees what was moved.
         reaching.store(false, Ordering::Release);

@@ -283,6 +283,7 @@ impl Lane {
         self.admission.nudge();
         self.core.admission.nudge();
         self.core.crew.nudge();
+        self.core.send_rescuer();
     }
 
     /// Keeps a strand that lacks a token, which was counted, with its hold; once.

@@ -6,6 +6,8 @@
 //!   first and looks for who waits then, under the lock. So one sees the other.
 //! - B3: `queued` holds the jobs that may have to be run or cancelled from here, and no more than twice
 //!   as many that need not be any more.
+//! - B4: Who waits in a task runs the oldest first: what a task may wait for was mostly handed in before it. The
+//!   newest first, a chain of joins would be run each within the next, on one stack.
 
 use crate::engine::fork::Mark;
 use crate::engine::job::{Claim, JobRef};
@@ -94,10 +96,10 @@ impl Brood {
         waiting.iter().for_each(Thread::unpark);
     }
 
-    /// Runs the newest job that has not started; false if there is none.
-    fn run_newest(&self, core: &Arc<Core>) -> bool {
+    /// B4: runs the oldest job that has not started; false if there is none.
+    fn run_oldest(&self, core: &Arc<Core>) -> bool {
         loop {
-            let Some(job) = lock(&self.inner).queued.pop_back() else {
+            let Some(job) = lock(&self.inner).queued.pop_front() else {
                 return false;
             };
             if let Some(claim) = Claim::take(&*job) {
@@ -123,7 +125,7 @@ impl Brood {
         loop {
             if inside {
                 // One that it runs may fork.
-                while !self.mark.is_foreign(|| false) && self.run_newest(core) {}
+                while !self.mark.is_foreign(|| false) && self.run_oldest(core) {}
             }
             if self.is_over() || self.mark.is_foreign(|| false) {
                 return;

@@ -5,6 +5,7 @@ use super::spawned::{Held, Nobody, Owner, Spawned, SpawnedRef};
 use super::state::Keeper;
 use crate::engine::counted::Counted;
 use crate::engine::job::JobRef;
+use crate::engine::rescue::Stake;
 use crate::engine::submit::{Door, House, Patience, Refusal};
 use crate::engine::task::Task;
 use crate::engine::{Core, current, fork};
@@ -138,14 +139,6 @@ impl Home {
             Home::Strand(strand) => strand.cancel(held.job()),
         }
     }
-
-    /// Where threads were refused: whoever waits tries again.
-    fn rescue(&self) -> Option<Instant> {
-        match self {
-            Home::Pool(core) => core.rescue(),
-            Home::Strand(strand) => strand.lane().rescue(),
-        }
-    }
 }
 
 /// Hands a task in at a pool or a share of one.
@@ -211,6 +204,8 @@ pub(super) struct Handle<'a, T> {
     pub(super) home: Home,
     /// F4 of [`fork`]: the generation of the handle, and so of the task.
     made: u64,
+    /// Where threads are refused while it is awaited.
+    stake: Stake,
 }
 
 /// How a wait ended.
@@ -246,7 +241,8 @@ impl<T> Handle<'_, T> {
         } else {
             0
         };
-        let retry = || self.home.rescue();
+        // Where threads were refused: whoever waits tries again.
+        let retry = || core.rescue();
         if self.job.state().wait(looks, deadline, retry) {
             Waited::Done
         } else {
@@ -318,7 +314,7 @@ impl<T> Handle<'_, T> {
         !self.job.state().is_claimed() && !self.is_inherited() && self.home.cancel(&*self.job)
     }
 
-    fn poll(&self, context: &Context<'_>) -> Poll<Result<T, JoinError>> {
+    fn poll(&mut self, context: &Context<'_>) -> Poll<Result<T, JoinError>> {
         if self.is_inherited() {
             return Poll::Ready(self.take_inherited());
         }
@@ -327,10 +323,11 @@ impl<T> Handle<'_, T> {
             return Poll::Ready(Err(JoinError::deadlock()));
         }
         if !self.job.state().poll(context.waker()) {
-            // Where threads were refused, who waits tries again.
-            let _ = self.home.rescue();
+            let core = self.home.core();
+            core.watch(&mut self.stake, context.waker());
             return Poll::Pending;
         }
+        self.stake.withdraw(self.home.core());
         // SAFETY: the task is settled: `State::poll` says so.
         Poll::Ready(unsafe { self.take() })
     }
@@ -344,8 +341,12 @@ impl<'a, T> Handle<'a, T> {
         O: Owner<R, Value = T> + 'a,
     {
         let job = Spawned::as_held(job);
-        let made = fork::generation();
-        Handle { job, home, made }
+        Handle {
+            job,
+            home,
+            made: fork::generation(),
+            stake: Stake::default(),
+        }
     }
 
     /// Lets go of the task; why it failed, if it is over and its result was not taken.
@@ -357,7 +358,8 @@ impl<'a, T> Handle<'a, T> {
     }
 
     /// Without letting go of the task.
-    fn into_parts(self) -> (Counted<dyn Held<T> + 'a>, Home) {
+    fn into_parts(mut self) -> (Counted<dyn Held<T> + 'a>, Home) {
+        self.stake.withdraw(self.home.core());
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used again, moved or dropped.
         let job = unsafe { ptr::read(&raw const this.job) };
@@ -394,6 +396,7 @@ unsafe fn let_go<T>(job: &dyn Held<T>, made: u64) -> Option<JoinError> {
 impl<T> Drop for Handle<'_, T> {
     /// Detaches: the task goes on, and its result is dropped.
     fn drop(&mut self) {
+        self.stake.withdraw(self.home.core());
         // SAFETY: this was the handle.
         drop(unsafe { let_go(&*self.job, self.made) });
     }
@@ -432,6 +435,12 @@ impl<T> JoinHandle<T> {
     /// Waits for the result.
     ///
     /// All that the task did, and the drop of what it captured, happens before this returns.
+    ///
+    /// Where the task that it waits for is run within the one that waits, so is what that one joins in turn: who
+    /// joins the last of a chain of tasks that have not started, each of which joins the one before, has
+    /// them all on one stack. The default stack of 2 MiB takes some thousands of them, some hundreds without optimization.
+    /// There is no such limit where the wait for their [group](PoolHandle::group) or
+    /// [scope](PoolHandle::scope), or of a [serial](PoolHandle::serial) share, runs them: that takes the oldest first.
     ///
     /// # Errors
     ///
@@ -504,11 +513,15 @@ impl<T> Future for JoinHandle<T> {
     /// On a worker of the same pool a task that has not started is run here, as by
     /// [`join`](JoinHandle::join).
     ///
+    /// Where the system refused the pool a thread, it is tried again while the handle is awaited: by a small thread that
+    /// the pool starts for that, and that ends once nothing lacks. Where no thread whatever is to be had, a poll does
+    /// it: it then holds the executor's thread for 10 ms at a time, and wakes itself.
+    ///
     /// # Panics
     ///
     /// When polled again after it was ready.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(context)
+        self.get_mut().0.poll(context)
     }
 }
 

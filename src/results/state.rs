@@ -20,10 +20,13 @@
 //!   other.
 //! - H5: `COUNTED` says that the task was counted, once it was accepted, by the group that waits for it. It
 //!   may be over by then: of who counts and who settles the second sees the first.
+//! - H6: A waker is a user's code. It is cloned, woken and dropped without the lock, where the state is whole; what its
+//!   clone panics with is the poller's, who has changed nothing yet, all else is caught. The handle takes the last one
+//!   out as it lets go: none is in a shell.
 
 use crate::engine::counted::Holders;
 use crate::engine::job::Spot;
-use crate::panic::drop_quietly;
+use crate::panic::{drop_quietly, wake_quietly};
 use crate::sync::{
     AtomicU32, Instant, Mutex, Ordering, Thread, current, is_past, lock, park_until, sooner,
     spin_loop, try_lock,
@@ -128,6 +131,7 @@ impl State {
         let waits = lock(&self.waiter).take();
         // ORDERING: as in `end`.
         let before = self.word.fetch_and(!HELD, Ordering::AcqRel);
+        // H6
         drop_quietly(waits);
         if before & DONE == 0 {
             Keeper::Runner
@@ -181,8 +185,8 @@ impl State {
         let waits = try_lock(&self.waiter).and_then(|mut waits| waits.take());
         match waits {
             Some(Waits::Thread(thread)) => thread.unpark(),
-            // A user's code: it must not end a worker.
-            Some(Waits::Task(waker)) => drop_quietly(WakesOnDrop(Some(waker))),
+            // H6
+            Some(Waits::Task(waker)) => wake_quietly(waker),
             None => {}
         }
         was_counted
@@ -190,10 +194,12 @@ impl State {
 
     /// H4: whether it is settled already.
     fn leave_word(&self, waits: Waits) -> bool {
-        let before = lock(&self.waiter).replace(waits);
-        drop(before);
+        let former = lock(&self.waiter).replace(waits);
         // ORDERING: Release: publishes the waiter. Acquire: pairs with `settle`.
-        self.word.fetch_or(WAITED, Ordering::AcqRel) & SETTLED != 0
+        let before = self.word.fetch_or(WAITED, Ordering::AcqRel);
+        // H6: last, whoever waits now.
+        drop_quietly(former);
+        before & SETTLED != 0
     }
 
     /// Waits until the task is settled, after a short look of so many turns; false if `deadline` passed
@@ -226,19 +232,8 @@ impl State {
         true
     }
 
-    /// Whether the task is settled; if not, `waker` will be told.
+    /// H6: whether the task is settled; if not, `waker` will be told.
     pub(crate) fn poll(&self, waker: &Waker) -> bool {
         self.is_settled() || self.leave_word(Waits::Task(waker.clone()))
-    }
-}
-
-/// Wakes where a panic is caught.
-struct WakesOnDrop(Option<Waker>);
-
-impl Drop for WakesOnDrop {
-    fn drop(&mut self) {
-        if let Some(waker) = self.0.take() {
-            waker.wake();
-        }
     }
 }

@@ -9,7 +9,7 @@ use loom::cell::UnsafeCell;
 use std::future::Future;
 use std::panic::resume_unwind;
 use std::pin::pin;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 fn spawn_in<T: Send + 'static>(
     core: &Arc<Core>,
@@ -97,14 +97,6 @@ fn the_last_holder_drops_the_value() {
         threads.map(|thread| thread.join().unwrap());
         assert_eq!(drops.load(Ordering::Relaxed), 1);
     });
-}
-
-struct Wakes(Signal);
-
-impl Wake for Wakes {
-    fn wake(self: std::sync::Arc<Self>) {
-        self.0.give();
-    }
 }
 
 /// Whoever awaits is told, whichever of its wakers it left last.

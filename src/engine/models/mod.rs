@@ -16,8 +16,11 @@ use super::submit::{Door, House, Patience};
 use super::task::Task;
 use super::{Core, Hooks, Overflow, Plan};
 use crate::error::SubmitErrorKind;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, Processors, refuse_threads};
+use crate::sync::{
+    Arc, AtomicBool, AtomicUsize, Ordering, Processors, allow_helpers, refuse_threads,
+};
 use loom::thread;
+use std::task::Wake;
 use std::time::Duration;
 
 const EVER: Duration = Duration::from_secs(1);
@@ -43,6 +46,7 @@ fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     builder.max_branches = 20_000;
     builder.check(move || {
         refuse_threads(0);
+        allow_helpers(false);
         f();
     });
 }
@@ -90,6 +94,14 @@ impl Signal {
         while !self.0.0.load(Ordering::Acquire) {
             self.0.1.wait();
         }
+    }
+}
+
+struct Wakes(Signal);
+
+impl Wake for Wakes {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.give();
     }
 }
 

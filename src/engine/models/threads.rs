@@ -1,6 +1,10 @@
 //! Threads that expire, are refused, or may run no more.
 
 use super::*;
+use crate::results::handle::{JoinHandle, spawn};
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 /// A worker that expires while a task comes in.
 #[test]
@@ -160,6 +164,87 @@ fn refused_thread_for_the_line() {
         core.tune(1);
         assert!(!other.join().unwrap());
         refuse_threads(0);
+        end(&core);
+    });
+}
+
+/// A pool whose worker waits for a second task, for which a thread was refused so often: who would wait for that one.
+fn apart(refusals: u32) -> (Arc<Core>, JoinHandle<()>) {
+    let core = Core::new(2, plan(Some(1), EVER));
+    let met = Signal::new();
+    let meets = met.clone();
+    core.submit_closure(move || met.wait(), Patience::Policy)
+        .unwrap();
+    refuse_threads(refusals);
+    let second = spawn(&core, move || meets.give(), Patience::Policy).unwrap();
+    (core, second)
+}
+
+/// Awaits a handle, and counts the polls.
+fn await_it(handle: JoinHandle<()>) -> usize {
+    let (mut handle, mut polls) = (pin!(handle), 0);
+    loop {
+        polls += 1;
+        let signal = Signal::new();
+        let waker = Waker::from(std::sync::Arc::new(Wakes(signal.clone())));
+        match handle.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(result) => {
+                result.unwrap();
+                return polls;
+            }
+            Poll::Pending => signal.wait(),
+        }
+    }
+}
+
+/// X2: who awaits a task for which a thread was refused leaves it to the pool to try again.
+#[test]
+fn refused_thread_while_awaited() {
+    model(1, || {
+        let (core, second) = apart(1);
+        allow_helpers(true);
+        assert!(await_it(second) <= 2);
+        end(&core);
+    });
+}
+
+/// X4: and tries by itself where no thread whatever is to be had.
+#[test]
+fn refused_threads_while_awaited() {
+    model(1, || {
+        let (core, second) = apart(3);
+        await_it(second);
+        end(&core);
+    });
+}
+
+/// X1: a thread is refused after somebody fell asleep, who does not know of it.
+#[test]
+fn refused_thread_behind_a_sleeper() {
+    model(1, || {
+        allow_helpers(true);
+        let (core, second) = apart(1);
+        // As one who fell asleep: it does nothing but look.
+        while !second.is_finished() {
+            thread::yield_now();
+        }
+        second.join().unwrap();
+        end(&core);
+    });
+}
+
+/// X2: the next thread is refused as the one who tried for the last is about to end.
+#[test]
+fn refused_thread_as_the_rescuer_ends() {
+    model(2, || {
+        allow_helpers(true);
+        let core = Core::new(1, plan(Some(0), EVER));
+        for _ in 0..2 {
+            core.lacks_token();
+            while core.lacks() {
+                thread::yield_now();
+            }
+        }
         end(&core);
     });
 }
