@@ -1,6 +1,7 @@
 //! Threads that expire, are refused, or may run no more.
 
 use super::*;
+use crate::engine::tenants::Tenant;
 use crate::results::handle::{JoinHandle, spawn};
 use std::future::Future;
 use std::pin::pin;
@@ -233,14 +234,57 @@ fn refused_thread_behind_a_sleeper() {
     });
 }
 
+/// A share that lacks a token until somebody tries again.
+struct Lacking {
+    core: Arc<Core>,
+    lacks: AtomicBool,
+}
+
+impl Lacking {
+    fn lack(&self) {
+        self.lacks.store(true, Ordering::SeqCst);
+        self.core.tenants.lacks_token();
+        self.core.send_rescuer();
+    }
+}
+
+impl Tenant for Lacking {
+    fn close(self: Arc<Self>, _discard: bool) -> usize {
+        0
+    }
+
+    fn follow(self: Arc<Self>) {}
+
+    fn retune(self: Arc<Self>) {}
+
+    fn is_untouched(&self) -> bool {
+        true
+    }
+
+    fn is_at_rest(&self) -> bool {
+        true
+    }
+
+    fn try_again(self: Arc<Self>) {
+        if self.lacks.swap(false, Ordering::SeqCst) {
+            self.core.tenants.has_token();
+        }
+    }
+}
+
 /// X2: the next thread is refused as the one who tried for the last is about to end.
 #[test]
 fn refused_thread_as_the_rescuer_ends() {
     model(2, || {
         allow_helpers(true);
         let core = Core::new(1, plan(Some(0), EVER));
+        let share = Arc::new(Lacking {
+            core: Arc::clone(&core),
+            lacks: AtomicBool::new(false),
+        });
+        core.tenants.add(Arc::clone(&share) as _);
         for _ in 0..2 {
-            core.lacks_token();
+            share.lack();
             while core.lacks() {
                 thread::yield_now();
             }
