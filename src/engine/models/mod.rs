@@ -14,7 +14,7 @@ use super::submit::{Door, House, Patience};
 use super::task::Task;
 use super::{Core, Hooks, Overflow, Plan};
 use crate::error::SubmitErrorKind;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, refuse_threads};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, refuse_threads, unjoined};
 use loom::thread;
 use std::time::Duration;
 
@@ -97,6 +97,8 @@ fn submit(core: &Arc<Core>, ran: &Ran) {
 fn end(core: &Arc<Core>) {
     core.end(None).unwrap();
     assert!(core.admission.places().at_rest());
+    // C6
+    assert_eq!(unjoined(), 0);
 }
 
 /// Submits a task and waits for it without the pool's help; false if it was refused.
