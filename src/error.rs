@@ -138,6 +138,7 @@ pub struct ReleaseTimeout {
     pub(crate) running: usize,
     pub(crate) queued: usize,
     pub(crate) workers: usize,
+    pub(crate) leaving: usize,
 }
 
 impl ReleaseTimeout {
@@ -151,9 +152,15 @@ impl ReleaseTimeout {
         self.queued
     }
 
-    /// Workers that had not ended.
+    /// Workers that still ran, or waited for tasks.
     pub fn workers(&self) -> usize {
         self.workers
+    }
+
+    /// Threads that were no workers any more but had not ended, as in
+    /// [`Stats::leaving`](crate::Stats::leaving).
+    pub fn leaving(&self) -> usize {
+        self.leaving
     }
 }
 
@@ -163,10 +170,12 @@ impl fmt::Display for ReleaseTimeout {
             running,
             queued,
             workers,
+            leaving,
         } = self;
         write!(
             f,
-            "the pool did not end in time: {running} tasks running, {queued} queued, {workers} workers"
+            "the pool did not end in time: {running} tasks running, {queued} queued, {workers} workers, \
+             {leaving} threads leaving"
         )
     }
 }

@@ -35,6 +35,10 @@ pub struct Stats {
     pub running: usize,
     /// Tasks accepted and not started yet.
     pub queued: usize,
+    /// Threads that are no workers any more but have not ended: their stop hook runs, or their thread-locals
+    /// are being dropped. They run no task and do not count in [`workers`](crate::PoolHandle::workers) or
+    /// against the capacity, so there are as many as leave in the time that this takes.
+    pub leaving: usize,
     /// Threads started.
     pub workers_started: u64,
     /// Workers that ended because they had idled for the idle timeout.
@@ -61,6 +65,7 @@ impl Stats {
             rejected: self.rejected + other.rejected,
             running: self.running + other.running,
             queued: self.queued + other.queued,
+            leaving: self.leaving + other.leaving,
             workers_started: self.workers_started + other.workers_started,
             workers_expired: self.workers_expired + other.workers_expired,
             workers_peak: self.workers_peak + other.workers_peak,

@@ -172,6 +172,12 @@ mod imp {
     pub(crate) fn thread_of(handle: &JoinHandle<()>) -> Thread {
         handle.thread().clone()
     }
+
+    /// Joins a thread; a panic in it has been told already. Also in the destructor of a thread-local:
+    /// it asks for nothing of the thread that joins.
+    pub(crate) fn join(thread: JoinHandle<()>) {
+        let _ = thread.join();
+    }
 }
 
 /// How many processors there are for the thread that asks, now: those it may run on, and no more than its control

@@ -269,6 +269,16 @@ std::thread_local! {
     static REFUSALS: Cell<u32> = const { Cell::new(0) };
 }
 
+loom::lazy_static! {
+    /// Threads that were started and have not been joined. Loom's, so that it looks at it at any moment.
+    static ref UNJOINED: AtomicUsize = AtomicUsize::new(0);
+}
+
+local! {
+    /// What a user's thread-local does as it is dropped.
+    static LEFT_BEHIND: Cell<Option<Box<dyn FnOnce()>>> = Cell::new(None);
+}
+
 pub(crate) fn refuse_threads(next: u32) {
     REFUSALS.set(next);
 }
@@ -310,7 +320,30 @@ pub(crate) fn spawn(
         REFUSALS.set(left - 1);
         return Err(io::Error::from(io::ErrorKind::WouldBlock));
     }
-    Ok(loom::thread::spawn(body))
+    UNJOINED.fetch_add(1, Ordering::SeqCst);
+    Ok(loom::thread::spawn(|| {
+        body();
+        // Loom drops thread-locals in any order, and only after a join has returned. That will do for the
+        // engine's own, but a user's are dropped before them.
+        if let Some(drops) = LEFT_BEHIND.with(Cell::take) {
+            drops();
+        }
+    }))
+}
+
+/// Has this thread do something after its body, as a user's thread-local would.
+pub(crate) fn leave_behind(drops: impl FnOnce() + 'static) {
+    LEFT_BEHIND.with(|left| left.set(Some(Box::new(drops))));
+}
+
+/// How many threads have not been joined.
+pub(crate) fn unjoined() -> usize {
+    UNJOINED.load(Ordering::SeqCst)
+}
+
+pub(crate) fn join(thread: JoinHandle<()>) {
+    let _ = thread.join();
+    UNJOINED.fetch_sub(1, Ordering::SeqCst);
 }
 
 pub(crate) fn thread_of(handle: &JoinHandle<()>) -> Thread {

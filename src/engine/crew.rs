@@ -17,14 +17,34 @@
 //!   `UNSURE`, and whoever needs a live worker waits for the lock.
 //! - C5: The last live worker does not leave while a place is held, unless the pool is paused:
 //!   whoever takes a place and then sees a live worker may rely on it.
-//! - C6: A thread that left stays joinable until someone joined it: the next one to leave, or
-//!   whoever waits for the release.
+//! - C6: Every thread is joined, and none waits for what a user's thread-locals of another one do as
+//!   they are dropped. See below.
+//!
+//! The end of a thread:
+//!
+//! ```text
+//!            settle, expire,           vacate               depart
+//!            retire_idle
+//!  live ───────────────────► leaving ─────────► leaving ───────────────► departed ──────────► joined
+//!                            stop hook          drops its thread-locals  has nothing left     by the next to
+//!                                                                        to do but to end     depart, or by
+//!                                                                                             who waits
+//! ```
+//!
+//! A thread is *present* from its start until it departs; `present − live` are *leaving*: they run no
+//! task any more and do not count as workers, but a stop hook or thread-locals of theirs are not over.
+//! A leaving thread carries its own handle. It departs in the drop of the first of its thread-locals
+//! made (`current`), which is the last one dropped, and does so in two steps under one lock: it joins
+//! the thread that has departed before it, if there is one, and looks again; else it takes that one's
+//! place. So at most one departed thread is in nobody's hands, however many come and go; and while a
+//! thread is joining another it is still present, so who waits for the release waits for that join
+//! as well. What bounds the threads that are leaving is how long their thread-locals take to drop.
 
 use super::desk::Desk;
 use super::idle::{IdleStack, Ring, Seat};
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, Condvar, Instant, JoinHandle, Mutex, MutexGuard, Ordering, is_past,
-    lock, sooner, thread_of, try_lock, wait_until,
+    join, lock, sooner, thread_of, try_lock, wait_until,
 };
 use crossbeam_utils::CachePadded;
 use std::cmp::Reverse;
@@ -129,11 +149,17 @@ pub(crate) enum Expiry {
 
 /// How the threads fared so far.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct CrewCounts {
+pub(crate) struct Totals {
     pub(crate) started: u64,
     pub(crate) expired: u64,
     pub(crate) peak: u64,
     pub(crate) wakes: u64,
+}
+
+/// What became of the threads so far, and how many are leaving now.
+pub(crate) struct CrewCounts {
+    pub(crate) totals: Totals,
+    pub(crate) leaving: usize,
 }
 
 struct Chair {
@@ -148,10 +174,13 @@ struct Inner {
     standby: Option<Seat>,
     chairs: Vec<Chair>,
     vacant: BinaryHeap<Reverse<Seat>>,
-    departed: Vec<JoinHandle<()>>,
-    /// Threads whose thread-locals have not been dropped yet.
+    /// C6: the thread that departed last, unless somebody has it in hand.
+    departed: Option<JoinHandle<()>>,
+    /// C6: threads that have not departed.
     present: usize,
-    counts: CrewCounts,
+    /// How many of those who wait for the release join a thread.
+    joining: usize,
+    counts: Totals,
 }
 
 /// Starts threads for the crew: the thread's desk, or the system's refusal.
@@ -466,23 +495,30 @@ impl Crew {
         ring(inner, &seats, Ring::Retire);
     }
 
-    /// A leaving worker clears its desk. Returns the threads that left before, to be joined.
-    pub(crate) fn vacate(&self, seat: Seat) -> Vec<JoinHandle<()>> {
+    /// A leaving worker clears its desk, and takes its own handle with it.
+    pub(crate) fn vacate(&self, seat: Seat) -> Option<JoinHandle<()>> {
         let mut inner = lock(&self.inner);
-        let before = std::mem::take(&mut inner.departed);
-        let thread = inner.chairs[seat].thread.take();
-        inner.departed.extend(thread);
         inner.vacant.push(Reverse(seat));
-        before
+        inner.chairs[seat].thread.take()
     }
 
-    /// The last of a worker's thread-locals has been dropped.
-    pub(crate) fn depart(&self) {
-        lock(&self.inner).present -= 1;
-        self.gone.notify_all();
+    /// C6: the last of a user's thread-locals on this thread, whose own handle `thread` is, has been dropped.
+    pub(crate) fn depart(&self, thread: Option<JoinHandle<()>>) {
+        let mut inner = lock(&self.inner);
+        while let Some(before) = inner.departed.take() {
+            drop(inner);
+            // No code of a user's is left on it.
+            join(before);
+            inner = lock(&self.inner);
+        }
+        inner.departed = thread;
+        inner.present -= 1;
+        if inner.present == 0 {
+            self.gone.notify_all();
+        }
     }
 
-    /// Waits until no thread is left and `done`, then joins them; `retry` is called again and
+    /// Waits until no thread is left and `done`, and all are joined; `retry` is called again and
     /// again, and its answer is when to do so next. False if `deadline` passed or the pool was
     /// opened again.
     pub(crate) fn join(
@@ -495,10 +531,17 @@ impl Crew {
             let again = retry();
             let mut inner = lock(&self.inner);
             if inner.present == 0 && done() {
-                let departed = std::mem::take(&mut inner.departed);
-                drop(inner);
-                departed.into_iter().for_each(join_quietly);
-                return true;
+                if let Some(last) = inner.departed.take() {
+                    inner.joining += 1;
+                    drop(inner);
+                    join(last);
+                    lock(&self.inner).joining -= 1;
+                    self.gone.notify_all();
+                    return true;
+                }
+                if inner.joining == 0 {
+                    return true;
+                }
             }
             if is_past(deadline) || !self.roll().is_closed() {
                 return false;
@@ -533,7 +576,8 @@ impl Crew {
         };
         let unseated = |chair: &Chair| chair.thread.is_none();
         inner.present == 0
-            && inner.departed.is_empty()
+            && inner.departed.is_none()
+            && inner.joining == 0
             && inner.chairs.iter().all(unseated)
             && self.roll().live() == 0
     }
@@ -545,7 +589,12 @@ impl Crew {
     }
 
     pub(crate) fn counts(&self) -> CrewCounts {
-        lock(&self.inner).counts
+        let inner = lock(&self.inner);
+        let live = usize::try_from(self.roll().live()).unwrap_or(usize::MAX);
+        CrewCounts {
+            totals: inner.counts,
+            leaving: inner.present.saturating_sub(live),
+        }
     }
 }
 
@@ -572,11 +621,6 @@ fn ring(inner: MutexGuard<'_, Inner>, seats: &[Seat], ring: Ring) {
             desk.bell.ring(ring, &thread);
         }
     }
-}
-
-/// Joins a thread that has ended or is about to; a panic in it has been told already.
-pub(crate) fn join_quietly(thread: JoinHandle<()>) {
-    let _ = thread.join();
 }
 
 fn clamp(capacity: usize) -> u64 {

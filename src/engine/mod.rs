@@ -64,7 +64,7 @@ use crate::sync::{
     Weak, deadline_after, fence, lock, order_seqcst, spawn, spin_loop, try_lock, yield_now,
 };
 use admission::{Admission, Left};
-use crew::{Crew, Hire, Outlook, Roll};
+use crew::{Crew, CrewCounts, Hire, Outlook, Roll};
 use crossbeam_utils::CachePadded;
 use desk::Desk;
 use family::Family;
@@ -709,6 +709,7 @@ impl Core {
             running: stats.running,
             queued: stats.queued,
             workers: self.workers(),
+            leaving: stats.leaving,
         })
     }
 
@@ -829,7 +830,7 @@ impl Core {
             };
         }
         let sum = |tally: fn(&Desk) -> u64| self.queue.sum(tally);
-        let crew = self.crew.counts();
+        let CrewCounts { totals, leaving } = self.crew.counts();
         Stats {
             completed: counts.call_completed.get() + sum(|desk| desk.tallies.completed.get()),
             panicked: counts.call_panicked.get() + sum(|desk| desk.tallies.panicked.get()),
@@ -838,10 +839,11 @@ impl Core {
             rejected: counts.rejected.get(),
             running: self.running(),
             queued: self.queued(),
-            workers_started: crew.started,
-            workers_expired: crew.expired,
-            workers_peak: count(crew.peak),
-            wakes: crew.wakes,
+            leaving,
+            workers_started: totals.started,
+            workers_expired: totals.expired,
+            workers_peak: count(totals.peak),
+            wakes: totals.wakes,
             steals: sum(|desk| desk.tallies.steals.get()),
             hook_panics: counts.hook_panics.get(),
             submitted: self.submitted(),

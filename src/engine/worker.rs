@@ -14,7 +14,7 @@
 //! - L6: Once the pool discards its backlog no task is taken any more, and whoever discards it waits
 //!   until none is on its way to a desk or back; what shows up later the workers drop.
 
-use super::crew::{Expiry, Rest, join_quietly};
+use super::crew::{Expiry, Rest};
 use super::current;
 use super::desk::{Deques, Desk};
 use super::idle::{Ring, Seat};
@@ -27,8 +27,8 @@ use super::{Core, Hooks};
 use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
 use crate::sync::deque::Worker as Deque;
 use crate::sync::{
-    Arc, AtomicBool, Ordering, TICK, deadline_after, fence, lock, order_seqcst, spin_loop,
-    yield_now, yields,
+    Arc, AtomicBool, JoinHandle, Ordering, TICK, deadline_after, fence, lock, order_seqcst,
+    spin_loop, yield_now, yields,
 };
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -84,6 +84,8 @@ pub(crate) struct Worker {
     /// Jobs that this worker claimed elsewhere than at the end of a queue: about as many shells are at its
     /// desk.
     shells: Cell<usize>,
+    /// Of this thread, once it has left its desk.
+    thread: Cell<Option<JoinHandle<()>>>,
 }
 
 /// The body of a worker's thread.
@@ -103,6 +105,7 @@ pub(crate) fn main(core: Arc<Core>, seat: Seat, id: WorkerId, desk: Arc<Desk>) {
         served: Cell::new(false),
         sweep_at: Cell::new(2 * FEW_SHELLS),
         shells: Cell::new(0),
+        thread: Cell::new(None),
     });
 }
 
@@ -141,11 +144,7 @@ impl Worker {
             return;
         }
         *lock(&self.desk.deques) = self.deques.take();
-        self.core
-            .crew
-            .vacate(self.seat)
-            .into_iter()
-            .for_each(join_quietly);
+        self.thread.set(self.core.crew.vacate(self.seat));
     }
 
     fn greet(&self, hooks: &Hooks) {
@@ -658,12 +657,15 @@ impl Worker {
 }
 
 impl Drop for Worker {
-    /// The first of the thread's locals made is the last one dropped: the thread is gone.
+    /// C6. The standard library drops the thread-locals of a thread last made first, and this was the first
+    /// one: no code of a user's runs on this thread afterwards. (What drops later is the system's, as what a
+    /// library in C keeps under a `pthread_key`, and what an allocator or the like has kept from before.)
+    /// It takes locks and joins, and neither asks for [`std::thread::current`], which may be gone.
     fn drop(&mut self) {
         if self.core.is_foreign() {
             return;
         }
-        self.core.crew.depart();
+        self.core.crew.depart(self.thread.take());
     }
 }
 

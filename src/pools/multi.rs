@@ -439,6 +439,7 @@ impl MultiPool {
             running: self.running(),
             queued: self.queued(),
             workers: self.workers(),
+            leaving: self.sum(|shard| shard.stats().leaving),
         })
     }
 

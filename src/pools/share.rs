@@ -129,6 +129,7 @@ impl Share {
             running: self.running(),
             queued: self.queued(),
             workers: 0,
+            leaving: 0,
         })
     }
 

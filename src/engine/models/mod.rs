@@ -17,7 +17,7 @@ use super::task::Task;
 use super::{Core, Hooks, Overflow, Plan};
 use crate::error::SubmitErrorKind;
 use crate::sync::{
-    Arc, AtomicBool, AtomicUsize, Ordering, Processors, allow_helpers, refuse_threads,
+    Arc, AtomicBool, AtomicUsize, Ordering, Processors, allow_helpers, refuse_threads, unjoined,
 };
 use loom::thread;
 use std::task::Wake;
@@ -112,6 +112,8 @@ fn submit(core: &Arc<Core>, ran: &Ran) {
 fn end(core: &Arc<Core>) {
     core.end(None).unwrap();
     assert!(core.admission.places().at_rest());
+    // C6
+    assert_eq!(unjoined(), 0);
 }
 
 /// Submits a task and waits for it without the pool's help; false if it was refused.

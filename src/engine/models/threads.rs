@@ -3,6 +3,7 @@
 use super::*;
 use crate::engine::tenants::Tenant;
 use crate::results::handle::{JoinHandle, spawn};
+use crate::sync::leave_behind;
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -290,5 +291,60 @@ fn refused_thread_as_the_rescuer_ends() {
             }
         }
         end(&core);
+    });
+}
+
+/// P22, C6: two workers leave, each with a thread-local that waits for the other's as it is dropped. All
+/// threads are joined, by each other and by whoever waits for the release.
+#[test]
+fn thread_locals_are_dropped_side_by_side() {
+    model(1, || {
+        let core = Core::new(2, plan(Some(0), EVER));
+        let both_run = Signal::new();
+        let (one, other) = (Signal::new(), Signal::new());
+        let (begun, tells) = (both_run.clone(), other.clone());
+        let waits = one.clone();
+        core.submit_closure(
+            move || {
+                begun.wait();
+                leave_behind(move || {
+                    tells.give();
+                    waits.wait();
+                });
+            },
+            Patience::Policy,
+        )
+        .unwrap();
+        core.submit_closure(
+            move || {
+                both_run.give();
+                leave_behind(move || {
+                    one.give();
+                    other.wait();
+                });
+            },
+            Patience::Policy,
+        )
+        .unwrap();
+        end(&core);
+    });
+}
+
+/// C6: whoever waits for the release waits until all threads are joined, also by somebody else who waits.
+#[test]
+fn two_wait_for_the_threads_to_end() {
+    model(2, || {
+        let (core, ran) = (Core::new(1, plan(Some(0), EVER)), Ran::new());
+        submit(&core, &ran);
+        let ends = |core: &Arc<Core>| {
+            core.end(None).unwrap();
+            assert_eq!(unjoined(), 0);
+        };
+        let other = {
+            let core = Arc::clone(&core);
+            thread::spawn(move || ends(&core))
+        };
+        ends(&core);
+        other.join().unwrap();
     });
 }
