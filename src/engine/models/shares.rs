@@ -140,17 +140,41 @@ fn a_pool_ends_with_a_cancelled_task_of_a_share() {
     });
 }
 
+/// S7: a task is cancelled as its token comes in, in a pool that closes, whose worker has stayed for the place.
+#[test]
+fn a_token_taken_back_as_it_comes_in_keeps_no_worker() {
+    model(2, || {
+        let (core, pool) = pool_of(1, None);
+        let serial = pool.serial();
+        serial.tune(0);
+        let handle = serial.spawn(|| ()).ok().unwrap();
+        let canceller = thread::spawn(move || {
+            while core.admission.places().held() == 0 && !handle.is_finished() {
+                thread::yield_now();
+            }
+            handle.cancel();
+        });
+        drop(pool);
+        canceller.join().unwrap();
+    });
+}
+
 /// S6, P17: the pool ends as a share has tasks, and the system refuses the thread: whoever ends the pool tries again.
 #[test]
 fn a_pool_ends_after_a_share_that_was_refused_a_thread() {
     model(2, || {
-        let (_, pool) = pool_of(1, None);
+        let core = Core::new(1, plan(None, Duration::ZERO));
+        let pool = Pool::from_core(Arc::clone(&core));
         let (serial, ran) = (pool.serial(), Ran::new());
         serial.tune(0);
         assert!(submit_to(&serial, &ran));
-        // The share may be gone by then.
+        // The worker that was started to be sure of one.
+        while core.workers() > 0 {
+            thread::yield_now();
+        }
+        refuse_threads(3);
+        // As the share goes it is closed, and its task is to run; and so again as the pool ends.
         drop(serial);
-        refuse_threads(2);
         drop(pool);
         assert_eq!(ran.count(), 1);
     });
