@@ -496,3 +496,29 @@ fn a_box_is_one_allocation() {
     });
     assert!((0.99..1.01).contains(&average), "{average}");
 }
+
+/// A map over a few items allocates for a few, however large its window could become.
+#[test]
+fn a_map_over_few_items_takes_little_memory() {
+    let _one = one_at_a_time();
+    for (capacity, window) in [(usize::MAX, None), (1_000, None), (2, Some(1 << 16))] {
+        let pool = Pool::with_capacity(capacity);
+        let live = || {
+            let map = pool.map(0..3_u64, |number| number);
+            let mut map = match window {
+                Some(items) => map.window(items),
+                None => map,
+            };
+            let before = LIVE.load(Ordering::SeqCst);
+            assert_eq!(map.next(), Some(0));
+            let live = LIVE.load(Ordering::SeqCst).wrapping_sub(before);
+            assert!(map.eq(1..3));
+            pool.wait_idle();
+            live
+        };
+        // The first time brings the workers.
+        live();
+        let bytes = live();
+        assert!(bytes < 64 * 1024, "{bytes} bytes at capacity {capacity}");
+    }
+}

@@ -677,8 +677,8 @@ fn a_waker_that_panics_as_it_is_replaced_harms_nobody() {
     let joiner = thread::spawn(move || handle.join());
     dropped.wait_for(1);
     drop(gate);
-    let joined = joiner.join().expect("the waker's panic came out of join");
-    assert_eq!(joined.unwrap(), 7);
+    let outcome = joiner.join().expect("the waker's panic came out of join");
+    assert_eq!(outcome.unwrap(), 7);
     // By another poll, which is told all the same.
     let (mut handle, gate) = gated(&pool);
     let dropped = leave_waker(&mut handle, panics);

@@ -228,6 +228,75 @@ fn the_default_window_is_64_for_each_worker() {
     assert_pool_at_rest(&pool);
 }
 
+/// The default window follows what runs, also where the capacity is large or none at all: it is filled while the first
+/// item waits, be the others quick or blocked.
+#[test]
+fn the_default_window_is_bounded_by_what_runs() {
+    for capacity in [1_000, usize::MAX] {
+        for blocked in [false, true] {
+            let pool = Pool::builder().capacity(capacity).stack_size(64 * 1024);
+            let pool = pool.build().unwrap();
+            let (caller, pulled) = (id_of_this_thread(), Rc::new(Cell::new(0)));
+            let rest = Gate::new().opened_on_drop();
+            let inside = (*rest).clone();
+            let mut map = pool.map(counted(&pulled), move |number| {
+                if number == 0 {
+                    // It has pulled what it may.
+                    let sleeps = || (0..1_000).all(|_| is_asleep(caller));
+                    eventually("the caller sleeps", sleeps);
+                } else if blocked {
+                    inside.wait();
+                }
+                number
+            });
+            assert_eq!(map.next(), Some(0));
+            let (pulled, ran) = (pulled.get(), pool.stats().workers_peak);
+            assert!((64..=4_096).contains(&pulled), "{pulled} pulled");
+            // Beyond what anybody means by a capacity there are as many as on a machine of 256 processors, at most.
+            let processors = thread::available_parallelism().map_or(1, usize::from);
+            let most = if capacity == 1_000 {
+                capacity
+            } else {
+                processors.max(256)
+            };
+            assert!(ran <= most.min(pulled), "{ran} ran, {pulled} pulled");
+            rest.open();
+            drop(map);
+            assert_pool_at_rest(&pool);
+        }
+    }
+}
+
+/// A window that was asked for is as large as that, and brings as many runners, whatever the capacity.
+#[test]
+fn a_window_that_was_asked_for_is_not_bounded_by_what_runs() {
+    const WINDOW: usize = 400;
+    let pool = Pool::builder().capacity(usize::MAX).stack_size(64 * 1024);
+    let pool = pool.build().unwrap();
+    let (pulled, meets) = (Rc::new(Cell::new(0)), Arc::new(Barrier::new(WINDOW)));
+    let map = pool.map(counted(&pulled).take(2 * WINDOW), move |number| {
+        meets.wait();
+        number
+    });
+    assert!(map.window(WINDOW).eq(0..2 * WINDOW));
+    assert_pool_at_rest(&pool);
+}
+
+/// As many items as the capacity run at once, which is more than a window begins with.
+#[test]
+fn by_default_as_many_items_run_as_the_capacity() {
+    const CAPACITY: usize = 200;
+    let pool = Pool::builder().capacity(CAPACITY).stack_size(64 * 1024);
+    let pool = pool.build().unwrap();
+    let meets = Arc::new(Barrier::new(CAPACITY));
+    let map = pool.map(0..2 * CAPACITY, move |number| {
+        meets.wait();
+        number
+    });
+    assert!(map.eq(0..2 * CAPACITY));
+    assert_pool_at_rest(&pool);
+}
+
 /// What each item owns is alive only within the window: memory is bounded though the items never end.
 #[test]
 fn memory_is_bounded_however_many_items_there_are() {
@@ -714,14 +783,18 @@ fn a_panic_is_raised_again_once_nothing_runs() {
             Gate::new().opened_on_drop(),
         );
         let (begun, running, raised) = (Arrivals::new(), Running::new(), Arrivals::new());
+        let pulls = Arrivals::new();
         let items = {
             let (gate, begun, running) = (gate.clone(), begun.clone(), running.clone());
+            let pulls = pulls.clone();
             move |number: usize| -> usize {
                 let _inside = running.enter();
                 begun.arrive();
                 if number < 3 {
                     barrier.wait();
-                    if !first.swap(false, Ordering::SeqCst) {
+                    if first.swap(false, Ordering::SeqCst) {
+                        pulls.wait_for(1);
+                    } else {
                         gate.wait();
                     }
                     panic_any(number);
@@ -739,6 +812,7 @@ fn a_panic_is_raised_again_once_nothing_runs() {
             // The caller pulls until the first item has panicked, and looks what there is then.
             let numbers = (0..).inspect(move |&number| {
                 if number == 3 {
+                    pulls.arrive();
                     eventually("one has panicked", || watched.stats().panicked > 0);
                     looks.arrive();
                 }

@@ -5,7 +5,12 @@
 //! item, work on it and leave the result. A runner that has been at it for a while goes to the end of the
 //! queue, so that a long map starves nobody.
 //!
-//! - M1: No more than a window of items has been pulled and not yielded.
+//! - M1: No more than a window of items has been pulled and not yielded. If the user does not say how many that are, it is
+//!   64 for each runner that there was at once, at least 64; and no more than 64 for each worker of the capacity, nor
+//!   than 4,096. Items that wait bring runners, these widen the window, and that lets in items: it goes on until
+//!   there are as many runners as the capacity. A capacity above 1,024 is no number of workers that anybody means:
+//!   there the window is that of a pool with a worker for each processor, and so it ends with that; there are at
+//!   most 256 runners, or as many as there are processors.
 //! - M2: Items are taken in order, each once: by a runner; or by the caller, where it is in a task of the
 //!   pool and waits for this very item, or where the pool refuses runners.
 //! - M3: While items wait, there is a runner on its way for each, or as many runners as the capacity (one
@@ -23,7 +28,7 @@ use crate::panic::drop_quietly;
 use crate::pool::PoolHandle;
 use crate::sync::{
     Arc, Ordering, current as this_thread, deadline_after, elapsed, fence, lock, now, park_until,
-    sooner, yield_now, yields,
+    processors, sooner, yield_now, yields,
 };
 use std::fmt;
 use std::iter::FusedIterator;
@@ -31,12 +36,16 @@ use std::mem;
 use std::panic::resume_unwind;
 use std::time::Duration;
 
-/// Items that are pulled ahead for each worker, unless the user says otherwise.
+/// M1: items that are pulled ahead for each runner, and in all, unless the user says otherwise.
 const AHEAD: usize = 64;
+const MOST_AHEAD: usize = 4096;
 
-/// Beyond so many workers the window does not grow by itself; and the largest there is.
+/// M1: a capacity above it is none, and so many runners there are then.
 const MOST_WORKERS: usize = 1024;
-const MOST_AHEAD: usize = AHEAD * MOST_WORKERS;
+const MOST_RUNNERS: usize = 256;
+
+/// The largest window that a user may ask for.
+const LARGEST: usize = 1 << 16;
 
 /// How long to pull items while a result is there.
 const LONG_PULL: Duration = Duration::from_micros(50);
@@ -58,8 +67,11 @@ struct Feed<I: Iterator, R, F> {
     ordered: bool,
     /// `None` once it is exhausted.
     items: Option<I>,
-    /// M1
+    /// M1: the window, and how wide it may become.
     limit: usize,
+    most: usize,
+    /// M1
+    most_runners: usize,
     pulled: u64,
     yielded: u64,
 }
@@ -73,8 +85,14 @@ where
 {
     fn new(pool: &PoolHandle, items: I, f: F, ordered: bool) -> Self {
         let core = Arc::clone(pool.core());
+        let (workers, most_runners) = match core.capacity() {
+            capacity @ 0..=MOST_WORKERS => (capacity.max(1), usize::MAX),
+            _ => (processors(), MOST_RUNNERS.max(processors())),
+        };
         Feed {
-            limit: AHEAD * core.capacity().clamp(1, MOST_WORKERS),
+            limit: AHEAD,
+            most: (AHEAD * workers).min(MOST_AHEAD),
+            most_runners,
             core,
             shared: None,
             f: Some(f),
@@ -87,7 +105,8 @@ where
 
     fn set_window(&mut self, items: usize) {
         if self.shared.is_none() {
-            self.limit = items.clamp(1, MOST_AHEAD);
+            self.limit = items.clamp(1, LARGEST);
+            (self.most, self.most_runners) = (self.limit, usize::MAX);
         }
     }
 
@@ -95,7 +114,7 @@ where
         let Some(f) = self.f.take() else {
             return;
         };
-        self.shared = Some(Shared::new(f, self.limit, self.ordered));
+        self.shared = Some(Shared::new(f, self.most, self.most_runners, self.ordered));
     }
 
     /// M1, M3: pulls items into the window, and sends the runners; not for long if a result is there. The
@@ -119,6 +138,11 @@ where
             unsafe { shared.window.put(self.pulled, item) };
             self.pulled += 1;
             shared.send_runners(&self.core);
+            if self.limit < self.most {
+                // M1
+                let wider = AHEAD.saturating_mul(shared.runners());
+                self.limit = self.limit.max(wider).min(self.most);
+            }
             pulls += 1;
             if pulls >= next_look && self.is_ready(shared) {
                 let took = elapsed(begun);
@@ -342,8 +366,13 @@ macro_rules! face {
             R: Send + 'static,
             F: Fn(I::Item) -> R + Send + Sync + 'static,
         {
-            /// The most items that may be pulled and not yielded, at least 1. By default 64 for each worker
-            /// of the pool's capacity when the map was made.
+            /// The most items that may be pulled and not yielded, at least 1.
+            ///
+            /// By default it follows the work: 64 for each task of the map that runs or is on its way, at least
+            /// 64; no more than 64 for each worker of the pool's capacity when the map was made, nor than
+            /// 4,096. Where the capacity is above 1,024, as that of an [unbounded](crate::Pool::unbounded) pool, it is no
+            /// more than 64 for each processor, and the map has at most 256 tasks (or one for each processor): as
+            /// many items run at once as a window asked for here has room for.
             ///
             /// ```
             /// let pool = anthill::Pool::with_capacity(2);

@@ -46,6 +46,8 @@ pub(super) struct Shared<T, R, F> {
     f: F,
     pub(super) runner: Arc<Runner<T, R, F>>,
     pub(super) window: Window<T, R>,
+    /// M1: so many runners, if the capacity is higher.
+    most_runners: usize,
     /// Where results go that are not wanted in order.
     pub(super) unordered: Option<Injector<R>>,
     /// Items of one run.
@@ -99,7 +101,12 @@ impl<T, R, F> Drop for Shared<T, R, F> {
 }
 
 impl<T, R, F> Shared<T, R, F> {
-    pub(super) fn new(f: F, places: usize, ordered: bool) -> Arc<Shared<T, R, F>> {
+    pub(super) fn new(
+        f: F,
+        places: usize,
+        most_runners: usize,
+        ordered: bool,
+    ) -> Arc<Shared<T, R, F>> {
         Arc::new_cyclic(|shared| Shared {
             f,
             runner: Arc::new(Runner {
@@ -108,6 +115,7 @@ impl<T, R, F> Shared<T, R, F> {
                 shared: Weak::clone(shared),
             }),
             window: Window::new(places, ordered),
+            most_runners,
             unordered: (!ordered).then(Injector::new),
             run: AtomicUsize::new(1),
             stopped: AtomicBool::new(false),
@@ -187,9 +195,19 @@ impl<T, R, F> Shared<T, R, F> {
         }
     }
 
+    /// How many are at work or on their way.
+    pub(super) fn runners(&self) -> usize {
+        self.runner.present.load(Ordering::SeqCst)
+    }
+
+    /// M1, M3: how many there may be.
+    fn room_for_runners(&self, core: &Arc<Core>) -> usize {
+        core.capacity().clamp(1, self.most_runners)
+    }
+
     /// M3
-    fn needs_runner(&self, tokens: &Tokens, capacity: usize) -> bool {
-        tokens.len() + tokens.working() < capacity.max(1)
+    fn needs_runner(&self, tokens: &Tokens, most: usize) -> bool {
+        tokens.len() + tokens.working() < most
             && tokens.len() < self.window.waiting()
             && !self.is_stopped()
     }
@@ -279,13 +297,13 @@ where
     pub(super) fn send_runners(&self, core: &Arc<Core>) {
         loop {
             // The item came before this look; a runner that ends says so before it looks for items.
-            let capacity = core.capacity();
-            if self.runner.present.load(Ordering::SeqCst) >= capacity.max(1) {
+            let most = self.room_for_runners(core);
+            if self.runners() >= most {
                 return;
             }
             {
                 let mut tokens = self.tokens();
-                if !self.needs_runner(&tokens, capacity) {
+                if !self.needs_runner(&tokens, most) {
                     return;
                 }
                 tokens.add();
@@ -337,7 +355,7 @@ where
             let mut tokens = self.tokens();
             tokens.end();
             self.runner.count(&tokens);
-            let goes_on = self.needs_runner(&tokens, core.capacity());
+            let goes_on = self.needs_runner(&tokens, self.room_for_runners(core));
             if goes_on {
                 tokens.add();
                 self.runner.count(&tokens);

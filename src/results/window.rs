@@ -12,11 +12,14 @@
 //! - W3: The caller puts an item in a place only once that is empty. No more than a ring of items are
 //!   pulled and not yielded, and items are taken in order, so the one that was there before has at least
 //!   been taken.
+//! - W4: Where there are many places, those after the first are made as the caller comes to them, so that few items
+//!   take few.
 
 use crate::panic::drop_quietly;
 use crate::sync::cell::UnsafeCell;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, yield_now};
 use crossbeam_utils::CachePadded;
+use once_cell::sync::OnceCell;
 
 const EMPTY: u32 = 0;
 const FULL: u32 = 1;
@@ -33,15 +36,24 @@ struct Place<T, R> {
     content: UnsafeCell<Content<T, R>>,
 }
 
+type Places<T, R> = Box<[Place<T, R>]>;
+
+/// So many places are made at once: 2 to this power.
+const SEGMENT_BITS: u32 = 8;
+
 /// So many places next to each other are far enough from the next so many: 2 to this power.
 const COLUMN_BITS: u32 = 2;
 
 pub(super) struct Window<T, R> {
     /// Results are left here, and collected in order.
     ordered: bool,
-    /// A power of two of them, in rows.
-    places: Box<[Place<T, R>]>,
+    /// The first of the places, in rows: a power of two of them, as many as one segment at most.
+    places: Places<T, R>,
+    /// W4: the others.
+    segments: Box<[OnceCell<Places<T, R>>]>,
+    /// Of all places, and of those of a segment.
     mask: usize,
+    place_mask: usize,
     row_bits: u32,
     next: CachePadded<AtomicU64>,
     tail: CachePadded<AtomicU64>,
@@ -84,7 +96,8 @@ impl<T, R> Taken<'_, T, R> {
 impl<T, R> Drop for Window<T, R> {
     /// Whoever is the last to let go of a map, a panic in the drop of what is left must not end it.
     fn drop(&mut self) {
-        for place in &mut self.places {
+        let segments = self.segments.iter_mut().filter_map(OnceCell::get_mut);
+        for place in self.places.iter_mut().chain(segments.flatten()) {
             // SAFETY: nobody else has the window any more.
             let content = place
                 .content
@@ -94,31 +107,49 @@ impl<T, R> Drop for Window<T, R> {
     }
 }
 
+fn make_places<T, R>(number: usize) -> Places<T, R> {
+    let place = |_| Place {
+        state: AtomicU32::new(EMPTY),
+        content: UnsafeCell::new(Content::Nothing),
+    };
+    (0..number).map(place).collect()
+}
+
 impl<T, R> Window<T, R> {
     /// For at least so many items.
     pub(super) fn new(places: usize, ordered: bool) -> Window<T, R> {
-        let rows = places.div_ceil(1 << COLUMN_BITS).next_power_of_two();
-        let places = rows << COLUMN_BITS;
-        let place = |_| Place {
-            state: AtomicU32::new(EMPTY),
-            content: UnsafeCell::new(Content::Nothing),
-        };
+        let all = places.next_power_of_two().max(1 << COLUMN_BITS);
+        let first = all.min(1 << SEGMENT_BITS);
         Window {
             ordered,
-            places: (0..places).map(place).collect(),
+            places: make_places(first),
+            segments: (1..all / first).map(|_| OnceCell::new()).collect(),
+            mask: all - 1,
+            place_mask: first - 1,
+            row_bits: first.trailing_zeros() - COLUMN_BITS,
             next: CachePadded::new(AtomicU64::new(0)),
             tail: CachePadded::new(AtomicU64::new(0)),
-            mask: places - 1,
-            row_bits: rows.trailing_zeros(),
         }
     }
 
     /// Where an item goes: far from the next one, so that two runners do not write to one cache line.
     fn place(&self, number: u64) -> &Place<T, R> {
         #[expect(clippy::cast_possible_truncation, reason = "only the low bits count")]
-        let at = number as usize & self.mask;
-        let (row, column) = (at & (self.mask >> COLUMN_BITS), at >> self.row_bits);
-        &self.places[row << COLUMN_BITS | column]
+        let number = number as usize & self.mask;
+        let at = number & self.place_mask;
+        let (row, column) = (at & (self.place_mask >> COLUMN_BITS), at >> self.row_bits);
+        let at = row << COLUMN_BITS | column;
+        if number <= self.place_mask {
+            &self.places[at]
+        } else {
+            &self.more_places(number)[at]
+        }
+    }
+
+    /// W4
+    fn more_places(&self, number: usize) -> &[Place<T, R>] {
+        let segment = &self.segments[(number >> SEGMENT_BITS) - 1];
+        segment.get_or_init(|| make_places(1 << SEGMENT_BITS))
     }
 
     /// Adds an item, which waits to be taken.
