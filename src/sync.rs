@@ -169,10 +169,6 @@ mod imp {
 
     pub(crate) use std::thread::sleep;
 
-    pub(crate) fn thread_of(handle: &JoinHandle<()>) -> Thread {
-        handle.thread().clone()
-    }
-
     /// Joins a thread; a panic in it has been told already. Also in the destructor of a thread-local:
     /// it asks for nothing of the thread that joins.
     pub(crate) fn join(thread: JoinHandle<()>) {

@@ -345,7 +345,3 @@ pub(crate) fn join(thread: JoinHandle<()>) {
     let _ = thread.join();
     UNJOINED.fetch_sub(1, Ordering::SeqCst);
 }
-
-pub(crate) fn thread_of(handle: &JoinHandle<()>) -> Thread {
-    handle.thread().clone()
-}

@@ -485,6 +485,105 @@ fn tasks_cancelled_in_line_behind_a_submitter_leave_nothing() {
     }
 }
 
+// ---- what was there in a burst is gone after it ----
+
+/// Runs `burst`, waits until all workers have expired, and asserts that nothing of it is left. It is done once
+/// before, with nothing in it, for what is allocated once.
+#[track_caller]
+fn assert_leaves_nothing(pool: &PoolHandle, what: &str, burst: impl FnOnce(&PoolHandle)) {
+    let ended = || pool.workers() == 0 && pool.stats().leaving == 0;
+    let task = spawned(pool.spawn(|| ()));
+    task.join().unwrap();
+    support::eventually("the worker expires", ended);
+    let before = LIVE.load(Ordering::SeqCst);
+    burst(pool);
+    pool.wait_idle();
+    support::eventually("all workers expire", ended);
+    let mut live = 0;
+    let little = support::becomes_true(support::DEADLINE, || {
+        // The last thread may not be through with what is the system's.
+        live = LIVE.load(Ordering::SeqCst);
+        live < before + FLAT
+    });
+    assert!(little, "{what}: {} bytes more", live - before);
+}
+
+fn soon_expired(capacity: usize) -> anthill::Builder {
+    Pool::builder()
+        .capacity(capacity)
+        .stack_size(64 << 10)
+        .idle_timeout(Duration::from_millis(5))
+}
+
+/// Desks go with their workers, and so do the lists that they were in.
+#[test]
+fn a_burst_of_workers_leaves_nothing() {
+    const WORKERS: usize = 1_000;
+    let _alone = one_at_a_time();
+    for (what, builder) in [
+        ("no backlog", soon_expired(WORKERS)),
+        ("unbounded", soon_expired(WORKERS).unbounded_backlog()),
+    ] {
+        let pool = builder.build().unwrap();
+        assert_leaves_nothing(&pool, what, |pool| drop(occupy(pool, WORKERS)));
+        assert_eq!(pool.stats().workers_peak, WORKERS);
+    }
+}
+
+/// Very many tasks wait at a worker's desk, all of which another worker steals: and both workers stay.
+#[test]
+fn many_tasks_at_a_desk_leave_nothing() {
+    const TASKS: usize = 200_000;
+    let _alone = one_at_a_time();
+    let pool = Pool::builder().capacity(2).keep_workers().build().unwrap();
+    drop(occupy(&pool, 2));
+    pool.wait_idle();
+    let before = LIVE.load(Ordering::SeqCst);
+    let (inner, held) = (pool.handle(), support::Gate::new());
+    let (done, all_kept) = (support::Arrivals::new(), held.clone());
+    // The other worker holds its place, so the tasks wait at the desk of the one that submits them.
+    let other = spawned(pool.spawn(move || held.wait()));
+    let task = spawned(pool.spawn(move || {
+        for _ in 0..TASKS {
+            let done = done.clone();
+            expect_accepted(inner.submit(move || done.arrive()));
+        }
+        all_kept.open();
+        done.wait_for(TASKS);
+    }));
+    for handle in [other, task] {
+        handle.join().unwrap();
+    }
+    let mut live = 0;
+    let little = support::becomes_true(support::DEADLINE, || {
+        // What thieves may have looked at is freed as others look for something to steal.
+        drop(occupy(&pool, 2));
+        pool.wait_idle();
+        live = LIVE.load(Ordering::SeqCst);
+        live < before + FLAT
+    });
+    assert!(little, "{} bytes more", live - before);
+    assert_eq!(pool.stats().workers_started, 2);
+}
+
+/// A queue of which half was cancelled is swept, and what is not a shell is in hand meanwhile.
+#[test]
+fn a_queue_that_was_swept_leaves_nothing() {
+    const TASKS: usize = 100_000;
+    let _alone = one_at_a_time();
+    let pool = soon_expired(1).unbounded_backlog().build().unwrap();
+    assert_leaves_nothing(&pool, "swept", |pool| {
+        pool.tune(0);
+        let mut handles: Vec<_> = (0..TASKS).map(|_| spawned(pool.spawn(|| ()))).collect();
+        let kept = handles.split_off(TASKS * 2 / 3);
+        assert!(handles.into_iter().all(|handle| handle.cancel()));
+        pool.tune(1);
+        for handle in kept {
+            handle.join().unwrap();
+        }
+    });
+}
+
 /// The counter counts at all.
 #[test]
 fn a_box_is_one_allocation() {

@@ -259,6 +259,53 @@ fn p18_stats_are_a_snapshot() {
     assert_eq!((before.submitted, pool.stats().submitted), (0, 1));
 }
 
+/// A worker that leaves takes its desk with it, and what was counted there stays counted: a reader sees no
+/// counter go back, and no task over before it was accepted.
+#[test]
+fn p18_no_counter_goes_back_as_workers_come_and_go() {
+    const ROUNDS: u64 = 150;
+    const WORKERS: u64 = 4;
+    let pool = Pool::builder()
+        .capacity(4)
+        .idle_timeout(Duration::ZERO)
+        .build()
+        .unwrap();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut before = pool.stats();
+            while !over.load(Ordering::SeqCst) {
+                let now = pool.stats();
+                assert!(now.submitted >= before.submitted, "{before:?} {now:?}");
+                assert!(now.completed >= before.completed, "{before:?} {now:?}");
+                assert!(now.completed <= now.submitted, "{now:?}");
+                before = now;
+            }
+        });
+        for _ in 0..ROUNDS {
+            let all = Arrivals::new();
+            for _ in 0..WORKERS {
+                let (inner, all) = (pool.handle(), all.clone());
+                expect_accepted(pool.submit(move || {
+                    all.arrive();
+                    all.wait_for(4);
+                    // It goes to this worker's desk, and is counted there.
+                    expect_accepted(inner.submit(|| {}));
+                }));
+            }
+            pool.wait_idle();
+            eventually("all workers expire", || pool.workers() == 0);
+        }
+        over.store(true, Ordering::SeqCst);
+        reader.join().unwrap();
+    });
+    eventually("all threads end", || pool.stats().leaving == 0);
+    let stats = pool.stats();
+    let all = 2 * ROUNDS * WORKERS;
+    assert_eq!((stats.submitted, stats.completed), (all, all));
+    assert!(stats.workers_started >= ROUNDS * WORKERS);
+}
+
 // ---- P18: wait_idle ----
 
 #[test]

@@ -23,32 +23,30 @@
 //! The end of a thread:
 //!
 //! ```text
-//!            settle, expire,           vacate               depart
-//!            retire_idle
-//!  live ───────────────────► leaving ─────────► leaving ───────────────► departed ──────────► joined
-//!                            stop hook          drops its thread-locals  has nothing left     by the next to
-//!                                                                        to do but to end     depart, or by
-//!                                                                                             who waits
+//!       settle, expire, retire_idle                      depart
+//!  live ───────────────────────────► leaving ─────────────────────────────► departed ──────────► joined
+//!                                    calls its stop hook, gives up its desk, has nothing left     by the next to
+//!                                    drops its thread-locals                 to do but to end     depart, or by
+//!                                                                                                 who waits
 //! ```
 //!
 //! A thread is *present* from its start until it departs; `present − live` are *leaving*: they run no
 //! task any more and do not count as workers, but a stop hook or thread-locals of theirs are not over.
-//! A leaving thread carries its own handle. It departs in the drop of the first of its thread-locals
-//! made (`current`), which is the last one dropped, and does so in two steps under one lock: it joins
-//! the thread that has departed before it, if there is one, and looks again; else it takes that one's
-//! place. So at most one departed thread is in nobody's hands, however many come and go; and while a
-//! thread is joining another it is still present, so who waits for the release waits for that join
-//! as well. What bounds the threads that are leaving is how long their thread-locals take to drop.
+//! A thread departs in the drop of the first of its thread-locals made (`current`), which is the last
+//! one dropped, in two steps under one lock: it joins the thread that has departed before it, if there
+//! is one, and looks again; else it takes that one's place. So at most one departed thread is in
+//! nobody's hands, however many come and go; and while a thread joins another it is still present, so
+//! who waits for the release waits for that join as well. What bounds the threads that are leaving is
+//! how long their thread-locals take to drop.
 
 use super::desk::Desk;
-use super::idle::{IdleStack, Ring, Seat};
+use super::idle::{IdleStack, Ring};
 use crate::sync::{
-    Arc, AtomicBool, AtomicU64, Condvar, Instant, JoinHandle, Mutex, MutexGuard, Ordering, is_past,
-    join, lock, sooner, thread_of, try_lock, wait_until,
+    Arc, AtomicBool, AtomicU64, Condvar, Instant, JoinHandle, Mutex, Ordering, current, is_past,
+    join, lock, sooner, try_lock, wait_until,
 };
 use crossbeam_utils::CachePadded;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::io;
 
 const WAKING: u64 = 1;
@@ -162,31 +160,31 @@ pub(crate) struct CrewCounts {
     pub(crate) leaving: usize,
 }
 
-struct Chair {
-    desk: Arc<Desk>,
-    thread: Option<JoinHandle<()>>,
-}
-
 #[derive(Default)]
 struct Inner {
-    idle: IdleStack,
+    idle: IdleStack<Arc<Desk>>,
     /// Which of the idle workers is on standby.
-    standby: Option<Seat>,
-    chairs: Vec<Chair>,
-    vacant: BinaryHeap<Reverse<Seat>>,
+    standby: Option<Arc<Desk>>,
+    /// C6: the threads that are present, by the numbers of their workers.
+    present: BTreeMap<u64, JoinHandle<()>>,
     /// C6: the thread that departed last, unless somebody has it in hand.
     departed: Option<JoinHandle<()>>,
-    /// C6: threads that have not departed.
-    present: usize,
+    /// So many starts are backed by tasks without another look.
+    backed: u64,
     /// How many of those who wait for the release join a thread.
     joining: usize,
     counts: Totals,
 }
 
-/// Starts threads for the crew: the thread's desk, or the system's refusal.
+impl Inner {
+    fn is_on_standby(&self, desk: &Arc<Desk>) -> bool {
+        (self.standby.as_ref()).is_some_and(|on_standby| Arc::ptr_eq(on_standby, desk))
+    }
+}
+
+/// Starts threads for the crew, or tells the system's refusal.
 pub(crate) trait Hire {
-    fn desk(&self, seat: Seat) -> Arc<Desk>;
-    fn start(&self, seat: Seat, id: u64, desk: &Arc<Desk>) -> io::Result<JoinHandle<()>>;
+    fn start(&self, id: u64, desk: Arc<Desk>) -> io::Result<JoinHandle<()>>;
 }
 
 pub(crate) struct Crew {
@@ -251,13 +249,15 @@ impl Crew {
         self.roll.fetch_and(!WAKING, Ordering::SeqCst);
     }
 
-    /// Wakes the newest idle worker, or starts one, if one is `needed`; a start must also be
-    /// `backed` by more unfinished tasks than there are active workers.
+    /// Wakes the newest idle worker, or starts one, if one is `needed`; a start must also be backed by
+    /// more unfinished tasks than there are active workers, and `spare` says by how many more. That takes a
+    /// look at all desks; so a look is good for as many starts as an eighth of the workers, until one of them
+    /// finds nothing to do. Else a burst would take time for each pair of its workers.
     pub(crate) fn activate(
         &self,
         hire: &impl Hire,
         needed: impl Fn(Roll) -> bool,
-        backed: impl Fn(Roll) -> bool,
+        spare: impl Fn(Roll) -> u64,
     ) -> io::Result<()> {
         let mut inner = lock(&self.inner);
         let roll = self.roll();
@@ -266,18 +266,30 @@ impl Crew {
             return Ok(());
         }
         if !roll.may_activate() || !needed(roll) {
+            inner.backed = 0;
             self.lacks_thread.store(false, Ordering::SeqCst);
             return Ok(());
         }
-        if let Some(seat) = inner.idle.pop_newest() {
-            self.end_standby(&mut inner, seat);
+        if let Some(desk) = inner.idle.pop_newest() {
+            self.end_standby(&mut inner, &desk);
             self.add(ACTIVE);
             self.roll.fetch_or(WAKING, Ordering::SeqCst);
             inner.counts.wakes += 1;
-            ring(inner, &[seat], Ring::Work);
+            inner.backed = 0;
+            // I2
+            drop(inner);
+            desk.bell.ring(Ring::Work);
             return Ok(());
         }
-        let started = if roll.live() < roll.capacity() && backed(roll) {
+        if roll.live() >= roll.capacity() {
+            self.lacks_thread.store(false, Ordering::SeqCst);
+            return Ok(());
+        }
+        if inner.backed == 0 {
+            inner.backed = spare(roll).min(1 + roll.live() / 8);
+        }
+        let started = if inner.backed > 0 {
+            inner.backed -= 1;
             self.start(&mut inner, hire)
         } else {
             Ok(())
@@ -315,29 +327,18 @@ impl Crew {
     }
 
     fn start(&self, inner: &mut Inner, hire: &impl Hire) -> io::Result<()> {
-        let seat = if let Some(Reverse(seat)) = inner.vacant.pop() {
-            seat
-        } else {
-            let seat = inner.chairs.len();
-            let (desk, thread) = (hire.desk(seat), None);
-            inner.chairs.push(Chair { desk, thread });
-            seat
-        };
         let unsure = if self.roll().live() == 0 { UNSURE } else { 0 };
         self.roll.fetch_or(WAKING | unsure, Ordering::SeqCst);
         self.add(LIVE + ACTIVE);
-        inner.present += 1;
-        let outcome = hire.start(seat, inner.counts.started, &inner.chairs[seat].desk);
-        let outcome = match outcome {
+        let id = inner.counts.started;
+        let outcome = match hire.start(id, Arc::new(Desk::new())) {
             Ok(thread) => {
-                inner.chairs[seat].thread = Some(thread);
+                inner.present.insert(id, thread);
                 inner.counts.started += 1;
                 inner.counts.peak = inner.counts.peak.max(self.roll().live());
                 Ok(())
             }
             Err(refusal) => {
-                inner.present -= 1;
-                inner.vacant.push(Reverse(seat));
                 self.sub(LIVE + ACTIVE);
                 self.roll.fetch_and(!WAKING, Ordering::SeqCst);
                 Err(refusal)
@@ -351,12 +352,12 @@ impl Crew {
     /// leaves.
     pub(crate) fn settle(
         &self,
-        seat: Seat,
-        desk: &Desk,
+        desk: &Arc<Desk>,
         may_stand_by: bool,
         outlook: impl Fn() -> Outlook,
     ) -> Rest {
         let mut inner = lock(&self.inner);
+        inner.backed = 0;
         let roll = self.roll();
         if !roll.permits() && roll.live() > roll.capacity() {
             self.sub(LIVE + ACTIVE);
@@ -374,11 +375,11 @@ impl Crew {
                 _ => return Rest::Leave,
             }
         }
-        desk.bell.silence();
-        inner.idle.push(seat);
+        desk.bell.silence(current);
+        inner.idle.push(Arc::clone(desk));
         self.sub(ACTIVE);
         if may_stand_by && inner.standby.is_none() && !roll.is_closed() {
-            inner.standby = Some(seat);
+            inner.standby = Some(Arc::clone(desk));
             self.roll.fetch_or(STANDBY, Ordering::SeqCst);
             return Rest::StandBy;
         }
@@ -386,12 +387,13 @@ impl Crew {
     }
 
     /// The last look found work: takes the worker off the stack, if nobody has and it may run.
-    pub(crate) fn unsettle(&self, seat: Seat) -> bool {
+    pub(crate) fn unsettle(&self, desk: &Arc<Desk>) -> bool {
         let mut inner = lock(&self.inner);
         let roll = self.roll();
-        let up = roll.active() < roll.capacity() && inner.idle.remove(seat);
+        let is_it = |idle: &Arc<Desk>| Arc::ptr_eq(idle, desk);
+        let up = roll.active() < roll.capacity() && inner.idle.remove(is_it);
         if up {
-            self.end_standby(&mut inner, seat);
+            self.end_standby(&mut inner, desk);
             self.add(ACTIVE);
         }
         up
@@ -415,9 +417,9 @@ impl Crew {
     }
 
     /// D2: a worker is on standby no longer; false if a wake has just been deferred, and it is.
-    pub(crate) fn stand_down(&self, seat: Seat) -> bool {
+    pub(crate) fn stand_down(&self, desk: &Arc<Desk>) -> bool {
         let mut inner = lock(&self.inner);
-        if inner.standby != Some(seat) {
+        if !inner.is_on_standby(desk) {
             // Somebody claimed it: the bell will ring.
             return true;
         }
@@ -430,8 +432,8 @@ impl Crew {
     }
 
     /// D3: whoever takes the worker off the idle stack.
-    fn end_standby(&self, inner: &mut Inner, seat: Seat) {
-        if inner.standby == Some(seat) {
+    fn end_standby(&self, inner: &mut Inner, desk: &Arc<Desk>) {
+        if inner.is_on_standby(desk) {
             inner.standby = None;
             self.roll.fetch_and(!(STANDBY | DEFERRED), Ordering::SeqCst);
         }
@@ -440,13 +442,13 @@ impl Crew {
     // ── leaving ─────────────────────────────────────────────────────────────────────────────
 
     /// A worker has idled for its time.
-    pub(crate) fn expire(&self, seat: Seat, outlook: impl Fn() -> Outlook) -> Expiry {
+    pub(crate) fn expire(&self, desk: &Arc<Desk>, outlook: impl Fn() -> Outlook) -> Expiry {
         let mut inner = lock(&self.inner);
         let roll = self.roll();
         if roll.live() <= self.minimum(roll) {
             return Expiry::Stay;
         }
-        if !inner.idle.remove(seat) {
+        if !inner.idle.remove(|idle| Arc::ptr_eq(idle, desk)) {
             return Expiry::Claimed;
         }
         self.sub(LIVE);
@@ -456,7 +458,7 @@ impl Crew {
                 self.add(ACTIVE);
                 return Expiry::Again;
             }
-            inner.idle.push(seat);
+            inner.idle.push(Arc::clone(desk));
             return Expiry::Renew;
         }
         inner.counts.expired += 1;
@@ -473,37 +475,34 @@ impl Crew {
     /// them once the pool is closed.
     pub(crate) fn retire_idle(&self, outlook: impl Fn() -> Outlook) {
         let mut inner = lock(&self.inner);
-        let mut seats = Vec::new();
+        let mut retired = Vec::new();
         loop {
             let roll = self.roll();
             if !roll.is_closed() && roll.live() <= roll.capacity() {
                 break;
             }
-            let Some(seat) = inner.idle.steal_oldest() else {
+            let Some(desk) = inner.idle.steal_oldest() else {
                 break;
             };
             self.sub(LIVE);
             if self.must_stay(&outlook) {
                 self.add(LIVE);
-                inner.idle.push(seat);
+                inner.idle.push(desk);
                 break;
             }
-            self.end_standby(&mut inner, seat);
-            seats.push(seat);
+            self.end_standby(&mut inner, &desk);
+            retired.push(desk);
         }
         self.gone.notify_all();
-        ring(inner, &seats, Ring::Retire);
+        // I2
+        drop(inner);
+        for desk in &retired {
+            desk.bell.ring(Ring::Retire);
+        }
     }
 
-    /// A leaving worker clears its desk, and takes its own handle with it.
-    pub(crate) fn vacate(&self, seat: Seat) -> Option<JoinHandle<()>> {
-        let mut inner = lock(&self.inner);
-        inner.vacant.push(Reverse(seat));
-        inner.chairs[seat].thread.take()
-    }
-
-    /// C6: the last of a user's thread-locals on this thread, whose own handle `thread` is, has been dropped.
-    pub(crate) fn depart(&self, thread: Option<JoinHandle<()>>) {
+    /// C6: the last of a user's thread-locals on the thread of this worker has been dropped.
+    pub(crate) fn depart(&self, id: u64) {
         let mut inner = lock(&self.inner);
         while let Some(before) = inner.departed.take() {
             drop(inner);
@@ -511,9 +510,8 @@ impl Crew {
             join(before);
             inner = lock(&self.inner);
         }
-        inner.departed = thread;
-        inner.present -= 1;
-        if inner.present == 0 {
+        inner.departed = inner.present.remove(&id);
+        if inner.present.is_empty() {
             self.gone.notify_all();
         }
     }
@@ -530,7 +528,7 @@ impl Crew {
         loop {
             let again = retry();
             let mut inner = lock(&self.inner);
-            if inner.present == 0 && done() {
+            if inner.present.is_empty() && done() {
                 if let Some(last) = inner.departed.take() {
                     inner.joining += 1;
                     drop(inner);
@@ -574,11 +572,9 @@ impl Crew {
         let Some(inner) = try_lock(&self.inner) else {
             return false;
         };
-        let unseated = |chair: &Chair| chair.thread.is_none();
-        inner.present == 0
+        inner.present.is_empty()
             && inner.departed.is_none()
             && inner.joining == 0
-            && inner.chairs.iter().all(unseated)
             && self.roll().live() == 0
     }
 
@@ -593,32 +589,7 @@ impl Crew {
         let live = usize::try_from(self.roll().live()).unwrap_or(usize::MAX);
         CrewCounts {
             totals: inner.counts,
-            leaving: inner.present.saturating_sub(live),
-        }
-    }
-}
-
-/// I2: rings the bells of `seats` once the lock is released.
-fn ring(inner: MutexGuard<'_, Inner>, seats: &[Seat], ring: Ring) {
-    let sleeper = |seat: &Seat| {
-        let chair = &inner.chairs[*seat];
-        let thread = chair.thread.as_ref().map(thread_of);
-        (Arc::clone(&chair.desk), thread)
-    };
-    if let [seat] = seats {
-        // The common case, without an allocation.
-        let (desk, thread) = sleeper(seat);
-        drop(inner);
-        if let Some(thread) = thread {
-            desk.bell.ring(ring, &thread);
-        }
-        return;
-    }
-    let sleepers: Vec<_> = seats.iter().map(sleeper).collect();
-    drop(inner);
-    for (desk, thread) in sleepers {
-        if let Some(thread) = thread {
-            desk.bell.ring(ring, &thread);
+            leaving: inner.present.len().saturating_sub(live),
         }
     }
 }

@@ -1,12 +1,18 @@
 //! What a worker leaves in the open: its deques to steal from, its bell, its counters.
 //!
-//! A desk outlives the worker that sits at it and is taken over by the next one, so that counters
-//! go on and no task is lost with a thread. Only the worker at the desk writes the counters.
+//! A desk is made for a worker and given up with it. Only that worker writes the counters and pushes to the
+//! deques; others find both through the queue's list of desks, under its lock.
+//!
+//! - D1: A worker gives up its desk when it is free for good: its deques are empty. It goes free only when
+//!   they are, thieves do no more than take, and what its hooks submit does not go to the desk, since it
+//!   holds no place then ([`keep`](super::worker::Worker::keep)).
+//! - D2: Its tallies are added to those of the desks before it in the critical section in which it leaves the
+//!   list. So each look at the list counts what was counted there once, and no sum goes back by it.
 
 use super::idle::Bell;
 use super::task::{Accepted, Task};
 use crate::sync::deque::{Stealer, Worker};
-use crate::sync::{AtomicBool, CounterU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, CounterU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 /// A counter with one writer at a time.
@@ -42,12 +48,49 @@ pub(crate) struct Tallies {
     pub(crate) steals: Tally,
 }
 
+impl Tallies {
+    /// D2: adds what was counted at a desk that is given up.
+    pub(crate) fn add(&self, other: &Tallies) {
+        self.submitted.add(other.submitted.get());
+        self.started.add(other.started.get());
+        self.completed.add(other.completed.get());
+        self.panicked.add(other.panicked.get());
+        self.steals.add(other.steals.get());
+    }
+}
+
 /// The two deques of a desk, owner's side.
 pub(crate) struct Deques {
     /// Tasks that tasks of this worker submitted; they hold no place of their own.
     pub(crate) own: Worker<Task>,
     /// A batch from the shared queue; each holds its place.
     pub(crate) batch: Worker<Accepted>,
+}
+
+impl Deques {
+    pub(crate) fn new() -> Deques {
+        Deques {
+            own: Worker::new_fifo(),
+            batch: Worker::new_fifo(),
+        }
+    }
+
+    pub(crate) fn stealers(&self) -> Stealers {
+        Stealers {
+            own: self.own.stealer(),
+            batch: self.batch.stealer(),
+        }
+    }
+
+    pub(crate) fn are_empty(&self) -> bool {
+        self.batch.is_empty() && self.own.is_empty()
+    }
+}
+
+/// The two deques of a desk, thieves' side.
+pub(crate) struct Stealers {
+    pub(crate) own: Stealer<Task>,
+    pub(crate) batch: Stealer<Accepted>,
 }
 
 pub(crate) struct Desk {
@@ -58,32 +101,35 @@ pub(crate) struct Desk {
     pub(crate) reaching: AtomicBool,
     /// The deques may hold something to steal.
     pub(crate) lending: AtomicBool,
-    pub(crate) own: Stealer<Task>,
-    pub(crate) batch: Stealer<Accepted>,
-    /// Here while nobody sits at the desk.
-    pub(crate) deques: Mutex<Option<Deques>>,
+    /// Where in the queue's list it is.
+    at: CounterU64,
     pub(crate) tallies: CachePadded<Tallies>,
 }
 
 impl Desk {
     pub(crate) fn new() -> Desk {
-        let deques = Deques {
-            own: Worker::new_fifo(),
-            batch: Worker::new_fifo(),
-        };
         Desk {
             bell: Bell::new(),
             busy: AtomicBool::new(false),
             reaching: AtomicBool::new(false),
             lending: AtomicBool::new(false),
-            own: deques.own.stealer(),
-            batch: deques.batch.stealer(),
-            deques: Mutex::new(Some(deques)),
+            at: CounterU64::new(0),
             tallies: CachePadded::new(Tallies::default()),
         }
     }
 
-    pub(crate) fn has_work(&self) -> bool {
-        self.lending.load(Ordering::SeqCst) && !(self.own.is_empty() && self.batch.is_empty())
+    /// Whether there is something to steal.
+    pub(crate) fn has_work(&self, Stealers { own, batch }: &Stealers) -> bool {
+        self.lending.load(Ordering::SeqCst) && !(own.is_empty() && batch.is_empty())
+    }
+
+    /// Where in the queue's list it is; under the list's lock.
+    pub(crate) fn at(&self) -> usize {
+        // ORDERING: Relaxed, here and below: the lock orders them.
+        usize::try_from(self.at.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn move_to(&self, at: usize) {
+        self.at.store(at as u64, Ordering::Relaxed);
     }
 }

@@ -8,40 +8,63 @@
 //! - I2: A bell is rung after the lock is released, so that the woken worker does not run into it.
 
 use crate::sync::{AtomicU32, Instant, Ordering, Thread, is_past, park_until};
+use once_cell::sync::OnceCell;
 use std::collections::VecDeque;
 
-/// Where in the crew a worker sits.
-pub(crate) type Seat = usize;
+/// The idle workers, by what is a worker's own: its desk.
+pub(crate) struct IdleStack<T>(VecDeque<T>);
 
-#[derive(Default)]
-pub(crate) struct IdleStack {
-    seats: VecDeque<Seat>,
+impl<T> Default for IdleStack<T> {
+    fn default() -> IdleStack<T> {
+        IdleStack(VecDeque::new())
+    }
 }
 
-impl IdleStack {
-    pub(crate) fn push(&mut self, seat: Seat) {
-        self.seats.push_back(seat);
+impl<T> IdleStack<T> {
+    pub(crate) fn push(&mut self, worker: T) {
+        self.0.push_back(worker);
     }
 
-    pub(crate) fn pop_newest(&mut self) -> Option<Seat> {
-        self.seats.pop_back()
+    pub(crate) fn pop_newest(&mut self) -> Option<T> {
+        let newest = self.0.pop_back();
+        self.shrink();
+        newest
     }
 
     /// Steals from the bottom.
-    pub(crate) fn steal_oldest(&mut self) -> Option<Seat> {
-        self.seats.pop_front()
+    pub(crate) fn steal_oldest(&mut self) -> Option<T> {
+        let oldest = self.0.pop_front();
+        self.shrink();
+        oldest
     }
 
     /// Takes out a given worker, for its expiry or because it saw work; false if it was claimed.
-    pub(crate) fn remove(&mut self, seat: Seat) -> bool {
+    pub(crate) fn remove(&mut self, is_it: impl Fn(&T) -> bool) -> bool {
         // An expiring worker is near the bottom, one that takes its last look near the top.
-        let at = if self.seats.back() == Some(&seat) {
-            Some(self.seats.len() - 1)
+        let at = if self.0.back().is_some_and(&is_it) {
+            Some(self.0.len() - 1)
         } else {
-            self.seats.iter().position(|other| *other == seat)
+            self.0.iter().position(is_it)
         };
-        at.is_some_and(|at| self.seats.remove(at).is_some())
+        let found = at.is_some_and(|at| self.0.remove(at).is_some());
+        self.shrink();
+        found
     }
+
+    fn shrink(&mut self) {
+        if let Some(capacity) = shrunk(self.0.len(), self.0.capacity()) {
+            self.0.shrink_to(capacity);
+        }
+    }
+}
+
+/// The room for so few that it need not be given back.
+const FEW: usize = 64;
+
+/// What a list of this capacity shrinks to, if it does: to half where less than a quarter is in use, so that
+/// each move of the list was paid for by as many removals.
+pub(crate) fn shrunk(len: usize, capacity: usize) -> Option<usize> {
+    (capacity > FEW && len < capacity / 4).then_some(capacity / 2)
 }
 
 const SILENT: u32 = 0;
@@ -56,33 +79,42 @@ pub(crate) enum Ring {
 }
 
 /// What an idle worker sleeps on.
-pub(crate) struct Bell(AtomicU32);
+pub(crate) struct Bell {
+    rung: AtomicU32,
+    sleeper: OnceCell<Thread>,
+}
 
 impl Bell {
     pub(crate) fn new() -> Bell {
-        Bell(AtomicU32::new(WORK))
+        Bell {
+            rung: AtomicU32::new(WORK),
+            sleeper: OnceCell::new(),
+        }
     }
 
-    /// Before the worker goes on the stack.
-    pub(crate) fn silence(&self) {
+    /// Before the worker, whose thread this is, goes on the stack.
+    pub(crate) fn silence(&self, this: impl FnOnce() -> Thread) {
+        self.sleeper.get_or_init(this);
         // ORDERING: Relaxed: the crew's lock publishes it to the ringer.
-        self.0.store(SILENT, Ordering::Relaxed);
+        self.rung.store(SILENT, Ordering::Relaxed);
     }
 
-    pub(crate) fn ring(&self, ring: Ring, sleeper: &Thread) {
+    pub(crate) fn ring(&self, ring: Ring) {
         let ring = match ring {
             Ring::Work => WORK,
             Ring::Retire => RETIRE,
         };
         // ORDERING: Relaxed: it says no more than what for. Who hears it looks for work, and does so
         // once more behind a fence before it sleeps again.
-        self.0.store(ring, Ordering::Relaxed);
-        sleeper.unpark();
+        self.rung.store(ring, Ordering::Relaxed);
+        if let Some(sleeper) = self.sleeper.get() {
+            sleeper.unpark();
+        }
     }
 
     fn heard(&self) -> Option<Ring> {
         // ORDERING: Relaxed: as in `ring`.
-        match self.0.load(Ordering::Relaxed) {
+        match self.rung.load(Ordering::Relaxed) {
             SILENT => None,
             WORK => Some(Ring::Work),
             _ => Some(Ring::Retire),
@@ -110,11 +142,27 @@ mod tests {
     #[test]
     fn newest_is_woken_first_and_oldest_leaves_first() {
         let mut idle = IdleStack::default();
-        (0..5).for_each(|seat| idle.push(seat));
+        (0..5).for_each(|worker| idle.push(worker));
         assert_eq!((idle.pop_newest(), idle.steal_oldest()), (Some(4), Some(0)));
-        assert!(idle.remove(2));
-        assert!(!idle.remove(2), "claimed before");
-        assert!(idle.remove(3), "the one on top");
+        assert!(idle.remove(|worker| *worker == 2));
+        assert!(!idle.remove(|worker| *worker == 2), "claimed before");
+        assert!(idle.remove(|worker| *worker == 3), "the one on top");
         assert_eq!((idle.pop_newest(), idle.pop_newest()), (Some(1), None));
+    }
+
+    #[test]
+    fn many_that_were_idle_leave_no_room_behind() {
+        let takes: [fn(&mut IdleStack<u32>) -> bool; 3] = [
+            |idle| idle.pop_newest().is_some(),
+            |idle| idle.steal_oldest().is_some(),
+            |idle| idle.remove(|_| true),
+        ];
+        for take in takes {
+            let mut idle = IdleStack::default();
+            (0..4_000).for_each(|worker| idle.push(worker));
+            while take(&mut idle) {
+                assert!(idle.0.capacity() <= FEW.max(4 * (idle.0.len() + 1)));
+            }
+        }
     }
 }

@@ -66,10 +66,9 @@ use crate::sync::{
 use admission::{Admission, Left};
 use crew::{Crew, CrewCounts, Hire, Outlook, Roll};
 use crossbeam_utils::CachePadded;
-use desk::Desk;
+use desk::{Desk, Tallies};
 use family::Family;
 use fork::Mark;
-use idle::Seat;
 use once_cell::sync::OnceCell;
 use queue::{Queue, insist};
 use rescue::Rescue;
@@ -199,12 +198,8 @@ pub(crate) struct Core {
 }
 
 impl Hire for Arc<Core> {
-    fn desk(&self, seat: Seat) -> Arc<Desk> {
-        self.queue.desk(seat)
-    }
-
-    fn start(&self, seat: Seat, id: u64, desk: &Arc<Desk>) -> io::Result<JoinHandle<()>> {
-        let (core, desk) = (Arc::clone(self), Arc::clone(desk));
+    fn start(&self, id: u64, desk: Arc<Desk>) -> io::Result<JoinHandle<()>> {
+        let core = Arc::clone(self);
         fork::watch()?;
         let name = thread_name::of_worker(&self.plan.name, id);
         let shown = thread_name::shown_instead(&name);
@@ -212,7 +207,7 @@ impl Hire for Arc<Core> {
             if let Some(shown) = shown {
                 thread_name::show(&shown);
             }
-            worker::main(core, seat, WorkerId(id), desk);
+            worker::main(core, WorkerId(id), desk);
         })
     }
 }
@@ -478,7 +473,7 @@ impl Core {
         let activated = self.crew.activate(
             self,
             |roll| self.claims() > self.crew.ready(roll),
-            |roll| self.unfinished() > self.crew.ready(roll),
+            |roll| self.unfinished().saturating_sub(self.crew.ready(roll)),
         );
         // A refusal leaves the task to the workers there are; one lives (C5). But it may be what they wait for.
         if activated.is_err() {
@@ -669,10 +664,10 @@ impl Core {
         let in_line = self.admission.take_accepted();
         backlog.extend(in_line.into_iter().map(|(task, ())| (task, 0)));
         backlog.extend(std::iter::from_fn(|| self.queue.take()).map(|task| (task, 1)));
-        self.queue.visit(0, |desk| -> Option<()> {
-            let batched = std::iter::from_fn(|| insist(|| desk.batch.steal()));
+        self.queue.visit(None, |_, stealers| -> Option<()> {
+            let batched = std::iter::from_fn(|| insist(|| stealers.batch.steal()));
             backlog.extend(batched.map(|accepted| (accepted.task, 1)));
-            let own = std::iter::from_fn(|| insist(|| desk.own.steal()));
+            let own = std::iter::from_fn(|| insist(|| stealers.own.steal()));
             backlog.extend(own.map(|task| (task, 0)));
             None
         });
@@ -757,19 +752,14 @@ impl Core {
             return 0;
         }
         let calling = self.calling.load(Ordering::SeqCst);
-        count(self.busy()).saturating_add(calling)
-    }
-
-    fn busy(&self) -> u64 {
-        self.queue
-            .sum(|desk| u64::from(desk.busy.load(Ordering::SeqCst)))
+        count(self.queue.busy()).saturating_add(calling)
     }
 
     pub(crate) fn idle(&self) -> usize {
         if self.is_foreign() {
             return 0;
         }
-        let busy = self.busy();
+        let busy = self.queue.busy();
         count(self.crew.roll().live().saturating_sub(busy))
     }
 
@@ -801,18 +791,18 @@ impl Core {
     }
 
     fn submitted(&self) -> u64 {
-        self.admission.accepted() + self.queue.sum(|desk| desk.tallies.submitted.get())
+        self.admission.accepted() + self.queue.sum(|tallies| tallies.submitted.get())
     }
 
     fn started(&self) -> u64 {
-        self.counts.called.get() + self.queue.sum(|desk| desk.tallies.started.get())
+        self.counts.called.get() + self.queue.sum(|tallies| tallies.started.get())
     }
 
     fn finished(&self) -> u64 {
         let counts = &self.counts;
         let called = counts.call_completed.get() + counts.call_panicked.get();
         let dropped = counts.discarded.get() + counts.cancelled.get();
-        let ran = |desk: &Desk| desk.tallies.completed.get() + desk.tallies.panicked.get();
+        let ran = |tallies: &Tallies| tallies.completed.get() + tallies.panicked.get();
         called + dropped + self.queue.sum(ran)
     }
 
@@ -829,11 +819,11 @@ impl Core {
                 ..Stats::default()
             };
         }
-        let sum = |tally: fn(&Desk) -> u64| self.queue.sum(tally);
+        let sum = |tally: fn(&Tallies) -> u64| self.queue.sum(tally);
         let CrewCounts { totals, leaving } = self.crew.counts();
         Stats {
-            completed: counts.call_completed.get() + sum(|desk| desk.tallies.completed.get()),
-            panicked: counts.call_panicked.get() + sum(|desk| desk.tallies.panicked.get()),
+            completed: counts.call_completed.get() + sum(|tallies| tallies.completed.get()),
+            panicked: counts.call_panicked.get() + sum(|tallies| tallies.panicked.get()),
             cancelled: counts.cancelled.get(),
             discarded: counts.discarded.get(),
             rejected: counts.rejected.get(),
@@ -844,7 +834,7 @@ impl Core {
             workers_expired: totals.expired,
             workers_peak: count(totals.peak),
             wakes: totals.wakes,
-            steals: sum(|desk| desk.tallies.steals.get()),
+            steals: sum(|tallies| tallies.steals.get()),
             hook_panics: counts.hook_panics.get(),
             submitted: self.submitted(),
         }

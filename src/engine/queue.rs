@@ -13,11 +13,14 @@
 //! - Q5: Nothing here blocks, and no task is run or dropped here, but shells.
 //! - Q6: When half of what is queued are shells, they are swept out. The rest is in hand meanwhile, and
 //!   then handed back; who took a task past it hands that back, too (Q2).
+//! - Q7: The list of desks has those of live workers, and what was counted at the others (D2). What a gauge
+//!   costs and what the queue keeps is a matter of how many workers and tasks there are, not of how many
+//!   there were.
 
-use super::desk::Desk;
-use super::idle::Seat;
+use super::desk::{Deques, Desk, Stealers, Tallies};
+use super::idle::shrunk;
 use super::task::{Accepted, Task};
-use crate::sync::deque::{Injector, Steal, Worker};
+use crate::sync::deque::{Injector, Steal, Stealer, Worker};
 use crate::sync::{
     Arc, AtomicUsize, Mutex, Ordering, RwLock, lock, order_seqcst, read, try_lock, try_write, write,
 };
@@ -40,7 +43,14 @@ pub(crate) struct Queue {
     /// About how many shells there are.
     shells: AtomicUsize,
     lenders: CachePadded<AtomicUsize>,
-    desks: RwLock<Vec<Arc<Desk>>>,
+    desks: RwLock<Desks>,
+}
+
+/// Q7.
+#[derive(Default)]
+struct Desks {
+    list: Vec<(Arc<Desk>, Stealers)>,
+    given_up: Tallies,
 }
 
 impl Queue {
@@ -52,7 +62,7 @@ impl Queue {
             waited: AtomicUsize::new(0),
             shells: AtomicUsize::new(0),
             lenders: CachePadded::new(AtomicUsize::new(0)),
-            desks: RwLock::new(Vec::new()),
+            desks: RwLock::new(Desks::default()),
         }
     }
 
@@ -73,6 +83,13 @@ impl Queue {
     pub(crate) fn hand_back(&self, batch: impl Iterator<Item = Accepted>) {
         let mut handed_back = lock(&self.handed_back);
         handed_back.extend(batch.map(Reverse));
+        self.count_handed_back(&mut handed_back);
+    }
+
+    fn count_handed_back(&self, handed_back: &mut BinaryHeap<Reverse<Accepted>>) {
+        if let Some(capacity) = shrunk(handed_back.len(), handed_back.capacity()) {
+            handed_back.shrink_to(capacity);
+        }
         self.handed_back_len
             .store(handed_back.len(), Ordering::SeqCst);
     }
@@ -88,8 +105,7 @@ impl Queue {
         }
         let mut handed_back = lock(&self.handed_back);
         let oldest = handed_back.pop();
-        self.handed_back_len
-            .store(handed_back.len(), Ordering::SeqCst);
+        self.count_handed_back(&mut handed_back);
         oldest.map(|Reverse(accepted)| accepted)
     }
 
@@ -183,8 +199,7 @@ impl Queue {
             }
             self.count_shell();
         }
-        self.handed_back_len
-            .store(handed_back.len(), Ordering::SeqCst);
+        self.count_handed_back(&mut handed_back);
     }
 
     fn count_shell(&self) {
@@ -216,8 +231,7 @@ impl Queue {
                 handed_back.push(Reverse(accepted));
             }
         }
-        self.handed_back_len
-            .store(handed_back.len(), Ordering::SeqCst);
+        self.count_handed_back(&mut handed_back);
     }
 
     /// F2 of [`fork`](super::fork): nothing is queued, and nobody holds a lock.
@@ -242,7 +256,8 @@ impl Queue {
     }
 
     fn has_lent(&self) -> bool {
-        self.has_lenders() && read(&self.desks).iter().any(|desk| desk.has_work())
+        let has_work = |(desk, stealers): &(Arc<Desk>, Stealers)| desk.has_work(stealers);
+        self.has_lenders() && read(&self.desks).list.iter().any(has_work)
     }
 
     /// Q3: `desk` begins to lend.
@@ -257,20 +272,51 @@ impl Queue {
         self.lenders.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// The desk of a seat, made when it is first asked for.
-    pub(crate) fn desk(&self, seat: Seat) -> Arc<Desk> {
+    /// Q7: a worker takes its desk; the deques for it.
+    pub(crate) fn take_desk(&self, desk: &Arc<Desk>) -> Deques {
+        let deques = Deques::new();
+        let entry = (Arc::clone(desk), deques.stealers());
         let mut desks = write(&self.desks);
-        while desks.len() <= seat {
-            desks.push(Arc::new(Desk::new()));
-        }
-        Arc::clone(&desks[seat])
+        desk.move_to(desks.list.len());
+        desks.list.push(entry);
+        deques
     }
 
-    /// Calls `f` for each desk, from `first` on and around, until it returns something.
-    pub(crate) fn visit<T>(&self, first: Seat, mut f: impl FnMut(&Desk) -> Option<T>) -> Option<T> {
+    /// D1, D2: a worker gives up its desk.
+    pub(crate) fn give_up_desk(&self, desk: &Desk) {
+        let mut desks = write(&self.desks);
+        desks.given_up.add(&desk.tallies);
+        let at = desk.at();
+        let entry = desks.list.swap_remove(at);
+        if let Some((moved, _)) = desks.list.get(at) {
+            moved.move_to(at);
+        }
+        if let Some(capacity) = shrunk(desks.list.len(), desks.list.capacity()) {
+            desks.list.shrink_to(capacity);
+        }
+        drop(desks);
+        drop(entry);
+    }
+
+    /// The worker at a desk has a new deque for its own tasks. Returns the old stealer, which frees the old
+    /// deque as it is dropped: not under the lock.
+    pub(crate) fn renew_own(&self, desk: &Desk, own: Stealer<Task>) -> Stealer<Task> {
+        let mut desks = write(&self.desks);
+        let (_, stealers) = &mut desks.list[desk.at()];
+        std::mem::replace(&mut stealers.own, own)
+    }
+
+    /// Calls `f` for each desk, from the one after `first` on and around, until it returns something.
+    pub(crate) fn visit<T>(
+        &self,
+        first: Option<&Desk>,
+        mut f: impl FnMut(&Desk, &Stealers) -> Option<T>,
+    ) -> Option<T> {
         let desks = read(&self.desks);
-        let (before, after) = desks.split_at(first.min(desks.len()));
-        after.iter().chain(before).find_map(|desk| f(desk))
+        let first = first.map_or(0, |desk| desk.at() + 1);
+        let (before, after) = desks.list.split_at(first.min(desks.list.len()));
+        let mut all = after.iter().chain(before);
+        all.find_map(|(desk, stealers)| f(desk, stealers))
     }
 
     /// Nobody looks at a desk while `f` runs.
@@ -280,11 +326,20 @@ impl Queue {
     }
 
     pub(crate) fn any(&self, f: impl Fn(&Desk) -> bool) -> bool {
-        read(&self.desks).iter().any(|desk| f(desk))
+        read(&self.desks).list.iter().any(|(desk, _)| f(desk))
     }
 
-    pub(crate) fn sum(&self, mut f: impl FnMut(&Desk) -> u64) -> u64 {
-        read(&self.desks).iter().map(|desk| f(desk)).sum()
+    /// How many workers are busy.
+    pub(crate) fn busy(&self) -> u64 {
+        let busy = |(desk, _): &(Arc<Desk>, _)| u64::from(desk.busy.load(Ordering::SeqCst));
+        read(&self.desks).list.iter().map(busy).sum()
+    }
+
+    /// What was counted at all desks there are and were.
+    pub(crate) fn sum(&self, f: impl Fn(&Tallies) -> u64) -> u64 {
+        let desks = read(&self.desks);
+        let now: u64 = desks.list.iter().map(|(desk, _)| f(&desk.tallies)).sum();
+        f(&desks.given_up) + now
     }
 }
 
@@ -296,5 +351,57 @@ pub(crate) fn insist<T>(mut steal: impl FnMut() -> Steal<T>) -> Option<T> {
             Steal::Empty => return None,
             Steal::Retry => crate::sync::spin_loop(),
         }
+    }
+}
+
+#[cfg(all(test, not(anthill_loom)))]
+mod tests {
+    use super::*;
+
+    fn submitted(queue: &Queue) -> u64 {
+        queue.sum(|tallies| tallies.submitted.get())
+    }
+
+    #[test]
+    fn the_list_has_the_desks_of_live_workers_and_the_counts_of_all() {
+        let queue = Queue::new();
+        let desks: Vec<_> = (0..1_000).map(|_| Arc::new(Desk::new())).collect();
+        for desk in &desks {
+            drop(queue.take_desk(desk));
+            desk.tallies.submitted.add(1);
+        }
+        // Those in the middle first.
+        let (first, last) = desks.split_at(500);
+        for (left, desk) in last.iter().chain(first.iter().rev()).enumerate() {
+            queue.give_up_desk(desk);
+            assert_eq!(submitted(&queue), 1_000);
+            let desks = read(&queue.desks);
+            assert_eq!(desks.list.len(), 1_000 - left - 1);
+            let in_place = |(at, (desk, _)): (usize, &(Arc<Desk>, _))| desk.at() == at;
+            assert!(desks.list.iter().enumerate().all(in_place));
+        }
+        assert!(read(&queue.desks).list.capacity() <= 64);
+    }
+
+    #[test]
+    fn a_worker_visits_all_others_from_its_own_desk_on() {
+        let queue = Queue::new();
+        let desks: Vec<_> = (0..5).map(|_| Arc::new(Desk::new())).collect();
+        for desk in &desks {
+            drop(queue.take_desk(desk));
+        }
+        // The last one takes its place in the list.
+        queue.give_up_desk(&desks[1]);
+        let visited = |first| {
+            let mut visited = Vec::new();
+            queue.visit(first, |desk, _| -> Option<()> {
+                visited.push(desk.at());
+                None
+            });
+            visited
+        };
+        assert_eq!(visited(None), [0, 1, 2, 3]);
+        assert_eq!(visited(Some(&desks[4])), [2, 3, 0, 1]);
+        assert_eq!(visited(Some(&desks[3])), [0, 1, 2, 3]);
     }
 }

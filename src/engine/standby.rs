@@ -21,10 +21,9 @@
 //! - D5: If nobody did so by a tick, those who submit wait for something else: the pool trusts them less. With no
 //!   trust left no worker stands by, for a number of occasions.
 
-use super::Core;
 use super::crew::Roll;
-use super::current;
-use super::idle::Seat;
+use super::desk::Desk;
+use super::{Core, current};
 use crate::sync::{Arc, CounterU64, Ordering, fence};
 
 /// So few tasks in a tick run long or block, and are worth another worker.
@@ -91,7 +90,7 @@ impl Core {
     }
 
     /// D2: the worker on standby has slept for a tick.
-    pub(super) fn tick(self: &Arc<Self>, seat: Seat, duty: &mut Duty) -> Tick {
+    pub(super) fn tick(self: &Arc<Self>, desk: &Arc<Desk>, duty: &mut Duty) -> Tick {
         let deferred = self.crew.take_deferred();
         self.admission.wake_let_in();
         fence(Ordering::SeqCst);
@@ -104,14 +103,14 @@ impl Core {
                 let _ = self.crew.defer();
                 return Tick::Stay;
             }
-            if self.crew.unsettle(seat) {
+            if self.crew.unsettle(desk) {
                 self.make_up();
                 return Tick::Up;
             }
         } else if deferred {
             return Tick::Stay;
         }
-        if self.crew.stand_down(seat) {
+        if self.crew.stand_down(desk) {
             self.admission.forget_line();
             Tick::StandDown
         } else {

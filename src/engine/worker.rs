@@ -17,7 +17,7 @@
 use super::crew::{Expiry, Rest};
 use super::current;
 use super::desk::{Deques, Desk};
-use super::idle::{Ring, Seat};
+use super::idle::Ring;
 use super::job::Spot;
 use super::queue::insist;
 use super::standby::{Duty, Tick};
@@ -27,8 +27,8 @@ use super::{Core, Hooks};
 use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
 use crate::sync::deque::Worker as Deque;
 use crate::sync::{
-    Arc, AtomicBool, JoinHandle, Ordering, TICK, deadline_after, fence, lock, order_seqcst,
-    spin_loop, yield_now, yields,
+    Arc, AtomicBool, Ordering, TICK, deadline_after, fence, order_seqcst, spin_loop, yield_now,
+    yields,
 };
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -61,12 +61,16 @@ const GATHER: u32 = 200;
 /// The least time for which a last worker whose time is up waits for a task that is on its way.
 const RENEWAL: Duration = Duration::from_millis(1);
 
+/// After a worker kept more tasks than that at its desk it takes a new deque, once it is free. It looks for
+/// how many there are after each so many, which is all that the length can grow meanwhile.
+const MANY_KEPT: usize = 1024;
+const KEPT_BETWEEN_LOOKS: u32 = 256;
+
 /// So many shells at a desk are not worth a sweep.
 const FEW_SHELLS: usize = 64;
 
 pub(crate) struct Worker {
     core: Arc<Core>,
-    seat: Seat,
     id: WorkerId,
     desk: Arc<Desk>,
     deques: RefCell<Option<Deques>>,
@@ -84,18 +88,18 @@ pub(crate) struct Worker {
     /// Jobs that this worker claimed elsewhere than at the end of a queue: about as many shells are at its
     /// desk.
     shells: Cell<usize>,
-    /// Of this thread, once it has left its desk.
-    thread: Cell<Option<JoinHandle<()>>>,
+    /// How many tasks were kept at the desk so far, and whether they were very many at once of late.
+    kept: Cell<u32>,
+    outgrown: Cell<bool>,
 }
 
 /// The body of a worker's thread.
-pub(crate) fn main(core: Arc<Core>, seat: Seat, id: WorkerId, desk: Arc<Desk>) {
-    let deques = lock(&desk.deques).take();
+pub(crate) fn main(core: Arc<Core>, id: WorkerId, desk: Arc<Desk>) {
+    let deques = core.queue.take_desk(&desk);
     current::begin_worker(Worker {
-        deques: RefCell::new(deques),
+        deques: RefCell::new(Some(deques)),
         handler: RefCell::new(None),
         core,
-        seat,
         id,
         desk,
         held: Cell::new(0),
@@ -105,7 +109,8 @@ pub(crate) fn main(core: Arc<Core>, seat: Seat, id: WorkerId, desk: Arc<Desk>) {
         served: Cell::new(false),
         sweep_at: Cell::new(2 * FEW_SHELLS),
         shells: Cell::new(0),
-        thread: Cell::new(None),
+        kept: Cell::new(0),
+        outgrown: Cell::new(false),
     });
 }
 
@@ -143,8 +148,15 @@ impl Worker {
         if self.core.is_foreign() {
             return;
         }
-        *lock(&self.desk.deques) = self.deques.take();
-        self.thread.set(self.core.crew.vacate(self.seat));
+        self.give_up_desk();
+    }
+
+    fn give_up_desk(&self) {
+        // From here on nothing is counted or kept at it, whatever thread-locals do as they are dropped.
+        let deques = self.deques.take();
+        self.core.queue.give_up_desk(&self.desk);
+        // D1. Else they would be dropped here, outside all locks, but never count as over.
+        debug_assert!(deques.is_none_or(|deques| deques.are_empty()));
     }
 
     fn greet(&self, hooks: &Hooks) {
@@ -174,6 +186,9 @@ impl Worker {
             }
             self.go_free();
         }
+        if self.outgrown.get() {
+            self.renew_own();
+        }
         let Some(mut task) = self.search() else {
             self.served.set(false);
             return false;
@@ -199,7 +214,7 @@ impl Worker {
             } else {
                 break;
             }
-            if deques.batch.is_empty() && deques.own.is_empty() {
+            if deques.are_empty() {
                 return false;
             }
             // The pool was opened again meanwhile, or discards what was to be handed back.
@@ -447,7 +462,7 @@ impl Worker {
         }
         let (task, _) = stolen?;
         self.held.set(1);
-        self.lend_if(!(deques.own.is_empty() && deques.batch.is_empty()));
+        self.lend_if(!deques.are_empty());
         self.desk.tallies.steals.add(1);
         Some(task)
     }
@@ -455,16 +470,16 @@ impl Worker {
     /// Steals half of what some desk lends.
     fn steal(&self, deques: &Deques) -> Option<(Task, Stolen)> {
         let Deques { own, batch } = deques;
-        self.core.queue.visit(self.seat + 1, |desk| {
-            if !desk.has_work() {
+        self.core.queue.visit(Some(&self.desk), |desk, stealers| {
+            if !desk.has_work(stealers) {
                 return None;
             }
             let batched = || {
-                let first = || insist(|| desk.batch.steal_batch_and_pop(batch));
+                let first = || insist(|| stealers.batch.steal_batch_and_pop(batch));
                 Some(batch.pop().or_else(first)?.task)
             };
             let owned = || {
-                let first = || insist(|| desk.own.steal_batch_and_pop(own));
+                let first = || insist(|| stealers.own.steal_batch_and_pop(own));
                 own.pop().or_else(first)
             };
             (claim_next(batched).map(|task| (task, Stolen::Batched)))
@@ -502,6 +517,24 @@ impl Worker {
             self.sweep_own(&deques.own);
         }
         deques.own.push(task);
+        let kept = self.kept.get().wrapping_add(1);
+        self.kept.set(kept);
+        if kept % KEPT_BETWEEN_LOOKS == 0 && deques.own.len() > MANY_KEPT {
+            self.outgrown.set(true);
+        }
+    }
+
+    /// Takes a new deque after the old one held very many tasks, which gives room back only for what its own
+    /// worker takes out, not for what others steal. Nothing is left in the old one: the worker is free.
+    #[cold]
+    fn renew_own(&self) {
+        self.outgrown.set(false);
+        let new = Deque::new_fifo();
+        let _stealer = self.core.queue.renew_own(&self.desk, new.stealer());
+        if let Some(deques) = &mut *self.deques.borrow_mut() {
+            debug_assert!(deques.own.is_empty());
+            deques.own = new;
+        }
     }
 
     /// What the task left at the desk of jobs that it waited for must not keep the place.
@@ -602,13 +635,13 @@ impl Worker {
         let outlook = || core.outlook();
         core.admission.wake_let_in();
         let may_stand_by = core.may_stand_by();
-        let rest = (core.crew).settle(self.seat, &self.desk, may_stand_by, outlook);
+        let rest = core.crew.settle(&self.desk, may_stand_by, outlook);
         if !matches!(rest, Rest::Sleep | Rest::StandBy) {
             return rest;
         }
         // The last look: whoever pushed a task before this counted on us.
         fence(Ordering::SeqCst);
-        if core.queue.has_work() && core.crew.unsettle(self.seat) {
+        if core.queue.has_work() && core.crew.unsettle(&self.desk) {
             if rest == Rest::StandBy {
                 core.make_up();
             }
@@ -624,7 +657,7 @@ impl Worker {
             };
             let Some(ring) = self.desk.bell.sleep(until) else {
                 if let Some(on_duty) = &mut duty {
-                    match core.tick(self.seat, on_duty) {
+                    match core.tick(&self.desk, on_duty) {
                         Tick::Stay => {}
                         Tick::Up => return Rest::Again,
                         Tick::StandDown => {
@@ -634,7 +667,7 @@ impl Worker {
                     }
                     continue;
                 }
-                deadline = match core.crew.expire(self.seat, outlook) {
+                deadline = match core.crew.expire(&self.desk, outlook) {
                     Expiry::Again => return Rest::Again,
                     Expiry::Leave => return Rest::Leave,
                     Expiry::Renew => {
@@ -665,7 +698,7 @@ impl Drop for Worker {
         if self.core.is_foreign() {
             return;
         }
-        self.core.crew.depart(self.thread.take());
+        self.core.crew.depart(self.id.0);
     }
 }
 
