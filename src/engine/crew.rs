@@ -3,8 +3,8 @@
 //! A worker is **live** from the start of its thread until it decides to leave, and **active**
 //! while it is live and not on the idle stack. The crew never touches a task.
 //!
-//! The roll: `| – | capacity: 19 | live: 19 | active: 19 | DEFERRED | STANDBY | UNSURE | CLOSED | DISCARDING |
-//! WAKING |` (low bits on the right). It is written under the lock, except that an arriving worker clears
+//! The roll: `| capacity: 19 | live: 19 | active: 19 | STARTING | DEFERRED | STANDBY | UNSURE | CLOSED |
+//! DISCARDING | WAKING |` (low bits on the right). It is written under the lock, except that an arriving worker clears
 //! `WAKING` on its own, and `DEFERRED` is changed as [`standby`](super::standby) says; anybody reads it.
 //!
 //! - C1: `live − active` workers are on the idle stack.
@@ -13,8 +13,8 @@
 //! - C3: At most one worker is on its way up (`WAKING`): it was woken or started and has not
 //!   arrived. On arrival it clears the flag and looks whether another one is needed.
 //! - C4: A thread is started under the lock, and rolled back under it where the system refuses:
-//!   nobody counts on a worker that never was. While the first one is started the roll is
-//!   `UNSURE`, and whoever needs a live worker waits for the lock.
+//!   nobody counts on a worker that never was. The roll says meanwhile that one is `STARTING`. While it is
+//!   the first one it is also `UNSURE`, and whoever needs a live worker waits for the lock.
 //! - C5: The last live worker does not leave while a place is held, unless the pool is paused:
 //!   whoever takes a place and then sees a live worker may rely on it.
 //! - C6: Every thread is joined, and none waits for what a user's thread-locals of another one do as
@@ -55,8 +55,9 @@ const CLOSED: u64 = 4;
 const UNSURE: u64 = 8;
 const STANDBY: u64 = 16;
 const DEFERRED: u64 = 32;
+const STARTING: u64 = 64;
 const FIELD_BITS: u32 = 19;
-const ACTIVE: u64 = 64;
+const ACTIVE: u64 = 128;
 const LIVE: u64 = ACTIVE << FIELD_BITS;
 const CAPACITY: u64 = LIVE << FIELD_BITS;
 const FIELD: u64 = (1 << FIELD_BITS) - 1;
@@ -99,6 +100,11 @@ impl Roll {
 
     pub(crate) fn is_discarding(self) -> bool {
         self.0 & DISCARDING != 0
+    }
+
+    /// C4: a thread is being started, which the system may still refuse.
+    pub(crate) fn is_starting(self) -> bool {
+        self.0 & STARTING != 0
     }
 
     /// D1: a worker is on standby.
@@ -217,7 +223,7 @@ impl Crew {
     /// The roll, without a worker whose thread may still be refused (C4).
     pub(crate) fn settled_roll(&self) -> Roll {
         let roll = self.roll();
-        if roll.0 & WAKING == 0 {
+        if !roll.is_starting() {
             return roll;
         }
         let _inner = lock(&self.inner);
@@ -328,7 +334,8 @@ impl Crew {
 
     fn start(&self, inner: &mut Inner, hire: &impl Hire) -> io::Result<()> {
         let unsure = if self.roll().live() == 0 { UNSURE } else { 0 };
-        self.roll.fetch_or(WAKING | unsure, Ordering::SeqCst);
+        self.roll
+            .fetch_or(WAKING | STARTING | unsure, Ordering::SeqCst);
         self.add(LIVE + ACTIVE);
         let id = inner.counts.started;
         let outcome = match hire.start(id, Arc::new(Desk::new())) {
@@ -344,7 +351,7 @@ impl Crew {
                 Err(refusal)
             }
         };
-        self.roll.fetch_and(!UNSURE, Ordering::SeqCst);
+        self.roll.fetch_and(!(UNSURE | STARTING), Ordering::SeqCst);
         outcome
     }
 

@@ -121,8 +121,12 @@ impl Core {
         roll.live() == 0 && roll.capacity() > 0 && self.admission.places().held() > 0
     }
 
-    /// X5: tasks wait for a worker, and it is for somebody to see to it.
+    /// X5: tasks wait for a worker for which a thread may have to be started, and it is for somebody to see to it.
     pub(crate) fn is_due(&self) -> bool {
+        let roll = self.crew.roll();
+        if roll.live() >= roll.capacity() && !roll.is_starting() {
+            return false;
+        }
         let roll = self.crew.settled_roll();
         let up = self.crew.ready(roll);
         roll.active() < roll.capacity()
