@@ -132,7 +132,7 @@ struct Entry<D> {
 struct Line<D> {
     entries: VecDeque<Entry<D>>,
     next_ticket: u64,
-    /// D2: submitters that were let in and are still to be woken.
+    /// Y2: submitters that were let in and are still to be woken.
     unwoken: VecDeque<Arc<Waiter>>,
 }
 
@@ -420,7 +420,7 @@ impl<D> Admission<D> {
 
     /// Lets the oldest in while there is room, or sends them away where no worker lives and `staff`
     /// gets none. `push` queues each task with its place. All of it in order, under the line's
-    /// lock. A submitter that sleeps is woken, unless `defer` says that somebody sees to that (D2). Whether it
+    /// lock. A submitter that sleeps is woken, unless `defer` says that somebody sees to that (Y2). Whether it
     /// ended the pool.
     pub(crate) fn serve(
         &self,
@@ -478,7 +478,7 @@ impl<D> Admission<D> {
                 continue;
             };
             if waiter.answer(answer) {
-                // D2: it can be found before anybody is counted on to wake it.
+                // Y2: it can be found before anybody is counted on to wake it.
                 line.unwoken.push_back(waiter);
                 self.has_unwoken.store(true, Ordering::SeqCst);
                 drop(line);
@@ -490,7 +490,7 @@ impl<D> Admission<D> {
         }
     }
 
-    /// D2: wakes those who were let in and not woken.
+    /// Y2: wakes those who were let in and not woken.
     pub(crate) fn wake_let_in(&self) {
         while self.has_unwoken.load(Ordering::SeqCst) {
             let waiter = {
@@ -702,7 +702,7 @@ impl<D> Admission<D> {
         self.quiet.nudge();
     }
 
-    /// F2 of [`fork`](super::fork): nobody is in, nobody waits, and nobody holds a lock.
+    /// G2 of [`fork`](super::fork): nobody is in, nobody waits, and nobody holds a lock.
     pub(crate) fn is_untouched(&self) -> bool {
         let line = try_lock(&self.line);
         line.is_some_and(|line| line.entries.is_empty())

@@ -107,7 +107,7 @@ impl Roll {
         self.0 & STARTING != 0
     }
 
-    /// D1: a worker is on standby.
+    /// Y1: a worker is on standby.
     pub(crate) fn has_standby(self) -> bool {
         self.0 & STANDBY != 0
     }
@@ -408,7 +408,7 @@ impl Crew {
 
     // ── standby ─────────────────────────────────────────────────────────────────────────────
 
-    /// D1: defers a wake, if a worker is on standby.
+    /// Y1: defers a wake, if a worker is on standby.
     pub(crate) fn defer(&self) -> bool {
         let deferred = |roll: u64| (roll & STANDBY != 0).then_some(roll | DEFERRED);
         let roll = self.roll.load(Ordering::SeqCst);
@@ -418,12 +418,12 @@ impl Crew {
                 .is_ok()
     }
 
-    /// D2: whether a wake was deferred since the last tick.
+    /// Y2: whether a wake was deferred since the last tick.
     pub(crate) fn take_deferred(&self) -> bool {
         self.roll.fetch_and(!DEFERRED, Ordering::SeqCst) & DEFERRED != 0
     }
 
-    /// D2: a worker is on standby no longer; false if a wake has just been deferred, and it is.
+    /// Y2: a worker is on standby no longer; false if a wake has just been deferred, and it is.
     pub(crate) fn stand_down(&self, desk: &Arc<Desk>) -> bool {
         let mut inner = lock(&self.inner);
         if !inner.is_on_standby(desk) {
@@ -438,7 +438,7 @@ impl Crew {
         true
     }
 
-    /// D3: whoever takes the worker off the idle stack.
+    /// Y3: whoever takes the worker off the idle stack.
     fn end_standby(&self, inner: &mut Inner, desk: &Arc<Desk>) {
         if inner.is_on_standby(desk) {
             inner.standby = None;
@@ -574,7 +574,7 @@ impl Crew {
         self.gone.notify_all();
     }
 
-    /// F2 of [`fork`](super::fork): no thread is there, nor one left to be joined, and nobody holds the lock.
+    /// G2 of [`fork`](super::fork): no thread is there, nor one left to be joined, and nobody holds the lock.
     pub(crate) fn is_untouched(&self) -> bool {
         let Some(inner) = try_lock(&self.inner) else {
             return false;

@@ -14,18 +14,18 @@
 //!                                                                   └─► FOREIGN, for ever
 //! ```
 //!
-//! - F1: Whoever is called from outside asks before it takes any lock or place ([`Core::is_foreign`]), and so
+//! - G1: Whoever is called from outside asks before it takes any lock or place ([`Core::is_foreign`]), and so
 //!   does what goes on after user code, which may have forked. It is one relaxed load where the process is no
 //!   child of a fork.
-//! - F2: The first one to ask in a generation looks, alone, whether what was made before may go on here, with
+//! - G2: The first one to ask in a generation looks, alone, whether what was made before may go on here, with
 //!   `try_lock`s only. It may if it was at rest: nothing is accepted and not over, nobody waits, no thread is
 //!   left to be joined, and no lock is held. Then nothing of it is in anybody's hands, and the copy is as good
 //!   as a new one. Else it is foreign, and stays so in all generations to come.
-//! - F3: Of what is foreign no lock is taken and nothing queued is run or dropped; the memory of that is left
+//! - G3: Of what is foreign no lock is taken and nothing queued is run or dropped; the memory of that is left
 //!   as it is, since tasks may borrow from stacks that are gone, and handles may name threads that are.
-//! - F4: A handle to a task is of the generation in which it was made: in a later one the task is over, or it
+//! - G4: A handle to a task is of the generation in which it was made: in a later one the task is over, or it
 //!   never will be. It takes no lock either way.
-//! - F5: The handler is there before the first thread is started, or the thread is refused; and, where the
+//! - G5: The handler is there before the first thread is started, or the thread is refused; and, where the
 //!   system grants it, before the first task can come in. Two threads may both see to it: one fork is then
 //!   counted twice, and two generations differ all the same. (A `Once` could be half-way in a child.)
 //!
@@ -51,7 +51,7 @@ pub(crate) fn has_forked() -> bool {
     generation() != 0
 }
 
-/// F4: it was made in a process that this one was forked from.
+/// G4: it was made in a process that this one was forked from.
 #[inline]
 pub(crate) fn is_inherited(made: u64) -> bool {
     generation() != made
@@ -73,7 +73,7 @@ impl Mark {
         Mark(CounterU64::new(generation() << 1))
     }
 
-    /// F1: whether it is of no use in this process. F2: `may_stay` looks, with `try_lock`s only.
+    /// G1: whether it is of no use in this process. G2: `may_stay` looks, with `try_lock`s only.
     #[inline]
     pub(crate) fn is_foreign(&self, may_stay: impl FnOnce() -> bool) -> bool {
         let now = generation();
@@ -139,7 +139,7 @@ mod imp {
 
     static WATCHES: CounterU64 = CounterU64::new(0);
 
-    /// F5: from now on forks are seen.
+    /// G5: from now on forks are seen.
     pub(crate) fn watch() -> io::Result<()> {
         // ORDERING: Relaxed: who sees that the handler is there relies on nothing else.
         if WATCHES.load(Ordering::Relaxed) != 0 {

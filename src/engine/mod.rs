@@ -334,7 +334,7 @@ impl House for Core {
 
 impl Core {
     pub(crate) fn new(capacity: usize, plan: Plan) -> Arc<Core> {
-        // F5: where it fails, the first thread is refused.
+        // G5: where it fails, the first thread is refused.
         let _ = fork::watch();
         Arc::new(Core {
             admission: Admission::new(plan.limit(capacity), plan.max_waiting, plan.processors),
@@ -363,7 +363,7 @@ impl Core {
 
     // ── after a fork ────────────────────────────────────────────────────────────────────────
 
-    /// F1: the pool belongs to the process that this one was forked from.
+    /// G1: the pool belongs to the process that this one was forked from.
     #[inline]
     pub(crate) fn is_foreign(&self) -> bool {
         fork::has_forked() && self.is_foreign_here()
@@ -382,7 +382,7 @@ impl Core {
         }
     }
 
-    /// F2
+    /// G2
     fn is_untouched(&self) -> bool {
         try_lock(&self.reins).is_some()
             && try_lock(&self.stop).is_some_and(|stop| stop.is_unlocked())
@@ -489,7 +489,7 @@ impl Core {
         self.crew.staff(self)
     }
 
-    /// For a thread that is about to wait for the pool. Makes up for the wake it may have deferred (D4), and tries
+    /// For a thread that is about to wait for the pool. Makes up for the wake it may have deferred (Y4), and tries
     /// again to start what the system refused; the answer is when to retry.
     pub(crate) fn rescue(self: &Arc<Self>) -> Option<Instant> {
         if self.is_foreign() {
@@ -845,7 +845,7 @@ impl Drop for Core {
     /// What is left belongs to users, and its drop must not end this thread, whichever it is.
     fn drop(&mut self) {
         if self.is_foreign() {
-            // F3
+            // G3
             std::mem::forget(std::mem::replace(&mut self.queue, Queue::new()));
             std::mem::forget(std::mem::replace(&mut self.crew, Crew::new(0, 0)));
             let admission = Admission::new(None, 0, Processors::SINGLE);

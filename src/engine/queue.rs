@@ -234,7 +234,7 @@ impl Queue {
         self.count_handed_back(&mut handed_back);
     }
 
-    /// F2 of [`fork`](super::fork): nothing is queued, and nobody holds a lock.
+    /// G2 of [`fork`](super::fork): nothing is queued, and nobody holds a lock.
     pub(crate) fn is_untouched(&self) -> bool {
         try_lock(&self.handed_back).is_some()
             && try_write(&self.desks).is_some()

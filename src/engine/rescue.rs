@@ -64,7 +64,7 @@ struct Awaiting {
 }
 
 impl Rescue {
-    /// F2 of [`fork`](super::fork): there is no rescuer, nobody awaits one, and nobody holds a lock.
+    /// G2 of [`fork`](super::fork): there is no rescuer, nobody awaits one, and nobody holds a lock.
     pub(super) fn is_untouched(&self) -> bool {
         try_lock(&self.present).is_some_and(|present| !*present)
             && try_lock(&self.awaiting).is_some_and(|awaiting| awaiting.wakers.is_empty())

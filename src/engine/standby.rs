@@ -9,16 +9,16 @@
 //! wakes are deferred only while a worker is on *standby*: idle, on the idle stack, but asleep for no longer
 //! than a [`TICK`](crate::sync::TICK) at a time.
 //!
-//! - D1: A wake is deferred by setting `DEFERRED` in the roll where `STANDBY` is set. Both are of one word: the
+//! - Y1: A wake is deferred by setting `DEFERRED` in the roll where `STANDBY` is set. Both are of one word: the
 //!   worker on standby sees it, or was seen to be gone.
-//! - D2: At each tick the worker on standby takes `DEFERRED`, wakes the submitters that were let in and looks for work.
+//! - Y2: At each tick the worker on standby takes `DEFERRED`, wakes the submitters that were let in and looks for work.
 //!   If there is some, of which no more than a [`FEW`] tasks were started since the last tick, it gets up, and
 //!   from then on wakes are made as anywhere. Else it stays, as long as anything is deferred.
-//! - D3: Whoever takes it off the idle stack clears both flags. It then makes up for what was deferred itself, or
+//! - Y3: Whoever takes it off the idle stack clears both flags. It then makes up for what was deferred itself, or
 //!   is woken for work, and does so as it arrives.
-//! - D4: Whoever is about to wait for the pool (for room, a result, rest, its end), or is refused, wakes a worker if
+//! - Y4: Whoever is about to wait for the pool (for room, a result, rest, its end), or is refused, wakes a worker if
 //!   none is active. A worker that goes to rest wakes those whom it let in.
-//! - D5: If nobody did so by a tick, those who submit wait for something else: the pool trusts them less. With no
+//! - Y5: If nobody did so by a tick, those who submit wait for something else: the pool trusts them less. With no
 //!   trust left no worker stands by, for a number of occasions.
 
 use super::crew::Roll;
@@ -65,17 +65,17 @@ impl Core {
             && self.trust.is_given()
     }
 
-    /// D1: `roll` was read behind a fence, after what the wake is for.
+    /// Y1: `roll` was read behind a fence, after what the wake is for.
     pub(super) fn defers(&self, roll: Roll) -> bool {
         roll.has_standby() && self.crew.defer()
     }
 
-    /// D4: a worker wakes whom it lets in when it goes to rest.
+    /// Y4: a worker wakes whom it lets in when it goes to rest.
     pub(super) fn may_defer_let_in(self: &Arc<Self>) -> bool {
         self.crew.roll().has_standby() && current::with_worker(self, |_| ()).is_some()
     }
 
-    /// D4: for whoever is about to wait.
+    /// Y4: for whoever is about to wait.
     pub(crate) fn wake_deferred(self: &Arc<Self>) {
         let roll = self.crew.roll();
         if roll.has_standby() && roll.active() == 0 {
@@ -83,13 +83,13 @@ impl Core {
         }
     }
 
-    /// D3: for a worker that gets up, which may have been on standby.
+    /// Y3: for a worker that gets up, which may have been on standby.
     pub(super) fn make_up(self: &Arc<Self>) {
         self.admission.wake_let_in();
         self.wake_more();
     }
 
-    /// D2: the worker on standby has slept for a tick.
+    /// Y2: the worker on standby has slept for a tick.
     pub(super) fn tick(self: &Arc<Self>, desk: &Arc<Desk>, duty: &mut Duty) -> Tick {
         let deferred = self.crew.take_deferred();
         self.admission.wake_let_in();
@@ -119,7 +119,7 @@ impl Core {
     }
 }
 
-/// D5: from 0, full trust, to `NONE`; above that it counts down the occasions to pass by.
+/// Y5: from 0, full trust, to `NONE`; above that it counts down the occasions to pass by.
 pub(crate) struct Trust(CounterU64);
 
 const NONE: u64 = 64;

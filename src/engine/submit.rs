@@ -247,7 +247,7 @@ pub(crate) trait Door: House {
         Err(Refusal::no_thread(refusal, task))
     }
 
-    /// F1 of [`fork`](super::fork): without a place, and past all locks.
+    /// G1 of [`fork`](super::fork): without a place, and past all locks.
     #[cold]
     fn refuse_foreign(self: &Arc<Self>, task: Task) -> Submitted {
         self.counts().rejected.add(1);

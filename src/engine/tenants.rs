@@ -10,7 +10,7 @@ pub(crate) trait Tenant: Send + Sync {
     fn follow(self: Arc<Self>);
     /// The capacity of the pool has changed.
     fn retune(self: Arc<Self>);
-    /// F2 of [`fork`](super::fork): nothing is in it, and nobody holds a lock of it.
+    /// G2 of [`fork`](super::fork): nothing is in it, and nobody holds a lock of it.
     fn is_untouched(&self) -> bool;
     /// It has no task that is not over, and nobody hands one in.
     fn is_at_rest(&self) -> bool;
@@ -47,7 +47,7 @@ impl Tenants {
         inner.tenants.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// F2 of [`fork`](super::fork).
+    /// G2 of [`fork`](super::fork).
     pub(crate) fn are_untouched(&self) -> bool {
         let Some(inner) = try_lock(&self.inner) else {
             return false;

@@ -404,7 +404,7 @@ impl Lane {
         self.settle();
     }
 
-    /// F1 of [`fork`](crate::engine::fork).
+    /// G1 of [`fork`](crate::engine::fork).
     pub(super) fn is_foreign(&self) -> bool {
         self.core.is_foreign()
     }
@@ -562,7 +562,7 @@ impl Tenant for Lane {
 }
 
 impl Drop for Lane {
-    /// F3 of [`fork`](crate::engine::fork).
+    /// G3 of [`fork`](crate::engine::fork).
     fn drop(&mut self) {
         if self.is_foreign() {
             let admission = Admission::new(None, 0, Processors::SINGLE);

@@ -49,7 +49,7 @@ const FEW_SHELLS: usize = 64;
 /// [`keyed`](super::keyed).
 pub(crate) trait Keeper: Send + Sync {
     fn unpin(&self, label: u64, strand: &Strand, tasks: usize);
-    /// F2 of [`fork`](crate::engine::fork): nobody holds its lock.
+    /// G2 of [`fork`](crate::engine::fork): nobody holds its lock.
     fn is_unlocked(&self) -> bool;
 }
 
@@ -294,7 +294,7 @@ impl Strand {
         lock(&self.inner).take()
     }
 
-    /// F2 of [`fork`](crate::engine::fork): nothing waits or is on its way, and nobody holds the lock.
+    /// G2 of [`fork`](crate::engine::fork): nothing waits or is on its way, and nobody holds the lock.
     pub(super) fn is_untouched(&self) -> bool {
         try_lock(&self.inner).is_some_and(|inner| {
             inner.live == 0 && inner.tokens.len() == 0 && inner.tokens.working() == 0
@@ -553,7 +553,7 @@ impl Strand {
 }
 
 impl Drop for Strand {
-    /// F3 of [`fork`](crate::engine::fork).
+    /// G3 of [`fork`](crate::engine::fork).
     fn drop(&mut self) {
         if self.lane.is_foreign() {
             let inner = self.inner.get_mut();

@@ -43,7 +43,7 @@ impl Brood {
         }
     }
 
-    /// F1 of [`fork`](crate::engine::fork): the tasks are with the process that this one was forked from.
+    /// G1 of [`fork`](crate::engine::fork): the tasks are with the process that this one was forked from.
     /// `is_untouched` looks at what its owner has beside it.
     #[inline]
     pub(crate) fn is_foreign(&self, core: &Core, is_untouched: impl FnOnce() -> bool) -> bool {

@@ -108,7 +108,7 @@ impl<E> State<E> {
         self.keeps_going.load(Ordering::Relaxed)
     }
 
-    /// F1 of [`fork`].
+    /// G1 of [`fork`].
     fn is_foreign(&self) -> bool {
         (self.brood).is_foreign(&self.core, || try_lock(&self.errors).is_some())
     }

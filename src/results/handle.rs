@@ -202,7 +202,7 @@ where
 pub(super) struct Handle<'a, T> {
     pub(super) job: Counted<dyn Held<T> + 'a>,
     pub(super) home: Home,
-    /// F4 of [`fork`]: the generation of the handle, and so of the task.
+    /// G4 of [`fork`]: the generation of the handle, and so of the task.
     made: u64,
     /// Where threads are refused while it is awaited.
     stake: Stake,
@@ -261,12 +261,12 @@ impl<T> Handle<'_, T> {
         unsafe { self.job.take() }
     }
 
-    /// F4: the process was forked since the task was handed in.
+    /// G4: the process was forked since the task was handed in.
     fn is_inherited(&self) -> bool {
         fork::is_inherited(self.made)
     }
 
-    /// F4: the result of a task that was over when the process was forked; any other one is over in the parent
+    /// G4: the result of a task that was over when the process was forked; any other one is over in the parent
     /// alone.
     #[cold]
     fn take_inherited(&self) -> Result<T, JoinError> {
@@ -380,7 +380,7 @@ unsafe fn let_go<T>(job: &dyn Held<T>, made: u64) -> Option<JoinError> {
         return unsafe { job.drop_result() };
     }
     if fork::is_inherited(made) {
-        // F4: what was left word of is not taken back, and who is not there is not told.
+        // G4: what was left word of is not taken back, and who is not there is not told.
         let is_done = job.state().is_done();
         // SAFETY: the task is done, and its result the handle's.
         return is_done.then(|| unsafe { job.drop_result() })?;

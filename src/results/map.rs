@@ -331,7 +331,7 @@ impl<I: Iterator, R, F> Feed<I, R, F> {
 impl<I: Iterator, R, F> Drop for Feed<I, R, F> {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take_if(|shared| shared.is_inherited()) {
-            // F3 of `engine::fork`.
+            // G3 of `engine::fork`.
             mem::forget(shared);
         }
         if let Some(shared) = &self.shared {

@@ -59,7 +59,7 @@ pub(super) struct Shared<T, R, F> {
     /// M4: the number of an item; `AWAKE` while the caller is not asleep. Only the caller writes it.
     pub(super) wake_at: AtomicU64,
     pub(super) caller: Mutex<Option<Thread>>,
-    /// F1 of [`fork`]: its generation. A map that has begun does not outlive a fork: items were taken by
+    /// G1 of [`fork`]: its generation. A map that has begun does not outlive a fork: items were taken by
     /// runners that are not in the child.
     made: u64,
 }

@@ -33,7 +33,7 @@ struct State {
 }
 
 impl State {
-    /// F1 of [`fork`](crate::engine::fork).
+    /// G1 of [`fork`](crate::engine::fork).
     fn is_foreign(&self) -> bool {
         (self.brood).is_foreign(&self.core, || try_lock(&self.panic).is_some())
     }
@@ -205,7 +205,7 @@ impl<'scope> Scope<'scope, '_> {
         let make = || {
             self.state.brood.begin();
             // SAFETY: E1, E2: `scope` returns only once its state has heard that the closure is over; or in a
-            // process where nobody has it (F3 of `engine::fork`).
+            // process where nobody has it (G3 of `engine::fork`).
             unsafe { Task::owned(f, Arc::clone(&self.state)) }
         };
         if let Err(refusal) = self.submit_to_pool(make, foreign) {
@@ -259,7 +259,7 @@ impl<'scope> Scope<'scope, '_> {
     fn hand_in(&'scope self, job: Counted<dyn Job + 'scope>) {
         // SAFETY: E1, E2: `scope` returns only once the job is over, and so run or dropped, with all that
         // belongs to 'scope but the result that a handle has. What is left of it is a shell. (Or it returns in a
-        // process where nobody has the job: F3 of `engine::fork`.)
+        // process where nobody has the job: G3 of `engine::fork`.)
         let job = unsafe { mem::transmute::<Counted<dyn Job + 'scope>, JobRef>(job) };
         let foreign = self.state.is_foreign();
         let enlisted = self.inside.then(|| job.clone());
@@ -277,7 +277,7 @@ impl<'scope> Scope<'scope, '_> {
         }
     }
 
-    /// F1 of [`fork`](crate::engine::fork): what the scope of another process is given, its caller runs.
+    /// G1 of [`fork`](crate::engine::fork): what the scope of another process is given, its caller runs.
     #[inline]
     fn submit_to_pool(&self, make: impl FnOnce() -> Task, foreign: bool) -> Submitted {
         if foreign {

@@ -27,7 +27,7 @@ impl Stop {
         })
     }
 
-    /// F2 of [`fork`](crate::engine::fork): nobody holds the lock.
+    /// G2 of [`fork`](crate::engine::fork): nobody holds the lock.
     pub(crate) fn is_unlocked(&self) -> bool {
         try_lock(&self.lock).is_some()
     }
@@ -88,7 +88,7 @@ impl StopToken {
         }
     }
 
-    /// F1 of [`fork`]: nobody in this process gives the signal any more.
+    /// G1 of [`fork`]: nobody in this process gives the signal any more.
     fn is_foreign(&self) -> bool {
         let is_foreign = |core: &Weak<Core>| core.upgrade().is_none_or(|core| core.is_foreign());
         fork::has_forked() && self.core.as_ref().is_some_and(is_foreign)

@@ -11,7 +11,7 @@ fn single(capacity: usize) -> Arc<Core> {
     core
 }
 
-/// D1: who submits and then waits elsewhere has its task run, whether or not a worker stands by.
+/// Y1: who submits and then waits elsewhere has its task run, whether or not a worker stands by.
 #[test]
 fn a_deferred_wake_is_made_up_for() {
     model(3, || {
@@ -22,7 +22,7 @@ fn a_deferred_wake_is_made_up_for() {
     });
 }
 
-/// D2: a worker lets a submitter in and then runs a task that waits for it.
+/// Y2: a worker lets a submitter in and then runs a task that waits for it.
 #[test]
 fn who_was_let_in_is_woken_beside_a_long_task() {
     model(1, || {
@@ -39,7 +39,7 @@ fn who_was_let_in_is_woken_beside_a_long_task() {
     });
 }
 
-/// D3: the worker on standby is retired as others count on it.
+/// Y3: the worker on standby is retired as others count on it.
 #[test]
 fn whoever_ends_a_standby_makes_up_for_it() {
     model(2, || {
@@ -57,7 +57,7 @@ fn whoever_ends_a_standby_makes_up_for_it() {
     });
 }
 
-/// D3, D4: the pool is closed while wakes are deferred.
+/// Y3, Y4: the pool is closed while wakes are deferred.
 #[test]
 fn a_release_makes_up_for_deferred_wakes() {
     model(1, || {
