@@ -11,41 +11,15 @@ mod support;
 
 use std::fs;
 use std::io;
-use std::mem;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use anthill::{Builder, FuncPool, Pool};
+use support::linux::{affinity, pin};
 use support::{expect_accepted, in_child_process, spawned};
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// The processors that the calling thread may run on.
-fn affinity() -> Vec<usize> {
-    // SAFETY: a set of no processors is all zeroes.
-    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    // SAFETY: the pointer is valid for a write of that size.
-    let got = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
-    assert_eq!(got, 0, "{}", io::Error::last_os_error());
-    (0..usize::try_from(libc::CPU_SETSIZE).unwrap())
-        // SAFETY: within the set.
-        .filter(|processor| unsafe { libc::CPU_ISSET(*processor, &set) })
-        .collect()
-}
-
-/// Pins a thread; 0 is the calling one.
-fn pin(thread: libc::pid_t, processors: &[usize]) {
-    // SAFETY: a set of no processors is all zeroes.
-    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    for processor in processors {
-        // SAFETY: within the set, where it was found.
-        unsafe { libc::CPU_SET(*processor, &mut set) };
-    }
-    // SAFETY: the pointer is valid for a read of that size.
-    let pinned = unsafe { libc::sched_setaffinity(thread, size_of_val(&set), &raw const set) };
-    assert_eq!(pinned, 0, "{}", io::Error::last_os_error());
-}
 
 /// What a thread says that is pinned to the first of the processors.
 fn pinned<T: Send>(processors: &[usize], body: impl FnOnce() -> T + Send) -> T {

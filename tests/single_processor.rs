@@ -13,33 +13,13 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread::{self, ThreadId};
 
 use anthill::{Overflow, Pool, SubmitErrorKind};
-use support::linux::{context_switches, eventually_asleep, thread_id};
+use support::linux::{affinity, context_switches, eventually_asleep, pin, thread_id};
 use support::{Arrivals, Gate, expect_accepted, refusal, watchdog};
-
-/// Has the calling thread, and those that it starts, run on one of the processors that it may use.
-fn pin() {
-    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    let size = size_of::<libc::cpu_set_t>();
-    // SAFETY: `set` is a place for a set of that size.
-    let got = unsafe { libc::sched_getaffinity(0, size, &raw mut set) };
-    assert_eq!(got, 0);
-    let first = (0..libc::CPU_SETSIZE as usize)
-        // SAFETY: the index is less than the size of the set.
-        .find(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) })
-        .expect("a thread may use a processor");
-    // SAFETY: no bit set is a valid set.
-    let mut one: libc::cpu_set_t = unsafe { mem::zeroed() };
-    // SAFETY: as above.
-    unsafe { libc::CPU_SET(first, &mut one) };
-    // SAFETY: `one` is a set of that size.
-    let set = unsafe { libc::sched_setaffinity(0, size, &raw const one) };
-    assert_eq!(set, 0);
-}
 
 /// Runs `body` on a thread that is pinned.
 fn pinned<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
     watchdog("all on one processor", move || {
-        pin();
+        pin(0, &affinity()[..1]);
         body()
     })
 }

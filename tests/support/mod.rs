@@ -579,7 +579,7 @@ pub(crate) fn eventually_eq<T: Copy + PartialEq + Debug>(
 /// What the system itself says about threads; on other systems the tests that ask are left out.
 #[cfg(target_os = "linux")]
 pub(crate) mod linux {
-    use std::fs;
+    use std::{fs, io, mem};
 
     use super::eventually;
 
@@ -590,6 +590,32 @@ pub(crate) mod linux {
             .and_then(|name| name.to_str())
             .and_then(|name| name.parse().ok())
             .expect("/proc/thread-self ends in the thread's id")
+    }
+
+    /// The processors that the calling thread may run on.
+    pub(crate) fn affinity() -> Vec<usize> {
+        // SAFETY: a set of no processors is all zeroes.
+        let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+        // SAFETY: the pointer is valid for a write of that size.
+        let got = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
+        assert_eq!(got, 0, "{}", io::Error::last_os_error());
+        (0..usize::try_from(libc::CPU_SETSIZE).unwrap())
+            // SAFETY: within the set.
+            .filter(|processor| unsafe { libc::CPU_ISSET(*processor, &set) })
+            .collect()
+    }
+
+    /// Pins a thread; 0 is the calling one.
+    pub(crate) fn pin(thread: libc::pid_t, processors: &[usize]) {
+        // SAFETY: a set of no processors is all zeroes.
+        let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+        for processor in processors {
+            // SAFETY: within the set, where it was found.
+            unsafe { libc::CPU_SET(*processor, &mut set) };
+        }
+        // SAFETY: the pointer is valid for a read of that size.
+        let pinned = unsafe { libc::sched_setaffinity(thread, size_of_val(&set), &raw const set) };
+        assert_eq!(pinned, 0, "{}", io::Error::last_os_error());
     }
 
     /// The ids of this process's threads.
