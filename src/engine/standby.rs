@@ -1,13 +1,14 @@
 //! Wakes that are put off, where all threads share a single processor.
 //!
 //! There a wake gains nothing for as long as the thread that makes it goes on, and costs two context switches
-//! if the system lets the woken thread go first. So while submitters wait for room, those who owe a wake
-//! *defer* it until they wait themselves: a submitter that of a worker, and a worker that of a submitter which
-//! it let in. A pool of capacity n then switches about twice for n tasks, not for each.
+//! if the system lets the woken thread go first. So those who owe a wake *defer* it: a submitter that of a second
+//! worker; while submitters wait for room, also that of the first one, until the submitter waits itself; and a worker
+//! that of a submitter which it let in, until it finds no more work. A pool of capacity n then switches about twice for
+//! n tasks, not for each.
 //!
 //! Who deferred a wake may not wait here: a submitter may wait for something else, and a task may run long. So
 //! wakes are deferred only while a worker is on *standby*: idle, on the idle stack, but asleep for no longer
-//! than a [`TICK`](crate::sync::TICK) at a time.
+//! than a [`TICK`] at a time, or two while all goes well.
 //!
 //! - Y1: A wake is deferred by setting `DEFERRED` in the roll where `STANDBY` is set. Both are of one word: the
 //!   worker on standby sees it, or was seen to be gone.
@@ -18,28 +19,53 @@
 //!   is woken for work, and does so as it arrives.
 //! - Y4: Whoever is about to wait for the pool (for room, a result, rest, its end), or is refused, wakes a worker if
 //!   none is active. A worker that goes to rest wakes those whom it let in.
-//! - Y5: If nobody did so by a tick, those who submit wait for something else: the pool trusts them less. With no
-//!   trust left no worker stands by, for a number of occasions.
+//! - Y5: The wake of the first worker is deferred only where submitters wait for room. If nobody has made up for it by
+//!   a tick, those who submit wait for something else: the pool trusts them less, and in the end defers no such wake
+//!   for a number of occasions, which doubles.
 
 use super::crew::Roll;
 use super::desk::Desk;
+use super::trust::Trust;
 use super::{Core, current};
-use crate::sync::{Arc, CounterU64, Ordering, fence};
+use crate::sync::{Arc, Ordering, TICK, elapsed, fence, now, yield_now};
+use std::time::Duration;
 
 /// So few tasks in a tick run long or block, and are worth another worker.
 const FEW: u64 = 4;
+
+/// The longest tick, in first ones.
+const LONGEST: u32 = 2;
+
+/// Who gave the processor away and had it back only after that long gave it to another process.
+const DEAR: Duration = Duration::from_micros(50);
+
+/// What is learnt of a pool on a single processor.
+#[derive(Default)]
+pub(super) struct Single {
+    /// Y5: those who defer the wake of the first worker make up for it.
+    makes_up: Trust,
+    /// To give the processor away is cheap: nobody else wants it.
+    gives_way: Trust,
+}
 
 /// What a worker on standby remembers from tick to tick.
 pub(super) struct Duty {
     /// Tasks that had been started.
     started: u64,
+    tick: Duration,
 }
 
 impl Duty {
     pub(super) fn begin(core: &Core) -> Duty {
         Duty {
             started: core.started(),
+            tick: TICK,
         }
+    }
+
+    /// How long to sleep.
+    pub(super) fn tick(&self) -> Duration {
+        self.tick
     }
 }
 
@@ -56,18 +82,42 @@ pub(super) enum Tick {
 }
 
 impl Core {
-    /// Whether a worker that goes to rest may stand by: submitters wait for room, and a single processor runs
-    /// them and the workers.
+    /// Whether a worker that goes to rest may stand by: a single processor runs all threads, and there may be
+    /// wakes to defer beside another active worker, or while submitters wait for room.
     pub(super) fn may_stand_by(&self) -> bool {
         self.plan.processors.is_single()
             && self.plan.backlog.is_some()
-            && self.admission.lets_in()
-            && self.trust.is_given()
+            && (self.crew.roll().active() > 1 || self.admission.lets_in())
+    }
+
+    /// Whether a worker that finds nothing gives its processor away a few times before it rests: it may be the very one
+    /// that a submitter wants which it does not know of. (Who waits for room is told.)
+    pub(super) fn gives_way(&self) -> bool {
+        if !self.plan.processors.is_single() {
+            return self.plan.backlog.is_none();
+        }
+        (self.plan.backlog.is_none() || !self.admission.lets_in())
+            && self.single.gives_way.is_given()
+    }
+
+    /// Gives the processor away, once.
+    pub(super) fn give_way(&self) {
+        if !self.plan.processors.is_single() {
+            return yield_now();
+        }
+        let begun = now();
+        yield_now();
+        self.single.gives_way.learn(elapsed(begun) < DEAR);
     }
 
     /// Y1: `roll` was read behind a fence, after what the wake is for.
     pub(super) fn defers(&self, roll: Roll) -> bool {
-        roll.has_standby() && self.crew.defer()
+        roll.has_standby() && (roll.active() > 0 || self.defers_first()) && self.crew.defer()
+    }
+
+    /// Y5
+    fn defers_first(&self) -> bool {
+        self.admission.lets_in() && self.single.makes_up.is_given()
     }
 
     /// Y4: a worker wakes whom it lets in when it goes to rest.
@@ -97,10 +147,11 @@ impl Core {
         if self.queue.has_work() {
             let before = std::mem::replace(&mut duty.started, self.started());
             let made_up = self.crew.roll().active() > 0;
-            self.trust.learn(made_up);
+            self.single.makes_up.learn(made_up);
             if made_up && duty.started - before > FEW {
                 // If it was claimed meanwhile, the bell will ring.
                 let _ = self.crew.defer();
+                duty.tick = (duty.tick * 2).min(TICK * LONGEST);
                 return Tick::Stay;
             }
             if self.crew.unsettle(desk) {
@@ -108,6 +159,7 @@ impl Core {
                 return Tick::Up;
             }
         } else if deferred {
+            duty.tick = (duty.tick * 2).min(TICK * LONGEST);
             return Tick::Stay;
         }
         if self.crew.stand_down(desk) {
@@ -115,73 +167,6 @@ impl Core {
             Tick::StandDown
         } else {
             Tick::Stay
-        }
-    }
-}
-
-/// Y5: from 0, full trust, to `NONE`; above that it counts down the occasions to pass by.
-pub(crate) struct Trust(CounterU64);
-
-const NONE: u64 = 64;
-const LOSS: u64 = 16;
-const PASSED_BY: u64 = 64;
-
-impl Trust {
-    pub(super) fn new() -> Trust {
-        Trust(CounterU64::new(0))
-    }
-
-    /// Asked at each occasion.
-    fn is_given(&self) -> bool {
-        // ORDERING: Relaxed, here and below: a guess.
-        let doubt = self.0.load(Ordering::Relaxed);
-        if doubt < NONE {
-            return true;
-        }
-        self.0.store(doubt - 1, Ordering::Relaxed);
-        false
-    }
-
-    /// Whether what was deferred had been made up for.
-    fn learn(&self, made_up: bool) {
-        let doubt = self.0.load(Ordering::Relaxed);
-        self.0.store(after(doubt, made_up), Ordering::Relaxed);
-    }
-}
-
-fn after(doubt: u64, made_up: bool) -> u64 {
-    if made_up {
-        return doubt.saturating_sub(1);
-    }
-    match doubt + LOSS {
-        less if less < NONE => less,
-        _ => NONE + PASSED_BY,
-    }
-}
-
-#[cfg(all(test, not(anthill_loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trust_is_lost_after_a_few_times_and_regained_after_a_while() {
-        let trust = Trust::new();
-        for _ in 0..4 {
-            assert!(trust.is_given());
-            trust.learn(false);
-        }
-        let occasions = (1..1_000).find(|_| trust.is_given());
-        assert_eq!(occasions, Some(PASSED_BY + 2));
-        trust.learn(false);
-        assert!(!trust.is_given(), "once more is enough then");
-    }
-
-    #[test]
-    fn a_rare_loss_costs_no_trust() {
-        let trust = Trust::new();
-        for tick in 0..1_000 {
-            trust.learn(tick % 20 > 0);
-            assert!(trust.is_given());
         }
     }
 }

@@ -27,8 +27,7 @@ use super::{Core, Hooks};
 use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
 use crate::sync::deque::Worker as Deque;
 use crate::sync::{
-    Arc, AtomicBool, Ordering, TICK, deadline_after, fence, order_seqcst, spin_loop, yield_now,
-    yields,
+    Arc, AtomicBool, Ordering, deadline_after, fence, order_seqcst, spin_loop, yields,
 };
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -351,7 +350,7 @@ impl Worker {
         let mut looks = 0;
         let processors = core.plan.processors;
         let spinning_looks = processors.spins(LOOKS);
-        let gives_way = core.plan.backlog.is_none();
+        let gives_way = core.gives_way();
         let most_looks = spinning_looks + yields(if gives_way { YIELDING_LOOKS } else { 0 });
         if self.streak.get() >= STREAK {
             self.streak.set(0);
@@ -376,7 +375,7 @@ impl Worker {
                 spinning = Some(Spinning::begin(&core.spinning)?);
             }
             if looks > spinning_looks || looks == OBLIGING_LOOK && self.served.take() {
-                yield_now();
+                core.give_way();
             } else {
                 let pauses = (1 << looks.min(16)).min(MOST_PAUSES);
                 (0..pauses).for_each(|_| spin_loop());
@@ -651,8 +650,8 @@ impl Worker {
         let mut deadline = idle_timeout.and_then(deadline_after);
         let mut duty = (rest == Rest::StandBy).then(|| Duty::begin(core));
         loop {
-            let until = match duty {
-                Some(_) => deadline_after(TICK),
+            let until = match &duty {
+                Some(duty) => deadline_after(duty.tick()),
                 None => deadline,
             };
             let Some(ring) = self.desk.bell.sleep(until) else {
