@@ -122,7 +122,7 @@ fn p24_a_submitter_may_wait_elsewhere() {
     });
 }
 
-/// A submitter that was let in goes on although its worker runs a long task next.
+/// A submitter that was let in goes on although its worker does not come to rest.
 #[test]
 fn p24_a_long_task_does_not_hold_who_was_let_in() {
     pinned(|| {
@@ -132,9 +132,9 @@ fn p24_a_long_task_does_not_hold_who_was_let_in() {
             let gate = Gate::new();
             let waits = gate.clone();
             expect_accepted(pool.submit(|| ()));
-            expect_accepted(pool.submit(move || waits.wait()));
-            // Waits for room, which the first of them makes.
             expect_accepted(pool.submit(|| ()));
+            // Waits for room, which the first of them makes.
+            expect_accepted(pool.submit(move || waits.wait()));
             gate.open();
             pool.wait_idle();
         }

@@ -22,7 +22,7 @@ fn a_deferred_wake_is_made_up_for() {
     });
 }
 
-/// Y2: a worker lets a submitter in and then runs a task that waits for it.
+/// Y2: a worker lets a submitter in and then runs its task, which waits for it.
 #[test]
 fn who_was_let_in_is_woken_beside_a_long_task() {
     model(1, || {
@@ -30,9 +30,9 @@ fn who_was_let_in_is_woken_beside_a_long_task() {
         let returned = Signal::new();
         let waits = returned.clone();
         core.submit_closure(|| (), Patience::Policy).unwrap();
+        core.submit_closure(|| (), Patience::Policy).unwrap();
         core.submit_closure(move || waits.wait(), Patience::Policy)
             .unwrap();
-        core.submit_closure(|| (), Patience::Policy).unwrap();
         returned.give();
         core.wait_idle(None);
         end(&core);
