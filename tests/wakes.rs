@@ -3,7 +3,7 @@
 mod support;
 
 use anthill::{Pool, Stats};
-use support::{expect_accepted, occupy};
+use support::{eventually_eq, expect_accepted, occupy};
 
 const TASKS: usize = 10_000;
 
@@ -20,6 +20,8 @@ fn a_backlog_calls_each_worker_once() {
     occupy(&pool, 2).end();
     pool.wait_idle();
     pool.tune(0);
+    // One that is still looking for work would need no call.
+    eventually_eq("workers over a pause", 0, || pool.workers());
     for _ in 0..TASKS {
         expect_accepted(pool.submit(|| ()));
     }
