@@ -61,9 +61,6 @@ mod imp {
         turns
     }
 
-    /// What a task takes can be told.
-    pub(crate) const HAS_CLOCK: bool = true;
-
     /// How long a worker on standby sleeps at a time.
     pub(crate) const TICK: Duration = Duration::from_micros(100);
 

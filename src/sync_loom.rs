@@ -189,9 +189,6 @@ pub(super) const fn spins(_turns: u32) -> u32 {
     0
 }
 
-/// Nothing takes any time, from which nothing is to be learnt.
-pub(crate) const HAS_CLOCK: bool = false;
-
 /// Passed at any moment: see above.
 pub(crate) const TICK: Duration = Duration::ZERO;
 

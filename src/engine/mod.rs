@@ -14,7 +14,7 @@
 //! | [`admission`], [`waiter`], [`looks`] | places, room, the line of those who wait, and the looks before it |
 //! | [`queue`], [`desk`] | where accepted tasks wait, and what workers lend |
 //! | [`idle`], [`crew`] | the stack of idle workers; the threads and their number |
-//! | [`standby`], [`trust`] | wakes that are put off on a single processor, or where tasks are short; whether that pays |
+//! | [`standby`], [`trust`] | wakes that are put off where there is a single processor; whether that pays |
 //! | [`worker`], [`current`] | the loop; which pool this thread works for |
 //! | [`quiet`] | waiting for the pool to be at rest |
 //! | [`fork`] | in which process all this may be used |
@@ -73,7 +73,7 @@ use fork::Mark;
 use once_cell::sync::OnceCell;
 use queue::{Queue, insist};
 use rescue::Rescue;
-use standby::Learnt;
+use standby::Single;
 use std::any::Any;
 use std::io;
 use std::time::Duration;
@@ -180,7 +180,7 @@ pub(crate) struct Core {
     pub(crate) counts: Counts,
     /// A free worker spins.
     pub(crate) spinning: CachePadded<AtomicBool>,
-    learnt: Learnt,
+    single: Single,
     /// Submitters that run their tasks themselves.
     pub(crate) calling: AtomicUsize,
     capacity: AtomicUsize,
@@ -343,7 +343,7 @@ impl Core {
             rescue: Rescue::default(),
             counts: Counts::default(),
             spinning: CachePadded::new(AtomicBool::new(false)),
-            learnt: Learnt::default(),
+            single: Single::default(),
             calling: AtomicUsize::new(0),
             capacity: AtomicUsize::new(capacity),
             reins: Mutex::new(Reins {

@@ -1,9 +1,7 @@
-//! Wakes that are put off: where all threads share a single processor, or tasks are short.
+//! Wakes that are put off, where all threads share a single processor.
 //!
-//! On one processor a wake gains nothing for as long as the thread that makes it goes on, and costs two context
-//! switches if the system lets the woken thread go first. Where tasks are shorter than a wake, those that are up get to
-//! them before the woken thread does, however many processors there are; and where other processes keep those busy, a
-//! thread is woken for each task. So those who owe a wake *defer* it: a submitter that of a second
+//! There a wake gains nothing for as long as the thread that makes it goes on, and costs two context switches
+//! if the system lets the woken thread go first. So those who owe a wake *defer* it: a submitter that of a second
 //! worker; while submitters wait for room, also that of the first one, until the submitter waits itself; and a worker
 //! that of a submitter which it let in, until it finds no more work. A pool of capacity n then switches about twice for
 //! n tasks, not for each.
@@ -29,7 +27,7 @@ use super::crew::Roll;
 use super::desk::Desk;
 use super::trust::Trust;
 use super::{Core, current};
-use crate::sync::{Arc, AtomicBool, HAS_CLOCK, Ordering, TICK, elapsed, fence, now, yield_now};
+use crate::sync::{Arc, Ordering, TICK, elapsed, fence, now, yield_now};
 use std::time::Duration;
 
 /// So few tasks in a tick run long or block, and are worth another worker.
@@ -41,14 +39,9 @@ const LONGEST: u32 = 2;
 /// Who gave the processor away and had it back only after that long gave it to another process.
 const DEAR: Duration = Duration::from_micros(50);
 
-/// A task of less than that is over before a wake is.
-const SHORT: Duration = Duration::from_micros(2);
-
-/// What is learnt of a pool.
+/// What is learnt of a pool on a single processor.
 #[derive(Default)]
-pub(super) struct Learnt {
-    /// Its tasks are short, by the last one that was timed.
-    are_short: AtomicBool,
+pub(super) struct Single {
     /// Y5: those who defer the wake of the first worker make up for it.
     makes_up: Trust,
     /// To give the processor away is cheap: nobody else wants it.
@@ -89,28 +82,12 @@ pub(super) enum Tick {
 }
 
 impl Core {
-    /// Whether a worker that goes to rest may stand by: wakes are worth being deferred, and there may be some, beside
-    /// another active worker or while submitters wait for room.
+    /// Whether a worker that goes to rest may stand by: a single processor runs all threads, and there may be
+    /// wakes to defer beside another active worker, or while submitters wait for room.
     pub(super) fn may_stand_by(&self) -> bool {
-        let learnt = &self.learnt;
-        // ORDERING: Relaxed: a guess.
-        let worth_it = self.plan.processors.is_single() || learnt.are_short.load(Ordering::Relaxed);
-        worth_it
+        self.plan.processors.is_single()
             && self.plan.backlog.is_some()
             && (self.crew.roll().active() > 1 || self.admission.lets_in())
-    }
-
-    /// Whether a worker is to time a task now and then.
-    pub(super) fn times_tasks(&self) -> bool {
-        HAS_CLOCK && self.plan.backlog.is_some() && !self.plan.processors.is_single()
-    }
-
-    pub(super) fn learn_time(&self, took: Duration) {
-        let is_short = took < SHORT;
-        // ORDERING: Relaxed: a guess.
-        if self.learnt.are_short.load(Ordering::Relaxed) != is_short {
-            self.learnt.are_short.store(is_short, Ordering::Relaxed);
-        }
     }
 
     /// Whether a worker that finds nothing gives its processor away a few times before it rests: it may be the very one
@@ -120,7 +97,7 @@ impl Core {
             return self.plan.backlog.is_none();
         }
         (self.plan.backlog.is_none() || !self.admission.lets_in())
-            && self.learnt.gives_way.is_given()
+            && self.single.gives_way.is_given()
     }
 
     /// Gives the processor away, once.
@@ -130,7 +107,7 @@ impl Core {
         }
         let begun = now();
         yield_now();
-        self.learnt.gives_way.learn(elapsed(begun) < DEAR);
+        self.single.gives_way.learn(elapsed(begun) < DEAR);
     }
 
     /// Y1: `roll` was read behind a fence, after what the wake is for.
@@ -140,7 +117,7 @@ impl Core {
 
     /// Y5
     fn defers_first(&self) -> bool {
-        self.admission.lets_in() && self.learnt.makes_up.is_given()
+        self.admission.lets_in() && self.single.makes_up.is_given()
     }
 
     /// Y4: a worker wakes whom it lets in when it goes to rest.
@@ -170,7 +147,7 @@ impl Core {
         if self.queue.has_work() {
             let before = std::mem::replace(&mut duty.started, self.started());
             let made_up = self.crew.roll().active() > 0;
-            self.learnt.makes_up.learn(made_up);
+            self.single.makes_up.learn(made_up);
             if made_up && duty.started - before > FEW {
                 // If it was claimed meanwhile, the bell will ring.
                 let _ = self.crew.defer();

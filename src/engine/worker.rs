@@ -27,7 +27,7 @@ use super::{Core, Hooks};
 use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
 use crate::sync::deque::Worker as Deque;
 use crate::sync::{
-    Arc, AtomicBool, Ordering, deadline_after, elapsed, fence, now, order_seqcst, spin_loop, yields,
+    Arc, AtomicBool, Ordering, deadline_after, fence, order_seqcst, spin_loop, yields,
 };
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -80,8 +80,6 @@ pub(crate) struct Worker {
     turns: Cell<u32>,
     /// How often in a row it took a task alone from a queue that held nothing else.
     streak: Cell<u32>,
-    /// It is to time its next task: the first one after it rested.
-    times_next: Cell<bool>,
     /// There was a line when it gave places back: it may have let a submitter in, which is about to come.
     served: Cell<bool>,
     /// So many tasks at the desk are worth a look for shells.
@@ -107,7 +105,6 @@ pub(crate) fn main(core: Arc<Core>, id: WorkerId, desk: Arc<Desk>) {
         lending: Cell::new(false),
         turns: Cell::new(0),
         streak: Cell::new(0),
-        times_next: Cell::new(false),
         served: Cell::new(false),
         sweep_at: Cell::new(2 * FEW_SHELLS),
         shells: Cell::new(0),
@@ -583,11 +580,7 @@ impl Worker {
 
     fn execute(&self, task: &mut Task) {
         self.desk.tallies.started.add(1);
-        let timed = self.times_next.take().then(now);
         task.run(|outcome| {
-            if let Some(begun) = timed {
-                self.core.learn_time(elapsed(begun));
-            }
             self.record(outcome);
             self.finish();
         });
@@ -640,7 +633,6 @@ impl Worker {
         let core = &self.core;
         let outlook = || core.outlook();
         core.admission.wake_let_in();
-        self.times_next.set(core.times_tasks());
         let may_stand_by = core.may_stand_by();
         let rest = core.crew.settle(&self.desk, may_stand_by, outlook);
         if !matches!(rest, Rest::Sleep | Rest::StandBy) {
