@@ -972,7 +972,18 @@ fn a_panic_after_the_map_was_dropped_goes_to_the_handler() {
         .unwrap();
     let (gate, begun) = (Gate::new().opened_on_drop(), Arrivals::new());
     let (inside, begins) = (gate.clone(), begun.clone());
-    let mut map = pool.map(0..10, move |number| {
+    // The second item is pulled before there is a result, which would be enough for the caller.
+    let pulled = Arrivals::new();
+    let pulls = pulled.clone();
+    let items = (0..10).inspect(move |number| {
+        if *number == 1 {
+            pulls.arrive();
+        }
+    });
+    let mut map = pool.map(items, move |number| {
+        if number == 0 {
+            pulled.wait_for(1);
+        }
         if number == 1 {
             begins.arrive();
             inside.wait();
