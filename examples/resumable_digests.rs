@@ -75,8 +75,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     }
     tell(&queue)?;
     let broker = queue.as_broker();
-    broker.purge(JobState::Done)?;
-    broker.purge(JobState::Dead)?;
+    broker.purge(&[JobState::Done, JobState::Dead])?;
     Ok(())
 }
 

@@ -238,7 +238,7 @@ macro_rules! conforms {
                     who_fires_enqueues_the_job_and_sets_the_next_time
                     what_is_not_scheduled_does_not_fire
                     a_schedule_moves_on_though_its_job_is_a_duplicate
-                    a_schedule_fires_while_the_queue_is_paused
+                    a_schedule_does_not_fire_while_the_queue_is_paused
                     of_several_who_fire_at_once_one_does
                     the_brokers_time_is_that_of_the_wall_clock
                 }

@@ -47,7 +47,11 @@ fn against_the_ceiling() {
         one.push(timed(|| (0..JOBS).for_each(|_| enqueue(&broker))));
         cycle.push(timed(|| {
             for _ in 0..JOBS {
-                let claimed = broker.claim(1, LEASE).expect("it works").jobs.remove(0);
+                let claimed = broker
+                    .claim(&ClaimRequest::new(1, LEASE))
+                    .expect("it works")
+                    .jobs
+                    .remove(0);
                 let result = b"null".to_vec();
                 let settled = broker.settle(&[(claimed.lease, Settle::Done { result })]);
                 assert_eq!(settled.expect("it works"), [true]);
@@ -127,7 +131,11 @@ fn with_queued(name: &str, queued: u32) {
         timed(|| {
             for _ in 0..JOBS {
                 enqueue(&broker);
-                let claimed = broker.claim(1, LEASE).expect("it works").jobs.remove(0);
+                let claimed = broker
+                    .claim(&ClaimRequest::new(1, LEASE))
+                    .expect("it works")
+                    .jobs
+                    .remove(0);
                 let result = b"null".to_vec();
                 broker
                     .settle(&[(claimed.lease, Settle::Done { result })])

@@ -14,17 +14,25 @@
 //!   expired, cancelled, deleted, purged, a duplicate.
 //! - B2: While a job, or its result, is there, the same id again is [`Enqueued::Duplicate`] of itself, and adds nothing.
 //! - B3: A claim gives a job to one consumer, until the lease is over. Each claim has a [`Lease`] of its own, and
-//!   counts as an attempt; [`Settle::Release`] takes that back.
+//!   counts as an attempt; [`Settle::Release`] takes that back. Only kinds that the request names are claimed.
 //! - B4: Only the newest lease of a job that runs can settle, extend or tell the progress of it (*fencing*).
-//! - B5: A lease that is over makes the job READY again, in its old place, or DEAD if it has no attempt left.
+//! - B5: A lease that is over makes the job READY again, in its old place, and *suspect*. If it was claimed by itself its
+//!   attempt counts, and it is DEAD if it has no other one; if it was claimed together with others the attempt is taken
+//!   back, as nobody knows which of them began.
 //! - B6: Among READY jobs those with the higher priority go first, and else those that were enqueued first.
 //!   A delayed job counts as enqueued when it is due.
-//! - B7: While as many jobs with a key run as [`Limits::per_key`] allows, the others with that key are PARKED,
-//!   and those behind them go first.
+//! - B7: Of the jobs with a key no more are READY or RUNNING together than [`Limits::per_key`] allows; the others with
+//!   that key are PARKED, and those behind them go first. The READY ones with a key go before its PARKED ones.
 //! - B8: Nothing here waits for a job, and no user's code is called.
+//! - B9: A job that would begin its last attempt, or is suspect, is *fragile*: a claim gives it by itself, in its turn. So
+//!   a crash costs an attempt, or a life, only to a job that was claimed by itself. A job is suspect no more when a
+//!   consumer tells how its attempt ended.
+//! - B10: Delays, expiry, periods and how long a result is kept follow the wall clock, but never back: where that is set
+//!   back time goes on as the steady clock does. So a clock that was wrong for a moment makes nothing wait for longer.
 
 use super::error::QueueError;
 use super::job::{JobId, NewJob};
+use crate::sync::Arc;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -101,6 +109,50 @@ pub struct Lease {
     pub claim: u64,
 }
 
+/// What a consumer asks for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClaimRequest {
+    /// Jobs at most.
+    pub most: usize,
+    /// For how long they are to be the consumer's.
+    pub lease: Duration,
+    /// Of which kinds; `None`: of any.
+    pub kinds: Option<Arc<[String]>>,
+    /// Whether a fragile job (B9) may be given.
+    pub fragile: bool,
+}
+
+impl ClaimRequest {
+    /// Jobs of any kind, fragile or not.
+    pub fn new(most: usize, lease: Duration) -> ClaimRequest {
+        ClaimRequest {
+            most,
+            lease,
+            kinds: None,
+            fragile: true,
+        }
+    }
+
+    /// Jobs of these kinds only.
+    #[must_use]
+    pub fn of_kinds(self, kinds: Arc<[String]>) -> ClaimRequest {
+        ClaimRequest {
+            kinds: Some(kinds),
+            ..self
+        }
+    }
+
+    /// No fragile ones (B9).
+    #[must_use]
+    pub fn not_fragile(self) -> ClaimRequest {
+        ClaimRequest {
+            fragile: false,
+            ..self
+        }
+    }
+}
+
 /// A job that was claimed.
 #[derive(Clone, Debug)]
 pub struct Claimed {
@@ -116,6 +168,12 @@ pub struct Claimed {
     pub attempts: u32,
     /// How long it was ready before it was claimed.
     pub waited: Duration,
+    /// It was given by itself because it is fragile (B9).
+    pub is_fragile: bool,
+    /// It has a unique key, or a key that is bounded: no other one is to run beside it.
+    pub is_exclusive: bool,
+    /// Its result is to be kept.
+    pub keeps_result: bool,
 }
 
 /// What a claim found.
@@ -125,6 +183,8 @@ pub struct Claims {
     pub jobs: Vec<Claimed>,
     /// When to look again, where nothing else happens before: a job is due, a lease is over, the rate allows more.
     pub again_in: Option<Duration>,
+    /// The next job is fragile (B9), and was not given: the request allowed none, or there were others before it.
+    pub fragile_next: bool,
 }
 
 /// How a claimed job ends.
@@ -147,8 +207,11 @@ pub enum Settle {
         /// Why.
         error: String,
     },
-    /// It was not started: ready again, in its old place, without counting the attempt.
-    Release,
+    /// It is handed back, without counting the attempt: ready again, in its old place; or not before the delay is over.
+    Release {
+        /// Not before.
+        delay: Duration,
+    },
 }
 
 /// Limits of a queue, for all its consumers in all processes together.
@@ -160,6 +223,9 @@ pub struct Limits {
     pub per_key: Option<u32>,
     /// Jobs that start within a time.
     pub rate: Option<Rate>,
+    /// Jobs that are ready or parked: an enqueue that would make them more is refused as a whole, with
+    /// [`QueueError::Full`]. What is due later, tried again or scheduled is not refused.
+    pub max_ready: Option<u64>,
 }
 
 /// So many in so long: evenly spread, but that up to `burst` may start at once after a pause.
@@ -229,8 +295,10 @@ pub struct JobInfo {
     pub id: JobId,
     /// Its kind.
     pub kind: String,
-    /// Its data.
+    /// Its data; of a [list](Broker::list) perhaps the beginning.
     pub payload: Vec<u8>,
+    /// The size of its data, in bytes.
+    pub payload_size: u64,
     /// Where it is.
     pub state: JobState,
     /// Its priority.
@@ -241,6 +309,8 @@ pub struct JobInfo {
     pub attempts: u32,
     /// Its key, for [`Limits::per_key`].
     pub key: Option<String>,
+    /// The unique key that it has until it is over.
+    pub unique: Option<String>,
     /// Why it failed the last time.
     pub error: Option<String>,
     /// What its handler told of it last, as JSON.
@@ -251,6 +321,54 @@ pub struct JobInfo {
     pub age: Duration,
     /// When it is due, where it is delayed.
     pub due_in: Option<Duration>,
+    /// When it expires, where it waits and may.
+    pub expires_in: Option<Duration>,
+    /// How long its result is to be kept.
+    pub keep_result: Option<Duration>,
+}
+
+/// Which jobs to list.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ListRequest {
+    /// In which state.
+    pub state: JobState,
+    /// Those behind that job, if it is there.
+    pub after: Option<JobId>,
+    /// So many at most.
+    pub most: usize,
+    /// So many bytes of each payload; a result or a progress that is longer is left out.
+    pub data: usize,
+}
+
+impl ListRequest {
+    /// All jobs in a state, with all their data.
+    pub fn new(state: JobState) -> ListRequest {
+        ListRequest {
+            state,
+            after: None,
+            most: usize::MAX,
+            data: usize::MAX,
+        }
+    }
+
+    /// Those behind that job.
+    #[must_use]
+    pub fn after(self, after: Option<JobId>) -> ListRequest {
+        ListRequest { after, ..self }
+    }
+
+    /// So many at most.
+    #[must_use]
+    pub fn most(self, most: usize) -> ListRequest {
+        ListRequest { most, ..self }
+    }
+
+    /// So many bytes of each payload; a result or a progress that is longer is left out.
+    #[must_use]
+    pub fn data(self, data: usize) -> ListRequest {
+        ListRequest { data, ..self }
+    }
 }
 
 /// What a queue holds, and what it has seen.
@@ -304,6 +422,32 @@ pub struct Scheduled {
     pub payload: Vec<u8>,
     /// The next time, in seconds since 1970.
     pub next: i64,
+    /// What becomes of times that passed while nobody saw to them, or the queue was paused.
+    pub missed: Missed,
+}
+
+/// What becomes of the times of a schedule that passed while no consumer ran, or the queue was paused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Missed {
+    /// One job makes up for all of them.
+    #[default]
+    Once,
+    /// A job for each of them.
+    All,
+    /// Nothing makes up for them: the next one is at its own time.
+    Skip,
+}
+
+/// What became of a schedule that was to be fired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fired {
+    /// Its job was enqueued, if there was one, and its next time set.
+    Done,
+    /// The queue is paused: nothing was changed.
+    Paused,
+    /// Its next time is another one by now, or it is gone: nothing was changed.
+    Changed,
 }
 
 /// Stores jobs; `docs/jobs.md` shows the states of one. All durations count from now, by the broker's clock.
@@ -317,11 +461,13 @@ pub trait Broker: Send + Sync + 'static {
     fn abilities(&self) -> Abilities;
 
     /// B1, B2: stores all the jobs, or none.
+    ///
+    /// [`QueueError::Full`] if there were more ready or parked ones then than [`Limits::max_ready`].
     fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError>;
 
-    /// B3: claims up to `most` jobs, each for `lease`; none while the queue is paused. Brings back what lost its
-    /// lease (B5), and sees to what is due and to what has expired.
-    fn claim(&self, most: usize, lease: Duration) -> Result<Claims, QueueError>;
+    /// B3, B9: claims jobs; none while the queue is paused. Brings back what lost its lease (B5), and sees to what is due
+    /// and to what has expired.
+    fn claim(&self, request: &ClaimRequest) -> Result<Claims, QueueError>;
 
     /// B4: makes leases end in `lease` from now; whether each was there.
     fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<bool>, QueueError>;
@@ -338,13 +484,11 @@ pub trait Broker: Send + Sync + 'static {
     /// A job.
     fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError>;
 
-    /// Up to `most` jobs in that state, the first ones first; of those after the job `after`, if it is there.
-    fn list(
-        &self,
-        state: JobState,
-        after: Option<JobId>,
-        most: usize,
-    ) -> Result<Vec<JobInfo>, QueueError>;
+    /// Jobs in a state, the first ones first.
+    fn list(&self, request: &ListRequest) -> Result<Vec<JobInfo>, QueueError>;
+
+    /// The kinds of the jobs that are ready, in no order.
+    fn ready_kinds(&self) -> Result<Vec<String>, QueueError>;
 
     /// Makes a dead job ready again, with all its attempts; whether there was one.
     fn retry_dead(&self, id: JobId) -> Result<bool, QueueError>;
@@ -352,8 +496,9 @@ pub trait Broker: Send + Sync + 'static {
     /// Takes a job away that is dead, or whose result is kept; whether there was one.
     fn delete(&self, id: JobId) -> Result<bool, QueueError>;
 
-    /// Takes away all jobs in that state, which must not be `Running`; how many.
-    fn purge(&self, state: JobState) -> Result<u64, QueueError>;
+    /// Takes away all jobs that were there when it began, and are in one of those states, of which none may be
+    /// `Running`; how many. It ends beside others that enqueue.
+    fn purge(&self, states: &[JobState]) -> Result<u64, QueueError>;
 
     /// While paused nothing is claimed.
     fn set_paused(&self, paused: bool) -> Result<(), QueueError>;
@@ -367,7 +512,8 @@ pub trait Broker: Send + Sync + 'static {
     /// Counts.
     fn stats(&self) -> Result<QueueStats, QueueError>;
 
-    /// Stores a schedule, in place of one with the same name; one with the same expression keeps its next time.
+    /// Stores a schedule, in place of one with the same name; one with the same expression keeps its next time, if that
+    /// is the earlier one.
     fn put_schedule(&self, schedule: &Scheduled) -> Result<(), QueueError>;
 
     /// Takes a schedule away; whether there was one.
@@ -376,11 +522,16 @@ pub trait Broker: Send + Sync + 'static {
     /// All of them.
     fn schedules(&self) -> Result<Vec<Scheduled>, QueueError>;
 
-    /// Enqueues `job` and sets the schedule's next time to `next`, if it still is `schedule.next`; whether it was.
-    /// So of several consumers one does it.
-    fn fire(&self, schedule: &Scheduled, next: i64, job: &NewJob) -> Result<bool, QueueError>;
+    /// Enqueues `job`, if there is one, and sets the schedule's next time to `next`, if it still is `schedule.next` and
+    /// the queue is not paused. So of several consumers one does it.
+    fn fire(
+        &self,
+        schedule: &Scheduled,
+        next: i64,
+        job: Option<&NewJob>,
+    ) -> Result<Fired, QueueError>;
 
-    /// Seconds since 1970, by the broker's clock, for schedules.
+    /// Seconds since 1970, by the broker's wall clock, for schedules.
     fn now(&self) -> Result<i64, QueueError>;
 
     /// Has `call` called, soon, whenever there may be something new to claim that this process put there. It must

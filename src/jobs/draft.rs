@@ -2,7 +2,7 @@
 
 use super::broker::Enqueued;
 use super::error::EnqueueError;
-use super::job::{Job, JobId, NewJob, Unique};
+use super::job::{Job, JobId, NewJob, OncePer};
 use super::queue::Queue;
 use std::fmt;
 use std::time::Duration;
@@ -46,14 +46,26 @@ impl<J: Job> Draft<'_, J> {
     /// nothing, and returns the id of the one that is there.
     pub fn unique(self, key: impl Into<String>) -> Self {
         let key = key.into();
-        self.tell(|job| job.unique = Some(Unique { key, period: None }))
+        self.tell(|job| job.unique = Some(key))
     }
 
-    /// Not within so long after another job with that key was enqueued, whether or not that is over.
+    /// As [`unique`](Draft::unique), with a delay that starts anew with each enqueue: one that finds a job with that
+    /// key waiting puts it off until `delay` from now, gives it its own data, and adds nothing. So of a burst of
+    /// enqueues the last one runs, so long after it. One that finds it running adds a job.
+    pub fn debounce(self, key: impl Into<String>, delay: Duration) -> Self {
+        let key = key.into();
+        self.tell(|job| {
+            job.unique = Some(key);
+            job.delay = delay;
+            job.debounce = true;
+        })
+    }
+
+    /// Not within so long after another job with that key was enqueued, whether or not that is over. May be told
+    /// together with [`unique`](Draft::unique): then either keeps it out.
     pub fn once_per(self, key: impl Into<String>, period: Duration) -> Self {
         let key = key.into();
-        let period = Some(period);
-        self.tell(|job| job.unique = Some(Unique { key, period }))
+        self.tell(|job| job.once_per = Some(OncePer { key, period }))
     }
 
     /// Jobs with the same key are bounded together, by [`Limits::per_key`](super::Limits::per_key).
@@ -81,7 +93,12 @@ impl<J: Job> Draft<'_, J> {
         let Draft { queue, job, told } = self;
         let tell = |new: &mut NewJob| {
             let payload = std::mem::take(&mut new.payload);
-            *new = NewJob { payload, ..told };
+            let kind = std::mem::take(&mut new.kind);
+            *new = NewJob {
+                kind,
+                payload,
+                ..told
+            };
         };
         let enqueued = queue.enqueue_one(&job, tell);
         enqueued.map_err(|reason| EnqueueError::new(reason, job))

@@ -33,8 +33,17 @@ pub enum QueueError {
     },
     /// The data cannot be written as JSON.
     Encode(serde_json::Error),
+    /// The data can be written as JSON, but not be read back from it (a number that is none, too deep): no handler could
+    /// run the job.
+    Unreadable(serde_json::Error),
     /// What is stored cannot be read as that.
     Decode(serde_json::Error),
+    /// As many jobs are ready as [`Limits::max_ready`](super::Limits::max_ready) allows, or would be: nothing was
+    /// enqueued.
+    Full {
+        /// How many may be.
+        most: u64,
+    },
     /// Somebody else keeps the store for himself; nothing was done. A transaction that is open on this thread
     /// waits for itself: see `Queue::enqueue_in`.
     Busy,
@@ -76,6 +85,12 @@ impl fmt::Display for QueueError {
                 write!(f, "a job of {size} bytes, where {most} are the most")
             }
             QueueError::Encode(_) => f.write_str("the job cannot be written as JSON"),
+            QueueError::Unreadable(_) => {
+                f.write_str("the job's JSON cannot be read back as the job")
+            }
+            QueueError::Full { most } => {
+                write!(f, "the queue is full: {most} jobs may be ready at once")
+            }
             QueueError::Decode(_) => f.write_str("what is stored cannot be read"),
             QueueError::Busy => f.write_str("the queue is kept busy by another transaction"),
             QueueError::Corrupt(why) => write!(f, "the queue's file is damaged: {why}"),
@@ -91,7 +106,9 @@ impl fmt::Display for QueueError {
 impl Error for QueueError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            QueueError::Encode(error) | QueueError::Decode(error) => Some(error),
+            QueueError::Encode(error)
+            | QueueError::Unreadable(error)
+            | QueueError::Decode(error) => Some(error),
             QueueError::Thread(error) => Some(error),
             QueueError::Broker(error) => Some(&**error),
             _ => None,
@@ -191,6 +208,7 @@ pub(crate) enum Then {
     Retry,
     RetryIn(Duration),
     Die,
+    HandBack,
 }
 
 impl JobError {
@@ -207,6 +225,19 @@ impl JobError {
         JobError {
             then: Then::Die,
             reason: reason.into(),
+        }
+    }
+
+    /// The job is handed back, as if it had not been claimed: for a handler that heeds its
+    /// [stop token](super::Context::stop_token), or cannot run it now. No attempt is lost. While its consumer is to stop
+    /// it is ready at once, for others; else it waits as long as after a first failure.
+    ///
+    /// Also a plain error (made by `?`) of a handler that has asked for its stop token hands the job back, where it
+    /// comes after its consumer was told to stop.
+    pub fn hand_back() -> JobError {
+        JobError {
+            then: Then::HandBack,
+            reason: "handed back".into(),
         }
     }
 

@@ -30,6 +30,30 @@ pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     /// The name under which a handler is found. It is stored with each job, so it must not change while there
     /// are any.
     const KIND: &'static str;
+
+    /// Counts the changes of the data that readers of the version before cannot read. It is stored with the kind (as
+    /// `KIND@VERSION`, from version 1 on), and a consumer claims only versions up to the one that it knows: while a
+    /// deploy rolls, jobs of the new version wait for a consumer that knows it.
+    const VERSION: u32 = 0;
+
+    /// Reads the data of a job of that version, at most [`VERSION`](Job::VERSION). By itself it reads all versions alike,
+    /// which is right where a change added fields that have a default.
+    ///
+    /// # Errors
+    ///
+    /// If it is no such data: the job goes to the dead letters, with the reason.
+    fn read(version: u32, payload: &[u8]) -> Result<Self, serde_json::Error> {
+        let _ = version;
+        serde_json::from_slice(payload)
+    }
+}
+
+/// Under which a kind is stored, and found.
+pub(crate) fn stored_kind(kind: &'static str, version: u32) -> Cow<'static, str> {
+    match version {
+        0 => Cow::Borrowed(kind),
+        version => Cow::Owned(format!("{kind}@{version}")),
+    }
 }
 
 /// Names a job, in all queues and on all machines; made by who enqueues it, so that an enqueue that is repeated
@@ -126,14 +150,13 @@ impl FromStr for JobId {
     }
 }
 
-/// Keeps jobs that mean the same from being queued twice.
+/// Keeps jobs that mean the same from being enqueued twice within a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unique {
+pub struct OncePer {
     /// What they have in common.
     pub key: String,
-    /// `None`: one at a time; the key is free again when the job is over (done, dead or taken away). Else it is
-    /// free again when so much time has passed since the enqueue, and not before.
-    pub period: Option<Duration>,
+    /// The key is free again when so much time has passed since the enqueue, and not before.
+    pub period: Duration,
 }
 
 /// A job as a [`Broker`](super::Broker) gets it. All times count from the enqueue, by the broker's clock.
@@ -155,8 +178,13 @@ pub struct NewJob {
     /// How often it may be claimed. An attempt counts from the claim, so that a job that kills its process does
     /// not do so for ever.
     pub attempts: u32,
-    /// Not beside another one.
-    pub unique: Option<Unique>,
+    /// One at a time with that key, which is free again when the job is over (done, dead or taken away).
+    pub unique: Option<String>,
+    /// One within a time, whether or not it is over.
+    pub once_per: Option<OncePer>,
+    /// If another job has the [`unique`](NewJob::unique) key: where that waits it is put off, until `delay` from now,
+    /// and gets the data of this one; where it runs it is left alone, and this one is added.
+    pub debounce: bool,
     /// No more jobs with this key run at once than the queue's [`per_key`](super::Limits::per_key).
     pub key: Option<String>,
     /// How long its result is kept when it is done; `None`: it is not.
@@ -178,6 +206,8 @@ impl NewJob {
             expires: None,
             attempts: ATTEMPTS,
             unique: None,
+            once_per: None,
+            debounce: false,
             key: None,
             keep_result: None,
         }
@@ -185,7 +215,9 @@ impl NewJob {
 
     pub(crate) fn encode<J: Job>(job: &J) -> Result<NewJob, QueueError> {
         let payload = serde_json::to_vec(job).map_err(QueueError::Encode)?;
-        Ok(NewJob::new(J::KIND, payload))
+        // What a handler could not read is refused here, where it comes back: not a number, too deep.
+        J::read(J::VERSION, &payload).map_err(QueueError::Unreadable)?;
+        Ok(NewJob::new(stored_kind(J::KIND, J::VERSION), payload))
     }
 }
 

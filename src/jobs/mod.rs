@@ -17,14 +17,14 @@ mod sqlite;
 
 pub use backoff::Backoff;
 pub use broker::{
-    Abilities, Broker, Claimed, Claims, Enqueued, JobInfo, JobState, Lease, Limits, QueueStats,
-    Rate, Scheduled, Settle,
+    Abilities, Broker, ClaimRequest, Claimed, Claims, Enqueued, Fired, JobInfo, JobState, Lease,
+    Limits, ListRequest, Missed, QueueStats, Rate, Scheduled, Settle,
 };
 pub use clock::Clock;
 pub use consumer::{Consumer, ConsumerBuilder, ConsumerStats, Context, Ended, FailedJob, Inline};
 pub use draft::Draft;
 pub use error::{EnqueueError, JobError, QueueError, StopTimeout};
-pub use job::{Job, JobId, NewJob, ParseIdError, Unique};
+pub use job::{Job, JobId, NewJob, OncePer, ParseIdError};
 pub use memory::MemoryBroker;
 pub use queue::Queue;
 #[cfg(feature = "sqlite")]

@@ -1,6 +1,8 @@
 //! The face of a queue: what goes in, and what an operator may look at and change.
 
-use super::broker::{Broker, Enqueued, JobInfo, JobState, Limits, QueueStats, Scheduled};
+use super::broker::{
+    Broker, Enqueued, JobInfo, JobState, Limits, ListRequest, Missed, QueueStats, Scheduled,
+};
 use super::calls::Calls;
 use super::clock::Clock;
 use super::consumer::ConsumerBuilder;
@@ -255,7 +257,10 @@ impl Queue {
         let abilities = self.broker.abilities();
         let missing = [
             (job.priority != 0 && !abilities.priority, "priorities"),
-            (job.unique.is_some() && !abilities.unique, "unique jobs"),
+            (
+                (job.unique.is_some() || job.once_per.is_some()) && !abilities.unique,
+                "unique jobs",
+            ),
             (job.key.is_some() && !abilities.per_key, "limit per key"),
         ];
         match missing.into_iter().find(|&(is_missing, _)| is_missing) {
@@ -305,6 +310,21 @@ impl Queue {
     ///
     /// If it is no such expression, or as [`enqueue`](Queue::enqueue).
     pub fn schedule<J: Job>(&self, name: &str, cron: &str, job: &J) -> Result<(), QueueError> {
+        self.schedule_with(name, cron, job, Missed::Once)
+    }
+
+    /// The same, told what becomes of the times that pass while no consumer runs, or the queue is paused.
+    ///
+    /// # Errors
+    ///
+    /// As [`schedule`](Queue::schedule).
+    pub fn schedule_with<J: Job>(
+        &self,
+        name: &str,
+        cron: &str,
+        job: &J,
+        missed: Missed,
+    ) -> Result<(), QueueError> {
         let next = schedule::next(cron, self.broker.now()?)?;
         let NewJob { kind, payload, .. } = self.encode(job)?;
         self.broker.put_schedule(&Scheduled {
@@ -313,6 +333,7 @@ impl Queue {
             kind: kind.into_owned(),
             payload,
             next,
+            missed,
         })?;
         self.schedulers.call();
         Ok(())
@@ -393,6 +414,21 @@ impl Queue {
         self.broker.set_limits(limits)
     }
 
+    /// Bounds the queue, for all producers in all processes: an enqueue that would make more than `most` jobs ready (or
+    /// parked) fails with [`QueueError::Full`], and gives its jobs back. Sets [`Limits::max_ready`], and leaves the other
+    /// limits as they are.
+    ///
+    /// # Errors
+    ///
+    /// If the broker fails.
+    pub fn max_ready(&self, most: u64) -> Result<(), QueueError> {
+        let limits = self.broker.limits()?;
+        self.broker.set_limits(Limits {
+            max_ready: Some(most),
+            ..limits
+        })
+    }
+
     /// Counts.
     ///
     /// # Errors
@@ -422,7 +458,8 @@ impl Queue {
         after: Option<JobId>,
         most: usize,
     ) -> Result<Vec<JobInfo>, QueueError> {
-        self.broker.list(state, after, most)
+        self.broker
+            .list(&ListRequest::new(state).after(after).most(most))
     }
 
     /// The dead letters, up to `most` of them.
@@ -431,7 +468,7 @@ impl Queue {
     ///
     /// If the broker fails.
     pub fn dead(&self, most: usize) -> Result<Vec<JobInfo>, QueueError> {
-        self.broker.list(JobState::Dead, None, most)
+        self.list(JobState::Dead, None, most)
     }
 
     /// Makes a dead job ready again, as if it had never been tried; whether there was one (and its unique key was
@@ -453,22 +490,13 @@ impl Queue {
         self.broker.delete(id)
     }
 
-    /// Takes away all jobs that wait (ready, delayed or parked); how many.
+    /// Takes away all jobs that wait (ready, delayed or parked) and were there when it began; how many.
     ///
     /// # Errors
     ///
     /// If the broker fails.
     pub fn purge(&self) -> Result<u64, QueueError> {
-        let mut purged = 0;
-        loop {
-            let before = purged;
-            for state in JobState::WAITING {
-                purged += self.broker.purge(state)?;
-            }
-            if purged == before {
-                return Ok(purged);
-            }
-        }
+        self.broker.purge(&JobState::WAITING)
     }
 }
 

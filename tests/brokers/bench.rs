@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anthill::jobs::{
-    Abilities, Broker, Claimed, Claims, Clock, Enqueued, JobId, JobInfo, JobState, Limits,
-    MemoryBroker, NewJob, QueueError, QueueStats, Settle,
+    Abilities, Broker, ClaimRequest, Claimed, Claims, Clock, Enqueued, JobId, JobInfo, JobState,
+    Limits, ListRequest, MemoryBroker, NewJob, QueueError, QueueStats, Settle,
 };
 
 /// How long the claims of these tests are leased.
@@ -159,7 +159,7 @@ impl Handle {
 
     #[track_caller]
     pub(crate) fn claims(&self, most: usize) -> Claims {
-        let claims = ok(self.broker.claim(most, LEASE));
+        let claims = ok(self.broker.claim(&ClaimRequest::new(most, LEASE)));
         assert!(claims.jobs.len() <= most, "more than were asked for");
         claims
     }
@@ -167,6 +167,19 @@ impl Handle {
     #[track_caller]
     pub(crate) fn claim(&self, most: usize) -> Vec<Claimed> {
         self.claims(most).jobs
+    }
+
+    /// Claims up to so many, in as many claims as it takes: fragile ones (B9) come by themselves.
+    #[track_caller]
+    pub(crate) fn claim_all(&self, most: usize) -> Vec<Claimed> {
+        let mut all = Vec::new();
+        loop {
+            let some = self.claim(most - all.len());
+            if some.is_empty() {
+                return all;
+            }
+            all.extend(some);
+        }
     }
 
     /// Claims one job, which must be there.
@@ -220,7 +233,12 @@ impl Handle {
 
     #[track_caller]
     pub(crate) fn release(&self, job: &Claimed) {
-        assert!(self.settle(job, Settle::Release));
+        assert!(self.settle(
+            job,
+            Settle::Release {
+                delay: Duration::ZERO
+            }
+        ));
     }
 
     #[track_caller]
@@ -251,7 +269,7 @@ impl Handle {
     /// The names of the jobs in that state.
     #[track_caller]
     pub(crate) fn list(&self, state: JobState) -> Vec<String> {
-        let jobs = ok(self.broker.list(state, None, usize::MAX));
+        let jobs = ok(self.broker.list(&ListRequest::new(state).most(usize::MAX)));
         assert!(jobs.iter().all(|job| job.state == state), "{jobs:?}");
         jobs.into_iter().map(|job| text(job.payload)).collect()
     }

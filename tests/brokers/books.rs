@@ -1,6 +1,6 @@
 //! What a queue tells of itself: each gauge and each counter, and that they agree with the lists.
 
-use anthill::jobs::{JobState, Limits, NewJob, QueueStats, Unique};
+use anthill::jobs::{JobState, Limits, ListRequest, NewJob, QueueStats};
 
 use crate::bench::{Bench, Fixture, GRAIN, Handle, LEASE, job, jobs, ok, seconds};
 
@@ -52,11 +52,11 @@ pub(crate) fn each_counter_counts_what_it_says<F: Fixture>() {
     on.release(&on.next());
 
     // Died: 4, one of them after its last attempt, and one with its last lease.
-    assert_eq!(ok(on.broker.purge(JobState::Ready)), 1);
+    assert_eq!(ok(on.broker.purge(&[JobState::Ready])), 1);
     on.add_all(&jobs(2));
     let once = |job| NewJob { attempts: 1, ..job };
     on.add_all(&jobs(2).map_all(once));
-    let claimed = on.claim(4);
+    let claimed = on.claim_all(4);
     on.bury(&claimed[0]);
     on.bury(&claimed[1]);
     on.retry(&claimed[2], seconds(0));
@@ -81,7 +81,7 @@ pub(crate) fn each_counter_counts_what_it_says<F: Fixture>() {
 
     // Duplicates: 7, by their ids and by a key.
     let key = "k".to_owned();
-    let unique = Some(Unique { key, period: None });
+    let unique = Some(key);
     let first = NewJob {
         unique: unique.clone(),
         ..job("unique")
@@ -102,9 +102,9 @@ pub(crate) fn each_counter_counts_what_it_says<F: Fixture>() {
 
     // Removed: 8, with the one above: cancelled, deleted, purged.
     assert!(ok(on.broker.cancel(id)));
-    let dead = ok(on.broker.list(JobState::Dead, None, 1))[0].id;
+    let dead = ok(on.broker.list(&ListRequest::new(JobState::Dead).most(1)))[0].id;
     assert!(ok(on.broker.delete(dead)));
-    assert_eq!(ok(on.broker.purge(JobState::Dead)), 3);
+    assert_eq!(ok(on.broker.purge(&[JobState::Dead])), 3);
     let some: Vec<_> = on.add_all(&jobs(2));
     for id in some {
         assert!(ok(on.broker.cancel(id)));

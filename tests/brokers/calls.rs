@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use anthill::jobs::{Limits, NewJob};
+use anthill::jobs::{Fired, Limits, Missed, NewJob};
 
 use crate::bench::{Bench, Fixture, Handle, LEASE, job, jobs, ok, seconds};
 use crate::support::{eventually, receive, watchdog};
@@ -132,10 +132,11 @@ pub(crate) fn what_a_schedule_enqueues_is_heard<F: Fixture>() {
         kind: "test".to_owned(),
         payload: Vec::new(),
         next: 100,
+        missed: Missed::Once,
     };
     ok(on.broker.put_schedule(&hourly));
     is_heard(&heard, "a fire", || {
-        assert!(ok(on.broker.fire(&hourly, 200, &job("a"))));
+        assert!(ok(on.broker.fire(&hourly, 200, Some(&job("a")))) == Fired::Done);
     });
 }
 

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use std::time::Duration;
+
 use anthill::jobs::{Claimed, JobId, JobState, NewJob, Settle};
 
 use crate::bench::{Bench, Fixture, Handle, dead, done, job, jobs, names, ok, retry, seconds};
@@ -244,7 +246,12 @@ pub(crate) fn many_claims_end_in_one_call_each_in_its_own_way<F: Fixture>() {
     on.done(&claimed[2]);
     let lease = |job: &Claimed| job.lease;
     let settled = ok(on.broker.settle(&[
-        (lease(&claimed[4]), Settle::Release),
+        (
+            lease(&claimed[4]),
+            Settle::Release {
+                delay: Duration::ZERO,
+            },
+        ),
         (lease(&claimed[2]), done()),
         (lease(&claimed[0]), done()),
         (lease(&claimed[1]), retry(seconds(10))),

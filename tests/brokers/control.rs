@@ -164,9 +164,9 @@ pub(crate) fn a_purge_takes_all_of_a_state_and_nothing_else<F: Fixture>() {
     ];
     takes_away::<F>(&all_but_running, |on, state, _| {
         if state == JobState::Running {
-            return on.broker.purge(state).is_ok();
+            return on.broker.purge(&[state]).is_ok();
         }
-        match ok(on.broker.purge(state)) {
+        match ok(on.broker.purge(&[state])) {
             0 => false,
             1 => true,
             more => panic!("purged {more}"),
@@ -208,9 +208,9 @@ pub(crate) fn a_purge_tells_how_many_it_took<F: Fixture>() {
     on.add_all(&jobs(2_500));
     let claimed = on.claim(500);
     on.all_dead(&claimed[..100]);
-    assert_eq!(ok(on.broker.purge(JobState::Ready)), 2_000);
-    assert_eq!(ok(on.broker.purge(JobState::Ready)), 0);
-    assert_eq!(ok(on.broker.purge(JobState::Dead)), 100);
+    assert_eq!(ok(on.broker.purge(&[JobState::Ready])), 2_000);
+    assert_eq!(ok(on.broker.purge(&[JobState::Ready])), 0);
+    assert_eq!(ok(on.broker.purge(&[JobState::Dead])), 100);
     assert!(on.claim(100).is_empty());
     on.all_done(&claimed[100..]);
     let stats = on.stats();

@@ -1,7 +1,7 @@
 //! What a broker whose jobs survive the process brings back, and what its handles see of each
 //! other.
 
-use anthill::jobs::{JobState, Limits, NewJob, Rate, Scheduled, Unique};
+use anthill::jobs::{ClaimRequest, JobState, Limits, ListRequest, Missed, NewJob, Rate, Scheduled};
 
 use crate::bench::{Bench, Fixture, GRAIN, LEASE, done, job, jobs, names, ok, seconds};
 
@@ -39,6 +39,7 @@ pub(crate) fn everything_is_there_again<F: Fixture>() {
             per: seconds(1),
             burst: 100,
         }),
+        max_ready: Some(9),
     };
     on.limit(limits);
     let key = Some("k".to_owned());
@@ -46,10 +47,7 @@ pub(crate) fn everything_is_there_again<F: Fixture>() {
         key: key.clone(),
         ..job(name)
     };
-    let unique = Unique {
-        key: "u".to_owned(),
-        period: None,
-    };
+    let unique = "u".to_owned();
     let first = NewJob {
         unique: Some(unique.clone()),
         keep_result: Some(LEASE * 10),
@@ -64,7 +62,7 @@ pub(crate) fn everything_is_there_again<F: Fixture>() {
     on.bury(&claimed[1]);
     on.pass(LEASE);
     on.add_all(&[keyed("running"), keyed("parked")]);
-    let claimed = on.claim(100);
+    let claimed = on.claim_all(100);
     assert_eq!(names(&claimed), ["lost", "running"]);
     on.release(&claimed[0]);
     assert!(ok(on.broker.progress(claimed[1].lease, b"30")));
@@ -80,11 +78,13 @@ pub(crate) fn everything_is_there_again<F: Fixture>() {
         kind: "report".to_owned(),
         payload: b"{}".to_vec(),
         next: 77,
+        missed: Missed::All,
     }));
     ok(on.broker.set_paused(true));
 
     let all = |on: &Bench<F>| {
-        let lists = JobState::ALL.map(|state| ok(on.broker.list(state, None, usize::MAX)));
+        let lists = JobState::ALL
+            .map(|state| ok(on.broker.list(&ListRequest::new(state).most(usize::MAX))));
         let schedules = ok(on.broker.schedules());
         format!("{lists:#?} {schedules:#?} {:#?}", on.stats())
     };
@@ -122,7 +122,7 @@ pub(crate) fn a_lease_outlives_the_handle_that_claimed<F: Fixture>() {
     on.clock.advance(LEASE);
     let again = on.claim(100);
     assert_eq!(names(&again), ["0"]);
-    assert_eq!(again[0].attempt, 2);
+    assert_eq!(again[0].attempt, 1, "it was claimed with another one");
     // And it is fenced off for ever.
     let on = on.reopen();
     assert!(!on.settle(&claimed[0], done()));
@@ -137,13 +137,14 @@ pub(crate) fn a_restart_of_the_host_ends_all_leases<F: Fixture>() {
         attempts: 1,
         ..job("its last")
     });
-    let claimed = ok(on.broker.claim(100, LEASE * 1_000)).jobs;
-    assert_eq!(claimed.len(), 3);
+    let request = ClaimRequest::new(100, LEASE * 1_000);
+    let claimed = ok(on.broker.claim(&request)).jobs;
+    assert_eq!(names(&claimed), ["0", "1"]);
+    assert_eq!(ok(on.broker.claim(&request)).jobs.len(), 1);
     on.clock.reboot();
     let on = on.reopen();
-    let again = on.claim(100);
+    let again = on.claim_all(100);
     assert_eq!(names(&again), ["0", "1"]);
-    assert!(again.iter().all(|job| job.attempt == 2));
     let stats = on.stats();
     assert_eq!((stats.lost_leases, stats.died), (3, 1));
     assert!(!on.settle(&claimed[0], done()));
@@ -151,7 +152,7 @@ pub(crate) fn a_restart_of_the_host_ends_all_leases<F: Fixture>() {
     on.clock.advance(LEASE - GRAIN);
     assert!(on.claim(100).is_empty());
     on.clock.advance(GRAIN);
-    assert_eq!(on.next_names(100), ["0", "1"]);
+    assert_eq!(names(&on.claim_all(100)), ["0", "1"]);
 }
 
 /// Its steady clock starts from nothing: what was granted before is no debt.

@@ -1,5 +1,7 @@
 //! B4, B5: leases, and what becomes of a job, and of who had it, when one is over.
 
+use std::time::Duration;
+
 use anthill::jobs::{Claimed, JobState, NewJob, Settle};
 
 use crate::bench::{
@@ -20,7 +22,7 @@ pub(crate) fn a_job_whose_lease_is_over_is_ready_again_in_its_old_place<F: Fixtu
     on.clock.advance(LEASE - GRAIN);
     assert_eq!(on.next_names(1), ["b"]);
     on.clock.advance(GRAIN);
-    let again = on.claim(2);
+    let again = on.claim_all(2);
     assert_eq!(names(&again), ["a", "c"]);
     assert_eq!(again[0].attempt, 2, "it counts as an attempt");
     assert_ne!(again[0].lease, first.lease);
@@ -60,7 +62,8 @@ pub(crate) fn several_lost_jobs_come_back_in_their_old_order<F: Fixture>() {
     on.clock.advance(seconds(1));
     assert!(on.extend(&claimed[0], LEASE));
     on.clock.advance(LEASE);
-    assert_eq!(on.next_names(100), ["urgent", "0", "1", "2", "3"]);
+    let all = on.claim_all(100);
+    assert_eq!(names(&all), ["urgent", "0", "1", "2", "3"]);
     assert_eq!(on.stats().lost_leases, 3);
 }
 
@@ -69,7 +72,14 @@ pub(crate) fn several_lost_jobs_come_back_in_their_old_order<F: Fixture>() {
 fn is_refused(on: &Handle, zombie: &Claimed) {
     let id = zombie.lease.id;
     let before = format!("{:?} {:?}", on.get(id), on.stats());
-    for end in [done(), retry(seconds(5)), dead("no"), Settle::Release] {
+    for end in [
+        done(),
+        retry(seconds(5)),
+        dead("no"),
+        Settle::Release {
+            delay: Duration::ZERO,
+        },
+    ] {
         assert!(!on.settle(zombie, end.clone()), "{end:?} of a zombie");
     }
     assert!(!on.extend(zombie, LEASE * 100));
@@ -216,7 +226,7 @@ pub(crate) fn many_leases_are_extended_in_one_call<F: Fixture>() {
     on.clock.advance(LEASE);
     assert!(on.claim(3).is_empty());
     on.clock.advance(LEASE);
-    assert_eq!(on.next_names(3), ["0", "2"]);
+    assert_eq!(names(&on.claim_all(3)), ["0", "2"]);
     assert!(ok(on.broker.extend(&[], LEASE)).is_empty());
 }
 

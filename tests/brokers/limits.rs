@@ -32,6 +32,7 @@ pub(crate) fn limits_are_read_back_as_they_were_set<F: Fixture>() {
             per: Duration::from_millis(1_500),
             burst: 2,
         }),
+        max_ready: Some(1_000_000),
     };
     for limits in [
         all,

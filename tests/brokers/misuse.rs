@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anthill::jobs::{JobState, Limits, NewJob, Rate, Unique};
+use anthill::jobs::{ClaimRequest, JobState, Limits, ListRequest, NewJob, OncePer, Rate};
 
 use crate::bench::{Bench, Fixture, Handle, job, jobs, names, ok, retry, seconds};
 
@@ -80,9 +80,9 @@ pub(crate) fn a_period_without_end_and_one_of_no_time<F: Fixture>() {
         return;
     };
     let once = |key: &str, period| NewJob {
-        unique: Some(Unique {
+        once_per: Some(OncePer {
             key: key.to_owned(),
-            period: Some(period),
+            period,
         }),
         ..job("a")
     };
@@ -99,7 +99,7 @@ pub(crate) fn a_period_without_end_and_one_of_no_time<F: Fixture>() {
 pub(crate) fn a_lease_for_ever_does_not_end<F: Fixture>() {
     let on = Bench::<F>::new();
     on.add_all(&jobs(2));
-    let one = ok(on.broker.claim(1, EVER)).jobs;
+    let one = ok(on.broker.claim(&ClaimRequest::new(1, EVER))).jobs;
     let two = on.next();
     assert!(on.extend(&two, EVER));
     on.pass(seconds(1 << 31));
@@ -117,7 +117,7 @@ pub(crate) fn a_lease_of_no_time_is_over<F: Fixture>() {
         ..job("a")
     });
     for attempt in 1..=3 {
-        let claimed = ok(on.broker.claim(100, Duration::ZERO)).jobs;
+        let claimed = ok(on.broker.claim(&ClaimRequest::new(100, Duration::ZERO))).jobs;
         assert_eq!(claimed.len(), 1);
         assert_eq!(claimed[0].attempt, attempt);
         on.clock.advance(Duration::from_millis(1));
@@ -170,6 +170,7 @@ pub(crate) fn no_limit_is_too_high<F: Fixture>() {
             running: Some(u32::MAX),
             per_key,
             rate: Some(Rate { jobs, per, burst }),
+            max_ready: Some(u64::MAX),
         });
         for _ in 0..3 {
             on.add(job("a"));
@@ -194,7 +195,7 @@ pub(crate) fn no_wall_clock_is_too_wrong<F: Fixture>() {
         on.clock.set_wall(wall);
         on.claims(0);
         on.stats();
-        let shown = ok(on.broker.list(JobState::Ready, None, 100));
+        let shown = ok(on.broker.list(&ListRequest::new(JobState::Ready).most(100)));
         assert!(shown.iter().all(|job| job.age <= seconds(1 << 33)));
     }
     // It was due when the clock was ahead.

@@ -38,6 +38,9 @@ pub(crate) struct Entry {
     /// When it was, or is to be, ready, and who was first of those that are so at the same time.
     pub(crate) turn: (Duration, u64),
     pub(crate) attempt: u32,
+    /// It lost a lease, and its newest claim was of several jobs (B5, B9).
+    pub(crate) is_suspect: bool,
+    pub(crate) is_together: bool,
     pub(crate) expires: Option<Duration>,
     /// The newest claim, and when its lease is over.
     pub(crate) lease: Option<(Lease, Duration)>,
@@ -58,14 +61,26 @@ impl Entry {
     }
 }
 
+/// Who has a unique key: until its job is over, or a time, or both.
+struct Owner {
+    id: JobId,
+    is_held: bool,
+    until: Option<Duration>,
+}
+
+/// What a rate that jobs wait for lets those make up who come late.
+const LATE: Duration = Duration::from_millis(20);
+
 #[derive(Default)]
 pub(crate) struct Model {
     pub(crate) now: Duration,
     pub(crate) jobs: Vec<Entry>,
-    uniques: HashMap<String, (JobId, Option<Duration>)>,
+    uniques: HashMap<String, Owner>,
     pub(crate) limits: Limits,
     /// How much the rate allows now, as the time that it takes: it grows up to a burst.
     credit: Duration,
+    /// Jobs waited for the rate when it was last looked at.
+    is_behind: bool,
     /// The gauges in it are not kept.
     counts: QueueStats,
     turns: u64,
@@ -105,7 +120,10 @@ impl Model {
     }
 
     fn free(&mut self, id: JobId) {
-        self.uniques.retain(|_, owner| *owner != (id, None));
+        for owner in self.uniques.values_mut().filter(|owner| owner.id == id) {
+            owner.is_held = false;
+        }
+        (self.uniques).retain(|_, owner| owner.is_held || owner.until.is_some());
     }
 
     fn remove(&mut self, index: usize) {
@@ -118,13 +136,15 @@ impl Model {
     pub(crate) fn advance(&mut self, time: Duration) {
         self.now += time;
         self.steps += 1;
-        self.credit = (self.credit + time).min(self.burst());
+        self.credit = (self.credit + time).min(self.burst() + LATE);
         let now = self.now;
         for index in 0..self.jobs.len() {
             let entry = &mut self.jobs[index];
             if entry.place == Place::Running && entry.lease.is_some_and(|held| held.1 <= now) {
                 self.counts.lost_leases += 1;
                 entry.is_error_told = false;
+                entry.is_suspect = true;
+                entry.attempt -= u32::from(entry.is_together);
                 if entry.attempt < entry.job.attempts {
                     entry.place = Place::Waiting;
                 } else {
@@ -144,14 +164,17 @@ impl Model {
                 self.remove(index);
             }
         }
-        self.uniques
-            .retain(|_, owner| owner.1.is_none_or(|until| until > now));
+        for owner in self.uniques.values_mut() {
+            owner.until = owner.until.filter(|&until| until > now);
+        }
+        (self.uniques).retain(|_, owner| owner.is_held || owner.until.is_some());
     }
 
     fn bury(&mut self, index: usize, error: Option<String>) {
         self.counts.died += 1;
         let entry = &mut self.jobs[index];
         entry.place = Place::Dead;
+        entry.is_suspect = false;
         entry.is_error_told = error.is_some();
         entry.error = error;
         entry.died = self.steps;
@@ -166,16 +189,43 @@ impl Model {
     }
 
     fn enqueue_one(&mut self, job: &NewJob) -> Enqueued {
-        let unique = job.unique.as_ref();
-        let owner = unique.and_then(|unique| self.uniques.get(&unique.key));
-        let there = self.find(job.id).map(|entry| entry.job.id);
-        if let Some(id) = there.or(owner.map(|owner| owner.0)) {
-            self.counts.duplicates += 1;
-            return Enqueued::Duplicate(id);
+        if self.find(job.id).is_some() {
+            return self.duplicate(job.id);
         }
-        if let Some(unique) = unique {
-            let until = unique.period.map(|period| self.now + period);
-            self.uniques.insert(unique.key.clone(), (job.id, until));
+        let once = job.once_per.as_ref();
+        let puts_itself_off = job.debounce && job.unique.as_ref() == once.map(|once| &once.key);
+        let owner = once.and_then(|once| self.uniques.get(&once.key));
+        if let Some(owner) = owner.filter(|_| !puts_itself_off) {
+            return self.duplicate(owner.id);
+        }
+        let owner = job.unique.as_ref().and_then(|key| self.uniques.get(key));
+        if let Some(&Owner { id, is_held, .. }) = owner {
+            let waiting = self.find_in(id, &[Place::Waiting, Place::Delayed]);
+            match waiting {
+                Some(index) if job.debounce && is_held => {
+                    self.put_off(index, job);
+                    return self.duplicate(id);
+                }
+                None if job.debounce && is_held => {}
+                _ => return self.duplicate(id),
+            }
+        }
+        if let Some(once) = once {
+            let owner = Owner {
+                id: job.id,
+                is_held: job.unique.as_ref() == Some(&once.key),
+                until: Some(self.now + once.period),
+            };
+            self.uniques.insert(once.key.clone(), owner);
+        }
+        let key = job.unique.as_ref();
+        if let Some(key) = key.filter(|&key| Some(key) != once.map(|once| &once.key)) {
+            let owner = Owner {
+                id: job.id,
+                is_held: true,
+                until: None,
+            };
+            self.uniques.insert(key.clone(), owner);
         }
         self.counts.enqueued += 1;
         let turn = self.turn(self.now + job.delay);
@@ -188,6 +238,8 @@ impl Model {
             },
             turn,
             attempt: 0,
+            is_suspect: false,
+            is_together: false,
             expires: job.expires.map(|after| self.now + after),
             lease: None,
             error: None,
@@ -199,6 +251,25 @@ impl Model {
         Enqueued::Added(job.id)
     }
 
+    fn duplicate(&mut self, of: JobId) -> Enqueued {
+        self.counts.duplicates += 1;
+        Enqueued::Duplicate(of)
+    }
+
+    /// It gets the data of the newer one, and waits anew.
+    fn put_off(&mut self, index: usize, job: &NewJob) {
+        let turn = self.turn(self.now + job.delay);
+        let entry = &mut self.jobs[index];
+        entry.job.kind = job.kind.clone();
+        entry.job.payload.clone_from(&job.payload);
+        entry.turn = turn;
+        entry.place = if job.delay.is_zero() {
+            Place::Waiting
+        } else {
+            Place::Delayed
+        };
+    }
+
     fn running(&self, key: Option<&str>) -> u32 {
         let runs = |entry: &&Entry| {
             entry.place == Place::Running && (key.is_none() || entry.job.key.as_deref() == key)
@@ -208,14 +279,15 @@ impl Model {
 
     /// The next one that may start, but for the rate.
     pub(crate) fn next(&self) -> Option<JobId> {
-        if self.counts.paused
-            || self
-                .limits
-                .running
-                .is_some_and(|most| self.running(None) >= most)
-        {
+        let is_full = |most| self.running(None) >= most;
+        if self.counts.paused || self.limits.running.is_some_and(is_full) {
             return None;
         }
+        self.first()
+    }
+
+    /// The first one whose key has room.
+    fn first(&self) -> Option<JobId> {
         let may = |entry: &&Entry| match (&entry.job.key, self.limits.per_key) {
             (Some(key), Some(most)) => self.running(Some(key)) < most,
             _ => true,
@@ -228,9 +300,32 @@ impl Model {
         Some(first.job.id)
     }
 
+    /// Whether it is claimed by itself (B9).
+    pub(crate) fn is_fragile(&self, id: JobId) -> bool {
+        let entry = self.find(id).expect("it is there");
+        entry.is_suspect || entry.attempt + 1 >= entry.job.attempts
+    }
+
+    /// They were claimed; whether others wait.
+    pub(crate) fn end_claim(&mut self, claimed: &[JobId]) {
+        for entry in &mut self.jobs {
+            if claimed.contains(&entry.job.id) {
+                entry.is_together = claimed.len() > 1;
+            }
+        }
+        if !self.counts.paused {
+            self.is_behind = self.first().is_some();
+        }
+    }
+
     /// In how long the rate allows one more.
     pub(crate) fn rate_in(&self) -> Duration {
-        self.gap().saturating_sub(self.credit)
+        self.gap().saturating_sub(self.credit())
+    }
+
+    fn credit(&self) -> Duration {
+        let late = if self.is_behind { LATE } else { Duration::ZERO };
+        self.credit.min(self.burst() + late)
     }
 
     fn gap(&self) -> Duration {
@@ -248,7 +343,7 @@ impl Model {
     /// Starts the next one, if there is one and the rate allows it; its attempt.
     pub(crate) fn claim_one(&mut self, lease: Lease, time: Duration) -> Option<u32> {
         let id = self.next().filter(|_| self.rate_in().is_zero())?;
-        self.credit -= self.gap();
+        self.credit = self.credit() - self.gap();
         let ends = self.now + time;
         let entry = self.jobs.iter_mut().find(|entry| entry.job.id == id)?;
         entry.attempt += 1;
@@ -280,6 +375,7 @@ impl Model {
         };
         self.steps += 1;
         let now = self.now;
+        self.jobs[index].is_suspect &= matches!(end, Settle::Release { .. });
         match end {
             Settle::Done { result } => {
                 self.counts.done += 1;
@@ -291,9 +387,13 @@ impl Model {
                 self.jobs[index].place = Place::Done;
                 self.jobs[index].result = Some((result.clone(), now + time));
             }
-            Settle::Release => {
+            Settle::Release { delay } => {
                 self.jobs[index].attempt -= 1;
                 self.jobs[index].place = Place::Waiting;
+                if !delay.is_zero() {
+                    self.jobs[index].place = Place::Delayed;
+                    self.jobs[index].turn = self.turn(now + *delay);
+                }
             }
             Settle::Retry { error, .. }
                 if self.jobs[index].attempt >= self.jobs[index].job.attempts =>
@@ -337,12 +437,16 @@ impl Model {
         let Some(index) = self.find_in(id, &[Place::Dead]) else {
             return false;
         };
-        let unique = self.jobs[index].job.unique.clone();
-        if let Some(unique) = unique.filter(|unique| unique.period.is_none()) {
-            if self.uniques.contains_key(&unique.key) {
+        if let Some(key) = self.jobs[index].job.unique.clone() {
+            let owner = self.uniques.entry(key).or_insert(Owner {
+                id,
+                is_held: true,
+                until: None,
+            });
+            if owner.id != id {
                 return false;
             }
-            self.uniques.insert(unique.key, (id, None));
+            owner.is_held = true;
         }
         let turn = self.turn(self.now);
         let entry = &mut self.jobs[index];

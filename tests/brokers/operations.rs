@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anthill::jobs::{JobId, JobState, Lease, NewJob, Settle, Unique};
+use anthill::jobs::{ClaimRequest, JobId, JobState, Lease, NewJob, OncePer, Settle};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
@@ -23,10 +23,18 @@ impl<F: Fixture> Run<'_, F> {
             job.delay = delay;
         }
         let period = self.some_time(20_000);
-        job.unique = self.rng.random_bool(0.25).then(|| Unique {
-            key: format!("unique {}", self.rng.random_range(0..4)),
-            period: self.rng.random_bool(0.3).then_some(period),
-        });
+        let mut unique = || format!("unique {}", self.rng.random_range(0..4));
+        let (one, other) = (unique(), unique());
+        job.unique = self.rng.random_bool(0.2).then_some(one);
+        job.once_per = self
+            .rng
+            .random_bool(0.1)
+            .then_some(OncePer { key: other, period });
+        job.debounce = job.unique.is_some() && self.rng.random_bool(0.3);
+        if job.debounce && !job.delay.is_zero() {
+            // Who is first of two that are due at once, one of which was put off, no rule says.
+            job.delay += Duration::from_nanos(self.rng.random_range(1..200_000));
+        }
         job.key = self
             .rng
             .random_bool(0.5)
@@ -56,7 +64,7 @@ impl<F: Fixture> Run<'_, F> {
     pub(super) fn claim(&mut self) {
         let most = self.rng.random_range(1..6);
         let lease = millis(self.rng.random_range(1..15_000));
-        let claims = ok(self.on().broker.claim(most, lease));
+        let claims = ok(self.on().broker.claim(&ClaimRequest::new(most, lease)));
         let names: Vec<&str> = claims
             .jobs
             .iter()
@@ -67,7 +75,12 @@ impl<F: Fixture> Run<'_, F> {
             "claim {most} for {lease:?}: {names}; again in {:?}",
             claims.again_in
         ));
+        let claimed: Vec<JobId> = claims.jobs.iter().map(|job| job.lease.id).collect();
+        let mut was_fragile = false;
         for job in &claims.jobs {
+            was_fragile = self.model.is_fragile(job.lease.id);
+            assert_eq!(job.is_fragile, was_fragile);
+            assert!(!was_fragile || claimed.len() == 1, "by itself");
             let name = self.name(job.lease.id).to_owned();
             let next = self.model.next().map(|id| self.name(id).to_owned());
             assert_eq!(Some(&name), next.as_ref(), "who is next");
@@ -77,12 +90,18 @@ impl<F: Fixture> Run<'_, F> {
                 Some(job.attempt),
                 "the rate, or the attempt of {name}"
             );
-            assert_eq!(job.payload, job.lease.id.as_bytes());
+            let entry = self.model.find(job.lease.id).expect("it is there");
+            assert_eq!(job.payload, entry.job.payload);
             assert!(!self.leases.contains(&job.lease), "a lease is given twice");
             self.leases.push(job.lease);
         }
+        self.model.end_claim(&claimed);
         let next = self.model.next();
-        let got_less = claims.jobs.len() < most;
+        if claims.fragile_next {
+            let next = next.expect("there is a next one");
+            assert!(self.model.is_fragile(next), "{} is next", self.name(next));
+        }
+        let got_less = claims.jobs.len() < most && !was_fragile && !claims.fragile_next;
         if let Some(next) = next.filter(|_| got_less) {
             assert!(
                 !self.model.rate_in().is_zero(),
@@ -129,7 +148,7 @@ impl<F: Fixture> Run<'_, F> {
                 },
                 3..7 => Settle::Retry { delay, error },
                 7..8 => Settle::Dead { error },
-                _ => Settle::Release,
+                _ => Settle::Release { delay },
             };
             self.tell(&format!(
                 "settle {} {lease:?}: {end:?}",
@@ -234,7 +253,7 @@ impl<F: Fixture> Run<'_, F> {
         let on = self.on();
         let ids: Vec<JobId> = listed(&on, state).iter().map(|job| job.id).collect();
         self.tell(&format!("purge {state:?}"));
-        assert_eq!(ok(on.broker.purge(state)), ids.len() as u64);
+        assert_eq!(ok(on.broker.purge(&[state])), ids.len() as u64);
         for id in ids {
             assert!(self.model.take_away(id, &[Place::of(state)]));
         }

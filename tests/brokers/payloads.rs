@@ -1,6 +1,6 @@
 //! What is stored comes back as it was, whatever it is.
 
-use anthill::jobs::{JobState, Limits, NewJob, Scheduled, Unique};
+use anthill::jobs::{JobState, Limits, Missed, NewJob, OncePer, Scheduled};
 
 use crate::bench::{Bench, Fixture, LEASE, dead, job, ok};
 
@@ -81,11 +81,11 @@ pub(crate) fn unique_keys_are_whatever_text_they_are<F: Fixture>() {
         return;
     };
     for period in [None, Some(LEASE)] {
+        let key = |text: &str| Some(format!("{period:?} {text}"));
+        let once_per = |key| period.map(|period| OncePer { key, period });
         let unique = |text: &str| NewJob {
-            unique: Some(Unique {
-                key: format!("{period:?} {text}"),
-                period,
-            }),
+            unique: key(text).filter(|_| period.is_none()),
+            once_per: key(text).and_then(once_per),
             ..job(text)
         };
         let ids = TEXTS.map(|text| on.add(unique(text)));
@@ -134,6 +134,7 @@ pub(crate) fn schedules_are_whatever_text_they_are<F: Fixture>() {
             kind: text.to_owned(),
             payload: b"\xff\x00".to_vec(),
             next,
+            missed: Missed::Skip,
         }));
     }
     let mut schedules = ok(on.another().broker.schedules());

@@ -260,7 +260,7 @@ pub(crate) fn a_purge_of_the_ready_leaves_nobody_parked_for_ever<F: Fixture>() {
     };
     let claimed = on.claim(100);
     on.done(&claimed[0]);
-    let purged = ok(on.broker.purge(JobState::Ready));
+    let purged = ok(on.broker.purge(&[JobState::Ready]));
     assert!(purged > 0);
     let left = [&["a2", "a3"][..], &["a3"], &[]][usize::try_from(purged).unwrap()];
     all_come(&on, left);
@@ -288,7 +288,7 @@ pub(crate) fn the_parked_may_be_cancelled_and_purged_and_expire<F: Fixture>() {
     assert!(ok(on.broker.cancel(ids[1])));
     on.pass(seconds(20));
     assert_eq!(on.list(JobState::Parked), ["a4", "b2"]);
-    assert_eq!(ok(on.broker.purge(JobState::Parked)), 2);
+    assert_eq!(ok(on.broker.purge(&[JobState::Parked])), 2);
     on.all_done(&claimed);
     on.add(keyed("a5"));
     all_come(&on, &["a5"]);

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use anthill::jobs::{JobId, JobInfo, JobState, Lease, Limits, Rate};
+use anthill::jobs::{JobId, JobInfo, JobState, Lease, Limits, ListRequest, Rate};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -59,6 +59,7 @@ fn random_limits(rng: &mut StdRng, rate: Option<Rate>) -> Limits {
         running: rng.random_bool(0.3).then(|| rng.random_range(0..6)),
         per_key: rng.random_bool(0.6).then(|| rng.random_range(0..3)),
         rate,
+        ..Limits::default()
     }
 }
 
@@ -217,7 +218,7 @@ impl<F: Fixture> Run<'_, F> {
 }
 
 fn listed(on: &Handle, state: JobState) -> Vec<JobInfo> {
-    let jobs = ok(on.broker.list(state, None, usize::MAX));
+    let jobs = ok(on.broker.list(&ListRequest::new(state).most(usize::MAX)));
     assert!(jobs.iter().all(|job| job.state == state));
     jobs
 }

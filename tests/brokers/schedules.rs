@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 use std::thread;
 
-use anthill::jobs::{Enqueued, NewJob, Scheduled, Unique};
+use anthill::jobs::{Enqueued, Fired, Missed, NewJob, Scheduled};
 
 use crate::bench::{Bench, Fixture, Handle, job, names, ok, seconds};
 use crate::support::watchdog;
@@ -15,6 +15,7 @@ fn schedule(name: &str, cron: &str, next: i64) -> Scheduled {
         kind: "report".to_owned(),
         payload: format!("of {name}").into_bytes(),
         next,
+        missed: Missed::Once,
     }
 }
 
@@ -31,6 +32,7 @@ fn all(on: &Handle) -> Vec<(String, String, String, String, i64)> {
                  kind,
                  payload,
                  next,
+                 ..
              }| {
                 let payload = String::from_utf8(payload).expect("text");
                 (name, cron, kind, payload, next)
@@ -101,17 +103,23 @@ pub(crate) fn who_fires_enqueues_the_job_and_sets_the_next_time<F: Fixture>() {
     ok(on.broker.put_schedule(&hourly));
     ok(on.broker.put_schedule(&schedule("b", "0 * * * *", 100)));
     let first = job("first");
-    assert!(ok(on.broker.fire(&hourly, 200, &first)));
+    assert_eq!(ok(on.broker.fire(&hourly, 200, Some(&first))), Fired::Done);
     assert_eq!(nexts(&on), [200, 100]);
     assert_eq!(on.stats().enqueued, 1);
     // Who still has the old time is late.
-    assert!(!ok(on.broker.fire(&hourly, 300, &job("late"))));
+    assert_eq!(
+        ok(on.broker.fire(&hourly, 300, Some(&job("late")))),
+        Fired::Changed
+    );
     assert_eq!(nexts(&on), [200, 100]);
     let now = Scheduled {
         next: 200,
         ..hourly
     };
-    assert!(ok(on.another().broker.fire(&now, 300, &job("second"))));
+    assert_eq!(
+        ok(on.another().broker.fire(&now, 300, Some(&job("second")))),
+        Fired::Done
+    );
     assert_eq!(nexts(&on), [300, 100]);
     let claimed = on.claim(100);
     assert_eq!(names(&claimed), ["first", "second"]);
@@ -121,10 +129,16 @@ pub(crate) fn who_fires_enqueues_the_job_and_sets_the_next_time<F: Fixture>() {
 pub(crate) fn what_is_not_scheduled_does_not_fire<F: Fixture>() {
     let on = Bench::<F>::new();
     let hourly = schedule("a", "0 * * * *", 100);
-    assert!(!ok(on.broker.fire(&hourly, 200, &job("never was"))));
+    assert_eq!(
+        ok(on.broker.fire(&hourly, 200, Some(&job("never was")))),
+        Fired::Changed
+    );
     ok(on.broker.put_schedule(&hourly));
     assert!(ok(on.broker.drop_schedule("a")));
-    assert!(!ok(on.broker.fire(&hourly, 200, &job("was dropped"))));
+    assert_eq!(
+        ok(on.broker.fire(&hourly, 200, Some(&job("was dropped")))),
+        Fired::Changed
+    );
     assert!(on.claim(100).is_empty());
     assert!(all(&on).is_empty());
 }
@@ -134,10 +148,7 @@ pub(crate) fn a_schedule_moves_on_though_its_job_is_a_duplicate<F: Fixture>() {
     let on = Bench::<F>::new();
     let hourly = schedule("a", "0 * * * *", 100);
     ok(on.broker.put_schedule(&hourly));
-    let unique = on.broker.abilities().unique.then(|| Unique {
-        key: "k".to_owned(),
-        period: None,
-    });
+    let unique = on.broker.abilities().unique.then(|| "k".to_owned());
     let running = NewJob {
         unique,
         ..job("the same")
@@ -150,21 +161,23 @@ pub(crate) fn a_schedule_moves_on_though_its_job_is_a_duplicate<F: Fixture>() {
     if again.unique.is_some() {
         again.id = job("another id").id;
     }
-    assert!(ok(on.broker.fire(&hourly, 200, &again)));
+    assert_eq!(ok(on.broker.fire(&hourly, 200, Some(&again))), Fired::Done);
     assert_eq!(nexts(&on), [200]);
     let stats = on.stats();
     assert_eq!((stats.enqueued, stats.duplicates), (1, 1));
     assert_eq!(on.next_names(100), ["the same"]);
 }
 
-pub(crate) fn a_schedule_fires_while_the_queue_is_paused<F: Fixture>() {
+pub(crate) fn a_schedule_does_not_fire_while_the_queue_is_paused<F: Fixture>() {
     let on = Bench::<F>::new();
     let hourly = schedule("a", "0 * * * *", 100);
     ok(on.broker.put_schedule(&hourly));
     ok(on.broker.set_paused(true));
-    assert!(ok(on.broker.fire(&hourly, 200, &job("a"))));
-    assert!(on.claim(100).is_empty());
+    let fire = || ok(on.broker.fire(&hourly, 200, Some(&job("a"))));
+    assert_eq!(fire(), Fired::Paused);
+    assert_eq!(nexts(&on), [100]);
     ok(on.broker.set_paused(false));
+    assert_eq!(fire(), Fired::Done);
     assert_eq!(on.next_names(100), ["a"]);
 }
 
@@ -183,7 +196,10 @@ pub(crate) fn of_several_who_fire_at_once_one_does<F: Fixture>() {
                 let fire = |round| {
                     let seen = schedule("a", "0 * * * *", round);
                     barrier.wait();
-                    ok(on.broker.fire(&seen, round + 1, &job(round.to_string())))
+                    let fired = on
+                        .broker
+                        .fire(&seen, round + 1, Some(&job(round.to_string())));
+                    ok(fired) == Fired::Done
                 };
                 (0..ROUNDS).map(fire).filter(|&fired| fired).count()
             };

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use anthill::jobs::{Enqueued, JobId, JobState, NewJob, Unique};
+use anthill::jobs::{Enqueued, JobId, JobState, NewJob, OncePer};
 
 use crate::bench::{Bench, Fixture, GRAIN, Handle, LEASE, job, ok, seconds};
 
 /// A job beside which there is no other one with the same key.
 fn unique(name: &str, key: &str) -> NewJob {
-    let key = key.to_owned();
-    let unique = Some(Unique { key, period: None });
+    let unique = Some(key.to_owned());
     NewJob {
         unique,
         ..job(name)
@@ -19,10 +18,9 @@ fn unique(name: &str, key: &str) -> NewJob {
 /// A job that keeps others with its key out for so long.
 fn once_per(name: &str, key: &str, period: Duration) -> NewJob {
     let key = key.to_owned();
-    let period = Some(period);
-    let unique = Some(Unique { key, period });
+    let once_per = Some(OncePer { key, period });
     NewJob {
-        unique,
+        once_per,
         ..job(name)
     }
 }
@@ -188,7 +186,7 @@ pub(crate) fn a_key_is_free_when_its_job_is_purged<F: Fixture>() {
             ..unique("a", "k")
         });
         is_kept(&on, id);
-        assert_eq!(ok(on.broker.purge(state)), 1);
+        assert_eq!(ok(on.broker.purge(&[state])), 1);
         is_free(&on);
     }
 }
@@ -300,7 +298,7 @@ pub(crate) fn once_in_a_period_holds_though_the_job_is_gone<F: Fixture>() {
     again(first);
     on.pass(period);
     let first = on.add(once_per("purged", "k", period));
-    assert_eq!(ok(on.broker.purge(JobState::Ready)), 1);
+    assert_eq!(ok(on.broker.purge(&[JobState::Ready])), 1);
     again(first);
     on.pass(period);
     let first = on.add(once_per("dead", "k", period));

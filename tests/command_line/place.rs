@@ -1,6 +1,6 @@
 //! A queue's file, and runs of the program on it.
 
-use anthill::jobs::{Broker, Claimed, Clock, NewJob, Settle, SqliteBroker};
+use anthill::jobs::{Broker, ClaimRequest, Claimed, Clock, NewJob, Settle, SqliteBroker};
 use serde_json::Value;
 use std::io::Write;
 use std::path::PathBuf;
@@ -119,7 +119,10 @@ impl Place {
     }
 
     pub(crate) fn claim(&self, most: usize) -> Vec<Claimed> {
-        self.broker().claim(most, MINUTE).unwrap().jobs
+        self.broker()
+            .claim(&ClaimRequest::new(most, MINUTE))
+            .unwrap()
+            .jobs
     }
 
     /// Makes the next jobs dead.

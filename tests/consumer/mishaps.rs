@@ -158,6 +158,7 @@ fn a_schedule_without_a_next_time_does_not_hold_up_the_others() {
         kind: "count".to_owned(),
         payload: b"1".to_vec(),
         next: i64::try_from(clock.wall().as_secs()).unwrap() + 60,
+        missed: Missed::Once,
     };
     queue.as_broker().put_schedule(&once).unwrap();
     queue.schedule("b", "0 * * * *", &Count(2)).unwrap();
@@ -207,7 +208,11 @@ fn a_purge_takes_what_comes_in_place_of_what_it_took() {
         .unwrap();
     (0..3).for_each(|n| assert!(queue.job(Count(n)).key("k").enqueue().unwrap().is_added()));
     let broker = queue.as_broker();
-    let first = broker.claim(3, SECOND).unwrap().jobs.remove(0);
+    let first = broker
+        .claim(&ClaimRequest::new(3, SECOND))
+        .unwrap()
+        .jobs
+        .remove(0);
     let result = b"null".to_vec();
     broker
         .settle(&[(first.lease, Settle::Done { result })])

@@ -50,8 +50,8 @@ impl<B: Broker, W: Watch> Broker for Watched<B, W> {
     fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
         self.around(Call::Enqueue, || self.broker.enqueue(jobs))
     }
-    fn claim(&self, most: usize, lease: Duration) -> Result<Claims, QueueError> {
-        let claims = self.around(Call::Claim, || self.broker.claim(most, lease))?;
+    fn claim(&self, request: &ClaimRequest) -> Result<Claims, QueueError> {
+        let claims = self.around(Call::Claim, || self.broker.claim(request))?;
         self.watch.claimed(&claims, &self.broker);
         Ok(claims)
     }
@@ -70,13 +70,11 @@ impl<B: Broker, W: Watch> Broker for Watched<B, W> {
     fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError> {
         self.broker.get(id)
     }
-    fn list(
-        &self,
-        state: JobState,
-        after: Option<JobId>,
-        most: usize,
-    ) -> Result<Vec<JobInfo>, QueueError> {
-        self.broker.list(state, after, most)
+    fn list(&self, request: &ListRequest) -> Result<Vec<JobInfo>, QueueError> {
+        self.broker.list(request)
+    }
+    fn ready_kinds(&self) -> Result<Vec<String>, QueueError> {
+        self.broker.ready_kinds()
     }
     fn retry_dead(&self, id: JobId) -> Result<bool, QueueError> {
         self.broker.retry_dead(id)
@@ -84,8 +82,8 @@ impl<B: Broker, W: Watch> Broker for Watched<B, W> {
     fn delete(&self, id: JobId) -> Result<bool, QueueError> {
         self.broker.delete(id)
     }
-    fn purge(&self, state: JobState) -> Result<u64, QueueError> {
-        self.broker.purge(state)
+    fn purge(&self, states: &[JobState]) -> Result<u64, QueueError> {
+        self.broker.purge(states)
     }
     fn set_paused(&self, paused: bool) -> Result<(), QueueError> {
         self.broker.set_paused(paused)
@@ -108,7 +106,12 @@ impl<B: Broker, W: Watch> Broker for Watched<B, W> {
     fn schedules(&self) -> Result<Vec<Scheduled>, QueueError> {
         self.around(Call::Schedules, || self.broker.schedules())
     }
-    fn fire(&self, schedule: &Scheduled, next: i64, job: &NewJob) -> Result<bool, QueueError> {
+    fn fire(
+        &self,
+        schedule: &Scheduled,
+        next: i64,
+        job: Option<&NewJob>,
+    ) -> Result<Fired, QueueError> {
         self.broker.fire(schedule, next, job)
     }
     fn now(&self) -> Result<i64, QueueError> {

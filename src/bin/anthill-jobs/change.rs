@@ -150,7 +150,7 @@ fn dead(queue: &Queue) -> Result<Vec<JobId>, QueueError> {
 /// Without `yes` it removes nothing, and is an error if there is something.
 pub(crate) fn purge(queue: &Queue, state: JobState, yes: bool, out: &mut Out) -> Fallible<Ended> {
     let removed = if yes {
-        queue.as_broker().purge(state)?
+        queue.as_broker().purge(&[state])?
     } else {
         let jobs = show::count(&queue.stats()?, state);
         if jobs > 0 {

@@ -3,7 +3,7 @@
 use crate::args::seconds;
 use crate::out::Out;
 use crate::{Ended, Fallible, json};
-use anthill::jobs::{JobId, NewJob, Queue, Unique};
+use anthill::jobs::{JobId, NewJob, Queue};
 use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 use serde_json::Value;
@@ -88,7 +88,7 @@ impl Enqueue {
         job.delay = self.delay.unwrap_or(job.delay);
         job.expires = self.expires;
         job.attempts = (self.retries).map_or(job.attempts, |retries| retries.saturating_add(1));
-        job.unique = self.unique.clone().map(|key| Unique { key, period: None });
+        job.unique.clone_from(&self.unique);
         job.key.clone_from(&self.key);
         Ok(job)
     }

@@ -62,7 +62,7 @@ fn judge(
     context: &Context,
     took: Duration,
 ) -> Settle {
-    let (settle, ended) = handlers.judge(claimed, end, took);
+    let (settle, ended) = handlers.judge(claimed, end, context, took);
     // Nothing is left to fail.
     let _ = caught(|| {
         handlers

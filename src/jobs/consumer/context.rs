@@ -1,13 +1,40 @@
 //! What a handler knows of the job that it runs.
 
+use super::handlers::Handlers;
 use crate::jobs::broker::{Broker, Claimed, Lease};
 use crate::jobs::error::QueueError;
 use crate::jobs::job::JobId;
 use crate::results::stop::{Stop, StopToken};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicBool, Ordering};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt;
+
+/// What a consumer tells those who run a job, and hears of them.
+pub(super) struct Signal {
+    /// To end, for whatever reason.
+    pub(super) stop: Arc<Stop>,
+    /// The consumer is to stop.
+    is_stopping: AtomicBool,
+    /// The handler asked for its stop token.
+    was_asked: AtomicBool,
+}
+
+impl Signal {
+    pub(super) fn new() -> Arc<Signal> {
+        Arc::new(Signal {
+            stop: Stop::new(),
+            is_stopping: AtomicBool::new(false),
+            was_asked: AtomicBool::new(false),
+        })
+    }
+
+    /// The consumer is to stop.
+    pub(super) fn stop_for_good(&self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        self.stop.stop();
+    }
+}
 
 /// A job that runs, as its handler sees it.
 #[derive(Clone)]
@@ -15,20 +42,37 @@ pub struct Context {
     broker: Arc<dyn Broker>,
     lease: Lease,
     kind: Cow<'static, str>,
+    version: u32,
     attempt: u32,
     attempts: u32,
-    stop: Arc<Stop>,
+    keeps_result: bool,
+    data_limit: usize,
+    signal: Arc<Signal>,
 }
 
 impl Context {
-    pub(super) fn new(broker: Arc<dyn Broker>, claimed: &Claimed, stop: Arc<Stop>) -> Context {
+    pub(super) fn new(
+        broker: Arc<dyn Broker>,
+        handlers: &Handlers,
+        data_limit: usize,
+        claimed: &Claimed,
+        signal: Arc<Signal>,
+    ) -> Context {
+        let known = handlers.kind_and_version(&claimed.kind);
+        let (kind, version) = match known {
+            Some((kind, version)) => (Cow::Borrowed(kind), version),
+            None => (claimed.kind.clone(), 0),
+        };
         Context {
             broker,
             lease: claimed.lease,
-            kind: claimed.kind.clone(),
+            kind,
+            version,
             attempt: claimed.attempt,
             attempts: claimed.attempts,
-            stop,
+            keeps_result: claimed.keeps_result,
+            data_limit,
+            signal,
         }
     }
 
@@ -42,7 +86,12 @@ impl Context {
         &self.kind
     }
 
-    /// This attempt, from 1 on. An attempt that ended with its process counts, too.
+    /// Of which [version](crate::jobs::Job::VERSION) its data is.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// This attempt, from 1 on. One that ended with its process counts, too, if the job was claimed by itself.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
@@ -53,9 +102,27 @@ impl Context {
     }
 
     /// Tells when to end: the consumer is to stop, the job was given to another consumer, or it has run for as long
-    /// as it may.
+    /// as it may. A handler that heeds it ends with [`JobError::hand_back`](crate::jobs::JobError::hand_back).
     pub fn stop_token(&self) -> StopToken {
-        StopToken::new(Arc::clone(&self.stop))
+        self.signal.was_asked.store(true, Ordering::SeqCst);
+        StopToken::new(Arc::clone(&self.signal.stop))
+    }
+
+    /// The consumer is to stop, and the handler can know.
+    pub(super) fn heeds_stop(&self) -> bool {
+        self.is_stopping() && self.signal.was_asked.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.signal.is_stopping.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn keeps_result(&self) -> bool {
+        self.keeps_result
+    }
+
+    pub(super) fn data_limit(&self) -> usize {
+        self.data_limit
     }
 
     /// Stores how far the job is, for [`Queue::get`](crate::jobs::Queue::get) to see. False if the job is not this
@@ -63,9 +130,13 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// If it cannot be written as JSON, or the broker fails.
+    /// If it cannot be written as JSON, is [too large](crate::jobs::ConsumerBuilder::data_limit), or the broker fails.
     pub fn progress(&self, progress: &impl Serialize) -> Result<bool, QueueError> {
         let progress = serde_json::to_vec(progress).map_err(QueueError::Encode)?;
+        let (size, most) = (progress.len(), self.data_limit);
+        if size > most {
+            return Err(QueueError::TooLarge { size, most });
+        }
         self.broker.progress(self.lease, &progress)
     }
 }

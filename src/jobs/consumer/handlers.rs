@@ -4,10 +4,13 @@ use super::context::Context;
 use crate::jobs::backoff::Backoff;
 use crate::jobs::broker::{Claimed, Settle};
 use crate::jobs::error::{JobError, Then};
-use crate::jobs::job::{Job, JobId, QuickHash};
+use crate::jobs::job::{Job, JobId, QuickHash, stored_kind};
 use crate::panic::{drop_quietly, message_of};
+use crate::sync::{Arc, Mutex, lock};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -16,6 +19,9 @@ type Handle = Box<dyn Fn(&[u8], &Context) -> Result<Vec<u8>, JobError> + Send + 
 
 /// The same for several jobs at once.
 type HandleAll = Box<dyn Fn(&[&[u8]], &[Context]) -> Vec<Result<Vec<u8>, Failure>> + Send + Sync>;
+
+/// An error of more bytes is cut.
+const ERROR_LIMIT: usize = 16 << 10;
 type Fallback = Box<dyn Fn(&FailedJob<'_>) -> Result<(), JobError> + Send + Sync>;
 type Before = Box<dyn Fn(&Context) + Send + Sync>;
 type After = Box<dyn Fn(&Context, &Ended) + Send + Sync>;
@@ -61,9 +67,16 @@ pub enum Ended {
         /// Why.
         error: String,
     },
+    /// Its handler handed it back.
+    HandedBack {
+        /// How long it ran.
+        took: Duration,
+    },
 }
 
 pub(super) struct Kind {
+    /// [`Job::KIND`].
+    pub(super) name: &'static str,
     pub(super) handler: Handler,
     /// After which the job is given to another.
     pub(super) run_time: Option<Duration>,
@@ -77,7 +90,9 @@ pub(super) enum Handler {
 
 #[derive(Default)]
 pub(super) struct Handlers {
-    kinds: HashMap<&'static str, Kind, QuickHash>,
+    kinds: Vec<Kind>,
+    /// By the names under which they are stored: which kind, in which version.
+    stored: HashMap<Cow<'static, str>, (usize, u32), QuickHash>,
     pub(super) backoff: Backoff,
     pub(super) fallback: Option<Fallback>,
     pub(super) before: Vec<Before>,
@@ -95,9 +110,34 @@ impl Handlers {
         J: Job,
         R: Serialize,
     {
-        let handle: Handle =
-            Box::new(move |payload, context| encode(&handler(decode(payload)?, context)?));
-        self.insert(J::KIND, Handler::One(handle));
+        let handle: Handle = Box::new(move |payload, context| {
+            encode(&handler(decode(payload, context)?, context)?, context)
+        });
+        self.insert::<J>(Handler::One(handle));
+    }
+
+    /// # Panics
+    ///
+    /// As [`add`](Handlers::add).
+    pub(super) fn add_with<J, S, R>(
+        &mut self,
+        make: impl Fn() -> Result<S, JobError> + Send + Sync + 'static,
+        handler: impl Fn(J, &mut S, &Context) -> Result<R, JobError> + Send + Sync + 'static,
+    ) where
+        J: Job,
+        S: Send + 'static,
+        R: Serialize,
+    {
+        // Those that no job uses now. The newest goes first: as many stay as run at once.
+        let unused: Mutex<Vec<S>> = Mutex::default();
+        self.add(move |job: J, context: &Context| {
+            let state = lock(&unused).pop();
+            let mut state = state.map_or_else(&make, Ok)?;
+            // One that a panic went through is dropped with it.
+            let end = handler(job, &mut state, context);
+            lock(&unused).push(state);
+            end
+        });
     }
 
     /// # Panics
@@ -111,7 +151,8 @@ impl Handlers {
         let handle: HandleAll = Box::new(move |payloads, contexts| {
             let decoded = payloads
                 .iter()
-                .map(|payload| caught(|| decode::<J>(payload)));
+                .zip(contexts)
+                .map(|(payload, context)| caught(|| decode::<J>(payload, context)));
             let (mut jobs, mut known, mut ends) = (Vec::new(), Vec::new(), Vec::new());
             for (decoded, context) in decoded.zip(contexts) {
                 match decoded {
@@ -139,42 +180,66 @@ impl Handlers {
             ends.into_iter().map(end).collect()
         });
         let most = most.max(1);
-        self.insert(J::KIND, Handler::All { most, handle });
+        self.insert::<J>(Handler::All { most, handle });
     }
 
-    fn insert(&mut self, kind: &'static str, handler: Handler) {
-        let kind_of = Kind {
+    fn insert<J: Job>(&mut self, handler: Handler) {
+        let number = self.kinds.len();
+        self.kinds.push(Kind {
+            name: J::KIND,
             handler,
             run_time: None,
             backoff: None,
-        };
-        let before = self.kinds.insert(kind, kind_of);
-        assert!(
-            before.is_none(),
-            "two handlers for jobs of the kind {kind:?}"
-        );
+        });
+        for version in 0..=J::VERSION {
+            let name = stored_kind(J::KIND, version);
+            let before = self.stored.insert(name, (number, version));
+            let kind = J::KIND;
+            assert!(
+                before.is_none(),
+                "two handlers for jobs of the kind {kind:?}"
+            );
+        }
+    }
+
+    /// The names under which the kinds are stored that have a handler.
+    pub(super) fn stored_kinds(&self) -> Arc<[String]> {
+        let names = self.stored.keys().map(|name| name.clone().into_owned());
+        names.collect::<Vec<String>>().into()
     }
 
     /// # Panics
     ///
     /// If the kind has no handler yet.
     pub(super) fn kind_of<J: Job>(&mut self) -> &mut Kind {
-        let kind = self.kinds.get_mut(J::KIND);
+        let mut kinds = self.kinds.iter_mut();
+        let kind = kinds.find(|kind| kind.name == J::KIND);
         kind.unwrap_or_else(|| panic!("no handler yet for jobs of the kind {:?}", J::KIND))
     }
 
-    pub(super) fn find(&self, kind: &str) -> Option<&Kind> {
-        self.kinds.get(kind)
+    pub(super) fn find(&self, stored: &str) -> Option<&Kind> {
+        self.number(stored).map(|number| &self.kinds[number])
+    }
+
+    /// What is the same for all versions of a kind.
+    pub(super) fn number(&self, stored: &str) -> Option<usize> {
+        self.stored.get(stored).map(|&(number, _)| number)
+    }
+
+    /// The kind that is stored under this name, and its version.
+    pub(super) fn kind_and_version(&self, stored: &str) -> Option<(&'static str, u32)> {
+        let &(number, version) = self.stored.get(stored)?;
+        Some((self.kinds[number].name, version))
     }
 
     /// Whether some kind may not run for ever.
     pub(super) fn have_limits(&self) -> bool {
-        self.kinds.values().any(|kind| kind.run_time.is_some())
+        self.kinds.iter().any(|kind| kind.run_time.is_some())
     }
 
     /// The most jobs that some handler takes at once.
     pub(super) fn most_at_once(&self) -> usize {
-        let most = self.kinds.values().map(|kind| match kind.handler {
+        let most = self.kinds.iter().map(|kind| match kind.handler {
             Handler::One(_) => 1,
             Handler::All { most, .. } => most,
         });
@@ -186,18 +251,34 @@ impl Handlers {
         &self,
         claimed: &Claimed,
         end: Result<Vec<u8>, Failure>,
+        context: &Context,
         took: Duration,
     ) -> (Settle, Ended) {
         let failure = match end {
             Ok(result) => return (Settle::Done { result }, Ended::Done { took }),
             Err(failure) => failure,
         };
-        let error = failure.text;
+        let error = shortened(failure.text);
         let backoff = self.find(&claimed.kind).and_then(|kind| kind.backoff);
+        let backoff = backoff.unwrap_or(self.backoff);
+        let interrupted = failure.then == Then::Retry && !failure.is_panic && context.heeds_stop();
         let delay = match failure.then {
+            _ if interrupted => {
+                let delay = Duration::ZERO;
+                return (Settle::Release { delay }, Ended::HandedBack { took });
+            }
+            Then::HandBack => {
+                // Else it would be claimed again at once, and handed back.
+                let delay = if context.is_stopping() {
+                    Duration::ZERO
+                } else {
+                    backoff.after(1)
+                };
+                return (Settle::Release { delay }, Ended::HandedBack { took });
+            }
             Then::Die => None,
             Then::RetryIn(delay) => Some(delay),
-            Then::Retry => Some(backoff.unwrap_or(self.backoff).after(claimed.attempt)),
+            Then::Retry => Some(backoff.after(claimed.attempt)),
         };
         if let Some(delay) = delay.filter(|_| claimed.attempt < claimed.attempts) {
             let retried = Ended::Retried {
@@ -226,7 +307,9 @@ impl Handlers {
                     let result = b"null".to_vec();
                     return (Settle::Done { result }, Ended::Died { took, error });
                 }
-                Err(second) => error = format!("{error}; then the fallback: {}", second.text),
+                Err(second) => {
+                    error = shortened(format!("{error}; then the fallback: {}", second.text));
+                }
             }
         }
         let died = Ended::Died {
@@ -260,15 +343,67 @@ fn handle_all<J>(
 }
 
 /// What is no such job now will never be one.
-fn decode<J: Job>(payload: &[u8]) -> Result<J, JobError> {
-    let decoded = serde_json::from_slice(payload);
-    decoded.map_err(|error| JobError::fatal(format!("it cannot be read as {:?}: {error}", J::KIND)))
+fn decode<J: Job>(payload: &[u8], context: &Context) -> Result<J, JobError> {
+    J::read(context.version(), payload)
+        .map_err(|error| JobError::fatal(format!("it cannot be read as {:?}: {error}", J::KIND)))
 }
 
-fn encode<R: Serialize>(result: &R) -> Result<Vec<u8>, JobError> {
-    let encoded = serde_json::to_vec(result);
-    encoded
-        .map_err(|error| JobError::fatal(format!("its result cannot be written as JSON: {error}")))
+/// As JSON, if it is to be kept.
+fn encode<R: Serialize>(result: &R, context: &Context) -> Result<Vec<u8>, JobError> {
+    if !context.keeps_result() {
+        return Ok(b"null".to_vec());
+    }
+    let most = context.data_limit();
+    let mut encoded = Bounded {
+        bytes: Vec::new(),
+        most,
+        is_full: false,
+    };
+    match serde_json::to_writer(&mut encoded, result) {
+        Ok(()) => Ok(encoded.bytes),
+        Err(_) if encoded.is_full => {
+            let why = format!("its result is larger than {most} bytes, which are the most");
+            Err(JobError::fatal(why))
+        }
+        Err(error) => {
+            let why = format!("its result cannot be written as JSON: {error}");
+            Err(JobError::fatal(why))
+        }
+    }
+}
+
+/// So that what is too large is never there as a whole.
+struct Bounded {
+    bytes: Vec<u8>,
+    most: usize,
+    is_full: bool,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.most {
+            self.is_full = true;
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > ERROR_LIMIT {
+        let size = text.len();
+        let end = (0..=ERROR_LIMIT)
+            .rev()
+            .find(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or(0));
+        text += &format!("… ({size} bytes in all)");
+    }
+    text
 }
 
 /// Why an attempt failed, apart from what is a user's.
@@ -276,12 +411,16 @@ fn encode<R: Serialize>(result: &R) -> Result<Vec<u8>, JobError> {
 pub(super) struct Failure {
     pub(super) then: Then,
     pub(super) text: String,
+    pub(super) is_panic: bool,
 }
 
 impl Failure {
     pub(super) fn of(text: String) -> Failure {
-        let then = Then::Retry;
-        Failure { then, text }
+        Failure {
+            then: Then::Retry,
+            text,
+            is_panic: false,
+        }
     }
 }
 
@@ -291,12 +430,16 @@ pub(super) fn caught<T>(call: impl FnOnce() -> Result<T, JobError>) -> Result<T,
         call().map_err(|error| Failure {
             then: error.then,
             text: error.text(),
+            is_panic: false,
         })
     };
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
         let message = message_of(&*payload).unwrap_or("no message");
         let failure = Failure::of(format!("it panicked: {message}"));
         drop_quietly(payload);
-        Err(failure)
+        Err(Failure {
+            is_panic: true,
+            ..failure
+        })
     })
 }

@@ -1,15 +1,14 @@
 //! The jobs of a queue, run on the thread that asks for it: for tests.
 
+use super::Told;
 use super::attempt;
-use super::context::Context;
+use super::context::{Context, Signal};
 use super::handlers::Handlers;
-use crate::jobs::broker::Broker;
+use crate::jobs::broker::{Broker, ClaimRequest};
 use crate::jobs::error::QueueError;
-use crate::results::stop::Stop;
 use crate::sync::Instant;
 use crate::sync::{Arc, AtomicUsize, Ordering, Weak};
 use std::fmt;
-use std::time::Duration;
 
 /// Runs jobs on the calling thread, in order and one by one, with the handlers, backoffs and hooks of a consumer; with a
 /// [clock](crate::jobs::Clock) that the test moves, nothing is left to chance.
@@ -44,17 +43,17 @@ pub struct Inline(Arc<Run>);
 struct Run {
     broker: Arc<dyn Broker>,
     handlers: Handlers,
-    lease: Duration,
+    told: Told,
     /// How many asked since the thread that runs them began: it will come to what was enqueued meanwhile, too.
     asked: AtomicUsize,
 }
 
 impl Inline {
-    pub(super) fn new(broker: Arc<dyn Broker>, handlers: Handlers, lease: Duration) -> Inline {
+    pub(super) fn new(broker: Arc<dyn Broker>, handlers: Handlers, told: Told) -> Inline {
         Inline(Arc::new(Run {
             broker,
             handlers,
-            lease,
+            told,
             asked: AtomicUsize::new(0),
         }))
     }
@@ -114,13 +113,19 @@ impl Run {
     fn run_all(&self) -> Result<usize, QueueError> {
         let mut attempts = 0;
         loop {
-            let claims = self.broker.claim(1, self.lease)?;
+            let request = ClaimRequest::new(1, self.told.lease);
+            let request = request.of_kinds(self.handlers.stored_kinds());
+            let claims = self.broker.claim(&request)?;
             if claims.jobs.is_empty() {
                 return Ok(attempts);
             }
             attempts += claims.jobs.len();
-            let context = |claimed| Context::new(Arc::clone(&self.broker), claimed, Stop::new());
-            let contexts: Vec<Context> = claims.jobs.iter().map(context).collect();
+            let limit = self.told.data_limit;
+            let contexts = claims.jobs.iter().map(|claimed| {
+                let broker = Arc::clone(&self.broker);
+                Context::new(broker, &self.handlers, limit, claimed, Signal::new())
+            });
+            let contexts: Vec<Context> = contexts.collect();
             let (ends, _) = attempt::run(&self.handlers, &claims.jobs, &contexts, Instant::now());
             let leases = claims.jobs.iter().map(|claimed| claimed.lease);
             let ends: Vec<_> = leases.zip(ends).collect();

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  broker ──claim──► buffer ──► runner (a task of the pool) ──► outbox ──settle──► broker
-//!    ▲                             │ handler, hooks               ▲
-//!    └──── heartbeats, polls: the steward (a thread of its own) ──┘
+//!   ▲  ▲                           │ handler, hooks               ▲
+//!   │  └── polls, schedules: the steward (a thread of its own) ───┘
+//!   └───── heartbeats: the heart (a thread of its own)
 //! ```
 //!
 //! A job is claimed by a runner that has a worker already, so no more are claimed than the pool can start: one, or,
@@ -14,7 +15,9 @@
 mod attempt;
 mod context;
 mod handlers;
+mod heart;
 mod inline;
+mod report;
 mod runner;
 mod shared;
 mod sizing;
@@ -26,6 +29,7 @@ pub use handlers::{Ended, FailedJob};
 pub use inline::Inline;
 
 use self::handlers::Handlers;
+use self::heart::Heart;
 use self::shared::Shared;
 use self::sizing::Sizing;
 use self::steward::Steward;
@@ -51,7 +55,11 @@ pub(super) struct Told {
     poll: Duration,
     pause_after: Option<(u32, Duration)>,
     on_error: Option<OnError>,
+    data_limit: usize,
 }
+
+/// Results and progress of more bytes are refused, unless told otherwise.
+const DATA_LIMIT: usize = 1 << 20;
 
 /// A consumer that has not [started](ConsumerBuilder::start).
 #[must_use = "a consumer is started by `start`"]
@@ -79,6 +87,7 @@ impl ConsumerBuilder {
                 poll: Duration::from_millis(200),
                 pause_after: None,
                 on_error: None,
+                data_limit: DATA_LIMIT,
             },
         }
     }
@@ -88,7 +97,8 @@ impl ConsumerBuilder {
     /// [kept](super::Draft::keep_result). An error, or a panic, is an attempt that failed; data that cannot be read
     /// as `J` makes the job a dead letter.
     ///
-    /// Jobs of a kind without a handler fail, and may be tried again.
+    /// Jobs of a kind that has no handler, or of a [version](Job::VERSION) after `J`'s, are not claimed: they wait for a
+    /// consumer that knows them.
     ///
     /// # Panics
     ///
@@ -102,6 +112,49 @@ impl ConsumerBuilder {
         R: Serialize,
     {
         self.handlers.add(handler);
+        self
+    }
+
+    /// Handles the jobs of a kind with a state that is made once for each worker, such as a connection: `make` is called
+    /// when a job begins and no state is unused, so as often as jobs of the kind run at once; the state is kept for the
+    /// jobs that come after it. One that a panic went through is dropped. An error of `make` is an attempt that failed.
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// # use anthill::jobs::{Context, Job, JobError, Queue};
+    /// # use std::collections::HashMap;
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Visit { page: String }
+    /// # impl Job for Visit { const KIND: &'static str = "visit"; }
+    /// # let (queue, pool) = (Queue::memory(), Pool::with_capacity(2));
+    /// let consumer = queue
+    ///     .consumer(&pool)
+    ///     .handle_with(
+    ///         || Ok(HashMap::new()), // or a connection
+    ///         |visit: Visit, seen: &mut HashMap<String, u32>, _: &Context| -> Result<u32, JobError> {
+    ///             let times = seen.entry(visit.page).or_default();
+    ///             *times += 1;
+    ///             Ok(*times)
+    ///         },
+    ///     )
+    ///     .start()?;
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the kind has a handler already.
+    pub fn handle_with<J, S, R>(
+        mut self,
+        make: impl Fn() -> Result<S, JobError> + Send + Sync + 'static,
+        handler: impl Fn(J, &mut S, &Context) -> Result<R, JobError> + Send + Sync + 'static,
+    ) -> ConsumerBuilder
+    where
+        J: Job,
+        S: Send + 'static,
+        R: Serialize,
+    {
+        self.handlers.add_with(make, handler);
         self
     }
 
@@ -149,6 +202,10 @@ impl ConsumerBuilder {
 
     /// Gives a job of that kind up when it has run for so long: its [stop token](Context::stop_token) says so, and
     /// once its lease is over another consumer may claim it. Without a limit it is kept for as long as it runs.
+    ///
+    /// A job with a unique key, or with a key that is bounded, is told to stop and kept: as long as its handler runs
+    /// nobody runs beside it. A handler that does not heed its token keeps its worker, too; how many there are is
+    /// [`ConsumerStats::overdue`].
     ///
     /// # Panics
     ///
@@ -209,7 +266,15 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Called when the broker failed. The consumer tries again, later and later, up to each five seconds.
+    /// How many bytes a result that is kept, or a progress, may have as JSON: a mebibyte unless told. A job whose result
+    /// is larger is dead, with the reason. (An error is cut after 16 KiB.)
+    pub fn data_limit(mut self, bytes: usize) -> ConsumerBuilder {
+        self.told.data_limit = bytes;
+        self
+    }
+
+    /// Called when the broker failed. The consumer tries again, later and later, up to each five seconds. Without it a
+    /// failure is told through the `log` crate, or on standard error where no logger is set up.
     pub fn on_error(
         mut self,
         hook: impl Fn(&QueueError) + Send + Sync + 'static,
@@ -229,9 +294,16 @@ impl ConsumerBuilder {
         let broker = Arc::clone(self.queue.broker());
         let shared = Shared::new(broker, self.handlers, self.told, &self.pool, sizing);
         let shared = Arc::new(shared);
+        let heart = Heart::new(Arc::clone(&shared));
+        let heart = spawn("anthill-leases".to_owned(), None, move || heart.run());
+        let heart = heart.map_err(QueueError::Thread)?;
         let steward = Steward::new(Arc::clone(&shared));
         let thread = spawn("anthill-jobs".to_owned(), None, move || steward.run());
-        let thread = thread.map_err(QueueError::Thread)?;
+        let thread = thread.map_err(|refused| {
+            shared.lock().over = true;
+            shared.heart.notify_all();
+            QueueError::Thread(refused)
+        })?;
         let hears = Arc::downgrade(&shared);
         shared.broker.subscribe(Box::new(move || {
             let Some(shared) = hears.upgrade() else {
@@ -248,17 +320,13 @@ impl ConsumerBuilder {
         shared.look();
         Ok(Consumer {
             shared,
-            thread: Mutex::new(Some(thread)),
+            threads: Mutex::new(vec![thread, heart]),
         })
     }
 
     /// Runs the jobs on the thread that asks for it, for tests.
     pub fn inline(self) -> Inline {
-        Inline::new(
-            Arc::clone(self.queue.broker()),
-            self.handlers,
-            self.told.lease,
-        )
+        Inline::new(Arc::clone(self.queue.broker()), self.handlers, self.told)
     }
 }
 
@@ -282,8 +350,12 @@ pub struct ConsumerStats {
     pub retried: u64,
     /// Jobs that will not be tried again.
     pub died: u64,
-    /// Jobs that it handed back unstarted.
+    /// Jobs that it handed back, unstarted or because their handlers said so.
     pub released: u64,
+    /// Jobs that ran for longer than they may.
+    pub overran: u64,
+    /// Those of them that still run: each keeps a worker.
+    pub overdue: usize,
     /// Jobs that were another consumer's by the time they ended here.
     pub lost: u64,
     /// Times it paused after errors in a row.
@@ -301,7 +373,7 @@ pub struct ConsumerStats {
 /// Dropping it stops it, and waits for what runs; but in a task of its pool, and so in a handler, it does not wait.
 pub struct Consumer {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Consumer {
@@ -334,25 +406,29 @@ impl Consumer {
         }
         state.waiting -= 1;
         drop(state);
-        let thread = lock(&self.thread).take();
-        if let Some(thread) = thread {
-            // It does not panic.
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        for thread in threads {
+            // They do not panic.
             let _ = thread.join();
         }
         Ok(())
     }
 
-    /// This is a task of its pool, or a hook that its own thread calls.
+    /// This is a task of its pool, or a hook that its own threads call.
     fn would_wait_for_itself(&self) -> bool {
-        let own = (lock(&self.thread).as_ref()).map(|thread| thread.thread().id());
-        own == Some(this_thread().id()) || self.shared.is_inside()
+        let this = this_thread().id();
+        let is_own = (lock(&self.threads).iter()).any(|thread| thread.thread().id() == this);
+        is_own || self.shared.is_inside()
     }
 
     fn begin_stop(&self) {
         let mut state = self.shared.lock();
         if !state.stopping {
             state.stopping = true;
-            state.hands.values().for_each(|hand| hand.stop.stop());
+            state
+                .hands
+                .values()
+                .for_each(|hand| hand.signal.stop_for_good());
         }
         drop(state);
         self.shared.steward.notify_one();
@@ -383,6 +459,7 @@ impl Consumer {
         let state = self.shared.lock();
         ConsumerStats {
             in_hand: state.hands.len(),
+            overdue: state.overdue(),
             is_paused: state.paused_until.is_some() && !is_past(state.paused_until),
             wanted: state.sizing.wanted(),
             ..state.stats

@@ -1,7 +1,6 @@
 //! A runner: a task of the pool that runs jobs one after the other, as long as there are any.
 
 use super::attempt;
-use super::context::Context;
 use super::shared::Shared;
 use super::state::Waiting;
 use crate::jobs::broker::{Claimed, Settle};
@@ -29,8 +28,8 @@ impl Taken {
         let start = Instant::now();
         let mut contexts = Vec::with_capacity(self.waiting.len());
         let mut claimed = Vec::with_capacity(self.waiting.len());
-        for Waiting { job, stop } in self.waiting {
-            contexts.push(Context::new(Arc::clone(&shared.broker), &job, stop));
+        for Waiting { job, signal } in self.waiting {
+            contexts.push(shared.context(&job, signal));
             claimed.push(job);
         }
         let (ends, took) = attempt::run(&shared.handlers, &claimed, &contexts, start);

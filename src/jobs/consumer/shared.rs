@@ -7,23 +7,28 @@
 //! - U3: `runners` counts the tasks in the pool, `started` those that have a worker. Each looks before it ends, and
 //!   tells the steward when it has; so where there is something to claim a runner is on its way, or the steward
 //!   knows when to start one.
+//! - U5: A fragile job (B9) is looked for by a runner that has the *turn*, which one has at a time, until it begins the
+//!   job; and it begins the job when the ends of all other fragile ones are stored. So whenever one begins, and may end the
+//!   process, each other fragile job that was claimed here has begun, or its end is stored: none loses its attempt, or
+//!   its life, for nothing.
 //! - U4: No call to the broker, the pool or a user is made under the lock.
 
 use super::Told;
+use super::context::{Context, Signal};
 use super::handlers::{Handler, Handlers};
+use super::report::Reports;
 use super::runner::{Runner, Taken, Work};
 use super::sizing::Sizing;
 use super::state::{Hand, LEAST_PAUSE, MOST_BATCHED, OUTBOX_TIME, State, Waiting};
 use crate::engine::current;
 use crate::error::SubmitErrorKind;
-use crate::jobs::broker::{Broker, Claims, Lease, Settle};
+use crate::jobs::broker::{Broker, ClaimRequest, Claimed, Claims, Lease, Settle};
 use crate::jobs::error::QueueError;
 use crate::panic::drop_quietly;
 use crate::pool::PoolHandle;
 use crate::pools::limit::Limited;
-use crate::results::stop::Stop;
 use crate::sync::Instant;
-use crate::sync::{Arc, AtomicBool, Condvar, Mutex, MutexGuard, Ordering, lock};
+use crate::sync::{Arc, AtomicBool, Condvar, Mutex, MutexGuard, Ordering, lock, wait_until};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -40,8 +45,14 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// Called by what may change when the steward is to wake.
     pub(super) steward: Condvar,
+    /// Called when there is something in hand, and when all is over.
+    pub(super) heart: Condvar,
     /// Those who wait for the end, or for nothing to do.
     pub(super) waiters: Condvar,
+    /// Who has the turn, and waits for the ends of others to be stored.
+    stored: Condvar,
+    kinds: Arc<[String]>,
+    reports: Reports,
     pub(super) schedules_changed: AtomicBool,
 }
 
@@ -55,6 +66,7 @@ impl Shared {
     ) -> Shared {
         let state = State::new(sizing, handlers.have_limits());
         Shared {
+            kinds: handlers.stored_kinds(),
             broker,
             handlers,
             told,
@@ -62,9 +74,17 @@ impl Shared {
             share: pool.limit(usize::MAX),
             state: Mutex::new(state),
             steward: Condvar::new(),
+            heart: Condvar::new(),
             waiters: Condvar::new(),
+            stored: Condvar::new(),
+            reports: Reports::default(),
             schedules_changed: AtomicBool::new(false),
         }
+    }
+
+    pub(super) fn context(&self, job: &Claimed, signal: Arc<Signal>) -> Context {
+        let broker = Arc::clone(&self.broker);
+        Context::new(broker, &self.handlers, self.told.data_limit, job, signal)
     }
 
     /// Somebody set a schedule, or took one away.
@@ -167,30 +187,73 @@ impl Shared {
                 state.batch(self.handlers.most_at_once())
             };
             self.flush();
-            {
+            let turn = {
                 let mut state = self.lock();
                 if !state.is_claimable(Instant::now()) {
                     return None;
                 }
                 state.may_claim = false;
-            }
-            let claimed = guarded(|| self.broker.claim(most, self.told.lease));
+                FragileTurn::take_if_next(self, &mut state)
+            };
+            let mut request = ClaimRequest::new(most, self.told.lease);
+            request.kinds = Some(Arc::clone(&self.kinds));
+            request.fragile = turn.is_some();
+            // The broker counts the lease from when it is asked, or later.
+            let asked = Instant::now();
+            let claimed = guarded(|| self.broker.claim(&request));
             now = Instant::now();
-            if !self.note(claimed, most, now) {
-                return None;
+            match (self.note(claimed, most, asked, now), turn) {
+                (Noted::Nothing, _) => return None,
+                (Noted::Fragile(waiting), Some(turn)) => return self.begin_fragile(waiting, turn),
+                // A broker that gives a fragile one unasked: it is begun as it is.
+                (Noted::Fragile(waiting), None) => {
+                    return Some(self.taken(&mut self.lock(), vec![waiting], now));
+                }
+                (Noted::Some, _) => {}
             }
+        }
+    }
+
+    /// U5: waits for the ends of other fragile jobs to be stored; if they cannot be, or all is to stop, the job goes back.
+    fn begin_fragile(&self, waiting: Waiting, turn: FragileTurn<'_>) -> Option<Taken> {
+        loop {
+            let mut state = self.lock();
+            let now = Instant::now();
+            if state.owes_fragile_ends() {
+                if state.is_held_up(now) || state.stopping {
+                    let delay = Duration::ZERO;
+                    let end = (waiting.job.lease, Settle::Release { delay });
+                    state.stats.released += 1;
+                    state.outbox.push(end);
+                    state.outbox_since.get_or_insert(now);
+                    self.plan(&mut state, now);
+                    return None;
+                }
+                if state.outbox.is_empty() {
+                    // Another thread tells them just now.
+                    drop(wait_until(&self.stored, state, None));
+                } else {
+                    drop(state);
+                    self.flush();
+                }
+                continue;
+            }
+            turn.end(&mut state);
+            return Some(self.taken(&mut state, vec![waiting], now));
         }
     }
 
     /// From the buffer: a job, or several that are handled together.
     fn take(&self, state: &mut State, now: Instant) -> Option<Taken> {
         let first = state.buffer.pop_front()?;
+        let number = self.handlers.number(&first.job.kind);
         let kind = self.handlers.find(&first.job.kind);
         let mut waiting = vec![first];
         if let Some(Handler::All { most, .. }) = kind.map(|kind| &kind.handler) {
             let mut others = VecDeque::new();
             while let Some(next) = state.buffer.pop_front() {
-                if next.job.kind == waiting[0].job.kind && waiting.len() < *most {
+                let is_alike = self.handlers.number(&next.job.kind) == number;
+                if is_alike && waiting.len() < *most {
                     waiting.push(next);
                 } else {
                     others.push_back(next);
@@ -198,6 +261,13 @@ impl Shared {
             }
             state.buffer = others;
         }
+        Some(self.taken(state, waiting, now))
+    }
+
+    /// What a runner begins now; all of one kind.
+    fn taken(&self, state: &mut State, waiting: Vec<Waiting>, now: Instant) -> Taken {
+        let kind = waiting.first();
+        let kind = kind.and_then(|first| self.handlers.find(&first.job.kind));
         if let Some(run_time) = kind.and_then(|kind| kind.run_time) {
             let until = now.checked_add(run_time);
             for Waiting { job, .. } in &waiting {
@@ -209,19 +279,20 @@ impl Shared {
         state.moved_at = now;
         self.plan(state, now);
         let has_slots = state.runners < state.sizing.wanted();
-        Some(Taken {
+        Taken {
             waiting,
             leaves_more: has_slots && (state.may_claim || !state.buffer.is_empty()),
-        })
+        }
     }
 
-    /// Takes in what was claimed; whether it is worth to go on.
+    /// Takes in what was claimed.
     fn note(
         self: &Arc<Self>,
         claimed: Result<Claims, QueueError>,
         most: usize,
+        asked: Instant,
         now: Instant,
-    ) -> bool {
+    ) -> Noted {
         let mut state = self.lock();
         let claims = match claimed {
             Ok(claims) => claims,
@@ -230,10 +301,19 @@ impl Shared {
                 self.plan(&mut state, now);
                 drop(state);
                 self.tell(&error);
-                return false;
+                return Noted::Nothing;
             }
         };
-        state.failures = 0;
+        if std::mem::take(&mut state.failures) > 0 {
+            self.reports.works();
+        }
+        // As long as fragile ones come they are asked for.
+        let is_fragile = claims.jobs.first().is_some_and(|job| job.is_fragile);
+        state.fragile_next = claims.fragile_next || is_fragile;
+        if claims.fragile_next && claims.jobs.is_empty() {
+            state.may_claim = true;
+            return Noted::Some;
+        }
         state.again_at = claims.again_in.and_then(|time| now.checked_add(time));
         let Some(waited) = claims.jobs.iter().map(|job| job.waited).max() else {
             state.sizing.saw_nothing(now);
@@ -243,31 +323,41 @@ impl Shared {
                 // Time may have been moved.
                 self.steward.notify_one();
             }
-            return again;
+            return if again { Noted::Some } else { Noted::Nothing };
         };
-        state.may_claim |= claims.jobs.len() == most;
+        state.may_claim |= claims.jobs.len() == most || state.fragile_next;
         let runners = state.runners;
         state.sizing.saw_work(now, waited, runners);
         state.stats.claimed += claims.jobs.len() as u64;
         let first = state.hands.is_empty();
+        let mut fragile = None;
         for job in claims.jobs {
-            let stop = Stop::new();
+            let signal = Signal::new();
             let hand = Hand {
-                stop: Arc::clone(&stop),
-                kept_until: now.checked_add(self.told.lease),
+                signal: Arc::clone(&signal),
+                is_fragile: job.is_fragile,
+                is_exclusive: job.is_exclusive,
+                has_ended: false,
+                is_overdue: false,
+                kept_until: asked.checked_add(self.told.lease),
                 until: None,
                 given_up: false,
             };
             state.hands.insert(job.lease, hand);
-            state.buffer.push_back(Waiting { job, stop });
+            let waiting = Waiting { job, signal };
+            if waiting.job.is_fragile {
+                fragile = Some(waiting);
+            } else {
+                state.buffer.push_back(waiting);
+            }
         }
         state.moved_at = now;
         self.plan(&mut state, now);
         if first {
             // Heartbeats are due from now on.
-            self.steward.notify_one();
+            self.heart.notify_one();
         }
-        true
+        fragile.map_or(Noted::Some, Noted::Fragile)
     }
 
     /// Whether the broker is to be told now.
@@ -276,13 +366,18 @@ impl Shared {
         #[expect(clippy::cast_precision_loss, reason = "they are few")]
         let jobs = ended.ends.len().max(1) as f64;
         state.note_run_time(ended.took.as_secs_f64() / jobs);
+        let is_fragile = ended.claimed.iter().any(|claimed| claimed.is_fragile);
         for (claimed, end) in ended.claimed.iter().zip(ended.ends) {
             self.count(state, &end, now);
+            if let Some(hand) = state.hands.get_mut(&claimed.lease) {
+                hand.has_ended = true;
+            }
             state.outbox.push((claimed.lease, end));
         }
         let since = *state.outbox_since.get_or_insert(now);
         self.plan(state, now);
-        state.buffer.is_empty()
+        is_fragile
+            || state.buffer.is_empty()
             || !state.is_quick()
             || state.outbox.len() >= MOST_BATCHED
             || now.saturating_duration_since(since) >= OUTBOX_TIME
@@ -297,7 +392,10 @@ impl Shared {
             }
             Settle::Retry { .. } => state.stats.retried += 1,
             Settle::Dead { .. } => state.stats.died += 1,
-            Settle::Release => return,
+            Settle::Release { .. } => {
+                state.stats.released += 1;
+                return;
+            }
         }
         state.errors_in_row += 1;
         if let Some((most, pause)) = self.told.pause_after {
@@ -325,26 +423,96 @@ impl Shared {
         if ends.is_empty() {
             return;
         }
+        let apart = self.lock().settles_apart;
+        if apart && ends.len() > 1 {
+            return self.settle_apart(ends);
+        }
         let settled = guarded(|| self.broker.settle(&ends));
         let mut state = self.lock();
         match settled {
-            Ok(settled) => {
-                for ((lease, _), was_ours) in ends.iter().zip(settled) {
-                    state.hands.remove(lease);
-                    state.stats.lost += u64::from(!was_ours);
-                }
-                self.tell_waiters(&state);
-            }
+            Ok(settled) => self.note_settled(&mut state, &ends, &settled),
             // They stay ours, as long as heartbeats keep them so, and are told again.
             Err(error) => {
-                state.outbox.extend(ends);
-                state.outbox_since = Some(Instant::now());
-                state.fail(Instant::now());
-                self.plan(&mut state, Instant::now());
+                // One of them may be what the broker will never take.
+                state.settles_apart = true;
+                self.put_back(&mut state, ends);
                 drop(state);
                 self.tell(&error);
             }
         }
+    }
+
+    /// Each by itself. What fails where others do not is what the broker will never take: the job is dead then, with the
+    /// reason.
+    fn settle_apart(&self, ends: Vec<(Lease, Settle)>) {
+        let mut failed = Vec::new();
+        let mut has_settled = false;
+        for end in ends {
+            match guarded(|| self.broker.settle(std::slice::from_ref(&end))) {
+                Ok(settled) => {
+                    has_settled = true;
+                    self.note_settled(&mut self.lock(), &[end], &settled);
+                }
+                Err(error) => failed.push((end, error)),
+            }
+        }
+        let mut refused = Vec::new();
+        for ((lease, end), error) in failed {
+            self.tell(&error);
+            let is_lasting = has_settled && !matches!(error, QueueError::Busy);
+            match end {
+                Settle::Dead { .. } if is_lasting => self.give_up(lease),
+                _ if is_lasting => {
+                    let error = format!("its end could not be stored: {error}");
+                    refused.push((lease, Settle::Dead { error }));
+                }
+                end => refused.push((lease, end)),
+            }
+        }
+        let mut state = self.lock();
+        if refused.is_empty() {
+            state.settles_apart = false;
+        } else {
+            self.put_back(&mut state, refused);
+        }
+    }
+
+    fn note_settled(&self, state: &mut State, ends: &[(Lease, Settle)], settled: &[bool]) {
+        for ((lease, _), &was_ours) in ends.iter().zip(settled) {
+            state.hands.remove(lease);
+            state.stats.lost += u64::from(!was_ours);
+        }
+        self.stored.notify_all();
+        self.tell_waiters(state);
+    }
+
+    /// They are told later.
+    fn put_back(&self, state: &mut State, ends: Vec<(Lease, Settle)>) {
+        state.outbox.extend(ends);
+        state.outbox_since = Some(Instant::now());
+        state.fail(Instant::now());
+        self.stored.notify_all();
+        self.plan(state, Instant::now());
+    }
+
+    /// It is not ours any more, or not to be: whoever runs it is told, and nobody begins it.
+    pub(super) fn give_up(&self, lease: Lease) {
+        let mut state = self.lock();
+        let Some(hand) = state.hands.get_mut(&lease) else {
+            return;
+        };
+        hand.given_up = true;
+        hand.signal.stop.stop();
+        let waiting = state.buffer.len();
+        state.buffer.retain(|waiting| waiting.job.lease != lease);
+        let is_told = !state.outbox.iter().any(|(ended, _)| *ended == lease);
+        let has_ended = state.hands[&lease].has_ended;
+        if state.buffer.len() < waiting || (has_ended && is_told) {
+            state.hands.remove(&lease);
+            state.stats.lost += 1;
+            self.tell_waiters(&state);
+        }
+        self.stored.notify_all();
     }
 
     /// Something came to an end: who waits for that, or sees to it, looks again.
@@ -383,7 +551,10 @@ impl Shared {
             state.stats.released += buffer.len() as u64;
             buffer
                 .into_iter()
-                .map(|waiting| (waiting.job.lease, Settle::Release))
+                .map(|waiting| {
+                    let delay = Duration::ZERO;
+                    (waiting.job.lease, Settle::Release { delay })
+                })
                 .collect()
         };
         self.settle(ends);
@@ -404,11 +575,48 @@ impl Shared {
     }
 
     pub(super) fn tell(&self, error: &QueueError) {
-        if let Some(on_error) = &self.told.on_error {
+        let Some(on_error) = &self.told.on_error else {
+            return self.reports.failure(error);
+        };
+        {
             // A user's code: it must end neither a runner nor the steward.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| on_error(error))) {
                 drop_quietly(payload);
             }
+        }
+    }
+}
+
+/// What a claim led to.
+enum Noted {
+    /// There is nothing to do, or not now.
+    Nothing,
+    /// There is something, or it is worth to look again.
+    Some,
+    Fragile(Waiting),
+}
+
+/// The right to look for a fragile job, and to begin it (U5); one has it at a time.
+struct FragileTurn<'a>(Option<&'a Shared>);
+
+impl<'a> FragileTurn<'a> {
+    fn take_if_next(shared: &'a Shared, state: &mut State) -> Option<FragileTurn<'a>> {
+        state.fragile_next.then(|| {
+            state.has_turn = true;
+            FragileTurn(Some(shared))
+        })
+    }
+
+    fn end(mut self, state: &mut State) {
+        self.0 = None;
+        state.has_turn = false;
+    }
+}
+
+impl Drop for FragileTurn<'_> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0 {
+            shared.lock().has_turn = false;
         }
     }
 }

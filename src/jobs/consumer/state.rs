@@ -1,10 +1,10 @@
 //! What is in hand, and what is known of when to look for more; all of it under one lock.
 
 use super::ConsumerStats;
+use super::context::Signal;
 use super::sizing::Sizing;
 use crate::jobs::broker::{Claimed, Lease, Settle};
 use crate::jobs::job::{JobId, QuickHash};
-use crate::results::stop::Stop;
 use crate::sync::Arc;
 use crate::sync::Instant;
 use std::collections::{HashMap, VecDeque};
@@ -50,6 +50,12 @@ pub(super) struct State {
     pub(super) errors_in_row: u32,
     /// Of a job, about, in seconds.
     pub(super) run_time: f64,
+    /// The next job may be fragile.
+    pub(super) fragile_next: bool,
+    /// A runner looks for a fragile job, or is about to begin one.
+    pub(super) has_turn: bool,
+    /// A batch could not be settled: its ends are told one by one.
+    pub(super) settles_apart: bool,
     pub(super) stopping: bool,
     pub(super) over: bool,
     pub(super) waiting: usize,
@@ -59,12 +65,20 @@ pub(super) struct State {
 /// A claimed job that no runner has yet.
 pub(super) struct Waiting {
     pub(super) job: Claimed,
-    pub(super) stop: Arc<Stop>,
+    pub(super) signal: Arc<Signal>,
 }
 
 /// A claimed job.
 pub(super) struct Hand {
-    pub(super) stop: Arc<Stop>,
+    pub(super) signal: Arc<Signal>,
+    /// U5.
+    pub(super) is_fragile: bool,
+    /// Nobody is to run beside it.
+    pub(super) is_exclusive: bool,
+    /// Its end is known, and perhaps not yet stored.
+    pub(super) has_ended: bool,
+    /// It has run for longer than it may.
+    pub(super) is_overdue: bool,
     /// It is ours until then at least.
     pub(super) kept_until: Option<Instant>,
     /// After which it is given up.
@@ -94,6 +108,9 @@ impl State {
             failures: 0,
             errors_in_row: 0,
             run_time: 0.0,
+            fragile_next: false,
+            has_turn: false,
+            settles_apart: false,
             stopping: false,
             over: false,
             waiting: 0,
@@ -107,7 +124,7 @@ impl State {
             self.again_at = None;
             self.may_claim = true;
         }
-        self.may_claim && !self.is_held_up(now) && !self.stopping
+        self.may_claim && !self.has_turn && !self.is_held_up(now) && !self.stopping
     }
 
     /// It is not the time to begin anything.
@@ -138,6 +155,7 @@ impl State {
         let outbox_at = self.outbox_since.map(|at| at + OUTBOX_TIME);
         let late = || {
             let kept = self.hands.values().filter(|hand| !hand.given_up);
+            let kept = kept.filter(|hand| !hand.is_overdue && !hand.has_ended);
             kept.filter_map(|hand| hand.until).min()
         };
         let mut times = [
@@ -167,11 +185,39 @@ impl State {
         times.into_iter().flatten().min()
     }
 
+    /// When the leases are to be kept next, where something is in hand.
+    pub(super) fn next_beat(&self, lease: Duration) -> Option<Instant> {
+        let kept = self.hands.values().filter(|hand| !hand.given_up);
+        let first = kept.filter_map(|hand| hand.kept_until).min()?;
+        // A third of it has passed then.
+        Some(first.checked_sub(lease - lease / 3).unwrap_or(first))
+    }
+
+    /// The leases that are to be kept.
+    pub(super) fn kept_leases(&self) -> Vec<Lease> {
+        let kept = self.hands.iter().filter(|(_, hand)| !hand.given_up);
+        kept.map(|(&lease, _)| lease).collect()
+    }
+
+    /// U5: the end of a fragile job is not stored yet.
+    pub(super) fn owes_fragile_ends(&self) -> bool {
+        let mut hands = self.hands.values();
+        hands.any(|hand| hand.is_fragile && hand.has_ended && !hand.given_up)
+    }
+
+    /// Jobs that have run for longer than they may, and still run.
+    pub(super) fn overdue(&self) -> usize {
+        let mut hands = self
+            .hands
+            .values()
+            .filter(|hand| hand.is_overdue && !hand.has_ended);
+        hands.by_ref().count()
+    }
+
     /// What runs, and what has not been begun.
     pub(super) fn running(&self) -> Vec<JobId> {
-        let is_over = |lease| self.outbox.iter().any(|(ended, _)| ended == lease);
-        let running = self.hands.keys().filter(|lease| !is_over(*lease));
-        running.map(|lease| lease.id).collect()
+        let running = self.hands.iter().filter(|(_, hand)| !hand.has_ended);
+        running.map(|(lease, _)| lease.id).collect()
     }
 
     /// Nothing is in hand, and nothing is to be claimed.

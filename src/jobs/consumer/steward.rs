@@ -1,27 +1,40 @@
-//! The one thread of a consumer: it sees to what time brings, and sleeps else. Heartbeats, jobs that are due, what
-//! other processes did, schedules, ends that could not be told; it claims and runs nothing itself.
+//! The thread of a consumer that sees to what time brings, and sleeps else: jobs that are due, what other processes did,
+//! schedules, ends that could not be told. It claims and runs nothing itself. The leases have a thread of their own
+//! ([`heart`](super::heart)).
 
+use super::report;
 use super::shared::{Shared, guarded};
 use super::state::{BUFFER_TIME, OUTBOX_TIME};
-use crate::jobs::broker::{Lease, Scheduled};
+use crate::jobs::broker::{Fired, Missed, Scheduled};
 use crate::jobs::error::QueueError;
 use crate::jobs::job::NewJob;
 use crate::jobs::schedule;
 use crate::sync::Instant;
 use crate::sync::{Arc, Ordering, wait_until};
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// Schedules are looked at again then, at the latest.
 const SCHEDULES: Duration = Duration::from_secs(30);
 
+/// Of the missed times of a schedule so many are made up for at once.
+const MISSED: usize = 1_000;
+
+/// In seconds: a time that is seen to so much later is not missed.
+const PUNCTUAL: i64 = 60;
+
 pub(super) struct Steward {
     shared: Arc<Shared>,
-    beat_at: Option<Instant>,
     poll_at: Option<Instant>,
     schedules_at: Instant,
     /// Of all schedules the first time, in seconds since 1970.
     next_scheduled: Option<i64>,
     seen: u64,
+    /// A schedule is due, and the queue paused; something happened since it was so.
+    waits_for_resume: bool,
+    may_be_resumed: bool,
+    /// Kinds without a handler here, as far as they were told.
+    unknown: HashSet<String>,
 }
 
 impl Steward {
@@ -30,11 +43,13 @@ impl Steward {
         let is_shared = shared.broker.abilities().shared;
         Steward {
             shared,
-            beat_at: None,
             poll_at: is_shared.then_some(now),
             schedules_at: now,
             next_scheduled: None,
             seen: 0,
+            waits_for_resume: false,
+            may_be_resumed: false,
+            unknown: HashSet::new(),
         }
     }
 
@@ -49,19 +64,19 @@ impl Steward {
                 return;
             }
             let now = Instant::now();
-            let has_hands = !state.hands.is_empty();
             let goes_on = !state.stopping;
             let times = [
                 state.next_event(now),
-                self.beat_at.filter(|_| has_hands),
                 self.poll_at.filter(|_| goes_on),
                 Some(self.schedules_at).filter(|_| goes_on),
             ];
             let hands_back = state.stopping && !state.buffer.is_empty();
-            let is_news = std::mem::take(&mut state.is_news) && self.next_scheduled.is_some();
+            let is_news = std::mem::take(&mut state.is_news);
+            self.may_be_resumed |= is_news && self.waits_for_resume;
+            let is_news = is_news && (self.next_scheduled.is_some() || self.waits_for_resume);
             let changed = self.shared.schedules_changed.load(Ordering::SeqCst);
             let schedules = goes_on && (is_news || changed);
-            if hands_back || schedules || (has_hands && self.beat_at.is_none()) {
+            if hands_back || schedules {
                 continue;
             }
             let next = times.into_iter().flatten().min();
@@ -75,7 +90,7 @@ impl Steward {
     }
 
     fn see_to(&mut self, now: Instant) {
-        let (stopping, has_hands, outbox_due, buffer_due) = {
+        let (stopping, outbox_due, buffer_due) = {
             let mut state = self.shared.lock();
             let has_slots = state.runners < state.sizing.wanted();
             if has_slots && state.sizing.shrinks_at().is_some_and(|at| at <= now) {
@@ -92,12 +107,7 @@ impl Steward {
             let outbox_due =
                 since.is_some_and(|at| now.saturating_duration_since(at) >= OUTBOX_TIME);
             let buffer_due = !state.buffer.is_empty() && still >= BUFFER_TIME;
-            (
-                state.stopping,
-                !state.hands.is_empty(),
-                outbox_due,
-                buffer_due,
-            )
+            (state.stopping, outbox_due, buffer_due)
         };
         if outbox_due {
             if stopping {
@@ -107,14 +117,6 @@ impl Steward {
         }
         if stopping || buffer_due || self.shared.is_pool_closed() {
             self.shared.hand_back();
-        }
-        if !has_hands {
-            self.beat_at = None;
-        } else if self.beat_at.is_none_or(|at| at <= now) {
-            if self.beat_at.is_some() {
-                self.beat();
-            }
-            self.beat_at = now.checked_add(self.shared.told.lease / 3);
         }
         self.end_what_runs_too_long(now);
         if stopping {
@@ -133,7 +135,8 @@ impl Steward {
         let changed = self.shared.schedules_changed.swap(false, Ordering::SeqCst);
         let now_there = || guarded(|| self.shared.broker.now()).ok();
         let is_due = || Some(now_there()? >= self.next_scheduled?);
-        if !(changed || self.schedules_at <= now || is_due() == Some(true)) {
+        let may_be_resumed = std::mem::take(&mut self.may_be_resumed);
+        if !(changed || may_be_resumed || self.schedules_at <= now || is_due() == Some(true)) {
             return;
         }
         let wait = match guarded(|| self.fire_schedules()) {
@@ -144,65 +147,39 @@ impl Steward {
             }
         };
         self.schedules_at = now + wait;
+        self.look_for_unknown_kinds();
     }
 
-    /// Keeps the leases of what is in hand.
-    fn beat(&self) {
-        let leases: Vec<Lease> = {
-            let state = self.shared.lock();
-            let kept = state.hands.iter().filter(|(_, hand)| !hand.given_up);
-            kept.map(|(&lease, _)| lease).collect()
-        };
-        let broker = &self.shared.broker;
-        match guarded(|| broker.extend(&leases, self.shared.told.lease)) {
-            Ok(extended) => {
-                self.keep(&leases, &extended);
-                let lost = leases
-                    .into_iter()
-                    .zip(extended)
-                    .filter(|&(_, extended)| !extended);
-                lost.for_each(|(lease, _)| self.give_up(lease));
-            }
-            Err(error) => self.shared.tell(&error),
-        }
-    }
-
-    fn keep(&self, leases: &[Lease], extended: &[bool]) {
-        let until = Instant::now().checked_add(self.shared.told.lease);
-        let mut state = self.shared.lock();
-        for (lease, _) in leases.iter().zip(extended).filter(|(_, kept)| **kept) {
-            if let Some(hand) = state.hands.get_mut(lease) {
-                hand.kept_until = until;
-            }
-        }
-    }
-
-    /// It is not ours any more, or not to be: whoever runs it is told, and nobody begins it.
-    fn give_up(&self, lease: Lease) {
-        let mut state = self.shared.lock();
-        let Some(hand) = state.hands.get_mut(&lease) else {
-            return;
-        };
-        hand.given_up = true;
-        hand.stop.stop();
-        let waiting = state.buffer.len();
-        state.buffer.retain(|waiting| waiting.job.lease != lease);
-        if state.buffer.len() < waiting {
-            state.hands.remove(&lease);
-            state.stats.lost += 1;
-            self.shared.tell_waiters(&state);
-        }
-    }
-
+    /// One beside which no other may run is kept until its handler returns; others go to another consumer.
     fn end_what_runs_too_long(&self, now: Instant) {
-        let too_long: Vec<Lease> = {
-            let state = self.shared.lock();
-            let hands = state.hands.iter().filter(|(_, hand)| !hand.given_up);
-            let late = hands.filter(|(_, hand)| hand.until.is_some_and(|until| until <= now));
-            late.map(|(&lease, _)| lease).collect()
-        };
-        for lease in too_long {
-            self.give_up(lease);
+        let mut too_long = Vec::new();
+        {
+            let mut state = self.shared.lock();
+            let mut overran = 0;
+            for (&lease, hand) in &mut state.hands {
+                let is_late = hand.until.is_some_and(|until| until <= now);
+                if !is_late || hand.given_up || hand.is_overdue || hand.has_ended {
+                    continue;
+                }
+                hand.is_overdue = true;
+                hand.signal.stop.stop();
+                overran += 1;
+                too_long.push((lease, hand.is_exclusive));
+            }
+            state.stats.overran += overran;
+        }
+        for (lease, is_exclusive) in too_long {
+            let what = if is_exclusive {
+                "it keeps its key, and is not given to another consumer, until it ends"
+            } else {
+                self.shared.give_up(lease);
+                "it is given to another consumer"
+            };
+            report::warn(&format!(
+                "job {} has run for longer than it may, and goes on until its handler heeds its stop token: {what}; \
+                 it keeps its worker",
+                lease.id
+            ));
         }
     }
 
@@ -220,8 +197,9 @@ impl Steward {
 
     /// How long until the next one.
     fn fire_schedules(&mut self) -> Result<Option<Duration>, QueueError> {
-        let broker = &self.shared.broker;
+        let broker = Arc::clone(&self.shared.broker);
         let mut first = None;
+        self.waits_for_resume = false;
         for scheduled in broker.schedules()? {
             let next = self.fire(&scheduled).unwrap_or_else(|error| {
                 self.shared.tell(&error);
@@ -239,18 +217,56 @@ impl Steward {
     }
 
     /// Enqueues the schedule's job if it is due; the next time.
-    fn fire(&self, scheduled: &Scheduled) -> Result<i64, QueueError> {
-        let broker = &self.shared.broker;
-        let now = broker.now()?;
-        if scheduled.next > now {
-            return Ok(scheduled.next);
+    fn fire(&mut self, scheduled: &Scheduled) -> Result<i64, QueueError> {
+        let broker = Arc::clone(&self.shared.broker);
+        let mut scheduled = scheduled.clone();
+        // Of many that were missed so many at once.
+        for _ in 0..MISSED {
+            let now = broker.now()?;
+            // It may have been its last time.
+            let from_now = schedule::next(&scheduled.cron, now).unwrap_or(i64::MAX);
+            let is_due = scheduled.next <= now;
+            if scheduled.next == from_now || (!is_due && scheduled.next < from_now) {
+                return Ok(scheduled.next);
+            }
+            let next = match scheduled.missed {
+                Missed::All if is_due => {
+                    schedule::next(&scheduled.cron, scheduled.next).unwrap_or(i64::MAX)
+                }
+                // Where it is later than the next time from now, the clock was ahead, and was set back.
+                _ => from_now,
+            };
+            let was_missed = now.saturating_sub(scheduled.next) > PUNCTUAL;
+            let skips = scheduled.missed == Missed::Skip && was_missed;
+            let job = NewJob::new(scheduled.kind.clone(), scheduled.payload.clone());
+            let job = Some(&job).filter(|_| is_due && !skips);
+            match broker.fire(&scheduled, next, job)? {
+                // What ends the pause is heard of.
+                Fired::Paused => {
+                    self.waits_for_resume = true;
+                    return Ok(i64::MAX);
+                }
+                // Another consumer has done it.
+                Fired::Changed => return Ok(next),
+                Fired::Done => scheduled.next = next,
+            }
         }
-        // It may have been its last time.
-        let next = schedule::next(&scheduled.cron, now).unwrap_or(i64::MAX);
-        let job = NewJob::new(scheduled.kind.clone(), scheduled.payload.clone());
-        // Another consumer may have done it.
-        broker.fire(scheduled, next, &job)?;
-        Ok(next)
+        Ok(scheduled.next)
+    }
+
+    /// Jobs of kinds that nobody here knows wait for a consumer that does: somebody should know.
+    fn look_for_unknown_kinds(&mut self) {
+        let Ok(kinds) = guarded(|| self.shared.broker.ready_kinds()) else {
+            return;
+        };
+        for kind in kinds {
+            if self.shared.handlers.find(&kind).is_none() && self.unknown.insert(kind.clone()) {
+                report::warn(&format!(
+                    "jobs of the kind {kind:?} wait, and a consumer here has no handler for it (or knows only \
+                     versions before it)"
+                ));
+            }
+        }
     }
 }
 
@@ -261,5 +277,6 @@ impl Drop for Over {
     fn drop(&mut self) {
         self.0.lock().over = true;
         self.0.waiters.notify_all();
+        self.0.heart.notify_all();
     }
 }

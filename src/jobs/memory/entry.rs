@@ -2,16 +2,20 @@
 
 use super::store::{Now, Rank};
 use crate::jobs::broker::JobState;
-use crate::jobs::job::{JobId, NewJob, Unique};
-use std::borrow::Cow;
+use crate::jobs::job::{JobId, NewJob, OncePer};
 use std::time::Duration;
 
 /// Small, as there may be millions.
 pub(super) struct Entry {
     pub(super) id: JobId,
-    pub(super) kind: Cow<'static, str>,
+    /// The number of its kind.
+    pub(super) kind: u32,
     pub(super) payload: Vec<u8>,
     pub(super) state: JobState,
+    /// It lost a lease, and has not told since how an attempt ended (B9).
+    pub(super) is_suspect: bool,
+    /// The newest claim of it was one of several jobs (B5).
+    pub(super) is_together: bool,
     pub(super) priority: i16,
     pub(super) rank: Rank,
     /// Its place among those of its priority.
@@ -28,7 +32,8 @@ pub(super) struct Entry {
 /// What most jobs do not have.
 #[derive(Default)]
 pub(super) struct More {
-    pub(super) unique: Option<Unique>,
+    pub(super) unique: Option<String>,
+    pub(super) once_per: Option<OncePer>,
     pub(super) key: Option<String>,
     pub(super) keep_result: Option<Duration>,
     pub(super) expires: Option<Duration>,
@@ -41,6 +46,7 @@ pub(super) struct More {
 
 pub(super) static NO_MORE: More = More {
     unique: None,
+    once_per: None,
     key: None,
     keep_result: None,
     expires: None,
@@ -51,32 +57,36 @@ pub(super) static NO_MORE: More = More {
 };
 
 impl Entry {
-    pub(super) fn new(job: &NewJob, order: u64, now: Now) -> Entry {
+    pub(super) fn new(job: &NewJob, kind: u32, order: u64, now: Now) -> Entry {
         let more = More {
             unique: job.unique.clone(),
+            once_per: job.once_per.clone(),
             key: job.key.clone(),
             keep_result: job.keep_result,
             expires: job.expires,
             ..More::default()
         };
         let has_more = more.unique.is_some()
+            || more.once_per.is_some()
             || more.key.is_some()
             || more.keep_result.is_some()
             || job.expires.is_some();
         Entry {
             id: job.id,
-            kind: job.kind.clone(),
+            kind,
             payload: job.payload.clone(),
             state: JobState::Ready,
+            is_suspect: false,
+            is_together: false,
             priority: job.priority,
             rank: (0, 0),
             order,
             attempt: 0,
             attempts: job.attempts,
             claims: 0,
-            enqueued: now.wall,
-            ready_since: now.wall,
-            due: now.wall.saturating_add(job.delay),
+            enqueued: now.time,
+            ready_since: now.time,
+            due: now.time.saturating_add(job.delay),
             more: has_more.then(|| Box::new(more)),
         }
     }
@@ -87,5 +97,15 @@ impl Entry {
 
     pub(super) fn more_mut(&mut self) -> &mut More {
         self.more.get_or_insert_default()
+    }
+
+    /// It is claimed by itself (B9).
+    pub(super) fn is_fragile(&self) -> bool {
+        self.is_suspect || self.attempt.saturating_add(1) >= self.attempts
+    }
+
+    /// Its place among the ready, or parked.
+    pub(super) fn turn(&self) -> Rank {
+        (-i64::from(self.priority), self.order)
     }
 }

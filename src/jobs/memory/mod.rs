@@ -2,13 +2,14 @@
 //! under it.
 
 mod entry;
+mod lines;
 mod states;
 mod steps;
 mod store;
 
 use super::broker::{
-    Abilities, Broker, Claims, Enqueued, JobInfo, JobState, Lease, Limits, QueueStats, Scheduled,
-    Settle,
+    Abilities, Broker, ClaimRequest, Claims, Enqueued, Fired, JobInfo, JobState, Lease, Limits,
+    ListRequest, QueueStats, Scheduled, Settle,
 };
 use super::calls::Calls;
 use super::clock::Clock;
@@ -17,7 +18,10 @@ use super::job::{JobId, NewJob};
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use std::fmt;
 use std::time::Duration;
-use store::{Now, Place, Store, line, nanos};
+use store::{Now, Place, Store, nanos};
+
+/// A step that takes so long takes nobody's lease.
+const LONG: Duration = Duration::from_millis(50);
 
 /// Jobs in the memory of this process. All that [`Broker`] asks for, but nothing survives.
 ///
@@ -53,21 +57,27 @@ impl MemoryBroker {
         lock(&self.store)
     }
 
-    fn now(&self) -> Now {
-        Now {
-            wall: self.clock.wall(),
-            steady: self.clock.steady().since,
-        }
-    }
-
     /// Changes the store, and calls where there may be something to claim then.
     fn change<T>(&self, change: impl FnOnce(&mut Store, Now) -> (T, bool)) -> T {
-        let now = self.now();
-        let (result, claimable) = change(&mut self.lock(), now);
+        let (result, claimable) = self.with(change);
         if claimable {
             self.calls.call();
         }
         result
+    }
+
+    /// Sees to what time brings, and looks.
+    fn look<T>(&self, look: impl FnOnce(&mut Store, Now) -> T) -> T {
+        self.with(|store, now| {
+            store.tidy(now);
+            look(store, now)
+        })
+    }
+
+    fn with<T>(&self, with: impl FnOnce(&mut Store, Now) -> T) -> T {
+        let mut store = self.lock();
+        let now = store.now(&self.clock);
+        with(&mut store, now)
     }
 }
 
@@ -87,37 +97,35 @@ impl Broker for MemoryBroker {
     }
 
     fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
-        Ok(self.change(|store, now| {
+        self.change(|store, now| {
             store.tidy(now);
-            let each = jobs.iter().map(|job| store.enqueue(job, now));
-            let enqueued: Vec<Enqueued> = each.collect();
-            let claimable = enqueued.iter().any(|one| one.is_added());
+            let enqueued = store.enqueue_all(jobs, now);
+            let took = store.now(&self.clock).steady.saturating_sub(now.steady);
+            if took >= LONG {
+                store.stand_still(now.steady, took);
+            }
+            let claimable = (enqueued.iter().flatten()).any(|one| one.is_added());
             (enqueued, claimable)
-        }))
+        })
     }
 
-    fn claim(&self, most: usize, lease: Duration) -> Result<Claims, QueueError> {
-        let now = self.now();
-        Ok(self.lock().claim(most, lease, now))
+    fn claim(&self, request: &ClaimRequest) -> Result<Claims, QueueError> {
+        Ok(self.with(|store, now| store.claim(request, now)))
     }
 
     fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<bool>, QueueError> {
-        let now = self.now();
-        let mut store = self.lock();
-        let mut extend = |&held: &Lease| {
-            let Some(place) = store.holder(held) else {
-                return false;
+        Ok(self.with(|store, now| {
+            let mut extend = |&held: &Lease| {
+                let Some(place) = store.holder(held) else {
+                    return false;
+                };
+                let ends = nanos(now.steady.saturating_add(lease));
+                let rank = (ends, store.peek(place).order);
+                store.shift(place, JobState::Running, rank);
+                true
             };
-            let entry = store.entry(place);
-            let (before, order) = (entry.rank, entry.order);
-            let rank = (nanos(now.steady.saturating_add(lease)), order);
-            entry.rank = rank;
-            let line = &mut store.lines[line(JobState::Running)];
-            line.remove(&before);
-            line.insert(rank, place);
-            true
-        };
-        Ok(leases.iter().map(&mut extend).collect())
+            leases.iter().map(&mut extend).collect()
+        }))
     }
 
     fn settle(&self, ends: &[(Lease, Settle)]) -> Result<Vec<bool>, QueueError> {
@@ -127,7 +135,7 @@ impl Broker for MemoryBroker {
                 let Some(place) = store.holder(*lease) else {
                     return false;
                 };
-                let goes_on = matches!(end, Settle::Release | Settle::Retry { .. });
+                let goes_on = matches!(end, Settle::Release { .. } | Settle::Retry { .. });
                 claimable |= goes_on || store.peek(place).more().key.is_some();
                 store.settle(place, end, now);
                 true
@@ -162,32 +170,29 @@ impl Broker for MemoryBroker {
     }
 
     fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError> {
-        let now = self.now();
-        let mut store = self.lock();
-        store.tidy(now);
-        Ok(store.find(id).map(|place| store.info(place, now)))
+        Ok(self.look(|store, now| {
+            let place = store.find(id);
+            place.map(|place| store.info(place, usize::MAX, now))
+        }))
     }
 
-    fn list(
-        &self,
-        state: JobState,
-        after: Option<JobId>,
-        most: usize,
-    ) -> Result<Vec<JobInfo>, QueueError> {
-        let now = self.now();
-        let mut store = self.lock();
-        store.tidy(now);
-        let after = after.and_then(|id| store.find(id));
-        let after = after.map(|place| store.peek(place));
-        let rank = after
-            .filter(|entry| entry.state == state)
-            .map(|entry| entry.rank);
-        let from = rank.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        let places = store.line(state).range((from, std::ops::Bound::Unbounded));
-        Ok(places
-            .take(most)
-            .map(|(_, &place)| store.info(place, now))
-            .collect())
+    fn list(&self, request: &ListRequest) -> Result<Vec<JobInfo>, QueueError> {
+        Ok(self.look(|store, now| {
+            let after = request.after.and_then(|id| store.find(id));
+            let after = after.map(|place| store.peek(place));
+            let after = after.filter(|entry| entry.state == request.state);
+            let places = store
+                .lines
+                .all(request.state, after.map(|entry| entry.rank));
+            places
+                .take(request.most)
+                .map(|place| store.info(place, request.data, now))
+                .collect()
+        }))
+    }
+
+    fn ready_kinds(&self) -> Result<Vec<String>, QueueError> {
+        Ok(self.look(|store, _| store.lines.ready_kinds().map(str::to_owned).collect()))
     }
 
     fn retry_dead(&self, id: JobId) -> Result<bool, QueueError> {
@@ -210,8 +215,8 @@ impl Broker for MemoryBroker {
         Ok(over)
     }
 
-    fn purge(&self, state: JobState) -> Result<u64, QueueError> {
-        if state == JobState::Running {
+    fn purge(&self, states: &[JobState]) -> Result<u64, QueueError> {
+        if states.contains(&JobState::Running) {
             return Err(QueueError::Unsupported {
                 what: "purge of jobs that run",
                 broker: self.abilities().name,
@@ -219,11 +224,12 @@ impl Broker for MemoryBroker {
         }
         Ok(self.change(|store, now| {
             store.tidy(now);
-            let places: Vec<Place> = store.line(state).values().copied().collect();
+            let places = |&state: &JobState| store.lines.all(state, None);
+            let places: Vec<Place> = states.iter().flat_map(places).collect();
             for &place in &places {
                 store.take_away(place);
             }
-            let claimable = !store.line(JobState::Ready).is_empty();
+            let claimable = store.lines.len(JobState::Ready) > 0;
             (places.len() as u64, claimable)
         }))
     }
@@ -237,12 +243,12 @@ impl Broker for MemoryBroker {
         self.change(|store, _| {
             if store.limits.rate != limits.rate {
                 store.rate_kept = Duration::ZERO;
+                store.rate_is_behind = false;
             }
-            store.limits = limits;
-            // Those that are one too many are parked again by the next claim.
-            let keys: Vec<String> = store.parked.keys().cloned().collect();
-            for key in keys {
-                store.unpark(&key, usize::MAX);
+            let before = std::mem::replace(&mut store.limits, limits);
+            if before.per_key != limits.per_key {
+                let keys: Vec<String> = store.keys.keys().cloned().collect();
+                keys.iter().for_each(|key| store.balance_key(key));
             }
             ((), true)
         });
@@ -254,10 +260,7 @@ impl Broker for MemoryBroker {
     }
 
     fn stats(&self) -> Result<QueueStats, QueueError> {
-        let now = self.now();
-        let mut store = self.lock();
-        store.tidy(now);
-        Ok(store.stats(now))
+        Ok(self.look(|store, now| store.stats(now)))
     }
 
     fn put_schedule(&self, schedule: &Scheduled) -> Result<(), QueueError> {
@@ -265,7 +268,7 @@ impl Broker for MemoryBroker {
             let mut schedule = schedule.clone();
             if let Some(before) = store.schedules.get(&schedule.name) {
                 if before.cron == schedule.cron {
-                    schedule.next = before.next;
+                    schedule.next = before.next.min(schedule.next);
                 }
             }
             store.schedules.insert(schedule.name.clone(), schedule);
@@ -282,16 +285,26 @@ impl Broker for MemoryBroker {
         Ok(self.lock().schedules.values().cloned().collect())
     }
 
-    fn fire(&self, schedule: &Scheduled, next: i64, job: &NewJob) -> Result<bool, QueueError> {
+    fn fire(
+        &self,
+        schedule: &Scheduled,
+        next: i64,
+        job: Option<&NewJob>,
+    ) -> Result<Fired, QueueError> {
         Ok(self.change(|store, now| {
+            if store.counts.paused {
+                return (Fired::Paused, false);
+            }
             let stored = store.schedules.get_mut(&schedule.name);
             let Some(stored) = stored.filter(|stored| stored.next == schedule.next) else {
-                return (false, false);
+                return (Fired::Changed, false);
             };
             stored.next = next;
-            store.tidy(now);
-            store.enqueue(job, now);
-            (true, true)
+            if let Some(job) = job {
+                store.tidy(now);
+                store.enqueue(job, now);
+            }
+            (Fired::Done, job.is_some())
         }))
     }
 

@@ -1,120 +1,142 @@
 //! How jobs go from state to state, and what time does to them.
 
-use super::store::{Now, Place, Rank, Store, line, nanos};
+use super::entry::Entry;
+use super::store::{Keyed, Now, Place, Rank, Store, nanos};
 use crate::jobs::broker::JobState;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 impl Store {
-    /// Takes a job out of the line of its state. One that ran may make room for another one with its key.
-    pub(super) fn leave(&mut self, place: Place) {
-        let entry = self.slab[place].as_ref().expect("it is there");
-        let (state, rank) = (entry.state, entry.rank);
-        self.lines[line(state)].remove(&rank);
-        let key = entry.more().key.as_ref();
-        match (state, key) {
-            (JobState::Running, Some(key)) => {
-                let key = key.clone();
-                if let Some(running) = self.running_of.get_mut(&key) {
-                    *running -= 1;
-                    if *running == 0 {
-                        self.running_of.remove(&key);
-                    }
-                }
-                self.unpark(&key, 1);
-            }
-            (JobState::Parked, Some(key)) => {
-                if let Some(parked) = self.parked.get_mut(key) {
-                    parked.remove(&(rank, place));
-                    if parked.is_empty() {
-                        self.parked.remove(key);
-                    }
-                }
-            }
-            _ => {}
-        }
+    /// Takes a job from the line of its state to that of another one.
+    pub(super) fn shift(&mut self, place: Place, state: JobState, rank: Rank) {
+        self.leave(place);
+        self.join(place, state, rank);
+        self.balance_key_of(place);
     }
 
+    /// The same for a job that changes on the way; where to, the change says.
+    pub(super) fn leave_for(
+        &mut self,
+        place: Place,
+        change: impl FnOnce(&mut Entry) -> (JobState, Rank),
+    ) {
+        self.leave(place);
+        let (state, rank) = change(self.entry(place));
+        self.join(place, state, rank);
+        self.balance_key_of(place);
+    }
+
+    /// Takes a job that is in no line to that of a state.
     pub(super) fn join(&mut self, place: Place, state: JobState, rank: Rank) {
         let entry = self.slab[place].as_mut().expect("it is there");
         entry.state = state;
         entry.rank = rank;
-        if let (JobState::Parked, Some(key)) = (state, &entry.more().key) {
-            match self.parked.get_mut(key) {
-                Some(parked) => drop(parked.insert((rank, place))),
-                None => drop(
-                    self.parked
-                        .insert(key.clone(), BTreeSet::from([(rank, place)])),
-                ),
+        let kind = entry.kind;
+        if let Some(key) = &entry.more().key {
+            if !self.keys.contains_key(key) {
+                self.keys.insert(key.clone(), Keyed::default());
+            }
+            let keyed = self.keys.get_mut(key).expect("it was put there");
+            match state {
+                JobState::Ready => drop(keyed.ready.insert((rank, place))),
+                JobState::Parked => drop(keyed.parked.insert((rank, place))),
+                JobState::Running => keyed.running += 1,
+                _ => {}
             }
         }
-        self.lines[line(state)].insert(rank, place);
+        self.lines.insert(state, kind, rank, place);
     }
 
-    /// Takes a job out of the line of its state that is not to run. If it was next in turn for its key, another one is
-    /// now.
-    pub(super) fn withdraw(&mut self, place: Place) {
-        self.leave(place);
-        let entry = self.peek(place);
-        let key = entry.more().key.clone();
-        if let Some(key) = key.filter(|_| entry.state == JobState::Ready) {
-            if !self.is_key_full(Some(&key)) {
-                self.unpark(&key, 1);
+    fn leave(&mut self, place: Place) {
+        let entry = self.slab[place].as_ref().expect("it is there");
+        let (state, rank, kind) = (entry.state, entry.rank, entry.kind);
+        if let Some(keyed) = entry
+            .more()
+            .key
+            .as_ref()
+            .and_then(|key| self.keys.get_mut(key))
+        {
+            match state {
+                JobState::Ready => drop(keyed.ready.remove(&(rank, place))),
+                JobState::Parked => drop(keyed.parked.remove(&(rank, place))),
+                JobState::Running => keyed.running -= 1,
+                _ => {}
             }
+        }
+        self.lines.remove(state, kind, rank);
+    }
+
+    fn balance_key_of(&mut self, place: Place) {
+        let key = self.peek(place).more().key.clone();
+        if let Some(key) = key {
+            self.balance_key(&key);
         }
     }
 
-    /// B6: where it was, or at the end of those of its priority.
+    /// B7: as many with that key are ready as have room, the first ones, and the others parked.
+    pub(super) fn balance_key(&mut self, key: &str) {
+        let most = self.limits.per_key.map_or(usize::MAX, |most| most as usize);
+        let Some(keyed) = self.keys.get_mut(key) else {
+            return;
+        };
+        let room = most.saturating_sub(keyed.running);
+        loop {
+            let (from, to, moved) = if keyed.ready.len() > room {
+                let last = keyed.ready.pop_last();
+                keyed.parked.extend(last);
+                (JobState::Ready, JobState::Parked, last)
+            } else if keyed.ready.len() < room || keyed.parked.first() < keyed.ready.last() {
+                let first = keyed.parked.pop_first();
+                keyed.ready.extend(first);
+                (JobState::Parked, JobState::Ready, first)
+            } else {
+                break;
+            };
+            let Some((rank, place)) = moved else { break };
+            let entry = self.slab[place].as_mut().expect("it is there");
+            entry.state = to;
+            self.lines.remove(from, entry.kind, rank);
+            self.lines.insert(to, entry.kind, rank, place);
+        }
+        if keyed.is_empty() {
+            self.keys.remove(key);
+        }
+    }
+
+    /// B6: to where it was, or to the end of those of its priority.
     pub(super) fn make_ready(&mut self, place: Place, since: Duration, anew: bool) {
         let order = anew.then(|| self.next_order());
         let entry = self.entry(place);
         entry.ready_since = since;
         entry.order = order.unwrap_or(entry.order);
-        let rank = (-i64::from(entry.priority), entry.order);
-        self.join(place, JobState::Ready, rank);
+        let rank = entry.turn();
+        self.shift(place, JobState::Ready, rank);
     }
 
-    /// B7: `most` of the parked jobs with that key are ready again.
-    pub(super) fn unpark(&mut self, key: &str, most: usize) {
-        for _ in 0..most {
-            let Some(parked) = self.parked.get_mut(key) else {
-                return;
-            };
-            let Some((rank, place)) = parked.pop_first() else {
-                return;
-            };
-            if parked.is_empty() {
-                self.parked.remove(key);
-            }
-            self.lines[line(JobState::Parked)].remove(&rank);
-            self.join(place, JobState::Ready, rank);
-        }
-    }
-
-    pub(super) fn is_key_full(&self, key: Option<&String>) -> bool {
-        let (Some(most), Some(key)) = (self.limits.per_key, key) else {
-            return false;
-        };
-        self.running_of.get(key).copied().unwrap_or(0) >= most
-    }
-
-    /// Takes a job away that is in no line any more; its unique key is free again.
+    /// Takes a job away; its unique keys are free again, where time does not hold them.
     pub(super) fn remove(&mut self, place: Place) {
-        self.free_key(place);
+        self.leave(place);
+        self.free_keys(place);
         self.expire_never(place);
+        self.balance_key_of(place);
         let entry = self.slab[place].take().expect("it is there");
         self.free.push(place);
         self.ids.remove(&entry.id);
     }
 
-    pub(super) fn free_key(&mut self, place: Place) {
+    /// A job that is over does not keep others out.
+    pub(super) fn free_keys(&mut self, place: Place) {
         let entry = self.slab[place].as_ref().expect("it is there");
-        let Some(unique) = &entry.more().unique else {
+        let Some(key) = &entry.more().unique else {
             return;
         };
-        let owner = self.uniques.get(&unique.key);
-        if owner.is_some_and(|owner| owner.id == entry.id && owner.until.is_none()) {
-            self.uniques.remove(&unique.key);
+        let Some(owner) = self.uniques.get_mut(key) else {
+            return;
+        };
+        if owner.id == entry.id && owner.is_held {
+            owner.is_held = false;
+            if owner.until.is_none() {
+                self.uniques.remove(key);
+            }
         }
     }
 
@@ -127,75 +149,77 @@ impl Store {
 
     pub(super) fn bury(&mut self, place: Place, error: String) {
         self.counts.died += 1;
-        self.free_key(place);
+        self.free_keys(place);
         self.expire_never(place);
-        self.entry(place).more_mut().error = Some(error);
+        let entry = self.entry(place);
+        entry.is_suspect = false;
+        entry.more_mut().error = Some(error);
         let order = self.next_order();
-        self.join(place, JobState::Dead, (0, order));
+        self.shift(place, JobState::Dead, (0, order));
     }
 
     // ── what time does ──────────────────────────────────────────────────────────────────────
 
     pub(super) fn tidy(&mut self, now: Now) {
-        while let Some((rank, place)) = self.first(JobState::Running) {
+        while let Some((rank, place)) = self.lines.first(JobState::Running) {
             if rank.0 > nanos(now.steady) {
                 break;
             }
-            self.leave(place);
             self.counts.lost_leases += 1;
-            self.try_again_or_bury(place, now);
+            self.lose_lease(place, now);
         }
-        while let Some((rank, place)) = self.first(JobState::Delayed) {
-            if rank.0 > nanos(now.wall) {
+        while let Some((rank, place)) = self.lines.first(JobState::Delayed) {
+            if rank.0 > nanos(now.time) {
                 break;
             }
-            self.leave(place);
             let due = self.peek(place).due;
             self.make_ready(place, due, true);
         }
         while let Some(&(at, place)) = self.expiring.first() {
-            if at > now.wall {
+            if at > now.time {
                 break;
             }
-            self.withdraw(place);
             self.remove(place);
             self.counts.expired += 1;
         }
-        while let Some((rank, place)) = self.first(JobState::Done) {
-            if rank.0 > nanos(now.wall) {
+        while let Some((rank, place)) = self.lines.first(JobState::Done) {
+            if rank.0 > nanos(now.time) {
                 break;
             }
-            self.leave(place);
             self.remove(place);
         }
         while let Some((at, key)) = self.periods.first() {
-            if *at > now.wall {
+            if *at > now.time {
                 break;
             }
             // Somebody else may have it by now.
-            if self
+            if let Some(owner) = self
                 .uniques
-                .get(key)
-                .is_some_and(|owner| owner.until == Some(*at))
+                .get_mut(key)
+                .filter(|owner| owner.until == Some(*at))
             {
-                self.uniques.remove(key);
+                owner.until = None;
+                if !owner.is_held {
+                    self.uniques.remove(key);
+                }
             }
             self.periods.pop_first();
         }
     }
 
     /// B5.
-    pub(super) fn try_again_or_bury(&mut self, place: Place, now: Now) {
+    fn lose_lease(&mut self, place: Place, now: Now) {
         let entry = self.entry(place);
-        if entry.attempt < entry.attempts {
-            self.make_ready(place, now.wall, false);
-            return self.expire_again(place);
+        let attempt = entry.attempt;
+        entry.attempt -= u32::from(entry.is_together);
+        entry.is_suspect = true;
+        let why = format!("the lease of attempt {attempt} ended before the job did");
+        if entry.attempt >= entry.attempts {
+            return self.bury(place, why);
         }
-        let why = format!(
-            "the lease of attempt {} ended before the job did",
-            entry.attempt
-        );
-        self.bury(place, why);
+        entry.more_mut().error = Some(why);
+        self.make_ready(place, now.time, false);
+        self.expire_again(place);
     }
 
     /// One that was claimed in time does not expire while it runs, but it may when it is to run again.

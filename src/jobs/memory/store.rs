@@ -1,10 +1,12 @@
 //! What the broker in memory keeps, and where.
 //!
-//! A job is in one place of the slab, and in one of the `lines`: that of its state, in the order in which its state
-//! wants it. So each step takes as long as the logarithm of what is there.
+//! A job is in one place of the slab, and in one of the [`lines`](super::lines): that of its state, in the order in which
+//! its state wants it. So each step takes as long as the logarithm of what is there.
 
 use super::entry::Entry;
+use super::lines::Lines;
 use crate::jobs::broker::{JobState, Lease, Limits, QueueStats, Scheduled};
+use crate::jobs::clock::Clock;
 use crate::jobs::job::JobId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -20,11 +22,9 @@ pub(super) struct Store {
     pub(super) free: Vec<Place>,
     /// Ordered: ids are as a rule made, and done with, in their order, so what is next is near.
     pub(super) ids: BTreeMap<JobId, Place>,
-    /// By [`JobState::ALL`].
-    pub(super) lines: [BTreeMap<Rank, Place>; 6],
-    /// Of each key that is at its limit those that are parked.
-    pub(super) parked: HashMap<String, BTreeSet<(Rank, Place)>>,
-    pub(super) running_of: HashMap<String, u32>,
+    pub(super) lines: Lines,
+    /// Of each key the jobs that wait for their turn or run.
+    pub(super) keys: HashMap<String, Keyed>,
     pub(super) expiring: BTreeSet<(Duration, Place)>,
     pub(super) uniques: HashMap<String, Owner>,
     /// Unique keys that time frees.
@@ -32,22 +32,43 @@ pub(super) struct Store {
     pub(super) schedules: BTreeMap<String, Scheduled>,
     pub(super) limits: Limits,
     pub(super) rate_kept: Duration,
+    /// Jobs were left when the rate allowed no more.
+    pub(super) rate_is_behind: bool,
     /// The gauges in it are not kept.
     pub(super) counts: QueueStats,
     pub(super) next_order: u64,
+    /// By how much the time is more than the steady clock (B10).
+    pub(super) ahead: Duration,
+}
+
+/// The jobs with a key.
+#[derive(Default)]
+pub(super) struct Keyed {
+    pub(super) running: usize,
+    pub(super) ready: BTreeSet<(Rank, Place)>,
+    pub(super) parked: BTreeSet<(Rank, Place)>,
+}
+
+impl Keyed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.running == 0 && self.ready.is_empty() && self.parked.is_empty()
+    }
 }
 
 /// Who has a unique key.
 pub(super) struct Owner {
     pub(super) id: JobId,
-    /// Else it is free when the job is over.
+    /// Not free before its job is over.
+    pub(super) is_held: bool,
+    /// Not free before then.
     pub(super) until: Option<Duration>,
 }
 
 /// The clocks at the start of a call.
 #[derive(Clone, Copy)]
 pub(super) struct Now {
-    pub(super) wall: Duration,
+    /// The wall clock, but that it never goes back (B10).
+    pub(super) time: Duration,
     pub(super) steady: Duration,
 }
 
@@ -64,13 +85,13 @@ pub(super) fn nanos(time: Duration) -> i64 {
 }
 
 impl Store {
-    pub(super) fn line(&self, state: JobState) -> &BTreeMap<Rank, Place> {
-        &self.lines[line(state)]
-    }
-
-    pub(super) fn first(&self, state: JobState) -> Option<(Rank, Place)> {
-        let first = self.line(state).first_key_value();
-        first.map(|(&rank, &place)| (rank, place))
+    pub(super) fn now(&mut self, clock: &Clock) -> Now {
+        let steady = clock.steady().since;
+        self.ahead = self.ahead.max(clock.wall().saturating_sub(steady));
+        Now {
+            time: steady.saturating_add(self.ahead),
+            steady,
+        }
     }
 
     pub(super) fn entry(&mut self, place: Place) -> &mut Entry {

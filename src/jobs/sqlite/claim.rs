@@ -1,15 +1,37 @@
 //! How jobs go out. Whatever else the queue holds, a claim touches what it claims, and what time or a limit puts in its way.
 
-use super::tidy::{BATCH, running_of, tidy};
+use super::tidy::{BATCH, tidy};
 use super::time::{nanos, span};
 use super::tx::{Step, Tx, step};
 use crate::jobs::rate::{self, Admitted};
-use crate::jobs::{Claimed, Claims, JobId, JobState, Lease, Rate};
+use crate::jobs::{ClaimRequest, Claimed, Claims, JobId, JobState, Lease, Rate};
 use rusqlite::{OptionalExtension, Row, params};
 use std::time::Duration;
 
-pub(super) const READY: &str = "SELECT place, state, id, key, holds, kind, attempt, attempts, claim, due, expires, payload, rank, turn
-    FROM anthill_jobs INDEXED BY anthill_ready WHERE queue = ?1 AND state = 0 ORDER BY rank, turn, place LIMIT ?2";
+/// What a claim must know of a job.
+macro_rules! candidates {
+    ($rest:literal) => {
+        concat!(
+            "SELECT place, state, id, key, holds, kind, attempt, attempts, claim, due, expires, payload, rank, turn,
+            suspect, keep FROM anthill_jobs ",
+            $rest
+        )
+    };
+}
+
+pub(super) const READY: &str = candidates!(
+    "INDEXED BY anthill_ready WHERE queue = ?1 AND state = 0 ORDER BY rank, turn, place LIMIT ?2"
+);
+
+pub(super) const READY_OF_KIND: &str = candidates!(
+    "INDEXED BY anthill_kind WHERE queue = ?1 AND state = 0 AND kind = ?3 ORDER BY rank, turn, place LIMIT ?2"
+);
+
+pub(super) const ORDER_OF_KIND: &str =
+    "SELECT rank, turn, place FROM anthill_jobs INDEXED BY anthill_kind
+    WHERE queue = ?1 AND state = 0 AND kind = ?3 ORDER BY rank, turn, place LIMIT ?2";
+
+const AT: &str = candidates!("WHERE place = ?1");
 
 pub(super) const NEXT_DUE: &str =
     "SELECT due, rank, turn, place FROM anthill_jobs INDEXED BY anthill_delayed
@@ -29,9 +51,15 @@ struct Candidate {
     claimed: Claimed,
 }
 
-fn candidate(row: &Row<'_>, now: i64) -> rusqlite::Result<Candidate> {
+fn order(row: &Row<'_>, from: usize) -> rusqlite::Result<Order> {
+    Ok((row.get(from)?, row.get(from + 1)?, row.get(from + 2)?))
+}
+
+fn candidate(row: &Row<'_>, now: i64, bounds_keys: bool) -> rusqlite::Result<Candidate> {
     let step = step(row)?;
     let due: i64 = row.get(9)?;
+    let (attempt, attempts): (u32, u32) = (row.get(6)?, row.get(7)?);
+    let is_suspect: bool = row.get(14)?;
     Ok(Candidate {
         order: (row.get(12)?, row.get(13)?, step.place),
         expires: row.get(10)?,
@@ -43,35 +71,40 @@ fn candidate(row: &Row<'_>, now: i64) -> rusqlite::Result<Candidate> {
             },
             kind: row.get(5)?,
             payload: row.get(11)?,
-            attempt: row.get::<_, u32>(6)? + 1,
-            attempts: row.get(7)?,
+            attempt: attempt + 1,
+            attempts,
             waited: span(now.saturating_sub(due)),
+            is_fragile: is_suspect || attempt + 1 >= attempts,
+            is_exclusive: step.holds.is_some() || (step.key.is_some() && bounds_keys),
+            keeps_result: row.get::<_, Option<i64>>(15)?.is_some(),
         },
         step,
     })
 }
 
-/// B3, B5–B7.
-pub(super) fn claim(tx: &mut Tx<'_>, most: usize, lease: Duration) -> rusqlite::Result<Claims> {
+/// B3, B5–B7, B9.
+pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> rusqlite::Result<Claims> {
     let woke = tx.wake;
     let mut more = tidy(tx)?;
     let mut claims = Claims::default();
     let mut wait = None;
     if !tx.queue.counts.paused {
         let running = usize::try_from(tx.queue.counts.running).unwrap_or(usize::MAX);
-        let room = (tx.queue.limits.running)
-            .map_or(most, |limit| (limit as usize).saturating_sub(running));
-        let most = most.min(room);
+        let room = (tx.queue.limits.running).map_or(request.most, |limit| {
+            (limit as usize).saturating_sub(running)
+        });
+        let most = request.most.min(room);
         match tx.queue.limits.rate {
-            None => more |= claim_some(tx, most, lease, &mut claims.jobs)?,
+            None => more |= claim_some(tx, request, most, &mut claims)?,
             Some(rate) => {
                 let admitted = admit(tx, rate, most);
                 if let Ok(admitted) = admitted {
-                    more |= claim_some(tx, admitted.jobs.min(most), lease, &mut claims.jobs)?;
+                    more |= claim_some(tx, request, admitted.jobs.min(most), &mut claims)?;
                     tx.queue.rate_boot = tx.now.boot;
                     tx.queue.rate_kept = nanos(admitted.after(claims.jobs.len()));
                 }
-                if tx.queue.counts.ready > 0 {
+                tx.queue.rate_behind = tx.queue.counts.ready > 0;
+                if tx.queue.rate_behind {
                     wait = admit(tx, rate, 1).err();
                 }
             }
@@ -95,28 +128,37 @@ fn admit(tx: &Tx<'_>, rate: Rate, most: usize) -> Result<Admitted, Duration> {
     } else {
         0
     };
-    rate::admit(rate, span(kept), span(tx.now.steady), most)
+    rate::admit(
+        rate,
+        span(kept),
+        tx.queue.rate_behind,
+        span(tx.now.steady),
+        most,
+    )
 }
 
 /// Whether it gave up before it had seen all that are ready.
 fn claim_some(
     tx: &mut Tx<'_>,
+    request: &ClaimRequest,
     most: usize,
-    lease: Duration,
-    jobs: &mut Vec<Claimed>,
+    claims: &mut Claims,
 ) -> rusqlite::Result<bool> {
-    let ends = tx.now.steady.saturating_add(nanos(lease));
+    let ends = tx.now.steady.saturating_add(nanos(request.lease));
     let due = overdue(tx)?;
     let mut passed = 0;
-    while jobs.len() < most {
-        let wanted = most - jobs.len();
-        let found = ready(tx, wanted)?;
+    let mut more = false;
+    'all: while claims.jobs.len() < most && tx.queue.counts.ready > 0 {
+        let wanted = most - claims.jobs.len();
+        let found = ready(tx, request.kinds.as_deref(), wanted)?;
         let is_last = found.len() < wanted;
         for found in found {
+            let is_fragile = found.claimed.is_fragile;
             if due.is_some_and(|due| found.order > due) {
-                return Ok(true);
+                more = true;
+                break 'all;
             }
-            if found.expires.is_some_and(|expires| expires <= tx.now.wall) {
+            if found.expires.is_some_and(|expires| expires <= tx.now.time) {
                 // More had expired than are taken away at once.
                 tx.expire(&found.step)?;
                 passed += 1;
@@ -124,26 +166,70 @@ fn claim_some(
                 tx.set_state(found.step.place, JobState::Parked)?;
                 tx.moved(JobState::Ready, JobState::Parked, 1);
                 passed += 1;
+            } else if is_fragile && !(request.fragile && claims.jobs.is_empty()) {
+                claims.fragile_next = true;
+                break 'all;
             } else {
-                start(tx, found.step.place, ends)?;
-                jobs.push(found.claimed);
+                let together = most > 1 && !is_fragile;
+                start(tx, found.step.place, ends, together)?;
+                claims.jobs.push(found.claimed);
+                if is_fragile {
+                    break 'all;
+                }
             }
         }
         if is_last {
             break;
         }
         if passed >= BATCH {
-            return Ok(true);
+            more = true;
+            break;
         }
     }
-    Ok(false)
+    if let ([one], true) = (&claims.jobs[..], most > 1) {
+        let alone = "UPDATE anthill_jobs SET together = 0 WHERE place = ?1";
+        let mut alone = tx.connection.prepare_cached(alone)?;
+        alone.execute([one.lease.place])?;
+    }
+    Ok(more)
 }
 
-fn ready(tx: &Tx<'_>, most: usize) -> rusqlite::Result<Vec<Candidate>> {
+/// The first ones of these kinds.
+fn ready(tx: &Tx<'_>, kinds: Option<&[String]>, most: usize) -> rusqlite::Result<Vec<Candidate>> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let mut ready = tx.connection.prepare_cached(READY)?;
-    let ready = ready.query_map(params![tx.number, most], |row| candidate(row, tx.now.wall))?;
-    ready.collect()
+    let bounds_keys = tx.queue.limits.per_key.is_some();
+    let candidate = |row: &Row<'_>| candidate(row, tx.now.time, bounds_keys);
+    let prepare = |sql| tx.connection.prepare_cached(sql);
+    match kinds {
+        None => {
+            let mut ready = prepare(READY)?;
+            ready
+                .query_map(params![tx.number, most], candidate)?
+                .collect()
+        }
+        Some([kind]) => {
+            let mut ready = prepare(READY_OF_KIND)?;
+            ready
+                .query_map(params![tx.number, most, kind], candidate)?
+                .collect()
+        }
+        Some(kinds) => {
+            let mut order_of = prepare(ORDER_OF_KIND)?;
+            let mut first = Vec::new();
+            for kind in kinds {
+                let some =
+                    order_of.query_map(params![tx.number, most, kind], |row| order(row, 0))?;
+                for order in some {
+                    first.push(order?);
+                }
+            }
+            first.sort_unstable();
+            first.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+            let mut at = prepare(AT)?;
+            let mut each = |(_, _, place): Order| at.query_row([place], candidate);
+            first.into_iter().map(&mut each).collect()
+        }
+    }
 }
 
 /// B7.
@@ -151,14 +237,14 @@ fn is_key_full(tx: &Tx<'_>, key: Option<&str>) -> rusqlite::Result<bool> {
     let (Some(most), Some(key)) = (tx.queue.limits.per_key, key) else {
         return Ok(false);
     };
-    Ok(running_of(tx, key, most)? >= most)
+    Ok(tx.running_of(key, most)? >= most)
 }
 
-fn start(tx: &mut Tx<'_>, place: i64, ends: i64) -> rusqlite::Result<()> {
-    let start = "UPDATE anthill_jobs SET state = 3, attempt = attempt + 1, claim = claim + 1, boot = ?2, ends = ?3
-        WHERE place = ?1";
+fn start(tx: &mut Tx<'_>, place: i64, ends: i64, together: bool) -> rusqlite::Result<()> {
+    let start = "UPDATE anthill_jobs SET state = 3, attempt = attempt + 1, claim = claim + 1, boot = ?2, ends = ?3,
+        together = ?4 WHERE place = ?1";
     let mut start = tx.connection.prepare_cached(start)?;
-    start.execute(params![place, tx.now.boot, ends])?;
+    start.execute(params![place, tx.now.boot, ends, together])?;
     tx.moved(JobState::Ready, JobState::Running, 1);
     Ok(())
 }
@@ -168,22 +254,20 @@ fn next_due(tx: &Tx<'_>) -> rusqlite::Result<Option<(i64, Order)>> {
         return Ok(None);
     }
     let mut next = tx.connection.prepare_cached(NEXT_DUE)?;
-    let next = next.query_row([tx.number], |row| {
-        Ok((row.get(0)?, (row.get(1)?, row.get(2)?, row.get(3)?)))
-    });
+    let next = next.query_row([tx.number], |row| Ok((row.get(0)?, order(row, 1)?)));
     next.optional()
 }
 
 /// The next of those that are due and have not been made ready, because they are too many; who came later than that is
 /// not to go before it.
 fn overdue(tx: &Tx<'_>) -> rusqlite::Result<Option<Order>> {
-    let next = next_due(tx)?.filter(|&(due, _)| due <= tx.now.wall);
+    let next = next_due(tx)?.filter(|&(due, _)| due <= tx.now.time);
     Ok(next.map(|(_, order)| order))
 }
 
 fn until_due(tx: &Tx<'_>) -> rusqlite::Result<Option<Duration>> {
     let next = next_due(tx)?;
-    Ok(next.map(|(due, _)| span(due.saturating_sub(tx.now.wall))))
+    Ok(next.map(|(due, _)| span(due.saturating_sub(tx.now.time))))
 }
 
 fn until_end(tx: &Tx<'_>) -> rusqlite::Result<Option<Duration>> {

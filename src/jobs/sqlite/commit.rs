@@ -10,7 +10,6 @@
 
 use super::fail::{again, failed};
 use super::patience;
-use super::time::Now;
 use super::tx::Tx;
 use crate::jobs::calls::Calls;
 use crate::jobs::{Clock, QueueError};
@@ -254,7 +253,7 @@ impl Group {
             let rest = line.waiting.len().min(MOST - members.len());
             members.extend(line.waiting.drain(..rest));
         }
-        let mut tx = Tx::load(writer, self.queue, Now::of(&self.clock)).map_err(Failure::Error)?;
+        let mut tx = Tx::load(writer, self.queue, &self.clock).map_err(Failure::Error)?;
         let ran = members.iter().try_for_each(|member| member.run(&mut tx));
         let (tx, open, failures) = match ran {
             Ok(()) => (tx, open, Vec::new()),
@@ -262,8 +261,7 @@ impl Group {
             Err(_) => {
                 drop(open);
                 let open = Open::begin(writer)?;
-                let mut tx =
-                    Tx::load(writer, self.queue, Now::of(&self.clock)).map_err(Failure::Error)?;
+                let mut tx = Tx::load(writer, self.queue, &self.clock).map_err(Failure::Error)?;
                 let failures = run_apart(&mut tx, members)?;
                 (tx, open, failures)
             }

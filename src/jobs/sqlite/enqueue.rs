@@ -1,9 +1,9 @@
 //! How jobs come in.
 
 use super::time::nanos;
-use super::tx::{Tx, number};
+use super::tx::{Tx, number, step};
 use crate::jobs::{Enqueued, JobId, JobState, NewJob};
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 /// Places of a queue have its number in their upper bits, and below it which of its jobs it is: so none is used twice,
 /// and a lease of a job that was is none of a later one with the same id.
@@ -18,30 +18,134 @@ pub(super) fn last_place(tx: &Tx<'_>) -> i64 {
     place(tx, tx.queue.counts.enqueued)
 }
 
-/// B1, B2.
-pub(super) fn enqueue(tx: &mut Tx<'_>, jobs: &[NewJob]) -> rusqlite::Result<Vec<Enqueued>> {
-    jobs.iter().map(|job| add(tx, job)).collect()
+/// B1, B2; or how many may be ready, where these would be too many.
+pub(super) fn enqueue(
+    tx: &mut Tx<'_>,
+    jobs: &[NewJob],
+) -> rusqlite::Result<Result<Vec<Enqueued>, u64>> {
+    if let Some(most) = tx.queue.limits.max_ready {
+        if is_too_many(tx, jobs, most)? {
+            return Ok(Err(most));
+        }
+    }
+    let enqueued = jobs.iter().map(|job| add(tx, job));
+    enqueued.collect::<rusqlite::Result<_>>().map(Ok)
+}
+
+fn is_too_many(tx: &mut Tx<'_>, jobs: &[NewJob], most: u64) -> rusqlite::Result<bool> {
+    let there = tx.queue.counts.ready + tx.queue.counts.parked;
+    let mut room = most.saturating_sub(there);
+    if jobs.len() as u64 <= room {
+        return Ok(false);
+    }
+    for job in jobs {
+        if would_be_ready(tx, job)? {
+            if room == 0 {
+                return Ok(true);
+            }
+            room -= 1;
+        }
+    }
+    Ok(false)
+}
+
+fn would_be_ready(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<bool> {
+    let once_key = job.once_per.as_ref().map(|once| &once.key);
+    for key in job.unique.iter().chain(once_key) {
+        if tx.owner(key)?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(job.delay.is_zero() && !has(tx, job.id)?)
 }
 
 pub(super) fn add(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Enqueued> {
-    if let Some(unique) = &job.unique {
+    let has_keys = job.unique.is_some() || job.once_per.is_some();
+    if has_keys {
         if has(tx, job.id)? {
             return Ok(duplicate(tx, job.id));
         }
-        if let Some(owner) = tx.owner(&unique.key)? {
-            return Ok(duplicate(tx, JobId::from_bytes(owner)));
+        if let Some(owner) = keeps_out(tx, job)? {
+            return Ok(duplicate(tx, owner));
         }
     }
     if !insert(tx, job)? {
         return Ok(duplicate(tx, job.id));
     }
-    if let Some(unique) = &job.unique {
-        let until = unique
-            .period
-            .map(|period| tx.now.wall.saturating_add(nanos(period)));
-        tx.own(&unique.key, job.id.as_bytes(), until)?;
+    let id = job.id.as_bytes();
+    if let Some(once) = &job.once_per {
+        let until = tx.now.time.saturating_add(nanos(once.period));
+        let is_held = job.unique.as_ref() == Some(&once.key);
+        tx.own(&once.key, id, is_held, Some(until))?;
+    }
+    let once_key = job.once_per.as_ref().map(|once| &once.key);
+    if let Some(key) = job.unique.as_ref().filter(|&key| Some(key) != once_key) {
+        tx.own(key, id, true, None)?;
+    }
+    if let Some(key) = &job.key {
+        tx.balance_key(key)?;
     }
     Ok(Enqueued::Added(job.id))
+}
+
+/// Who has one of its unique keys.
+fn keeps_out(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Option<JobId>> {
+    if let Some(once) = &job.once_per {
+        // A debounced job puts itself off, whatever its period says.
+        let is_own = job.debounce && job.unique.as_ref() == Some(&once.key);
+        if let Some(owner) = tx.owner(&once.key)?.filter(|_| !is_own) {
+            return Ok(Some(JobId::from_bytes(owner.id)));
+        }
+    }
+    let Some(key) = &job.unique else {
+        return Ok(None);
+    };
+    let Some(owner) = tx.owner(key)? else {
+        return Ok(None);
+    };
+    let id = JobId::from_bytes(owner.id);
+    if job.debounce && owner.is_held && !put_off(tx, id, job)? {
+        // It runs: this one comes after it.
+        return Ok(None);
+    }
+    Ok(Some(id))
+}
+
+/// A job that waits gets the data of a newer one, and waits anew; whether it waits.
+fn put_off(tx: &mut Tx<'_>, id: JobId, job: &NewJob) -> rusqlite::Result<bool> {
+    let find = "SELECT place, state, id, key, holds FROM anthill_jobs
+        WHERE queue = ?1 AND id = ?2 AND state < 3";
+    let mut find = tx.connection.prepare_cached(find)?;
+    let find = find.query_row(params![tx.number, id.as_bytes()], step);
+    let Some(waiting) = find.optional()? else {
+        return Ok(false);
+    };
+    let (state, due, turn) = when(tx, job);
+    let put_off = "UPDATE anthill_jobs SET kind = ?2, payload = ?3, state = ?4, due = ?5, turn = ?6 WHERE place = ?1";
+    let mut put_off = tx.connection.prepare_cached(put_off)?;
+    put_off.execute(params![
+        waiting.place,
+        job.kind,
+        job.payload,
+        number(state),
+        due,
+        turn
+    ])?;
+    tx.moved(waiting.state, state, 1);
+    tx.wake = true;
+    tx.balance_key_of(&waiting)?;
+    Ok(true)
+}
+
+/// In which state it comes in, when it is due, and its turn.
+fn when(tx: &mut Tx<'_>, job: &NewJob) -> (JobState, i64, i64) {
+    let now = tx.now.time;
+    if job.delay.is_zero() {
+        (JobState::Ready, now, tx.next_turn())
+    } else {
+        let due = now.saturating_add(nanos(job.delay));
+        (JobState::Delayed, due, tx.turn_at(due))
+    }
 }
 
 fn duplicate(tx: &mut Tx<'_>, of: JobId) -> Enqueued {
@@ -58,15 +162,8 @@ fn has(tx: &Tx<'_>, id: JobId) -> rusqlite::Result<bool> {
 
 /// Whether it was not there.
 fn insert(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<bool> {
-    let now = tx.now.wall;
-    let (state, due, turn) = if job.delay.is_zero() {
-        (JobState::Ready, now, tx.next_turn())
-    } else {
-        let due = now.saturating_add(nanos(job.delay));
-        (JobState::Delayed, due, tx.turn_at(due))
-    };
-    // What is free again by time only is no matter of the job's end.
-    let holds = job.unique.as_ref().filter(|unique| unique.period.is_none());
+    let now = tx.now.time;
+    let (state, due, turn) = when(tx, job);
     let insert = "INSERT INTO anthill_jobs (place, queue, state, rank, turn, attempts, due, expires, keep, enqueued,
         id, kind, key, holds, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
         ON CONFLICT (queue, id) DO NOTHING";
@@ -85,7 +182,7 @@ fn insert(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<bool> {
         job.id.as_bytes(),
         job.kind,
         job.key,
-        holds.map(|unique| &unique.key),
+        job.unique,
         job.payload,
     ])?;
     if added == 0 {

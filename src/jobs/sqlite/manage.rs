@@ -2,7 +2,7 @@
 
 use super::enqueue::add;
 use super::tx::{Step, Tx, step};
-use crate::jobs::{JobId, JobState, Limits, NewJob, Scheduled};
+use crate::jobs::{Fired, JobId, JobState, Limits, Missed, NewJob, Scheduled};
 use rusqlite::{OptionalExtension, params};
 
 fn find(tx: &Tx<'_>, id: JobId) -> rusqlite::Result<Option<Step>> {
@@ -28,18 +28,21 @@ pub(super) fn retry_dead(tx: &mut Tx<'_>, id: JobId) -> rusqlite::Result<bool> {
         return Ok(false);
     };
     if let Some(key) = &job.holds {
-        if tx.owner(key)?.is_some() {
-            return Ok(false);
+        match tx.owner(key)? {
+            None => tx.own(key, &job.id, true, None)?,
+            // Its own period.
+            Some(owner) if owner.id == job.id => tx.hold_again(key, &job.id)?,
+            Some(_) => return Ok(false),
         }
-        tx.own(key, &job.id, None)?;
     }
     let turn = tx.next_turn();
     // Who asks for it wants it now, whenever it was to expire.
     let retry = "UPDATE anthill_jobs SET state = 0, attempt = 0, expires = NULL, due = ?2, turn = ?3 WHERE place = ?1";
     let mut retry = tx.connection.prepare_cached(retry)?;
-    retry.execute(params![job.place, tx.now.wall, turn])?;
+    retry.execute(params![job.place, tx.now.time, turn])?;
     tx.moved(JobState::Dead, JobState::Ready, 1);
     tx.wake = true;
+    tx.balance_key_of(&job)?;
     Ok(true)
 }
 
@@ -109,6 +112,7 @@ pub(super) fn set_limits(tx: &mut Tx<'_>, limits: Limits) {
     if before.rate != limits.rate {
         // Else a slow one that was would keep a quick one waiting.
         tx.queue.rate_kept = 0;
+        tx.queue.rate_behind = false;
     }
     if before.per_key != limits.per_key {
         look_at_parked(tx);
@@ -116,20 +120,27 @@ pub(super) fn set_limits(tx: &mut Tx<'_>, limits: Limits) {
     tx.wake = true;
 }
 
+/// By their numbers in the table.
+pub(super) const MISSED: [Missed; 3] = [Missed::Once, Missed::All, Missed::Skip];
+
 pub(super) fn put_schedule(tx: &mut Tx<'_>, schedule: &Scheduled) -> rusqlite::Result<()> {
-    let put = "INSERT INTO anthill_schedules (queue, name, cron, kind, payload, next) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    let put = "INSERT INTO anthill_schedules (queue, name, cron, kind, payload, next, missed)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
         ON CONFLICT (queue, name) DO UPDATE SET kind = excluded.kind, payload = excluded.payload,
-        next = CASE WHEN cron = excluded.cron THEN next ELSE excluded.next END, cron = excluded.cron";
+        next = CASE WHEN cron = excluded.cron THEN min(next, excluded.next) ELSE excluded.next END,
+        cron = excluded.cron, missed = excluded.missed";
     let Scheduled {
         name,
         cron,
         kind,
         payload,
         next,
+        missed,
     } = schedule;
+    let missed = MISSED.iter().position(|each| each == missed);
     tx.connection
         .prepare_cached(put)?
-        .execute(params![tx.number, name, cron, kind, payload, next])?;
+        .execute(params![tx.number, name, cron, kind, payload, next, missed])?;
     tx.wake = true;
     Ok(())
 }
@@ -147,15 +158,20 @@ pub(super) fn fire(
     tx: &mut Tx<'_>,
     schedule: &Scheduled,
     next: i64,
-    job: &NewJob,
-) -> rusqlite::Result<bool> {
+    job: Option<&NewJob>,
+) -> rusqlite::Result<Fired> {
+    if tx.queue.counts.paused {
+        return Ok(Fired::Paused);
+    }
     let fire =
         "UPDATE anthill_schedules SET next = ?4 WHERE queue = ?1 AND name = ?2 AND next = ?3";
     let mut fire = tx.connection.prepare_cached(fire)?;
     if fire.execute(params![tx.number, schedule.name, schedule.next, next])? == 0 {
-        return Ok(false);
+        return Ok(Fired::Changed);
     }
-    add(tx, job)?;
-    tx.wake = true;
-    Ok(true)
+    if let Some(job) = job {
+        add(tx, job)?;
+        tx.wake = true;
+    }
+    Ok(Fired::Done)
 }

@@ -12,6 +12,7 @@ mod claim;
 mod commit;
 mod enqueue;
 mod fail;
+mod keys;
 mod manage;
 mod patience;
 mod read;
@@ -22,10 +23,11 @@ mod tests;
 mod tidy;
 mod time;
 mod tx;
+mod unique;
 
 use super::broker::{
-    Abilities, Broker, Claims, Enqueued, JobInfo, JobState, Lease, Limits, QueueStats, Scheduled,
-    Settle,
+    Abilities, Broker, ClaimRequest, Claims, Enqueued, Fired, JobInfo, JobState, Lease, Limits,
+    ListRequest, QueueStats, Scheduled, Settle,
 };
 use super::calls::Calls;
 use super::clock::Clock;
@@ -52,7 +54,7 @@ use tx::{Queue, Tx};
 /// one has by now.
 ///
 /// ```
-/// use anthill::jobs::{Broker, Clock, NewJob, SqliteBroker};
+/// use anthill::jobs::{Broker, ClaimRequest, Clock, NewJob, SqliteBroker};
 /// use std::time::Duration;
 ///
 /// let folder = tempfile::tempdir()?;
@@ -62,7 +64,7 @@ use tx::{Queue, Tx};
 /// drop(broker);
 ///
 /// let broker = SqliteBroker::open(&file, "mail", Clock::system())?;
-/// let claims = broker.claim(10, Duration::from_secs(30))?;
+/// let claims = broker.claim(&ClaimRequest::new(10, Duration::from_secs(30)))?;
 /// assert_eq!(claims.jobs[0].kind, "letter");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -156,18 +158,20 @@ impl SqliteBroker {
         if !connection.is_autocommit() {
             savepoint("RELEASE anthill_enqueue").map_err(failed)?;
         }
-        enqueued.map_err(failed)
+        enqueued
+            .map_err(failed)?
+            .map_err(|most| QueueError::Full { most })
     }
 
     fn enqueue_within(
         &self,
         connection: &Connection,
         jobs: &[NewJob],
-    ) -> rusqlite::Result<Vec<Enqueued>> {
+    ) -> rusqlite::Result<Result<Vec<Enqueued>, u64>> {
         // Who reads first cannot wait for others when he writes.
         let first = "UPDATE anthill_queues SET turn = turn WHERE id = ?1";
         connection.prepare_cached(first)?.execute([self.queue])?;
-        let mut tx = Tx::load(connection, self.queue, Now::of(&self.clock))?;
+        let mut tx = Tx::load(connection, self.queue, &self.clock)?;
         let enqueued = enqueue::enqueue(&mut tx, jobs)?;
         tx.store()?;
         Ok(enqueued)
@@ -200,7 +204,10 @@ impl SqliteBroker {
         patience::begin();
         // All of it at one moment.
         let moment = reader.transaction().map_err(failed)?;
-        read(&moment, Now::of(&self.clock)).map_err(failed)
+        let now = Queue::mark(&moment, self.queue)
+            .map_err(failed)?
+            .now(&self.clock);
+        read(&moment, now).map_err(failed)
     }
 
     /// Sees to what is due first, if that needs no waiting: so that who looks sees it as the next claim will.
@@ -240,11 +247,13 @@ impl Broker for SqliteBroker {
             return Ok(Vec::new());
         }
         let jobs = jobs.to_vec();
-        self.write(move |tx| enqueue::enqueue(tx, &jobs))
+        self.write(move |tx| enqueue::enqueue(tx, &jobs))?
+            .map_err(|most| QueueError::Full { most })
     }
 
-    fn claim(&self, most: usize, lease: Duration) -> Result<Claims, QueueError> {
-        self.write(move |tx| claim::claim(tx, most, lease))
+    fn claim(&self, request: &ClaimRequest) -> Result<Claims, QueueError> {
+        let request = request.clone();
+        self.write(move |tx| claim::claim(tx, &request))
     }
 
     fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<bool>, QueueError> {
@@ -276,15 +285,12 @@ impl Broker for SqliteBroker {
         self.read_tidied(|connection, now| read::get(connection, self.queue, id, now))
     }
 
-    fn list(
-        &self,
-        state: JobState,
-        after: Option<JobId>,
-        most: usize,
-    ) -> Result<Vec<JobInfo>, QueueError> {
-        self.read_tidied(|connection, now| {
-            read::list(connection, self.queue, state, after, most, now)
-        })
+    fn list(&self, request: &ListRequest) -> Result<Vec<JobInfo>, QueueError> {
+        self.read_tidied(|connection, now| read::list(connection, self.queue, request, now))
+    }
+
+    fn ready_kinds(&self) -> Result<Vec<String>, QueueError> {
+        self.read(|connection, _| read::ready_kinds(connection, self.queue))
     }
 
     fn retry_dead(&self, id: JobId) -> Result<bool, QueueError> {
@@ -295,8 +301,8 @@ impl Broker for SqliteBroker {
         self.write(move |tx| manage::take_away(tx, id, &JobState::OVER))
     }
 
-    fn purge(&self, state: JobState) -> Result<u64, QueueError> {
-        if state == JobState::Running {
+    fn purge(&self, states: &[JobState]) -> Result<u64, QueueError> {
+        if states.contains(&JobState::Running) {
             return Err(QueueError::Unsupported {
                 what: "purge of jobs that run",
                 broker: self.abilities().name,
@@ -306,9 +312,18 @@ impl Broker for SqliteBroker {
         let last = self.write(|tx| Ok(enqueue::last_place(tx)))?;
         let mut purged = 0;
         loop {
-            let (some, more) = self.write(move |tx| manage::purge_some(tx, state, last))?;
-            purged += some;
-            if !more {
+            let before = purged;
+            for &state in states {
+                loop {
+                    let (some, more) = self.write(move |tx| manage::purge_some(tx, state, last))?;
+                    purged += some;
+                    if !more {
+                        break;
+                    }
+                }
+            }
+            // One may have gone from a state to another one that had been looked through.
+            if purged == before {
                 return Ok(purged);
             }
         }
@@ -351,9 +366,14 @@ impl Broker for SqliteBroker {
         self.read(|connection, _| read::schedules(connection, self.queue))
     }
 
-    fn fire(&self, schedule: &Scheduled, next: i64, job: &NewJob) -> Result<bool, QueueError> {
-        let (schedule, job) = (schedule.clone(), job.clone());
-        self.write(move |tx| manage::fire(tx, &schedule, next, &job))
+    fn fire(
+        &self,
+        schedule: &Scheduled,
+        next: i64,
+        job: Option<&NewJob>,
+    ) -> Result<Fired, QueueError> {
+        let (schedule, job) = (schedule.clone(), job.cloned());
+        self.write(move |tx| manage::fire(tx, &schedule, next, job.as_ref()))
     }
 
     fn now(&self) -> Result<i64, QueueError> {

@@ -1,33 +1,46 @@
 //! What can be seen of a queue, on a connection that never writes: nobody waits for it, and it waits for nobody.
 
-use super::manage::index;
+use super::manage::{MISSED, index};
 use super::time::{Now, span};
 use super::tx::{Queue, number, state};
-use crate::jobs::{JobId, JobInfo, JobState, QueueStats, Scheduled};
+use crate::jobs::{JobId, JobInfo, JobState, ListRequest, QueueStats, Scheduled};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::time::Duration;
 
-const COLUMNS: &str = "id, kind, payload, state, rank, attempt, attempts, key, error, progress, result, enqueued, due";
+/// What [`info`] reads; `data` is the parameter that says how many bytes of a job's data to read.
+fn columns(data: &str) -> String {
+    format!(
+        "id, kind, CASE WHEN length(payload) <= {data} THEN payload ELSE substr(payload, 1, {data}) END, state, rank, attempt, attempts, key, error,
+    CASE WHEN length(progress) <= {data} THEN progress END, CASE WHEN length(result) <= {data} THEN result END, enqueued, due,
+    length(payload), holds, expires, keep"
+    )
+}
 
 fn info(row: &Row<'_>, now: Now) -> rusqlite::Result<JobInfo> {
     let state = state(row, 3)?;
     let rank: i64 = row.get(4)?;
     let (enqueued, due): (i64, i64) = (row.get(11)?, row.get(12)?);
+    let left = |at: i64| span(at.saturating_sub(now.time));
+    let waits = JobState::WAITING.contains(&state);
     Ok(JobInfo {
         id: JobId::from_bytes(row.get(0)?),
         kind: row.get(1)?,
         payload: row.get(2)?,
+        payload_size: row.get::<_, i64>(13)?.unsigned_abs(),
         state,
         priority: i16::try_from(-rank)
             .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(4, rank))?,
         attempt: row.get(5)?,
         attempts: row.get(6)?,
         key: row.get(7)?,
+        unique: row.get(14)?,
         error: row.get(8)?,
         progress: row.get(9)?,
         result: row.get(10)?,
-        age: span(now.wall.saturating_sub(enqueued)),
-        due_in: (state == JobState::Delayed).then(|| span(due.saturating_sub(now.wall))),
+        age: span(now.time.saturating_sub(enqueued)),
+        due_in: (state == JobState::Delayed).then(|| left(due)),
+        expires_in: row.get::<_, Option<i64>>(15)?.filter(|_| waits).map(left),
+        keep_result: row.get::<_, Option<i64>>(16)?.map(span),
     })
 }
 
@@ -37,11 +50,31 @@ pub(super) fn get(
     id: JobId,
     now: Now,
 ) -> rusqlite::Result<Option<JobInfo>> {
-    let get = format!("SELECT {COLUMNS} FROM anthill_jobs WHERE queue = ?1 AND id = ?2");
+    let columns = columns("?3");
+    let get = format!("SELECT {columns} FROM anthill_jobs WHERE queue = ?1 AND id = ?2");
     let mut get = connection.prepare_cached(&get)?;
-    let found = get.query_row(params![queue, id.as_bytes()], |row| info(row, now));
+    let found = get.query_row(params![queue, id.as_bytes(), i64::MAX], |row| {
+        info(row, now)
+    });
     found.optional()
 }
+
+/// The kinds of those that are ready.
+pub(super) fn ready_kinds(connection: &Connection, queue: i64) -> rusqlite::Result<Vec<String>> {
+    let mut next = connection.prepare_cached(NEXT_KIND)?;
+    let mut kinds: Vec<String> = Vec::new();
+    loop {
+        let after = kinds.last().map_or("", String::as_str);
+        let kind = next.query_row(params![queue, after, kinds.is_empty()], |row| row.get(0));
+        let Some(kind) = kind.optional()? else {
+            return Ok(kinds);
+        };
+        kinds.push(kind);
+    }
+}
+
+pub(super) const NEXT_KIND: &str = "SELECT kind FROM anthill_jobs INDEXED BY anthill_kind
+    WHERE queue = ?1 AND state = 0 AND kind >= ?2 AND (?3 OR kind > ?2) ORDER BY kind LIMIT 1";
 
 /// What the jobs in a state are ordered by, in three columns.
 fn order(state: JobState) -> &'static str {
@@ -53,19 +86,17 @@ fn order(state: JobState) -> &'static str {
     }
 }
 
-/// Up to `most`, from the first one behind `after` on.
 pub(super) fn list(
     connection: &Connection,
     queue: i64,
-    which: JobState,
-    after: Option<JobId>,
-    most: usize,
+    request: &ListRequest,
     now: Now,
 ) -> rusqlite::Result<Vec<JobInfo>> {
+    let which = request.state;
     let (order, index, number) = (order(which), index(which), number(which));
     let here =
         format!("FROM anthill_jobs INDEXED BY {index} WHERE queue = ?1 AND state = {number}");
-    let from = match after {
+    let from = match request.after {
         None => None,
         Some(id) => {
             let from = format!(
@@ -80,14 +111,16 @@ pub(super) fn list(
     };
     // Before all that there are.
     let [first, second, third] = from.unwrap_or([i64::MIN; 3]);
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let most = i64::try_from(request.most).unwrap_or(i64::MAX);
+    let data = i64::try_from(request.data).unwrap_or(i64::MAX);
+    let columns = columns("?6");
     // In two steps, so that where they must be sorted their data need not be.
     let list = format!(
-        "SELECT {COLUMNS} FROM anthill_jobs WHERE place IN
+        "SELECT {columns} FROM anthill_jobs WHERE place IN
         (SELECT place {here} AND ({order}) > (?2, ?3, ?4) ORDER BY {order} LIMIT ?5) ORDER BY {order}"
     );
     let mut list = connection.prepare_cached(&list)?;
-    let jobs = list.query_map(params![queue, first, second, third, most], |row| {
+    let jobs = list.query_map(params![queue, first, second, third, most, data], |row| {
         info(row, now)
     })?;
     jobs.collect()
@@ -116,13 +149,13 @@ fn oldest(connection: &Connection, queue: i64, now: Now) -> rusqlite::Result<Opt
             return Ok(oldest);
         };
         let _: i64 = due;
-        oldest = oldest.max(Some(span(now.wall.saturating_sub(due))));
+        oldest = oldest.max(Some(span(now.time.saturating_sub(due))));
         rank = next;
     }
 }
 
 pub(super) fn schedules(connection: &Connection, queue: i64) -> rusqlite::Result<Vec<Scheduled>> {
-    let all = "SELECT name, cron, kind, payload, next FROM anthill_schedules WHERE queue = ?1 ORDER BY name";
+    let all = "SELECT name, cron, kind, payload, next, missed FROM anthill_schedules WHERE queue = ?1 ORDER BY name";
     let mut all = connection.prepare_cached(all)?;
     let all = all.query_map([queue], |row| {
         Ok(Scheduled {
@@ -131,6 +164,10 @@ pub(super) fn schedules(connection: &Connection, queue: i64) -> rusqlite::Result
             kind: row.get(2)?,
             payload: row.get(3)?,
             next: row.get(4)?,
+            missed: MISSED
+                .get(row.get::<_, usize>(5)?)
+                .copied()
+                .unwrap_or_default(),
         })
     })?;
     all.collect()

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The version of the tables.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
-/// Times of the wall clock count from 1970, those of the steady clock from the start of the host; in nanoseconds.
+/// Times count from 1970, as the wall clock does that is never set back (B10); those of the steady clock from the start
+/// of the host; in nanoseconds.
 ///
 /// Only the rows of one state are in the index of that state, so that a step costs the same whatever else there is.
 pub(super) const SCHEMA: &str = "
@@ -29,6 +30,11 @@ CREATE TABLE anthill_queues (
     rate_burst INTEGER,
     rate_boot INTEGER NOT NULL DEFAULT 0, -- which run of the host rate_kept is of
     rate_kept INTEGER NOT NULL DEFAULT 0, -- steady: what the rate has granted so far
+    rate_behind INTEGER NOT NULL DEFAULT 0, -- jobs were left when it granted no more
+    max_ready INTEGER,
+    time INTEGER NOT NULL DEFAULT 0,      -- when the row was written
+    time_boot INTEGER NOT NULL DEFAULT 0, -- which run of the host ahead is of
+    ahead INTEGER NOT NULL DEFAULT 0,     -- by how much the time is more than the steady clock
     unpark TEXT,                          -- the limits were changed: parked keys from here on are to be looked at
     turn INTEGER NOT NULL DEFAULT 0,      -- the last one that was given
     ready INTEGER NOT NULL DEFAULT 0,     -- from here on counts
@@ -56,13 +62,15 @@ CREATE TABLE anthill_jobs (
     attempt INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL,
     claim INTEGER NOT NULL DEFAULT 0,     -- counts the claims: only the newest may settle the job
+    together INTEGER NOT NULL DEFAULT 0,  -- the newest claim was one of several jobs
+    suspect INTEGER NOT NULL DEFAULT 0,   -- it lost a lease, and has not told since how an attempt ended
     boot INTEGER,                         -- which run of the host ends is of
     ends INTEGER,                         -- steady: the end of the lease
-    due INTEGER NOT NULL,                 -- wall: when it is ready, or since when
-    expires INTEGER,                      -- wall
+    due INTEGER NOT NULL,                 -- when it is ready, or since when
+    expires INTEGER,
     keep INTEGER,                         -- how long to keep the result
-    until INTEGER,                        -- wall: the end of that
-    enqueued INTEGER NOT NULL,            -- wall
+    until INTEGER,                        -- the end of that
+    enqueued INTEGER NOT NULL,
     id BLOB NOT NULL,
     kind TEXT NOT NULL,
     key TEXT,
@@ -74,6 +82,8 @@ CREATE TABLE anthill_jobs (
 ) STRICT;
 CREATE UNIQUE INDEX anthill_jobs_id ON anthill_jobs (queue, id);
 CREATE INDEX anthill_ready ON anthill_jobs (queue, rank, turn) WHERE state = 0;
+CREATE INDEX anthill_kind ON anthill_jobs (queue, kind, rank, turn) WHERE state = 0;
+CREATE INDEX anthill_ready_key ON anthill_jobs (queue, key, rank, turn) WHERE state = 0 AND key IS NOT NULL;
 CREATE INDEX anthill_delayed ON anthill_jobs (queue, due) WHERE state = 1;
 CREATE INDEX anthill_parked ON anthill_jobs (queue, key, rank, turn) WHERE state = 2;
 CREATE INDEX anthill_running ON anthill_jobs (queue, boot, ends) WHERE state = 3;
@@ -86,7 +96,8 @@ CREATE TABLE anthill_unique (
     queue INTEGER NOT NULL,
     key TEXT NOT NULL,
     id BLOB NOT NULL,
-    until INTEGER,                        -- wall; NULL: until the job is over
+    held INTEGER NOT NULL,                -- until the job is over
+    until INTEGER,                        -- and not before then
     PRIMARY KEY (queue, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX anthill_unique_until ON anthill_unique (queue, until) WHERE until IS NOT NULL;
@@ -97,7 +108,8 @@ CREATE TABLE anthill_schedules (
     cron TEXT NOT NULL,
     kind TEXT NOT NULL,
     payload BLOB NOT NULL,
-    next INTEGER NOT NULL,                -- in seconds since 1970
+    next INTEGER NOT NULL,                -- wall, in seconds
+    missed INTEGER NOT NULL,              -- what becomes of times that passed: 0 once, 1 all, 2 skip
     PRIMARY KEY (queue, name)
 ) STRICT;
 ";

@@ -55,15 +55,29 @@ fn settle_one(tx: &mut Tx<'_>, job: &Ending, end: &Settle) -> rusqlite::Result<(
             try_again(tx, &job.step, *delay, error)
         }
         Settle::Retry { error, .. } | Settle::Dead { error } => tx.bury(&job.step, error),
-        Settle::Release => {
-            let back = "UPDATE anthill_jobs SET state = 0, attempt = max(attempt - 1, 0), due = ?2 WHERE place = ?1";
-            let mut back = tx.connection.prepare_cached(back)?;
-            back.execute(params![job.step.place, tx.now.wall])?;
-            tx.moved(JobState::Running, JobState::Ready, 1);
-            tx.wake = true;
-            tx.make_room(&job.step)
-        }
+        Settle::Release { delay } => release(tx, &job.step, *delay),
     }
+}
+
+/// As if it had not been claimed; but who lost a lease stays suspect.
+fn release(tx: &mut Tx<'_>, job: &Step, delay: Duration) -> rusqlite::Result<()> {
+    if delay.is_zero() {
+        let back = "UPDATE anthill_jobs SET state = 0, attempt = max(attempt - 1, 0), due = ?2 WHERE place = ?1";
+        let mut back = tx.connection.prepare_cached(back)?;
+        back.execute(params![job.place, tx.now.time])?;
+        tx.moved(JobState::Running, JobState::Ready, 1);
+    } else {
+        let due = tx.now.time.saturating_add(nanos(delay));
+        let turn = tx.turn_at(due);
+        let back =
+            "UPDATE anthill_jobs SET state = 1, attempt = max(attempt - 1, 0), due = ?2, turn = ?3
+            WHERE place = ?1";
+        let mut back = tx.connection.prepare_cached(back)?;
+        back.execute(params![job.place, due, turn])?;
+        tx.moved(JobState::Running, JobState::Delayed, 1);
+    }
+    tx.wake = true;
+    tx.balance_key_of(job)
 }
 
 fn finish(tx: &mut Tx<'_>, job: &Ending, result: &[u8]) -> rusqlite::Result<()> {
@@ -71,25 +85,25 @@ fn finish(tx: &mut Tx<'_>, job: &Ending, result: &[u8]) -> rusqlite::Result<()> 
     let Some(keep) = job.keep else {
         return tx.remove(&job.step);
     };
-    let until = tx.now.wall.saturating_add(keep);
+    let until = tx.now.time.saturating_add(keep);
     let keep = "UPDATE anthill_jobs SET state = 5, until = ?2, result = ?3 WHERE place = ?1";
     let mut keep = tx.connection.prepare_cached(keep)?;
     keep.execute(params![job.step.place, until, result])?;
     tx.moved(JobState::Running, JobState::Done, 1);
     tx.free_key(&job.step)?;
-    tx.make_room(&job.step)
+    tx.balance_key_of(&job.step)
 }
 
 fn try_again(tx: &mut Tx<'_>, job: &Step, delay: Duration, error: &str) -> rusqlite::Result<()> {
     tx.queue.counts.retried += 1;
-    let due = tx.now.wall.saturating_add(nanos(delay));
+    let due = tx.now.time.saturating_add(nanos(delay));
     let (state, turn) = if delay.is_zero() {
         (JobState::Ready, tx.next_turn())
     } else {
         (JobState::Delayed, tx.turn_at(due))
     };
-    let retry =
-        "UPDATE anthill_jobs SET state = ?2, due = ?3, turn = ?4, error = ?5 WHERE place = ?1";
+    let retry = "UPDATE anthill_jobs SET state = ?2, due = ?3, turn = ?4, error = ?5, suspect = 0
+        WHERE place = ?1";
     let mut retry = tx.connection.prepare_cached(retry)?;
     retry.execute(params![
         job.place,
@@ -101,7 +115,7 @@ fn try_again(tx: &mut Tx<'_>, job: &Step, delay: Duration, error: &str) -> rusql
     tx.moved(JobState::Running, state, 1);
     // Also for one that is delayed: who sleeps may sleep too long.
     tx.wake = true;
-    tx.make_room(job)
+    tx.balance_key_of(job)
 }
 
 /// Whether each was there.

@@ -29,7 +29,7 @@ pub(super) fn is_overdue(
     now: super::time::Now,
 ) -> rusqlite::Result<bool> {
     let mut overdue = connection.prepare_cached(OVERDUE)?;
-    overdue.query_row(params![queue, now.wall, now.steady, now.boot], |row| {
+    overdue.query_row(params![queue, now.time, now.steady, now.boot], |row| {
         row.get(0)
     })
 }
@@ -43,17 +43,21 @@ pub(super) const OVERDUE: &str = "SELECT
     OR EXISTS (SELECT 1 FROM anthill_jobs INDEXED BY anthill_expires WHERE queue = ?1 AND state < 3 AND expires <= ?2)
     OR EXISTS (SELECT 1 FROM anthill_jobs INDEXED BY anthill_done WHERE queue = ?1 AND state = 5 AND until <= ?2)";
 
-pub(super) const LOST: &str = "SELECT place, state, id, key, holds, attempt, attempts
+pub(super) const LOST: &str = "SELECT place, state, id, key, holds, attempt, attempts, together
     FROM anthill_jobs INDEXED BY anthill_running WHERE queue = ?1 AND state = 3 AND boot < ?2
-    UNION ALL SELECT place, state, id, key, holds, attempt, attempts
+    UNION ALL SELECT place, state, id, key, holds, attempt, attempts, together
     FROM anthill_jobs INDEXED BY anthill_running WHERE queue = ?1 AND state = 3 AND boot > ?2
-    UNION ALL SELECT place, state, id, key, holds, attempt, attempts
+    UNION ALL SELECT place, state, id, key, holds, attempt, attempts, together
     FROM anthill_jobs INDEXED BY anthill_running WHERE queue = ?1 AND state = 3 AND boot = ?2 AND ends <= ?3
     LIMIT ?4";
 
 pub(super) const DUE: &str = "UPDATE anthill_jobs SET state = 0 WHERE place IN (
     SELECT place FROM anthill_jobs INDEXED BY anthill_delayed
     WHERE queue = ?1 AND state = 1 AND due <= ?2 ORDER BY due LIMIT ?3)";
+
+pub(super) const DUE_KEYS: &str =
+    "SELECT place, state, id, key, holds FROM anthill_jobs INDEXED BY anthill_delayed
+    WHERE queue = ?1 AND state = 1 AND due <= ?2 ORDER BY due LIMIT ?3";
 
 pub(super) const EXPIRED: &str =
     "SELECT place, state, id, key, holds FROM anthill_jobs INDEXED BY anthill_expires
@@ -63,15 +67,18 @@ pub(super) const KEPT: &str = "DELETE FROM anthill_jobs WHERE place IN (
     SELECT place FROM anthill_jobs INDEXED BY anthill_done
     WHERE queue = ?1 AND state = 5 AND until <= ?2 ORDER BY until LIMIT ?3)";
 
-pub(super) const PERIODS: &str = "DELETE FROM anthill_unique WHERE queue = ?1 AND key IN (
+pub(super) const PERIODS: &str =
+    "DELETE FROM anthill_unique WHERE queue = ?1 AND held = 0 AND key IN (
+    SELECT key FROM anthill_unique INDEXED BY anthill_unique_until
+    WHERE queue = ?1 AND until <= ?2 ORDER BY until LIMIT ?3)";
+
+pub(super) const HELD_LONGER: &str =
+    "UPDATE anthill_unique SET until = NULL WHERE queue = ?1 AND key IN (
     SELECT key FROM anthill_unique INDEXED BY anthill_unique_until
     WHERE queue = ?1 AND until <= ?2 ORDER BY until LIMIT ?3)";
 
 pub(super) const PARKED_KEY: &str = "SELECT key FROM anthill_jobs INDEXED BY anthill_parked
     WHERE queue = ?1 AND state = 2 AND key >= ?2 ORDER BY key LIMIT 1";
-
-pub(super) const RUNNING_OF: &str = "SELECT count(*) FROM (
-    SELECT 1 FROM anthill_jobs INDEXED BY anthill_running_key WHERE queue = ?1 AND state = 3 AND key = ?2 LIMIT ?3)";
 
 fn take_back(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
     if tx.queue.counts.running == 0 {
@@ -80,39 +87,78 @@ fn take_back(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
     let lost = {
         let mut lost = tx.connection.prepare_cached(LOST)?;
         let now = params![tx.number, tx.now.boot, tx.now.steady, BATCH];
-        let lost = lost.query_map(now, |row| Ok((step(row)?, row.get(5)?, row.get(6)?)))?;
-        lost.collect::<rusqlite::Result<Vec<(Step, u32, u32)>>>()?
+        let lost = lost.query_map(now, |row| {
+            Ok(Lost {
+                job: step(row)?,
+                attempt: row.get(5)?,
+                attempts: row.get(6)?,
+                together: row.get(7)?,
+            })
+        })?;
+        lost.collect::<rusqlite::Result<Vec<Lost>>>()?
     };
-    for (job, attempt, attempts) in &lost {
-        tx.queue.counts.lost_leases += 1;
-        let why = format!("the lease of attempt {attempt} ended before the job did");
-        if attempt < attempts {
-            let back = "UPDATE anthill_jobs SET state = 0, due = ?2, error = ?3 WHERE place = ?1";
-            let mut back = tx.connection.prepare_cached(back)?;
-            back.execute(params![job.place, tx.now.wall, why])?;
-            tx.moved(JobState::Running, JobState::Ready, 1);
-            tx.make_room(job)?;
-        } else {
-            tx.bury(job, &why)?;
-        }
+    for one in &lost {
+        lose_lease(tx, one)?;
     }
     Ok(len(lost.len()))
+}
+
+/// A job whose lease is over.
+struct Lost {
+    job: Step,
+    attempt: u32,
+    attempts: u32,
+    together: bool,
+}
+
+/// B5.
+fn lose_lease(tx: &mut Tx<'_>, lost: &Lost) -> rusqlite::Result<()> {
+    tx.queue.counts.lost_leases += 1;
+    let Lost { job, attempt, .. } = lost;
+    let why = format!("the lease of attempt {attempt} ended before the job did");
+    let attempt = attempt.saturating_sub(u32::from(lost.together));
+    if attempt >= lost.attempts {
+        return tx.bury(job, &why);
+    }
+    let back = "UPDATE anthill_jobs SET state = 0, due = ?2, error = ?3, attempt = ?4, suspect = 1 WHERE place = ?1";
+    let mut back = tx.connection.prepare_cached(back)?;
+    back.execute(params![job.place, tx.now.time, why, attempt])?;
+    tx.moved(JobState::Running, JobState::Ready, 1);
+    tx.balance_key_of(job)
 }
 
 fn fall_due(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
     if tx.queue.counts.delayed == 0 {
         return Ok(0);
     }
+    if tx.queue.limits.per_key.is_some() {
+        return fall_due_by_keys(tx);
+    }
     let mut due = tx.connection.prepare_cached(DUE)?;
-    let due = due.execute(params![tx.number, tx.now.wall, BATCH])?;
+    let due = due.execute(params![tx.number, tx.now.time, BATCH])?;
     tx.moved(JobState::Delayed, JobState::Ready, due as u64);
     Ok(len(due))
+}
+
+/// One by one, as each may find its key in use.
+fn fall_due_by_keys(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
+    let due = {
+        let mut due = tx.connection.prepare_cached(DUE_KEYS)?;
+        let due = due.query_map(params![tx.number, tx.now.time, BATCH], step)?;
+        due.collect::<rusqlite::Result<Vec<Step>>>()?
+    };
+    for job in &due {
+        tx.set_state(job.place, JobState::Ready)?;
+        tx.moved(JobState::Delayed, JobState::Ready, 1);
+        tx.balance_key_of(job)?;
+    }
+    Ok(len(due.len()))
 }
 
 fn expire(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
     let mut expired = {
         let mut expired = tx.connection.prepare_cached(EXPIRED)?;
-        let expired = expired.query_map(params![tx.number, tx.now.wall, BATCH], step)?;
+        let expired = expired.query_map(params![tx.number, tx.now.time, BATCH], step)?;
         expired.collect::<rusqlite::Result<Vec<Step>>>()?
     };
     // The parked ones first: one that was ready would call one of them back.
@@ -128,7 +174,7 @@ fn forget_results(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
         return Ok(0);
     }
     let mut kept = tx.connection.prepare_cached(KEPT)?;
-    let gone = kept.execute(params![tx.number, tx.now.wall, BATCH])?;
+    let gone = kept.execute(params![tx.number, tx.now.time, BATCH])?;
     let results = tx.queue.count(JobState::Done);
     *results = results.saturating_sub(gone as u64);
     Ok(len(gone))
@@ -136,7 +182,10 @@ fn forget_results(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
 
 fn free_periods(tx: &Tx<'_>) -> rusqlite::Result<u32> {
     let mut periods = tx.connection.prepare_cached(PERIODS)?;
-    let freed = periods.execute(params![tx.number, tx.now.wall, BATCH])?;
+    let freed = periods.execute(params![tx.number, tx.now.time, BATCH])?;
+    // Those that are left are held until their jobs are over.
+    let mut held = tx.connection.prepare_cached(HELD_LONGER)?;
+    held.execute(params![tx.number, tx.now.time, BATCH])?;
     Ok(len(freed))
 }
 
@@ -151,15 +200,7 @@ fn unpark_all(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
             break;
         };
         let key: String = key;
-        let room = match tx.queue.limits.per_key {
-            Some(most) => most.saturating_sub(running_of(tx, &key, most)?),
-            None => u32::MAX,
-        };
-        let mut unparked = 0;
-        while unparked < room && done < BATCH && tx.unpark(&key)? {
-            unparked += 1;
-            done += 1;
-        }
+        done += tx.make_room(&key, BATCH - done)?;
         from.clone_from(&key);
         if done == BATCH {
             tx.queue.unpark = Some(from);
@@ -171,12 +212,6 @@ fn unpark_all(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
         done += 1;
     }
     Ok(done.min(BATCH))
-}
-
-/// How many with that key run, if not more than `most`.
-pub(super) fn running_of(tx: &Tx<'_>, key: &str, most: u32) -> rusqlite::Result<u32> {
-    let mut running = tx.connection.prepare_cached(RUNNING_OF)?;
-    running.query_row(params![tx.number, key, most], |row| row.get(0))
 }
 
 fn len(len: usize) -> u32 {

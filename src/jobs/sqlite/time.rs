@@ -6,19 +6,56 @@ use std::time::Duration;
 /// The clocks at the start of a transaction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Now {
-    pub(super) wall: i64,
+    /// The wall clock, but that it never goes back (B10).
+    pub(super) time: i64,
     pub(super) steady: i64,
     /// Which run of the host the steady one is of.
     pub(super) boot: i64,
 }
 
-impl Now {
-    pub(super) fn of(clock: &Clock) -> Now {
+/// How far a queue's time has come, as its row says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// When the row was written.
+    pub(super) time: i64,
+    /// Which run of the host `ahead` is of.
+    pub(super) boot: i64,
+    /// By how much the time is more than the steady clock.
+    pub(super) ahead: i64,
+}
+
+/// The wall clock is set forward by more where somebody sets it, and by less where it is kept right; only what is worth it
+/// is written down.
+const SET: i64 = 1_000_000_000;
+
+impl Mark {
+    /// What it is now.
+    pub(super) fn now(&self, clock: &Clock) -> Now {
         let steady = clock.steady();
+        let (wall, boot) = (nanos(clock.wall()), number(&steady.boot));
+        let steady = nanos(steady.since);
+        let least = if boot == self.boot {
+            steady.saturating_add(self.ahead)
+        } else {
+            self.time
+        };
         Now {
-            wall: nanos(clock.wall()),
-            steady: nanos(steady.since),
-            boot: number(&steady.boot),
+            time: wall.max(least),
+            steady,
+            boot,
+        }
+    }
+
+    /// The mark to keep then.
+    pub(super) fn moved(self, now: Now) -> Mark {
+        let ahead = now.time.saturating_sub(now.steady);
+        if self.boot == now.boot && ahead.saturating_sub(self.ahead) < SET {
+            return self;
+        }
+        Mark {
+            time: now.time,
+            boot: now.boot,
+            ahead,
         }
     }
 }

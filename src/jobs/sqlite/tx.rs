@@ -1,13 +1,11 @@
 //! A transaction: the queue's row, loaded once and stored once, and the steps of jobs from state to state.
 //!
 //! The counts in the row are kept in step here, and so is what a job that leaves must leave behind: a unique key
-//! that is free, and room for one that is parked (B7). As many of the first ones with a key are ready, or more, as it has
-//! room for; so who stops running calls the first parked one back, and who was ready and is gone does so, too. One too
-//! many does no harm: the next claim parks it again.
+//! that is free ([`unique`](super::unique)), and room for one that is parked ([`keys`](super::keys)).
 
-use super::time::{Now, nanos, span};
-use crate::jobs::{JobState, Limits, QueueStats, Rate};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use super::time::{Mark, Now, nanos, span};
+use crate::jobs::{Clock, JobState, Limits, QueueStats, Rate};
+use rusqlite::{Connection, Row, params};
 
 /// What is in a queue's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +13,8 @@ pub(super) struct Queue {
     pub(super) limits: Limits,
     pub(super) rate_boot: i64,
     pub(super) rate_kept: i64,
+    pub(super) rate_behind: bool,
+    pub(super) mark: Mark,
     /// From which key on there may be parked ones with room.
     pub(super) unpark: Option<String>,
     pub(super) turn: i64,
@@ -44,7 +44,8 @@ impl Queue {
     pub(super) fn load(connection: &Connection, queue: i64) -> rusqlite::Result<Queue> {
         let load = "SELECT paused, most_running, most_per_key, rate_jobs, rate_per, rate_burst, rate_boot, rate_kept,
             unpark, turn, ready, delayed, parked, running, dead, results, enqueued, duplicates, done, retried, died,
-            lost_leases, expired, removed FROM anthill_queues WHERE id = ?1";
+            lost_leases, expired, removed, rate_behind, max_ready, time, time_boot, ahead
+            FROM anthill_queues WHERE id = ?1";
         connection.prepare_cached(load)?.query_row([queue], |row| {
             let count = |column| {
                 row.get(column)
@@ -62,9 +63,16 @@ impl Queue {
                     running: row.get(1)?,
                     per_key: row.get(2)?,
                     rate,
+                    max_ready: row.get::<_, Option<i64>>(25)?.map(i64::unsigned_abs),
                 },
                 rate_boot: row.get(6)?,
                 rate_kept: row.get(7)?,
+                rate_behind: row.get(24)?,
+                mark: Mark {
+                    time: row.get(26)?,
+                    boot: row.get(27)?,
+                    ahead: row.get(28)?,
+                },
                 unpark: row.get(8)?,
                 turn: row.get(9)?,
                 counts: QueueStats {
@@ -89,11 +97,24 @@ impl Queue {
         })
     }
 
-    fn store(&self, connection: &Connection, queue: i64) -> rusqlite::Result<()> {
+    /// How far its time has come.
+    pub(super) fn mark(connection: &Connection, queue: i64) -> rusqlite::Result<Mark> {
+        let mark = "SELECT time, time_boot, ahead FROM anthill_queues WHERE id = ?1";
+        connection.prepare_cached(mark)?.query_row([queue], |row| {
+            Ok(Mark {
+                time: row.get(0)?,
+                boot: row.get(1)?,
+                ahead: row.get(2)?,
+            })
+        })
+    }
+
+    fn store(&self, connection: &Connection, queue: i64, time: i64) -> rusqlite::Result<()> {
         let store = "UPDATE anthill_queues SET paused = ?2, most_running = ?3, most_per_key = ?4, rate_jobs = ?5,
             rate_per = ?6, rate_burst = ?7, rate_boot = ?8, rate_kept = ?9, unpark = ?10, turn = ?11, ready = ?12,
             delayed = ?13, parked = ?14, running = ?15, dead = ?16, results = ?17, enqueued = ?18, duplicates = ?19,
-            done = ?20, retried = ?21, died = ?22, lost_leases = ?23, expired = ?24, removed = ?25 WHERE id = ?1";
+            done = ?20, retried = ?21, died = ?22, lost_leases = ?23, expired = ?24, removed = ?25, rate_behind = ?26,
+            max_ready = ?27, time = ?28, time_boot = ?29, ahead = ?30 WHERE id = ?1";
         let (limits, counts) = (&self.limits, &self.counts);
         let rate = limits.rate;
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
@@ -123,6 +144,11 @@ impl Queue {
             count(counts.lost_leases),
             count(counts.expired),
             count(counts.removed),
+            self.rate_behind,
+            limits.max_ready.map(count),
+            time,
+            self.mark.boot,
+            self.mark.ahead,
         ])?;
         Ok(())
     }
@@ -178,14 +204,17 @@ impl<'c> Tx<'c> {
     pub(super) fn load(
         connection: &'c Connection,
         number: i64,
-        now: Now,
+        clock: &Clock,
     ) -> rusqlite::Result<Tx<'c>> {
-        let queue = Queue::load(connection, number)?;
+        let mut queue = Queue::load(connection, number)?;
+        let loaded = queue.clone();
+        let now = queue.mark.now(clock);
+        queue.mark = queue.mark.moved(now);
         Ok(Tx {
             connection,
             number,
             now,
-            loaded: queue.clone(),
+            loaded,
             queue,
             wake: false,
         })
@@ -197,12 +226,13 @@ impl<'c> Tx<'c> {
         if self.queue == self.loaded {
             return Ok(());
         }
-        self.queue.store(self.connection, self.number)
+        let time = self.now.time.max(self.queue.mark.time);
+        self.queue.store(self.connection, self.number, time)
     }
 
     /// The turn of one that is enqueued now: the time, where the wall clock was not set back.
     pub(super) fn next_turn(&mut self) -> i64 {
-        self.queue.turn = self.now.wall.max(self.queue.turn + 1);
+        self.queue.turn = self.now.time.max(self.queue.turn + 1);
         self.queue.turn
     }
 
@@ -226,54 +256,22 @@ impl<'c> Tx<'c> {
         let count = self.queue.count(job.state);
         *count = count.saturating_sub(1);
         self.free_key(job)?;
-        self.make_room(job)
+        match (job.state, &job.key) {
+            (JobState::Ready | JobState::Running, Some(key)) => self.make_room(key, 1).map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// Puts a job that ran among the dead.
     pub(super) fn bury(&mut self, job: &Step, error: &str) -> rusqlite::Result<()> {
         let turn = self.next_turn();
-        let bury = "UPDATE anthill_jobs SET state = 4, turn = ?2, error = ?3 WHERE place = ?1";
+        let bury = "UPDATE anthill_jobs SET state = 4, turn = ?2, error = ?3, suspect = 0 WHERE place = ?1";
         let mut bury = self.connection.prepare_cached(bury)?;
         bury.execute(params![job.place, turn, error])?;
         self.moved(job.state, JobState::Dead, 1);
         self.queue.counts.died += 1;
         self.free_key(job)?;
-        self.make_room(job)
-    }
-
-    /// A job that is over does not keep others out.
-    pub(super) fn free_key(&self, job: &Step) -> rusqlite::Result<()> {
-        // A dead one has none any more: another job may.
-        if let Some(key) = &job.holds {
-            let free = "DELETE FROM anthill_unique WHERE queue = ?1 AND key = ?2 AND id = ?3 AND until IS NULL";
-            let mut free = self.connection.prepare_cached(free)?;
-            free.execute(params![self.number, key, job.id])?;
-        }
-        Ok(())
-    }
-
-    /// For a job that no more runs, or was ready and is so no more.
-    pub(super) fn make_room(&mut self, job: &Step) -> rusqlite::Result<()> {
-        if let (JobState::Ready | JobState::Running, Some(key)) = (job.state, &job.key) {
-            self.unpark(key)?;
-        }
-        Ok(())
-    }
-
-    /// Makes the first of those parked with that key ready, in its old order; whether there was one.
-    pub(super) fn unpark(&mut self, key: &str) -> rusqlite::Result<bool> {
-        if self.queue.counts.parked == 0 {
-            return Ok(false);
-        }
-        let mut first = self.connection.prepare_cached(FIRST_PARKED)?;
-        let first = first.query_row(params![self.number, key], |row| row.get(0));
-        let Some(place) = first.optional()? else {
-            return Ok(false);
-        };
-        self.set_state(place, JobState::Ready)?;
-        self.moved(JobState::Parked, JobState::Ready, 1);
-        self.wake = true;
-        Ok(true)
+        self.balance_key_of(job)
     }
 
     pub(super) fn set_state(&self, place: i64, state: JobState) -> rusqlite::Result<()> {
@@ -283,40 +281,9 @@ impl<'c> Tx<'c> {
         Ok(())
     }
 
-    /// Who has that unique key. One that has expired has not, though nobody may have seen to that yet.
-    pub(super) fn owner(&mut self, key: &str) -> rusqlite::Result<Option<[u8; 16]>> {
-        let owner = "SELECT id FROM anthill_unique
-            WHERE queue = ?1 AND key = ?2 AND (until IS NULL OR until > ?3)";
-        let mut owner = self.connection.prepare_cached(owner)?;
-        let owner = owner.query_row(params![self.number, key, self.now.wall], |row| row.get(0));
-        let Some(id) = owner.optional()? else {
-            return Ok(None);
-        };
-        let expired = "SELECT place, state, id, key, holds FROM anthill_jobs
-            WHERE queue = ?1 AND id = ?2 AND holds = ?3 AND state < 3 AND expires <= ?4";
-        let mut expired = self.connection.prepare_cached(expired)?;
-        let expired = expired.query_row(params![self.number, id, key, self.now.wall], step);
-        if let Some(expired) = expired.optional()? {
-            self.expire(&expired)?;
-            return Ok(None);
-        }
-        Ok(Some(id))
-    }
-
     /// Takes a job away whose time is over.
     pub(super) fn expire(&mut self, job: &Step) -> rusqlite::Result<()> {
         self.queue.counts.expired += 1;
         self.remove(job)
     }
-
-    pub(super) fn own(&self, key: &str, id: &[u8; 16], until: Option<i64>) -> rusqlite::Result<()> {
-        let own = "INSERT INTO anthill_unique (queue, key, id, until) VALUES (?1, ?2, ?3, ?4)
-            ON CONFLICT (queue, key) DO UPDATE SET id = excluded.id, until = excluded.until";
-        let mut own = self.connection.prepare_cached(own)?;
-        own.execute(params![self.number, key, id, until])?;
-        Ok(())
-    }
 }
-
-pub(super) const FIRST_PARKED: &str = "SELECT place FROM anthill_jobs INDEXED BY anthill_parked
-    WHERE queue = ?1 AND state = 2 AND key = ?2 ORDER BY rank, turn, place LIMIT 1";

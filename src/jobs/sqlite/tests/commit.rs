@@ -35,7 +35,7 @@ fn threads_that_come_and_go_are_all_answered() {
                 start.wait();
                 for _ in 0..20 {
                     broker.enqueue(&[job()]).unwrap();
-                    let claims = broker.claim(1, MINUTE).unwrap();
+                    let claims = broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap();
                     let ends: Vec<_> = claims.jobs.iter().map(|job| (job.lease, done())).collect();
                     assert!(broker.settle(&ends).unwrap().into_iter().all(|there| there));
                 }
@@ -57,7 +57,7 @@ fn an_error_undoes_only_its_own_operation() {
     let good = |broker: &SqliteBroker| broker.enqueue(&[job()]).map(drop);
     let bad = |broker: &SqliteBroker| {
         broker.write(|tx| {
-            enqueue::enqueue(tx, &jobs(3))?;
+            let _ = enqueue::enqueue(tx, &jobs(3))?;
             Err(rusqlite::Error::InvalidQuery)
         })
     };
@@ -126,7 +126,11 @@ fn a_full_disk_is_an_error_for_all_and_no_more() {
     }
     assert_eq!(broker.stats().unwrap().enqueued, 1);
     assert_eq!(
-        broker.claim(10, MINUTE).unwrap().jobs.len(),
+        broker
+            .claim(&ClaimRequest::new(10, MINUTE))
+            .unwrap()
+            .jobs
+            .len(),
         1,
         "what needs no room goes on"
     );

@@ -32,7 +32,10 @@ fn a_torn_file_is_told_and_never_a_new_queue() {
         let opened = SqliteBroker::open(folder.file(), "q", Clock::manual());
         let error = match opened {
             Err(error) => error,
-            Ok(broker) => broker.claim(1_000, MINUTE).map(|_| length).unwrap_err(),
+            Ok(broker) => broker
+                .claim(&ClaimRequest::new(1_000, MINUTE))
+                .map(|_| length)
+                .unwrap_err(),
         };
         assert!(
             matches!(error, QueueError::Corrupt(_)),
@@ -44,7 +47,7 @@ fn a_torn_file_is_told_and_never_a_new_queue() {
     overwritten[20_000..whole.len() - 8_192].fill(0xA5);
     std::fs::write(folder.file(), &overwritten).unwrap();
     let claimed = SqliteBroker::open(folder.file(), "q", Clock::manual())
-        .and_then(|broker| broker.claim(1_000, MINUTE));
+        .and_then(|broker| broker.claim(&ClaimRequest::new(1_000, MINUTE)));
     assert!(matches!(claimed, Err(QueueError::Corrupt(_))));
     std::fs::write(
         folder.file(),
@@ -140,10 +143,7 @@ fn queues_in_one_file_know_nothing_of_each_other() {
     let clock = Clock::manual();
     let one = folder.open_with(&clock);
     let two = SqliteBroker::open(folder.file(), "another", clock.clone()).unwrap();
-    let unique = Unique {
-        key: "u".to_owned(),
-        period: None,
-    };
+    let unique = "u".to_owned();
     let shared = NewJob {
         unique: Some(unique),
         ..job()
@@ -157,13 +157,13 @@ fn queues_in_one_file_know_nothing_of_each_other() {
     })
     .unwrap();
     assert_eq!(one.limits().unwrap(), Limits::default());
-    let claims = one.claim(10, MINUTE).unwrap();
+    let claims = one.claim(&ClaimRequest::new(10, MINUTE)).unwrap();
     assert_eq!(ids(&claims), [shared.id]);
     assert_eq!(
         two.settle(&[(claims.jobs[0].lease, done())]).unwrap(),
         [false]
     );
-    assert_eq!(two.purge(JobState::Ready).unwrap(), 1);
+    assert_eq!(two.purge(&[JobState::Ready]).unwrap(), 1);
     assert_eq!(
         one.get(shared.id).unwrap().unwrap().state,
         JobState::Running
@@ -176,10 +176,12 @@ fn queues_in_one_file_know_nothing_of_each_other() {
 fn brokers_on_one_file_see_that_it_has_changed() {
     let folder = Folder::new();
     let (one, two) = (folder.open(), folder.open());
+    // The first transaction on a host notes that it is this one.
+    one.claim(&ClaimRequest::new(1, MINUTE)).unwrap();
     let mut seen = 0;
     two.has_changed(&mut seen).unwrap();
     assert!(!two.has_changed(&mut seen).unwrap());
-    one.claim(1, MINUTE).unwrap();
+    one.claim(&ClaimRequest::new(1, MINUTE)).unwrap();
     one.stats().unwrap();
     assert!(
         !two.has_changed(&mut seen).unwrap(),
@@ -188,8 +190,14 @@ fn brokers_on_one_file_see_that_it_has_changed() {
     one.enqueue(&[job()]).unwrap();
     assert!(two.has_changed(&mut seen).unwrap());
     assert!(!two.has_changed(&mut seen).unwrap());
-    assert_eq!(two.claim(1, MINUTE).unwrap().jobs.len(), 1);
-    assert_eq!(one.claim(1, MINUTE).unwrap().jobs.len(), 0);
+    assert_eq!(
+        two.claim(&ClaimRequest::new(1, MINUTE)).unwrap().jobs.len(),
+        1
+    );
+    assert_eq!(
+        one.claim(&ClaimRequest::new(1, MINUTE)).unwrap().jobs.len(),
+        0
+    );
 }
 
 #[test]

@@ -5,7 +5,6 @@ mod file;
 mod queue;
 
 use super::*;
-use crate::jobs::Unique;
 use std::sync::Barrier;
 use std::sync::atomic::AtomicU32;
 use std::thread;

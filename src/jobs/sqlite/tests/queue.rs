@@ -9,17 +9,24 @@ fn claims_go_through_the_index_of_a_state_and_sort_nothing() {
     let connection = folder.connect();
     for statement in [
         claim::READY,
+        claim::READY_OF_KIND,
+        claim::ORDER_OF_KIND,
+        read::NEXT_KIND,
         claim::NEXT_DUE,
         claim::NEXT_END,
         tidy::OVERDUE,
         tidy::LOST,
         tidy::DUE,
+        tidy::DUE_KEYS,
         tidy::EXPIRED,
         tidy::KEPT,
         tidy::PERIODS,
+        tidy::HELD_LONGER,
         tidy::PARKED_KEY,
-        tidy::RUNNING_OF,
-        tx::FIRST_PARKED,
+        keys::RUNNING_OF,
+        keys::READY_OF,
+        keys::LAST_READY,
+        keys::FIRST_PARKED,
     ] {
         let mut plan = connection
             .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
@@ -61,7 +68,7 @@ fn who_subscribed_hears_of_what_can_be_claimed() {
     assert!(heard());
     broker.enqueue(&[keyed("k"), keyed("k")]).unwrap();
     assert!(heard());
-    let claims = broker.claim(2, MINUTE).unwrap();
+    let claims = broker.claim(&ClaimRequest::new(2, MINUTE)).unwrap();
     assert_eq!(claims.jobs.len(), 1);
     assert!(!heard(), "who claims hears nothing of it");
     broker.settle(&[(claims.jobs[0].lease, done())]).unwrap();
@@ -80,12 +87,16 @@ fn a_lease_follows_the_steady_clock() {
     let clock = Clock::manual();
     let broker = folder.open_with(&clock);
     broker.enqueue(&[job()]).unwrap();
-    let first = broker.claim(1, MINUTE).unwrap();
+    let first = broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap();
     assert_eq!(first.again_in, Some(MINUTE));
     let noon = clock.wall();
     clock.set_wall(noon + MINUTE * 60 * 24);
     assert_eq!(
-        broker.claim(1, MINUTE).unwrap().jobs.len(),
+        broker
+            .claim(&ClaimRequest::new(1, MINUTE))
+            .unwrap()
+            .jobs
+            .len(),
         0,
         "the wall clock ends no lease"
     );
@@ -96,12 +107,19 @@ fn a_lease_follows_the_steady_clock() {
         [true]
     );
     clock.advance(MINUTE / 2);
-    assert_eq!(broker.claim(1, MINUTE).unwrap().jobs.len(), 0);
+    assert_eq!(
+        broker
+            .claim(&ClaimRequest::new(1, MINUTE))
+            .unwrap()
+            .jobs
+            .len(),
+        0
+    );
     clock.advance(MINUTE / 2);
-    let second = broker.claim(1, MINUTE).unwrap();
+    let second = broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap();
     assert_eq!(ids(&second), ids(&first), "and prolongs none");
     clock.reboot();
-    let third = broker.claim(1, MINUTE).unwrap();
+    let third = broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap();
     assert_eq!(
         ids(&third),
         ids(&first),
@@ -126,10 +144,10 @@ fn a_lease_of_a_job_that_was_is_none_of_one_with_the_same_id() {
     let broker = folder.open();
     let job = job();
     broker.enqueue(std::slice::from_ref(&job)).unwrap();
-    let old = broker.claim(1, MINUTE).unwrap().jobs[0].lease;
+    let old = broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap().jobs[0].lease;
     assert_eq!(broker.settle(&[(old, done())]).unwrap(), [true]);
     assert!(broker.enqueue(&[job]).unwrap()[0].is_added());
-    broker.claim(1, MINUTE).unwrap();
+    broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap();
     assert_eq!(broker.settle(&[(old, done())]).unwrap(), [false]);
     assert_eq!(broker.extend(&[old], MINUTE).unwrap(), [false]);
 }
@@ -150,11 +168,17 @@ fn twenty_thousand_that_are_due_at_once_come_in_parts() {
         })
         .collect();
     broker.enqueue(&all).unwrap();
-    assert_eq!(broker.claim(1, MINUTE).unwrap().again_in, Some(MINUTE));
+    assert_eq!(
+        broker
+            .claim(&ClaimRequest::new(1, MINUTE))
+            .unwrap()
+            .again_in,
+        Some(MINUTE)
+    );
     clock.advance(MINUTE);
     let mut found = Vec::new();
     loop {
-        let claims = broker.claim(700, MINUTE * 60).unwrap();
+        let claims = broker.claim(&ClaimRequest::new(700, MINUTE * 60)).unwrap();
         assert!(claims.jobs.len() <= tidy::BATCH as usize);
         found.extend(ids(&claims));
         if claims.again_in != Some(Duration::ZERO) {
@@ -167,7 +191,11 @@ fn twenty_thousand_that_are_due_at_once_come_in_parts() {
     clock.advance(MINUTE * 60);
     let mut again = 0;
     while again < 20_000 {
-        again += broker.claim(700, MINUTE * 600).unwrap().jobs.len();
+        again += broker
+            .claim(&ClaimRequest::new(700, MINUTE * 600))
+            .unwrap()
+            .jobs
+            .len();
     }
     assert_eq!(broker.stats().unwrap().lost_leases, 20_000);
     audit(&folder, &broker);
@@ -193,19 +221,26 @@ fn parked_jobs_come_back_when_the_limit_does_not_hold_them_or_one_before_them_is
     broker.enqueue(&[keyed("other"), job()]).unwrap();
     let mut claimed = Vec::new();
     while claimed.len() < 3 {
-        claimed.extend(broker.claim(10, MINUTE * 60).unwrap().jobs);
+        claimed.extend(
+            broker
+                .claim(&ClaimRequest::new(10, MINUTE * 60))
+                .unwrap()
+                .jobs,
+        );
     }
     assert_eq!(broker.stats().unwrap().parked, 1_499);
     broker.settle(&[(claimed[0].lease, done())]).unwrap();
     // The first parked one is ready now, but expires: the next one takes its place.
     clock.advance(MINUTE);
-    let next = broker.claim(10, MINUTE * 60).unwrap();
+    let next = broker.claim(&ClaimRequest::new(10, MINUTE * 60)).unwrap();
     assert_eq!(ids(&next), [all[2].id]);
     audit(&folder, &broker);
     limit(None);
     let mut back = 0;
     while back < 1_497 {
-        let claims = broker.claim(2_000, MINUTE * 60).unwrap();
+        let claims = broker
+            .claim(&ClaimRequest::new(2_000, MINUTE * 60))
+            .unwrap();
         assert!(!claims.jobs.is_empty(), "{back}");
         back += claims.jobs.len();
     }
@@ -226,13 +261,20 @@ fn a_purge_of_the_ready_leaves_no_parked_one_behind() {
     broker
         .enqueue(&[keyed("k"), keyed("k"), keyed("k")])
         .unwrap();
-    let first = broker.claim(3, MINUTE).unwrap();
+    let first = broker.claim(&ClaimRequest::new(3, MINUTE)).unwrap();
     assert_eq!(
         broker.settle(&[(first.jobs[0].lease, done())]).unwrap(),
         [true]
     );
-    assert_eq!(broker.purge(JobState::Ready).unwrap(), 1);
-    assert_eq!(broker.claim(3, MINUTE).unwrap().jobs.len(), 1);
+    assert_eq!(broker.purge(&[JobState::Ready]).unwrap(), 1);
+    assert_eq!(
+        broker
+            .claim(&ClaimRequest::new(3, MINUTE))
+            .unwrap()
+            .jobs
+            .len(),
+        1
+    );
     audit(&folder, &broker);
 }
 
@@ -247,15 +289,34 @@ fn a_parked_job_that_comes_first_goes_before_one_that_was_released() {
     broker.set_limits(limits).unwrap();
     let (first, urgent) = (keyed("k"), keyed("k"));
     broker.enqueue(std::slice::from_ref(&first)).unwrap();
-    let lease = broker.claim(1, MINUTE).unwrap().jobs[0].lease;
+    let lease = broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap().jobs[0].lease;
     let urgent = NewJob {
         priority: 1,
         ..urgent
     };
     broker.enqueue(std::slice::from_ref(&urgent)).unwrap();
-    assert!(broker.claim(1, MINUTE).unwrap().jobs.is_empty());
-    assert_eq!(broker.settle(&[(lease, Settle::Release)]).unwrap(), [true]);
-    assert_eq!(ids(&broker.claim(2, MINUTE).unwrap()), [urgent.id]);
+    assert!(
+        broker
+            .claim(&ClaimRequest::new(1, MINUTE))
+            .unwrap()
+            .jobs
+            .is_empty()
+    );
+    assert_eq!(
+        broker
+            .settle(&[(
+                lease,
+                Settle::Release {
+                    delay: Duration::ZERO
+                }
+            )])
+            .unwrap(),
+        [true]
+    );
+    assert_eq!(
+        ids(&broker.claim(&ClaimRequest::new(2, MINUTE)).unwrap()),
+        [urgent.id]
+    );
     audit(&folder, &broker);
 }
 
@@ -275,11 +336,18 @@ fn parked_jobs_that_expire_with_one_that_is_ready_leave_the_next_one_ready() {
     };
     let all = [keyed("k"), expiring(), expiring(), expiring(), keyed("k")];
     broker.enqueue(&all).unwrap();
-    let lease = broker.claim(5, MINUTE * 9).unwrap().jobs[0].lease;
+    let lease = broker
+        .claim(&ClaimRequest::new(5, MINUTE * 9))
+        .unwrap()
+        .jobs[0]
+        .lease;
     broker.settle(&[(lease, done())]).unwrap();
     // One is ready, and two are parked with the last one.
     clock.advance(MINUTE);
-    assert_eq!(ids(&broker.claim(5, MINUTE).unwrap()), [all[4].id]);
+    assert_eq!(
+        ids(&broker.claim(&ClaimRequest::new(5, MINUTE)).unwrap()),
+        [all[4].id]
+    );
     assert_eq!(broker.stats().unwrap().expired, 3);
     audit(&folder, &broker);
 }
