@@ -12,8 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use anthill::{
-    Balance, BuildError, Builder, MultiFuncPool, MultiPool, Overflow, PoolHandle, SubmitError,
-    SubmitErrorKind,
+    Balance, BuildError, Builder, MultiFuncPool, MultiPool, Overflow, Pool, PoolHandle,
+    SubmitError, SubmitErrorKind,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -296,28 +296,27 @@ fn drop_oldest_leaves_a_closed_pool_alone() {
     });
 }
 
-/// F2: who waits is not overtaken by one that drops a task: the place of the first that is dropped goes to the line.
+/// F2: who waits is not overtaken by one that drops a task: the place of the first that is dropped goes to the line,
+/// which is not that of the pool that drops it.
 #[test]
 fn drop_oldest_lets_those_in_first_who_wait() {
-    for turn in 0..2 {
-        let (held, pools) = two_held(Balance::RoundRobin, Overflow::DropOldest);
-        for at in 0..2 {
-            expect_accepted(shard(&pools, at).try_submit(|| ()));
-        }
-        for _ in 0..turn {
-            assert_eq!(refusal(pools.try_submit(|| ())), SubmitErrorKind::Full);
-        }
-        thread::scope(|scope| {
-            let waits = || expect_accepted(pools.submit_timeout(|| (), Duration::MAX));
-            let waits = scope.spawn(waits);
-            eventually_eq("submitters waiting", 1, || pools.waiting());
-            expect_accepted(pools.submit(|| ()));
-            eventually("the other one was let in", || waits.is_finished());
-        });
-        assert_eq!(pools.stats().discarded, 2);
-        drop(held);
-        assert_all_at_rest(&pools);
-    }
+    let builder = MultiPool::builder(2, Balance::RoundRobin).capacity(2);
+    let builder = builder.backlog(1).overflow(Overflow::DropOldest);
+    let pools = builder.build().unwrap();
+    // The first pool is full of what runs: only the second has something to drop.
+    let held = [0, 0, 1].map(|at| hold(shard(&pools, at)));
+    pools.tune(1);
+    expect_accepted(shard(&pools, 1).try_submit(|| ()));
+    thread::scope(|scope| {
+        let waits = || expect_accepted(pools.submit_timeout(|| (), Duration::MAX));
+        let waits = scope.spawn(waits);
+        eventually_eq("submitters waiting", 1, || pools.waiting());
+        expect_accepted(pools.submit(|| ()));
+        eventually("the other one was let in", || waits.is_finished());
+    });
+    assert_eq!(pools.stats().discarded, 2);
+    drop(held);
+    assert_all_at_rest(&pools);
 }
 
 /// `max_waiting` bounds the one line, and not that of each pool.
@@ -563,6 +562,31 @@ fn dropping_it_runs_what_was_accepted_and_joins() {
     }
     drop(pools);
     assert_eq!((ran.count(), dropped.count()), (60, 1));
+}
+
+/// Dropped on a worker, where nobody waits for them, they run what was accepted all the same: the function is there until
+/// the last call has ended, whichever pool runs it.
+#[test]
+fn dropped_on_a_worker_the_function_outlives_its_calls() {
+    let (ran, dropped, gate) = (Arrivals::new(), Arrivals::new(), Gate::new());
+    let (runs, captured, inside) = (ran.clone(), DropCounter(dropped.clone()), gate.clone());
+    let pools = MultiFuncPool::builder(2, Balance::RoundRobin, move |()| {
+        let _ = &captured;
+        inside.wait();
+        runs.arrive();
+    });
+    let pools = pools.capacity(1).backlog(1).build().unwrap();
+    for _ in 0..4 {
+        pools.invoke(()).unwrap();
+    }
+    let gate = gate.opened_on_drop();
+    let other = Pool::with_capacity(1);
+    let dropping = other.spawn(move || drop(pools)).unwrap();
+    watchdog("the drop does not wait", move || dropping.join().unwrap());
+    assert_eq!(dropped.count(), 0);
+    gate.open();
+    ran.wait_for(4);
+    dropped.wait_for(1);
 }
 
 /// `release_now` drops the arguments that no worker has taken, in all pools.
