@@ -263,38 +263,32 @@ impl MultiPool {
     }
 
     /// Hands a task to a pool that has room; which one.
-    fn enter(&self, mut task: Task) -> Result<Arc<Core>, (Denied, Refusal)> {
+    fn enter(&self, task: Task) -> Result<Arc<Core>, (Denied, Refusal)> {
         let mut why = Denied::Closed;
         let mut no_thread = None;
         for core in self.in_turn() {
             match core.enter_as(self.lead()) {
-                Ok(()) => match core.accept(task) {
-                    Ok(()) => return Ok(Arc::clone(core)),
+                Ok(()) => match core.staff() {
+                    Ok(()) => {
+                        core.queue_accepted(task);
+                        return Ok(Arc::clone(core));
+                    }
                     Err(refusal) => {
-                        task = refusal.task;
-                        no_thread = Some(refusal.source);
+                        // Another one may have a worker: nothing is refused yet.
+                        core.leave(1);
+                        no_thread = Some(refusal);
                     }
                 },
                 Err(Denied::Closed) => {}
                 Err(denied) => why = denied,
             }
         }
-        let kind = match (why, no_thread) {
-            (Denied::Closed, Some(source)) => {
-                return Err((
-                    why,
-                    Refusal {
-                        kind: SubmitErrorKind::NoThread,
-                        source,
-                        task,
-                    },
-                ));
-            }
-            (Denied::Closed, None) => SubmitErrorKind::Closed,
-            _ => SubmitErrorKind::Full,
+        let refusal = match (why, no_thread) {
+            (Denied::Closed, Some(source)) => Refusal::no_thread(source, task),
+            (Denied::Closed, None) => Refusal::new(SubmitErrorKind::Closed, task),
+            _ => Refusal::new(SubmitErrorKind::Full, task),
         };
-        let source = None;
-        Err((why, Refusal { kind, source, task }))
+        Err((why, refusal))
     }
 
     fn hand_in(&self, task: Task, patience: Patience) -> Result<Arc<Core>, Refusal> {
