@@ -647,8 +647,9 @@ in_both_ways! {
 in_both_ways! {
     fn p17_several_pools_go_on_with_the_worker_that_there_is(way: Way) {
         let pools = several(way).build().unwrap();
-        let second = pools.shards().nth(1).unwrap();
-        let occupied = occupy(second, 1);
+        // In whose line those wait who find no room.
+        let first = pools.shards().next().unwrap();
+        let occupied = occupy(first, 1);
         way.refuse();
         assert_eq!(refusal(pools.try_submit(|| {})), SubmitErrorKind::Full);
         assert_eq!(pools.stats().rejected, 1);

@@ -106,8 +106,8 @@ impl MultiPool {
         Builder::with_parts((shards, balance))
     }
 
-    /// The pools. Those who find no room wait in the line of the first: released by itself, it sends them
-    /// away, whatever the others do.
+    /// The pools. Those who find no room wait in the line of the first: released by itself, or without a worker where
+    /// the system refuses it a thread, it sends them away, whatever the others do.
     pub fn shards(&self) -> impl ExactSizeIterator<Item = &PoolHandle> {
         self.shards.iter().map(|shard| &**shard)
     }
