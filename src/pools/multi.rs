@@ -81,7 +81,8 @@ impl MultiPool {
     /// | [`Overflow::DropOldest`](crate::Overflow::DropOldest) | the oldest task of the pool whose turn it is makes room, or of the next that has one |
     ///
     /// A backlog is room, too: with [`Balance::RoundRobin`] a task may wait in the backlog of one pool while
-    /// another has idle workers, which take nothing from it. [`Balance::LeastLoaded`] avoids that.
+    /// another has idle workers, which take nothing from it. [`Balance::LeastLoaded`] makes that rare: it looks where
+    /// there is least when the task is handed in, and not again.
     ///
     /// # Errors
     ///
