@@ -1,6 +1,6 @@
 //! How a pool is to be.
 
-use crate::engine::{Core, Hooks, Overflow, Plan};
+use crate::engine::{Core, Hooks, Overflow, Plan, thread_name};
 use crate::error::BuildError;
 use crate::panic::{TaskPanic, WorkerId};
 use crate::pool::Pool;
@@ -21,6 +21,8 @@ use std::time::Duration;
 /// | [`max_waiting`](Builder::max_waiting) | no limit |
 /// | [`name`](Builder::name) | `anthill` |
 /// | [`stack_size`](Builder::stack_size) | the standard library's |
+///
+/// Several pools as one are built with the same options: see [`MultiPool::builder`](crate::MultiPool::builder).
 ///
 /// ```
 /// use anthill::{Overflow, Pool};
@@ -46,21 +48,28 @@ pub struct Builder<P: Built = Pool> {
     parts: P::Parts,
 }
 
-/// What a [`Builder`] can build: a [`Pool`], a [`FuncPool`](crate::FuncPool).
+/// What a [`Builder`] can build: a [`Pool`], a [`FuncPool`](crate::FuncPool), a
+/// [`MultiPool`](crate::MultiPool), a [`MultiFuncPool`](crate::MultiFuncPool).
 pub trait Built: sealed::Built {}
 
 impl<P: sealed::Built> Built for P {}
 
 pub(crate) mod sealed {
+    use crate::error::BuildError;
     use crate::pool::Pool;
     use std::any::Any;
     use std::sync::Arc;
 
     pub trait Built: Sized {
-        /// What it is made of beside the pool.
+        /// What it is made of beside its pools.
         type Parts: Clone;
 
-        fn new(pool: Pool, parts: Self::Parts) -> Self;
+        /// Whether the parts make sense.
+        fn check(_parts: &Self::Parts) -> Result<(), BuildError> {
+            Ok(())
+        }
+        /// `pool` makes one more pool, without a thread, each time; of several each is given its number.
+        fn new(parts: Self::Parts, pool: impl FnMut(Option<usize>) -> Pool) -> Self;
         /// What is to live as long as tasks of the pool do.
         fn keep(parts: &Self::Parts) -> Option<Arc<dyn Any + Send + Sync>>;
     }
@@ -69,8 +78,8 @@ pub(crate) mod sealed {
 impl sealed::Built for Pool {
     type Parts = ();
 
-    fn new(pool: Pool, (): ()) -> Pool {
-        pool
+    fn new((): (), mut pool: impl FnMut(Option<usize>) -> Pool) -> Pool {
+        pool(None)
     }
 
     fn keep((): &()) -> Option<Arc<dyn Any + Send + Sync>> {
@@ -399,19 +408,41 @@ impl<P: Built> Builder<P> {
             }
             _ => {}
         }
-        let core = Core::new(capacity, self.plan);
-        let pool = Pool::from_core(Arc::clone(&core));
-        core.crew.fill(&core).map_err(BuildError::Thread)?;
-        Ok(P::new(pool, self.parts))
+        P::check(&self.parts)?;
+        let mut cores = Vec::new();
+        let built = self.make(|core| cores.push(Arc::clone(core)));
+        let fill = |core: &Arc<Core>| core.crew.fill(core);
+        cores
+            .iter()
+            .try_for_each(fill)
+            .map_err(BuildError::Thread)?;
+        Ok(built)
     }
 
     /// The pool of a builder that only constructors have touched: it needs no check and starts no
     /// thread.
     pub(crate) fn into_pool(mut self) -> P {
         self.plan.processors = Processors::here();
-        let capacity = self.capacity.unwrap_or_else(processors);
-        let pool = Pool::from_core(Core::new(capacity, self.plan));
-        P::new(pool, self.parts)
+        self.make(|_| ())
+    }
+
+    /// Makes what is to be built, without a thread; `made` is shown each pool that it consists of.
+    fn make(self, mut made: impl FnMut(&Arc<Core>)) -> P {
+        let Builder {
+            capacity,
+            plan,
+            parts,
+        } = self;
+        let capacity = capacity.unwrap_or_else(processors);
+        P::new(parts, |shard| {
+            let mut plan = plan.clone();
+            if let Some(shard) = shard {
+                plan.name = thread_name::of_shard(&plan.name, shard);
+            }
+            let core = Core::new(capacity, plan);
+            made(&core);
+            Pool::from_core(core)
+        })
     }
 }
 

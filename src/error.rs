@@ -201,6 +201,8 @@ pub enum BuildError {
     },
     /// [`Overflow::DropOldest`](crate::Overflow::DropOldest) without a backlog to drop from.
     DropOldestWithoutBacklog,
+    /// Several pools as one, of which there are to be none.
+    NoShards,
     /// A thread's name cannot contain a NUL.
     NameContainsNul,
     /// No address space has room for such a stack.
@@ -232,6 +234,7 @@ impl fmt::Display for BuildError {
             BuildError::DropOldestWithoutBacklog => {
                 f.write_str("Overflow::DropOldest needs a backlog to drop from")
             }
+            BuildError::NoShards => f.write_str("there is to be no pool: at least one is needed"),
             BuildError::NameContainsNul => f.write_str("the name contains a NUL"),
             BuildError::StackSizeTooLarge { stack_size } => {
                 write!(

@@ -47,7 +47,7 @@
 //! | tasks that stand and fall together | [`group`](PoolHandle::group) |
 //! | tasks that run for ever | [`stop_token`](PoolHandle::stop_token) |
 //! | a share of the pool | [`limit`](PoolHandle::limit), [`serial`](PoolHandle::serial), [`keyed`](PoolHandle::keyed) |
-//! | a pool of one function, several pools as one | [`FuncPool`], [`MultiPool`] |
+//! | a pool of one function, several pools as one, and both | [`FuncPool`], [`MultiPool`], [`MultiFuncPool`] |
 //! | jobs that survive the process | the module `jobs`, behind a feature |
 //!
 //! # Features
@@ -85,13 +85,14 @@ pub use pools::func::{FuncHandle, FuncPool};
 pub use pools::keyed::Keyed;
 pub use pools::limit::{Limited, Serial};
 pub use pools::multi::{Balance, MultiPool};
+pub use pools::multi_func::MultiFuncPool;
 pub use pools::share::Share;
 pub use results::group::{FirstError, Group, GroupError, KeepGoing};
 pub use results::handle::JoinHandle;
 pub use results::join_error::JoinError;
 pub use results::map::{Map, MapUnordered};
 pub use results::scope::{Scope, ScopedJoinHandle};
-pub use results::stop::StopToken;
+pub use results::stop::{StopSource, StopToken};
 pub use stats::Stats;
 
 /// The pages of `docs/`, here so that their programs are tested.

@@ -4,6 +4,7 @@ use crate::builder::Builder;
 use crate::engine::submit::{Door, Patience};
 use crate::engine::{Core, current};
 use crate::error::{ReleaseTimeout, SubmitError};
+use crate::results::stop::StopToken;
 use crate::stats::Stats;
 use crate::sync::{Arc, Ordering, deadline_after};
 use std::fmt;
@@ -166,7 +167,7 @@ impl Drop for Pool {
         core.abandon();
         if !current::on_worker() && !current::is_inside(core) {
             // Without a deadline, and with nobody to open it again, this ends with the pool.
-            let _ = core.end(None);
+            let _ = core.end(None, None);
         }
     }
 }
@@ -500,7 +501,36 @@ impl PoolHandle {
     /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
     /// ```
     pub fn release_timeout(&self, timeout: Duration) -> Result<(), ReleaseTimeout> {
-        self.core.end(deadline_after(timeout))
+        self.core.end(deadline_after(timeout), None)
+    }
+
+    /// Closes the pool and joins its threads like [`release_timeout`](PoolHandle::release_timeout), but gives up
+    /// waiting as soon as the token is stopped, too: for a caller that loses patience by an event and not only
+    /// by the time. `Duration::MAX` is for ever, that is until the event.
+    ///
+    /// A [`StopSource`](crate::StopSource) makes such tokens. The pool's own one is stopped by the release itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`release_timeout`](PoolHandle::release_timeout): what remains. Whether that was for the event,
+    /// [`is_stopped`](StopToken::is_stopped) tells. A pool that has ended by then is `Ok`.
+    ///
+    /// ```
+    /// # use {anthill::{Pool, StopSource}, std::{sync::mpsc, thread, time::Duration}};
+    /// let pool = Pool::with_capacity(1);
+    /// let (go, gate) = mpsc::channel::<()>();
+    /// pool.submit(move || gate.recv().unwrap())?;
+    ///
+    /// let impatience = StopSource::new();
+    /// let (tells, waits) = (impatience.clone(), impatience.token());
+    /// thread::spawn(move || tells.stop()); // say, at a second Ctrl-C
+    /// let remains = pool.release_until(&waits, Duration::MAX).unwrap_err();
+    /// assert_eq!(remains.workers(), 1);
+    /// go.send(())?;
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn release_until(&self, stop: &StopToken, timeout: Duration) -> Result<(), ReleaseTimeout> {
+        self.core.end(deadline_after(timeout), Some(stop))
     }
 
     /// Closes the pool, refuses also what its tasks submit, and drops the backlog: how many tasks

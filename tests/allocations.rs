@@ -16,7 +16,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anthill::{FuncPool, JoinHandle, Pool, PoolHandle};
+use anthill::{Balance, FuncPool, JoinHandle, MultiFuncPool, Pool, PoolHandle};
 use support::{expect_accepted, occupy, receive, spawned, within};
 
 struct Counting;
@@ -248,6 +248,32 @@ fn of_a_refused_try_submit() {
     });
     assert!(average < NONE_OF_ITS_OWN, "{average} a task");
     drop(occupied);
+}
+
+/// The same for several pools as one.
+#[test]
+fn of_a_call_of_several_pools_function() {
+    fn average<const WORDS: usize>() -> f64 {
+        let pools = MultiFuncPool::builder(2, Balance::LeastLoaded, |words: [usize; WORDS]| {
+            SUM.fetch_add(std::hint::black_box(words).len(), Ordering::Relaxed);
+        });
+        let pools = pools.capacity(1).backlog(100).keep_workers();
+        let pools = pools.build().unwrap();
+        allocations_a_task(|| {
+            for number in 0..TASKS {
+                pools.invoke([number; WORDS]).unwrap();
+            }
+            pools.wait_idle();
+        })
+    }
+
+    let _alone = one_at_a_time();
+    for average in [average::<0>(), average::<1>(), average::<2>()] {
+        assert!(average < NONE_OF_ITS_OWN, "{average} a call");
+    }
+    let average = average::<3>();
+    let one = 0.99..1.0 + NONE_OF_ITS_OWN;
+    assert!(one.contains(&average), "{average} a call");
 }
 
 /// A call of a pool's one function allocates nothing for an argument of up to two words, with each kind

@@ -13,7 +13,10 @@ use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anthill::{BuildError, Overflow, Pool, PoolHandle, SubmitErrorKind, TaskPanic};
+use anthill::{
+    Balance, BuildError, MultiFuncPool, MultiPool, Overflow, Pool, PoolHandle, StopSource,
+    SubmitErrorKind, TaskPanic,
+};
 
 use support::{
     Arrivals, DEADLINE, Gate, Log, Running, assert_at_rest, eventually, eventually_eq,
@@ -727,6 +730,31 @@ fn release_timeout_says_what_remains_and_may_be_called_again() {
         .expect("nothing is left to wait for");
 }
 
+/// ants: `ReleaseContext` waits until the context is done, by time or by cancel, and without a context not at all.
+/// Here the error says what remains, and a second call waits again.
+#[test]
+fn release_until_gives_up_when_it_is_told_to() {
+    let pool = Pool::with_capacity(2);
+    let tasks = occupy(&pool, 2);
+    let context = StopSource::new();
+    let token = context.token();
+    let by_time = pool.release_until(&token, Duration::from_millis(10));
+    assert_eq!(by_time.expect_err("two tasks still run").running(), 2);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| pool.release_until(&token, Duration::MAX));
+        context.stop();
+        let by_event = waits
+            .join()
+            .expect("it gave up")
+            .expect_err("they still run");
+        assert_eq!(by_event.workers(), 2);
+    });
+    tasks.end();
+    pool.release_until(&StopSource::new().token(), DEADLINE)
+        .expect("the tasks have ended");
+    assert_eq!(pool.workers(), 0);
+}
+
 /// ants: a pool that was released and rebooted takes tasks again (`TestRebootNewPool`).
 #[test]
 fn a_released_pool_can_be_rebooted() {
@@ -868,4 +896,77 @@ fn all_options_together_make_a_pool() {
         .expect("every worker is idle");
     assert_eq!(started.count() as u64, pool.stats().workers_started);
     assert_eq!(started.count(), stopped.count());
+}
+
+// Several pools as one.
+
+/// What is asked of several pools, of one function or not: `submit` hands in one more task that waits at a gate.
+fn ten_pools_of_five(pools: &MultiPool, submit: impl Fn(Gate)) {
+    for _open in 0..2 {
+        let gate = Gate::new().opened_on_drop();
+        for _ in 0..50 {
+            submit(gate.clone());
+        }
+        eventually_eq("tasks running", 50, || pools.running());
+        assert_eq!((pools.waiting(), pools.free()), (0, 0));
+        assert_eq!((pools.workers(), pools.capacity()), (50, 50));
+        for shard in pools.shards() {
+            assert_eq!(
+                (shard.waiting(), shard.running(), shard.free()),
+                (0, 5, 0),
+                "each has its part"
+            );
+        }
+        // By index: an `Option` where ants has `ErrInvalidPoolIndex`.
+        assert!(pools.shards().nth(9).is_some() && pools.shards().nth(10).is_none());
+        assert!(!pools.is_closed());
+        gate.open();
+        pools
+            .release_timeout(DEADLINE)
+            .expect("all tasks end once the gate is open");
+        pools
+            .release_timeout(DEADLINE)
+            .expect("nothing is left to wait for");
+        assert_eq!(refusal(pools.submit(|| ())), SubmitErrorKind::Closed);
+        assert!(pools.is_closed() && pools.workers() == 0);
+        pools.reboot();
+    }
+    assert_eq!((pools.tune(10), pools.capacity()), (5, 100));
+}
+
+/// ants: fifty tasks fill ten pools of five by either strategy, are spread evenly, and after a release and a reboot
+/// again (`TestMultiPool`).
+#[test]
+fn several_pools_share_the_tasks_evenly() {
+    for balance in [Balance::RoundRobin, Balance::LeastLoaded] {
+        let pools = MultiPool::new(10, 5, balance);
+        ten_pools_of_five(&pools, |gate| {
+            expect_accepted(pools.submit(move || gate.wait()));
+        });
+    }
+}
+
+/// ants: the same for one function (`TestMultiPoolWithFunc`, `TestMultiPoolWithFuncGeneric`).
+#[test]
+fn several_pools_of_one_function_share_the_calls_evenly() {
+    for balance in [Balance::RoundRobin, Balance::LeastLoaded] {
+        let pools = MultiFuncPool::new(10, 5, balance, |gate: Gate| gate.wait());
+        ten_pools_of_five(&pools, |gate| expect_accepted(pools.invoke(gate)));
+        assert_eq!(pools.stats().completed, 100);
+    }
+}
+
+/// ants: several pools without a size, and options that make no sense, are errors of the constructor (`TestMultiPool`).
+/// A strategy that is none cannot be written here.
+#[test]
+fn contradicting_options_of_several_pools_are_errors_of_build() {
+    let none = MultiPool::builder(0, Balance::RoundRobin).build();
+    assert!(matches!(none, Err(BuildError::NoShards)));
+    let builder = MultiFuncPool::builder(10, Balance::LeastLoaded, |(): ()| ());
+    let error = builder.capacity(1).min_workers(2).build();
+    let error = error.expect_err("more workers than the capacity");
+    assert!(
+        matches!(error, BuildError::MinWorkersAboveCapacity { .. }),
+        "{error:?}"
+    );
 }

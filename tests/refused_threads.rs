@@ -22,7 +22,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anthill::{
-    BuildError, Builder, JoinHandle, Overflow, Pool, PoolHandle, SubmitError, SubmitErrorKind,
+    Balance, BuildError, Builder, JoinHandle, MultiPool, Overflow, Pool, PoolHandle, SubmitError,
+    SubmitErrorKind,
 };
 use rand::Rng;
 use support::{
@@ -603,6 +604,63 @@ in_both_ways! {
         drop(occupy(&pool, 4));
         pool.wait_idle();
         assert_at_rest(&pool);
+    }
+}
+
+fn several(way: Way) -> Builder<MultiPool> {
+    let builder = MultiPool::builder(3, Balance::RoundRobin).capacity(1);
+    match way {
+        Way::Processes => builder,
+        Way::AddressSpace => builder.stack_size(LARGE_STACK),
+    }
+}
+
+in_both_ways! {
+    fn p17_several_pools_refuse_once_whatever_the_policy(way: Way) {
+        let policies = [Overflow::Block, Overflow::Reject, Overflow::CallerRuns, Overflow::DropOldest];
+        let pools = policies.map(|overflow| several(way).backlog(1).overflow(overflow).build().unwrap());
+        way.refuse();
+        let ran = Arrivals::new();
+        let task = || {
+            let ran = ran.clone();
+            move || ran.arrive()
+        };
+        for pools in &pools {
+            assert_no_thread(pools.submit(task()))();
+            assert_no_thread(pools.try_submit(task()))();
+            assert_no_thread(pools.submit_timeout(task(), Duration::MAX))();
+            let stats = pools.stats();
+            assert_eq!((stats.submitted, stats.rejected, pools.free()), (0, 3, 3), "{stats:?}");
+        }
+        let error = several(way).min_workers(1).build().unwrap_err();
+        assert!(matches!(error, BuildError::Thread(_)), "{error:?}");
+        way.allow();
+        for pools in &pools {
+            expect_accepted(pools.submit(task()));
+            pools.wait_idle();
+        }
+        assert_eq!(ran.count(), 4 * 4);
+        assert_eq!(several(way).min_workers(1).build().unwrap().workers(), 3);
+    }
+}
+
+in_both_ways! {
+    fn p17_several_pools_go_on_with_the_worker_that_there_is(way: Way) {
+        let pools = several(way).build().unwrap();
+        // In whose line those wait who find no room.
+        let first = pools.shards().next().unwrap();
+        let occupied = occupy(first, 1);
+        way.refuse();
+        assert_eq!(refusal(pools.try_submit(|| {})), SubmitErrorKind::Full);
+        assert_eq!(pools.stats().rejected, 1);
+        occupied.end();
+        let ran = Arrivals::new();
+        for _ in 0..9 {
+            let ran = ran.clone();
+            expect_accepted(pools.submit(move || ran.arrive()));
+        }
+        ran.wait_for(9);
+        way.allow();
     }
 }
 

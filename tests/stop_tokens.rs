@@ -1,5 +1,5 @@
 //! Stop tokens: the exit signal of tasks that live long. P14 (whatever closes the pool sets it) and P15
-//! (a pool that is opened again has a new one).
+//! (a pool that is opened again has a new one). Signals of one's own, and the release that ends with one.
 
 mod support;
 
@@ -7,9 +7,10 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::thread;
 use std::time::Duration;
 
-use anthill::{Pool, PoolHandle, StopToken};
+use anthill::{Balance, MultiPool, Pool, PoolHandle, StopSource, StopToken};
 use support::{
-    Arrivals, DEADLINE, OpensOnDrop, assert_at_rest, eventually, expect_accepted, occupy, watchdog,
+    Arrivals, DEADLINE, DropCounter, OpensOnDrop, assert_at_rest, eventually, expect_accepted,
+    in_a_task, occupy, watchdog,
 };
 
 /// Submits `tasks` tasks that run until their token says stop, and waits until they run.
@@ -258,9 +259,134 @@ fn p15_a_task_that_runs_after_the_reboot_asks_for_the_new_token() {
 fn tokens_go_between_threads() {
     fn assert_all<T: Clone + Send + Sync + UnwindSafe + RefUnwindSafe + Unpin + 'static>() {}
     assert_all::<StopToken>();
+    assert_all::<StopSource>();
     let pool = Pool::with_capacity(1);
     let stop = pool.stop_token();
     assert!(format!("{stop:?}").contains("false"));
     pool.release();
     assert!(format!("{stop:?}").contains("true"));
+}
+
+// ── a signal of one's own ───────────────────────────────────────────────────────────────────────
+
+/// All clones of a source give the same signal, to all its tokens and to no others; it stays given.
+#[test]
+fn a_source_stops_its_tokens_alone() {
+    let (source, other) = (StopSource::new(), StopSource::default());
+    let (early, clone) = (source.token(), source.clone());
+    assert!(!early.wait_timeout(Duration::ZERO));
+    assert!(format!("{source:?}").contains("false"));
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| early.wait_timeout(Duration::MAX));
+        clone.stop();
+        assert!(waits.join().unwrap());
+    });
+    clone.stop();
+    assert!(early.is_stopped() && source.token().is_stopped());
+    assert!(!other.token().is_stopped());
+    assert!(format!("{source:?}").contains("true"));
+
+    let unstopped = other.token();
+    drop(other);
+    assert!(!unstopped.wait_timeout(Duration::from_millis(5)));
+}
+
+/// However the signal and the wait meet, who awaits the end of a pool returns at it, though the tasks go on; what
+/// remains is told, and can be awaited again.
+#[test]
+fn release_until_gives_up_at_the_signal() {
+    watchdog("all have given up", || {
+        for round in 0..200 {
+            let pool = Pool::with_capacity(1);
+            let task = occupy(&pool, 1);
+            let source = StopSource::new();
+            let token = source.token();
+            thread::scope(|scope| {
+                let waits = scope.spawn(|| pool.release_until(&token, Duration::MAX));
+                if round % 2 == 0 {
+                    eventually("it is closed", || pool.is_closed());
+                }
+                source.stop();
+                let remains = waits.join().unwrap().unwrap_err();
+                assert_eq!((remains.running(), remains.workers()), (1, 1));
+            });
+            assert!(
+                pool.release_until(&token, Duration::MAX).is_err(),
+                "at once"
+            );
+            task.end();
+            pool.release_until(&StopSource::new().token(), Duration::MAX)
+                .unwrap();
+            // It has ended: there is nothing to give up.
+            pool.release_until(&token, Duration::ZERO).unwrap();
+        }
+    });
+}
+
+/// Several pools as one likewise, whichever of them it is that does not end.
+#[test]
+fn release_until_gives_up_on_all_pools_at_the_signal() {
+    watchdog("all have given up", || {
+        for round in 0..100 {
+            let pools = MultiPool::new(3, 1, Balance::RoundRobin);
+            let shard = pools.shards().nth(round % 3).unwrap();
+            let task = occupy(shard, 1);
+            let source = StopSource::new();
+            let token = source.token();
+            thread::scope(|scope| {
+                let waits = scope.spawn(|| pools.release_until(&token, Duration::MAX));
+                eventually("they are closed", || pools.is_closed());
+                source.stop();
+                let remains = waits.join().unwrap().unwrap_err();
+                assert_eq!((remains.running(), remains.workers()), (1, 1));
+            });
+            task.end();
+            pools
+                .release_until(&StopSource::new().token(), Duration::MAX)
+                .unwrap();
+        }
+    });
+}
+
+/// Without the signal it is `release_timeout`. The pool's own token is stopped by the release; and in a task of the
+/// pool it returns at once, whatever the signal.
+#[test]
+fn release_until_ends_by_its_time_too() {
+    let pool = Pool::with_capacity(1);
+    let task = occupy(&pool, 1);
+    let token = StopSource::new().token();
+    assert!(
+        pool.release_until(&token, Duration::from_millis(5))
+            .is_err()
+    );
+    assert!(!token.is_stopped());
+    pool.reboot();
+    let own = pool.stop_token();
+    assert!(pool.release_until(&own, Duration::MAX).is_err());
+    task.end();
+    assert!(pool.release_until(&token, DEADLINE).is_ok());
+
+    pool.reboot();
+    let inner = pool.handle();
+    let ended = in_a_task(&pool, "the release", move || {
+        inner.release_until(&token, Duration::MAX).is_ok()
+    });
+    assert!(!ended);
+}
+
+/// A signal that somebody waited for keeps no pool.
+#[test]
+fn a_source_keeps_no_pool() {
+    let dropped = Arrivals::new();
+    let captured = DropCounter(dropped.clone());
+    let builder = Pool::builder().capacity(1);
+    let pool = builder.on_worker_stop(move |_| _ = &captured).build();
+    let (pool, source) = (pool.unwrap(), StopSource::new());
+    let task = occupy(&pool, 1);
+    let token = source.token();
+    assert!(pool.release_until(&token, Duration::ZERO).is_err());
+    task.end();
+    drop(pool);
+    dropped.wait_for(1);
+    source.stop();
 }

@@ -524,12 +524,13 @@ impl Crew {
     }
 
     /// Waits until no thread is left and `done`, and all are joined; `retry` is called again and
-    /// again, and its answer is when to do so next. False if `deadline` passed or the pool was
-    /// opened again.
+    /// again, and its answer is when to do so next. False if `deadline` passed, the pool was opened
+    /// again or `gives_up`, at which it looks again when it is [nudged](Crew::nudge).
     pub(crate) fn join(
         &self,
         deadline: Option<Instant>,
         done: impl Fn() -> bool,
+        gives_up: impl Fn() -> bool,
         retry: impl Fn() -> Option<Instant>,
     ) -> bool {
         loop {
@@ -548,7 +549,7 @@ impl Crew {
                     return true;
                 }
             }
-            if is_past(deadline) || !self.roll().is_closed() {
+            if is_past(deadline) || gives_up() || !self.roll().is_closed() {
                 return false;
             }
             drop(wait_until(&self.gone, inner, sooner(again, deadline)));

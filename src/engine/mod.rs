@@ -58,7 +58,7 @@ mod models;
 
 use crate::error::ReleaseTimeout;
 use crate::panic::{PanicHandlers, WorkerId, drop_quietly};
-use crate::results::stop::Stop;
+use crate::results::stop::{Stop, StopToken};
 use crate::stats::{Counts, Stats};
 use crate::sync::{
     Arc, AtomicBool, AtomicUsize, Instant, JoinHandle, Mutex, MutexGuard, Ordering, Processors,
@@ -682,8 +682,12 @@ impl Core {
         Arc::clone(&lock(&self.stop))
     }
 
-    /// Closes the pool and joins its threads.
-    pub(crate) fn end(self: &Arc<Self>, deadline: Option<Instant>) -> Result<(), ReleaseTimeout> {
+    /// Closes the pool and joins its threads, until the deadline passes or `interrupt` is stopped.
+    pub(crate) fn end(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+        interrupt: Option<&StopToken>,
+    ) -> Result<(), ReleaseTimeout> {
         self.close(false);
         if self.is_foreign() {
             // No thread of it is in this process.
@@ -694,8 +698,10 @@ impl Core {
         let at_rest = || {
             self.admission.places().at_rest() && tenants.iter().all(|tenant| tenant.is_at_rest())
         };
-        let ended =
-            !current::is_inside(self) && self.crew.join(deadline, at_rest, || self.rescue());
+        let gives_up = || interrupt.is_some_and(StopToken::is_stopped);
+        let _entered = interrupt.map(|stop| stop.signal().interrupts(self));
+        let ended = !current::is_inside(self)
+            && (self.crew).join(deadline, at_rest, gives_up, || self.rescue());
         if ended {
             return Ok(());
         }

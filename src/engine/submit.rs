@@ -43,7 +43,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    fn new(kind: SubmitErrorKind, task: Task) -> Refusal {
+    pub(crate) fn new(kind: SubmitErrorKind, task: Task) -> Refusal {
         Refusal {
             kind,
             source: None,

@@ -1,6 +1,6 @@
 //! The names of the workers' threads: in this process `<name>-<id>`, whatever its length; and what the system shows of
 //! them. Linux keeps 15 bytes, and cut there all workers of a pool with a long name would look alike: so the name
-//! is cut instead, and the id stays.
+//! is cut instead, and the id stays. Where several pools are one, each is called `<name>-<shard>`.
 
 /// What the system keeps of a thread's name.
 const SHOWN: usize = 15;
@@ -11,6 +11,15 @@ pub(crate) fn of_worker(name: &str, id: u64) -> String {
         id.to_string()
     } else {
         format!("{name}-{id}")
+    }
+}
+
+/// What one of several pools that are one is called.
+pub(crate) fn of_shard(name: &str, shard: usize) -> String {
+    if name.is_empty() {
+        shard.to_string()
+    } else {
+        format!("{name}-{shard}")
     }
 }
 

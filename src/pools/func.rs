@@ -36,9 +36,15 @@ impl<F> Drop for Callee<F> {
 }
 
 /// A call that waits for its worker: two words beside the pointer fit a task in place.
-struct Call<T> {
+pub(super) struct Call<T> {
     callee: NonNull<()>,
     argument: T,
+}
+
+impl<T> Call<T> {
+    pub(super) fn into_argument(self) -> T {
+        self.argument
+    }
 }
 
 // SAFETY: the callee is `Sync` and only called; the argument is sent.
@@ -63,15 +69,27 @@ where
 }
 
 impl<T: Send + 'static> Func<T> {
-    fn new<F>(f: F) -> Func<T>
+    pub(super) fn new<F>(f: F) -> Func<T>
     where
         F: Fn(T) + Send + Sync + 'static,
     {
         Func {
             callee: Arc::new(Callee(ManuallyDrop::new(f))),
-            // SAFETY: a `CallOf` is a `Call` and no more; and `FuncHandle::call` makes each with the callee here.
+            // SAFETY: a `CallOf` is a `Call` and no more; and `Func::call` makes each with the callee here.
             manner: unsafe { Manner::of::<CallOf<F, T>>() },
         }
+    }
+
+    /// What a pool that calls it must keep.
+    pub(super) fn keep(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::clone(&self.callee)
+    }
+
+    /// A call, and how to run it: for a pool that [keeps](Func::keep) the callee.
+    #[inline]
+    pub(super) fn call(&self, argument: T) -> (Manner<Call<T>>, Call<T>) {
+        let callee = NonNull::from(&*self.callee).cast::<()>();
+        (self.manner, Call { callee, argument })
     }
 }
 
@@ -153,7 +171,8 @@ impl<T: Send + 'static> FuncPool<T> {
 impl<T: Send + 'static> sealed::Built for FuncPool<T> {
     type Parts = Func<T>;
 
-    fn new(pool: Pool, func: Func<T>) -> FuncPool<T> {
+    fn new(func: Func<T>, mut pool: impl FnMut(Option<usize>) -> Pool) -> FuncPool<T> {
+        let pool = pool(None);
         let handle = FuncHandle {
             pool: pool.handle(),
             func,
@@ -162,7 +181,7 @@ impl<T: Send + 'static> sealed::Built for FuncPool<T> {
     }
 
     fn keep(func: &Func<T>) -> Option<Arc<dyn Any + Send + Sync>> {
-        Some(Arc::clone(&func.callee))
+        Some(func.keep())
     }
 }
 
@@ -222,11 +241,9 @@ impl<T: Send + 'static> FuncHandle<T> {
 
     #[inline]
     fn call(&self, argument: T, patience: Patience) -> Result<(), SubmitError<T>> {
-        let Func { callee, manner } = &self.func;
-        let callee = NonNull::from(&**callee).cast::<()>();
-        let call = Call { callee, argument };
-        let submitted = self.pool.core().submit_value(*manner, call, patience);
-        submitted.map_err(|refused| refused.map(|call| call.argument))
+        let (manner, call) = self.func.call(argument);
+        let submitted = self.pool.core().submit_value(manner, call, patience);
+        submitted.map_err(|refused| refused.map(Call::into_argument))
     }
 }
 

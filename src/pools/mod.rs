@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`func`] | `FuncPool`: a pool of one function |
 //! | [`multi`] | `MultiPool`: several pools as one |
+//! | [`multi_func`] | `MultiFuncPool`: several pools of one function as one |
 //! | [`strand`] | a queue of which only so many tasks run at once, on the workers of a pool |
 //! | [`lane`] | bounds, line, counts and end of a share |
 //! | [`share`] | what the shares have in common, as users see it |
@@ -15,5 +16,6 @@ pub(crate) mod keyed;
 mod lane;
 pub(crate) mod limit;
 pub(crate) mod multi;
+pub(crate) mod multi_func;
 pub(crate) mod share;
 pub(crate) mod strand;

@@ -1,15 +1,25 @@
 //! Several pools as one: less contention on one queue, one line for those who wait.
+//!
+//! - M1: The shards are built from one [`Plan`](crate::engine::Plan), each its own copy; only the name tells them
+//!   apart. They are united before any of them has a thread.
+//! - M2: All balancing is in `hand_in`: whatever is submitted, a closure, a job or an argument, comes there as a task.
+//! - M3: A shard is asked to make room (by its submitter, by dropping its oldest) only after all were asked for room,
+//!   and who waits does so in the one line (F1 of [`family`]), never in that of a shard.
+//! - M4: What a submit frees by dropping goes to that line if there is one (F2).
 
-use crate::engine::admission::Denied;
+use crate::builder::{Builder, sealed};
+use crate::engine::admission::{Denied, Origin};
 use crate::engine::looks::Look;
 use crate::engine::submit::{Door, House, Patience, Refusal};
-use crate::engine::task::Task;
-use crate::engine::{Core, current, family, fork};
-use crate::error::{ReleaseTimeout, SubmitError, SubmitErrorKind};
+use crate::engine::task::{Manner, Task};
+use crate::engine::{Core, Overflow, current, family, fork};
+use crate::error::{BuildError, ReleaseTimeout, SubmitError, SubmitErrorKind};
 use crate::pool::{Pool, PoolHandle};
 use crate::results::handle::{JoinHandle, spawn_with};
+use crate::results::stop::StopToken;
 use crate::stats::Stats;
-use crate::sync::{Arc, AtomicUsize, Instant, Ordering, deadline_after, elapsed, now};
+use crate::sync::{Arc, AtomicUsize, Instant, Ordering, deadline_after};
+use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
@@ -28,7 +38,9 @@ pub enum Balance {
 /// and to another one if that has no room. Those who find no room anywhere wait in one line, and whichever pool
 /// has room first takes the first of them.
 ///
-/// Worth its while where so many threads submit that one queue is the bottleneck; measure it.
+/// Useful only where so many threads submit that one queue is the bottleneck; measure it.
+///
+/// A [`MultiFuncPool`](crate::MultiFuncPool) is the same for one function.
 ///
 /// ```
 /// use anthill::{Balance, MultiPool};
@@ -51,19 +63,52 @@ impl MultiPool {
     /// So many pools (at least one) of so many workers each, without backlogs. Starts no thread.
     #[must_use]
     pub fn new(shards: usize, capacity_each: usize, balance: Balance) -> MultiPool {
-        let pool = |_| Pool::with_capacity(capacity_each);
-        let shards: Vec<Pool> = (0..shards.max(1)).map(pool).collect();
-        let cores: Vec<&Arc<Core>> = shards.iter().map(|shard| shard.core()).collect();
-        family::unite(&cores);
-        MultiPool {
-            shards,
-            balance,
-            next: AtomicUsize::new(0),
-        }
+        (MultiPool::builder(shards.max(1), balance).capacity(capacity_each)).into_pool()
     }
 
-    /// The pools. Those who find no room wait in the line of the first: released by itself, it sends them
-    /// away, whatever the others do.
+    /// Configures the pools: all options of a [`Builder`], which builds each of so many pools alike.
+    ///
+    /// Each pool has the [`capacity`](Builder::capacity), the [`backlog`](Builder::backlog) and the
+    /// [`min_workers`](Builder::min_workers) of the builder for itself, and what is handed over (a panic handler, a
+    /// hook) serves all of them: a [`WorkerId`](crate::WorkerId) is unique within its pool only. With a name
+    /// the workers of the pool no. `n` are called `<name>-<n>-<worker>`. Where all are full:
+    ///
+    /// | | |
+    /// |---|---|
+    /// | [`max_waiting`](Builder::max_waiting) | bounds the one line, whatever the number of pools |
+    /// | [`Overflow::Block`](crate::Overflow::Block), [`Reject`](crate::Overflow::Reject) | the submitter waits for room in any pool; is refused |
+    /// | [`Overflow::CallerRuns`](crate::Overflow::CallerRuns) | the submitter runs the task itself, for the pool whose turn it is; waits if all are paused |
+    /// | [`Overflow::DropOldest`](crate::Overflow::DropOldest) | the oldest task of the pool whose turn it is makes room, or of the next that has one |
+    ///
+    /// A backlog is room, too: with [`Balance::RoundRobin`] a task may wait in the backlog of one pool while
+    /// another has idle workers, which take nothing from it. [`Balance::LeastLoaded`] makes that rare: it looks where
+    /// there is least when the task is handed in, and not again.
+    ///
+    /// # Errors
+    ///
+    /// [`build`](Builder::build) fails as for a [`Pool`], and with [`BuildError::NoShards`] for 0 pools.
+    ///
+    /// ```
+    /// use anthill::{Balance, BuildError, MultiPool, Overflow};
+    /// let mails = MultiPool::builder(4, Balance::LeastLoaded)
+    ///     .capacity(2) // eight workers
+    ///     .backlog(100)
+    ///     .overflow(Overflow::Reject)
+    ///     .name("mail")
+    ///     .panic_handler(|panic| eprintln!("{panic:?}"))
+    ///     .build()?;
+    /// assert_eq!((mails.shards().len(), mails.capacity()), (4, 8));
+    ///
+    /// let none = MultiPool::builder(0, Balance::LeastLoaded).build();
+    /// assert!(matches!(none, Err(BuildError::NoShards)));
+    /// # Ok::<(), BuildError>(())
+    /// ```
+    pub fn builder(shards: usize, balance: Balance) -> Builder<MultiPool> {
+        Builder::with_parts((shards, balance))
+    }
+
+    /// The pools. Those who find no room wait in the line of the first: released by itself, or without a worker where
+    /// the system refuses it a thread, it sends them away, whatever the others do.
     pub fn shards(&self) -> impl ExactSizeIterator<Item = &PoolHandle> {
         self.shards.iter().map(|shard| &**shard)
     }
@@ -118,6 +163,23 @@ impl MultiPool {
         match self.hand_in(Task::new(f), patience) {
             Ok(_core) => Ok(()),
             // SAFETY: the task was made here from this `F`, and each submitter gets its own back.
+            Err(refusal) => Err(unsafe { refusal.into_error() }),
+        }
+    }
+
+    /// Hands in a value that is run in some manner; it comes back where it is refused.
+    pub(super) fn submit_value<V>(
+        &self,
+        manner: Manner<V>,
+        value: V,
+        patience: Patience,
+    ) -> Result<(), SubmitError<V>>
+    where
+        V: Send + 'static,
+    {
+        match self.hand_in(Task::of_value(manner, value), patience) {
+            Ok(_core) => Ok(()),
+            // SAFETY: the task was made here from this `V`, and each submitter gets its own back.
             Err(refusal) => Err(unsafe { refusal.into_error() }),
         }
     }
@@ -202,38 +264,32 @@ impl MultiPool {
     }
 
     /// Hands a task to a pool that has room; which one.
-    fn enter(&self, mut task: Task) -> Result<Arc<Core>, (Denied, Refusal)> {
+    fn enter(&self, task: Task) -> Result<Arc<Core>, (Denied, Refusal)> {
         let mut why = Denied::Closed;
         let mut no_thread = None;
         for core in self.in_turn() {
             match core.enter_as(self.lead()) {
-                Ok(()) => match core.accept(task) {
-                    Ok(()) => return Ok(Arc::clone(core)),
+                Ok(()) => match core.staff() {
+                    Ok(()) => {
+                        core.queue_accepted(task);
+                        return Ok(Arc::clone(core));
+                    }
                     Err(refusal) => {
-                        task = refusal.task;
-                        no_thread = Some(refusal.source);
+                        // Another one may have a worker: nothing is refused yet.
+                        core.leave(1);
+                        no_thread = Some(refusal);
                     }
                 },
                 Err(Denied::Closed) => {}
                 Err(denied) => why = denied,
             }
         }
-        let kind = match (why, no_thread) {
-            (Denied::Closed, Some(source)) => {
-                return Err((
-                    why,
-                    Refusal {
-                        kind: SubmitErrorKind::NoThread,
-                        source,
-                        task,
-                    },
-                ));
-            }
-            (Denied::Closed, None) => SubmitErrorKind::Closed,
-            _ => SubmitErrorKind::Full,
+        let refusal = match (why, no_thread) {
+            (Denied::Closed, Some(source)) => Refusal::no_thread(source, task),
+            (Denied::Closed, None) => Refusal::new(SubmitErrorKind::Closed, task),
+            _ => Refusal::new(SubmitErrorKind::Full, task),
         };
-        let source = None;
-        Err((why, Refusal { kind, source, task }))
+        Err((why, refusal))
     }
 
     fn hand_in(&self, task: Task, patience: Patience) -> Result<Arc<Core>, Refusal> {
@@ -252,18 +308,81 @@ impl MultiPool {
         if denied == Denied::Closed {
             return self.refuse(refusal);
         }
+        let task = refusal.task;
+        match (patience, self.lead().plan.overflow) {
+            (Patience::None, _) | (Patience::Policy, Overflow::Reject) => {
+                self.enter_for_certain(task)
+            }
+            (Patience::Policy, Overflow::CallerRuns) => match self.run_here(task) {
+                Ok(core) => Ok(core),
+                Err(task) => self.wait(task, None),
+            },
+            (Patience::Policy, Overflow::DropOldest) => self.drop_oldest(task),
+            (Patience::Policy, Overflow::Block) => self.wait_for_room(task, denied, None),
+            (Patience::Until(deadline), _) => self.wait_for_room(task, denied, deadline),
+        }
+    }
+
+    fn wait_for_room(
+        &self,
+        task: Task,
+        denied: Denied,
+        deadline: Option<Instant>,
+    ) -> Result<Arc<Core>, Refusal> {
+        match self.look_for_room(task, denied) {
+            Ok(core) => Ok(core),
+            Err(task) => self.wait(task, deadline),
+        }
+    }
+
+    /// M3: waits in the one line.
+    fn wait(&self, task: Task, deadline: Option<Instant>) -> Result<Arc<Core>, Refusal> {
         let lead = self.lead();
-        let deadline = match patience {
-            Patience::None => return self.enter_for_certain(refusal.task),
-            Patience::Policy => None,
-            Patience::Until(deadline) => deadline,
-        };
-        let task = match self.look_for_room(refusal.task, denied) {
-            Ok(core) => return Ok(core),
-            Err(task) => task,
-        };
         let taken_by = lead.wait_anywhere(task, deadline)?;
         Ok(taken_by.unwrap_or_else(|| Arc::clone(lead)))
+    }
+
+    /// `CallerRuns`: this thread runs the task for a pool that is open and not paused: which one, or the task.
+    fn run_here(&self, mut task: Task) -> Result<Arc<Core>, Task> {
+        for core in self.in_turn() {
+            match core.run_here(task) {
+                None => return Ok(Arc::clone(core)),
+                Some(refused) => task = refused,
+            }
+        }
+        Err(task)
+    }
+
+    /// `DropOldest`: the oldest task of a pool that no worker has taken makes room.
+    fn drop_oldest(&self, mut task: Task) -> Result<Arc<Core>, Refusal> {
+        loop {
+            for core in self.in_turn() {
+                let oldest = (core.admission).replace(Origin::Outside, || core.take_oldest());
+                let Ok(Some(((oldest, from), is_free))) = oldest else {
+                    continue;
+                };
+                core.discard(oldest, from);
+                if is_free && !self.lead().admission.places().has_line() {
+                    return core.accept(task).map(|()| Arc::clone(core));
+                }
+                // M4
+                core.leave(1);
+                break;
+            }
+            match self.enter(task) {
+                Ok(core) => return Ok(core),
+                Err((Denied::Closed, refusal)) => return self.refuse(refusal),
+                // What fills the pools runs already.
+                Err((_, refusal)) if !self.has_queued() => return self.wait(refusal.task, None),
+                Err((_, refusal)) => task = refusal.task,
+            }
+        }
+    }
+
+    /// An open pool has a task that no worker has taken.
+    fn has_queued(&self) -> bool {
+        let is_open = |core: &&Arc<Core>| !core.admission.places().is_closed();
+        (self.cores().filter(is_open)).any(|core| core.has_queued())
     }
 
     /// Looks for room anywhere, as often as was worth it of late where the line is: which pool took the task, or the
@@ -423,15 +542,39 @@ impl MultiPool {
     ///
     /// What remains when the time is up; in a task of one of the pools that is at once.
     pub fn release_timeout(&self, timeout: Duration) -> Result<(), ReleaseTimeout> {
+        self.end(deadline_after(timeout), None)
+    }
+
+    /// Closes the pools and joins their threads, until the time is up or the token is stopped, as
+    /// [`PoolHandle::release_until`] does.
+    ///
+    /// # Errors
+    ///
+    /// What remains then; in a task of one of the pools that is at once.
+    ///
+    /// ```
+    /// use anthill::{Balance, MultiPool, StopSource};
+    /// use std::time::Duration;
+    /// let pools = MultiPool::new(2, 1, Balance::RoundRobin);
+    /// pools.submit(|| println!("still runs"))?;
+    /// pools.release_until(&StopSource::new().token(), Duration::MAX)?;
+    /// assert_eq!(pools.workers(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn release_until(&self, stop: &StopToken, timeout: Duration) -> Result<(), ReleaseTimeout> {
+        self.end(deadline_after(timeout), Some(stop))
+    }
+
+    fn end(
+        &self,
+        deadline: Option<Instant>,
+        interrupt: Option<&StopToken>,
+    ) -> Result<(), ReleaseTimeout> {
         self.release();
-        let begun = now();
-        let ends = |shard: &&PoolHandle| {
-            let left = timeout.saturating_sub(elapsed(begun));
-            shard.release_timeout(left).is_ok()
-        };
+        let ends = |core: &&Arc<Core>| core.end(deadline, interrupt).is_ok();
         // In a task of one of them it could not end.
         let ended =
-            self.inside().is_none() && self.shards().filter(ends).count() == self.shards.len();
+            self.inside().is_none() && self.cores().filter(ends).count() == self.shards.len();
         if ended {
             return Ok(());
         }
@@ -452,14 +595,47 @@ impl MultiPool {
     pub fn reboot(&self) {
         self.shards().for_each(PoolHandle::reboot);
     }
+
+    pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+        f.debug_struct(name)
+            .field("balance", &self.balance)
+            .field("shards", &self.shards)
+            .finish_non_exhaustive()
+    }
+}
+
+impl sealed::Built for MultiPool {
+    type Parts = (usize, Balance);
+
+    fn check((shards, _balance): &(usize, Balance)) -> Result<(), BuildError> {
+        if *shards == 0 {
+            return Err(BuildError::NoShards);
+        }
+        Ok(())
+    }
+
+    fn new(
+        (shards, balance): (usize, Balance),
+        mut pool: impl FnMut(Option<usize>) -> Pool,
+    ) -> MultiPool {
+        let shards: Vec<Pool> = (0..shards).map(|shard| pool(Some(shard))).collect();
+        let cores: Vec<&Arc<Core>> = shards.iter().map(|shard| shard.core()).collect();
+        family::unite(&cores);
+        MultiPool {
+            shards,
+            balance,
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    fn keep(_: &(usize, Balance)) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
 }
 
 impl fmt::Debug for MultiPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MultiPool")
-            .field("balance", &self.balance)
-            .field("shards", &self.shards)
-            .finish_non_exhaustive()
+        self.describe(f, "MultiPool")
     }
 }
 

@@ -1,4 +1,9 @@
-//! The signal to end, for tasks that live long.
+//! The signal to end: for tasks that live long, and for who waits for the end of a pool.
+//!
+//! - S1: `stopped` is set under the lock, which whoever waits holds from its look to its sleep.
+//! - S2: Who waits for a pool's end sleeps on the lock of that pool's crew instead. It is entered here first and looks
+//!   at `stopped` under the crew's lock; the signal is set first and takes the crew's lock of all who are entered
+//!   then. So one sees the other. The crew's lock is taken under the one here, never the other way round.
 
 use crate::engine::{Core, fork};
 use crate::pool::PoolHandle;
@@ -13,8 +18,8 @@ use std::time::Duration;
 /// What all tokens of one signal share.
 pub(crate) struct Stop {
     stopped: AtomicBool,
-    /// `stopped` is set under it, so that nobody waits past it.
-    lock: Mutex<()>,
+    /// S2: the pools whose end somebody awaits who gives up at this signal.
+    ending: Mutex<Vec<Arc<Core>>>,
     changed: Condvar,
 }
 
@@ -22,21 +27,39 @@ impl Stop {
     pub(crate) fn new() -> Arc<Stop> {
         Arc::new(Stop {
             stopped: AtomicBool::new(false),
-            lock: Mutex::new(()),
+            ending: Mutex::default(),
             changed: Condvar::new(),
         })
     }
 
     /// G2 of [`fork`](crate::engine::fork): nobody holds the lock.
     pub(crate) fn is_unlocked(&self) -> bool {
-        try_lock(&self.lock).is_some()
+        try_lock(&self.ending).is_some()
     }
 
     pub(crate) fn stop(&self) {
-        let _lock = lock(&self.lock);
+        let ending = lock(&self.ending);
         // ORDERING: Release: who sees the signal sees what came before it.
         self.stopped.store(true, Ordering::Release);
         self.changed.notify_all();
+        ending.iter().for_each(|core| core.crew.nudge());
+    }
+
+    /// S2: while what it returns lives, the signal has whoever awaits the end of this pool look again.
+    pub(crate) fn interrupts<'a>(&'a self, core: &'a Arc<Core>) -> impl Drop + use<'a> {
+        struct Entered<'a>(&'a Stop, &'a Arc<Core>);
+        impl Drop for Entered<'_> {
+            fn drop(&mut self) {
+                let Entered(stop, core) = self;
+                let mut ending = lock(&stop.ending);
+                if let Some(at) = ending.iter().position(|other| Arc::ptr_eq(other, core)) {
+                    // Not the last: `core` is another.
+                    ending.swap_remove(at);
+                }
+            }
+        }
+        lock(&self.ending).push(Arc::clone(core));
+        Entered(self, core)
     }
 
     fn is_stopped(&self) -> bool {
@@ -45,7 +68,8 @@ impl Stop {
     }
 }
 
-/// Tells tasks that live long when to end: once their pool is released (or dropped).
+/// Tells tasks that live long when to end: once their pool is released (or dropped), or once the
+/// [`StopSource`] that the token is from says so.
 ///
 /// A pool does not end before its tasks do; a task that runs for ever must look at its token, or sleep on
 /// it. Tokens are cheap to clone. [`reboot`](PoolHandle::reboot) brings a new signal; tokens from before it
@@ -73,10 +97,6 @@ pub struct StopToken {
 }
 
 impl StopToken {
-    #[cfg_attr(
-        not(feature = "jobs"),
-        expect(dead_code, reason = "for handlers of jobs")
-    )]
     pub(crate) fn new(stop: Arc<Stop>) -> StopToken {
         StopToken { stop, core: None }
     }
@@ -86,6 +106,10 @@ impl StopToken {
             stop: core.stop_signal(),
             core: Some(Arc::downgrade(core)),
         }
+    }
+
+    pub(crate) fn signal(&self) -> &Stop {
+        &self.stop
     }
 
     /// G1 of [`fork`]: nobody in this process gives the signal any more.
@@ -119,7 +143,7 @@ impl StopToken {
         if self.is_stopped() {
             return true;
         }
-        let mut guard = lock(&self.stop.lock);
+        let mut guard = lock(&self.stop.ending);
         while !self.stop.is_stopped() {
             if is_past(deadline) {
                 return false;
@@ -138,6 +162,77 @@ impl fmt::Debug for StopToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StopToken")
             .field("stopped", &self.is_stopped())
+            .finish()
+    }
+}
+
+/// A signal of your own: all its [tokens](StopSource::token) are stopped when [`stop`](StopSource::stop) is called.
+///
+/// It is for tasks that are to end before their pool does, and for who awaits the end of a pool and may lose
+/// patience ([`release_until`](PoolHandle::release_until)). Cheap to clone; all clones give the same signal, once and
+/// for ever. Dropping them gives none.
+///
+/// ```
+/// use anthill::{Pool, StopSource};
+/// use std::time::Duration;
+///
+/// let pool = Pool::with_capacity(1);
+/// let poll = StopSource::new();
+/// let stop = poll.token();
+/// pool.submit(move || while !stop.wait_timeout(Duration::from_millis(1)) {})?;
+/// poll.stop();
+/// pool.wait_idle(); // the task has ended, and the pool is open
+/// assert!(!pool.is_closed());
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+#[derive(Clone)]
+pub struct StopSource {
+    stop: Arc<Stop>,
+}
+
+impl StopSource {
+    /// A signal that was not given.
+    #[must_use]
+    pub fn new() -> StopSource {
+        StopSource { stop: Stop::new() }
+    }
+
+    /// A token by which others learn of the signal.
+    #[must_use]
+    pub fn token(&self) -> StopToken {
+        StopToken::new(Arc::clone(&self.stop))
+    }
+
+    /// Gives the signal: whoever waits for it is woken. Does not wait.
+    ///
+    /// All that came before it happens before [`StopToken::is_stopped`] is true.
+    ///
+    /// ```
+    /// let source = anthill::StopSource::new();
+    /// let token = source.token();
+    /// assert!(!token.is_stopped());
+    /// source.stop();
+    /// assert!(token.is_stopped());
+    /// ```
+    pub fn stop(&self) {
+        self.stop.stop();
+    }
+}
+
+impl Default for StopSource {
+    fn default() -> StopSource {
+        StopSource::new()
+    }
+}
+
+/// What it shares is never left half-changed by a panic.
+impl UnwindSafe for StopSource {}
+impl RefUnwindSafe for StopSource {}
+
+impl fmt::Debug for StopSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StopSource")
+            .field("stopped", &self.stop.is_stopped())
             .finish()
     }
 }

@@ -110,7 +110,7 @@ fn submit(core: &Arc<Core>, ran: &Ran) {
 }
 
 fn end(core: &Arc<Core>) {
-    core.end(None).unwrap();
+    core.end(None, None).unwrap();
     assert!(core.admission.places().at_rest());
     // C6
     assert_eq!(unjoined(), 0);

@@ -337,7 +337,7 @@ fn two_wait_for_the_threads_to_end() {
         let (core, ran) = (Core::new(1, plan(Some(0), EVER)), Ran::new());
         submit(&core, &ran);
         let ends = |core: &Arc<Core>| {
-            core.end(None).unwrap();
+            core.end(None, None).unwrap();
             assert_eq!(unjoined(), 0);
         };
         let other = {
