@@ -2,6 +2,7 @@
 
 use crate::Fallible;
 use anthill::jobs::Queue;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 
@@ -81,6 +82,8 @@ fn has_log(file: &Path) -> bool {
 fn names(file: &Path) -> rusqlite::Result<Vec<String>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
+    // Closing it unlinks no log that others may use: see the library's `leave_log`.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let is_there = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'anthill_queues')";
     if !connection.query_row(is_there, [], |row| row.get(0))? {
         return Ok(Vec::new());

@@ -5,10 +5,14 @@
 //! and tells each how it ended; then the first of those who came meanwhile leads. So one who is alone commits at once,
 //! on his own thread.
 //!
+//! It may be of several queues: all that are in the file have this line. Before anything is written, and again when all is,
+//! it is seen to that the files are those that others see ([`file`](super::file), F2).
+//!
 //! If one operation fails or panics, all is undone, and each runs once more, in a savepoint of its own, so that it
 //! undoes only itself. Savepoints from the start would cost each transaction a copy of each page that it changes.
 
 use super::fail::{again, failed};
+use super::file::Attachment;
 use super::patience;
 use super::time::Now;
 use super::tx::Tx;
@@ -16,7 +20,7 @@ use crate::jobs::calls::Calls;
 use crate::jobs::{Clock, QueueError};
 #[cfg(test)]
 use crate::sync::MutexGuard;
-use crate::sync::{Arc, AtomicU64, Condvar, Instant, Mutex, Ordering, lock, wait_until};
+use crate::sync::{Arc, AtomicU64, Condvar, Instant, Mutex, Ordering, lock, try_lock, wait_until};
 use rusqlite::Connection;
 use std::any::Any;
 use std::collections::VecDeque;
@@ -28,11 +32,19 @@ const MOST: usize = 256;
 /// The one connection that writes, and those who wait for it.
 pub(super) struct Group {
     line: Mutex<Line>,
-    writer: Mutex<Connection>,
-    queue: i64,
+    /// None when it is closed: the store is detached.
+    writer: Mutex<Option<Connection>>,
     clock: Clock,
-    calls: Arc<Calls>,
+    attachment: Arc<Attachment>,
     pub(super) transactions: AtomicU64,
+}
+
+/// A queue of the file, as a member of the group names it.
+#[derive(Clone)]
+pub(super) struct QueueRef {
+    pub(super) number: i64,
+    /// Who wants to hear that there is something to claim in it.
+    pub(super) calls: Arc<Calls>,
 }
 
 #[derive(Default)]
@@ -45,6 +57,8 @@ struct Line {
 /// Why an operation failed.
 enum Failure {
     Error(rusqlite::Error),
+    /// No failure of SQLite's.
+    Queue(QueueError),
     Panic(Box<dyn Any + Send>),
 }
 
@@ -58,6 +72,7 @@ impl From<Failure> for Stop {
     fn from(failure: Failure) -> Stop {
         match failure {
             Failure::Error(error) => Stop::Error(failed(error)),
+            Failure::Queue(error) => Stop::Error(error),
             Failure::Panic(panic) => Stop::Panic(panic),
         }
     }
@@ -66,6 +81,7 @@ impl From<Failure> for Stop {
 /// One who waits in line, whatever for.
 trait Member: Send + Sync {
     fn patience(&self) -> Instant;
+    fn queue(&self) -> &QueueRef;
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failure>;
     /// How it ended; what is told later does not count.
     fn tell(&self, end: Result<(), Stop>);
@@ -76,6 +92,7 @@ trait Member: Send + Sync {
 type Operation<T> = Box<dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send>;
 
 struct Ticket<T> {
+    queue: QueueRef,
     patience: Instant,
     operation: Mutex<Operation<T>>,
     stage: Mutex<Stage<T>>,
@@ -95,6 +112,10 @@ enum Stage<T> {
 impl<T: Send> Member for Ticket<T> {
     fn patience(&self) -> Instant {
         self.patience
+    }
+
+    fn queue(&self) -> &QueueRef {
+        &self.queue
     }
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failure> {
@@ -148,13 +169,12 @@ impl<T> Ticket<T> {
 }
 
 impl Group {
-    pub(super) fn new(writer: Connection, queue: i64, clock: Clock, calls: Arc<Calls>) -> Group {
+    pub(super) fn new(writer: Connection, clock: Clock, attachment: Arc<Attachment>) -> Group {
         Group {
             line: Mutex::default(),
-            writer: Mutex::new(writer),
-            queue,
+            writer: Mutex::new(Some(writer)),
             clock,
-            calls,
+            attachment,
             transactions: AtomicU64::new(0),
         }
     }
@@ -162,9 +182,11 @@ impl Group {
     /// Runs an operation in a transaction; perhaps on another thread, and perhaps twice.
     pub(super) fn run<T: Send + 'static>(
         &self,
+        queue: &QueueRef,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, QueueError> {
-        let ticket = Arc::new(Ticket::new(operation, Instant::now() + patience::BUSY));
+        let patience = Instant::now() + patience::BUSY;
+        let ticket = Arc::new(Ticket::new(queue.clone(), operation, patience));
         let member: Arc<dyn Member> = ticket.clone();
         let leads = {
             let mut line = lock(&self.line);
@@ -180,9 +202,10 @@ impl Group {
     /// Runs it if nobody else writes, and else not.
     pub(super) fn run_now<T: Send + 'static>(
         &self,
+        queue: &QueueRef,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Option<Result<T, QueueError>> {
-        let ticket = Arc::new(Ticket::new(operation, Instant::now()));
+        let ticket = Arc::new(Ticket::new(queue.clone(), operation, Instant::now()));
         let member: Arc<dyn Member> = ticket.clone();
         {
             let mut line = lock(&self.line);
@@ -195,36 +218,59 @@ impl Group {
         Some(self.finish(&ticket, &member))
     }
 
+    /// Lends the writer, between two transactions.
+    pub(super) fn with_writer<T>(
+        &self,
+        lend: impl FnOnce(&mut Connection) -> Result<T, QueueError>,
+    ) -> Result<T, QueueError> {
+        let mut writer = lock(&self.writer);
+        self.attachment.check()?;
+        patience::begin();
+        lend(writer.as_mut().ok_or_else(closed)?)
+    }
+
+    /// Closes the writer. If somebody has it now he does.
+    pub(super) fn close(&self) {
+        if let Some(mut writer) = try_lock(&self.writer) {
+            *writer = None;
+        }
+    }
+
     fn finish<T>(&self, ticket: &Ticket<T>, member: &Arc<dyn Member>) -> Result<T, QueueError> {
         loop {
             match ticket.end() {
                 Some(Ok(result)) => return Ok(result),
                 Some(Err(Stop::Error(error))) => return Err(error),
                 Some(Err(Stop::Panic(panic))) => resume_unwind(panic),
-                None => {
-                    let wake = self.lead(member);
-                    if wake {
-                        self.calls.call();
-                    }
-                }
+                None => self.lead(member).iter().for_each(|calls| calls.call()),
             }
         }
     }
 
-    /// Writes for all who are in line; whether there is something to claim then.
-    fn lead(&self, first: &Arc<dyn Member>) -> bool {
+    /// Writes for all who are in line; who is to hear that there is something to claim then.
+    fn lead(&self, first: &Arc<dyn Member>) -> Vec<Arc<Calls>> {
         let popped = lock(&self.line).waiting.pop_front();
         debug_assert!(popped.is_some_and(|popped| Arc::ptr_eq(&popped, first)));
         let mut leading = Leading {
             group: self,
             members: vec![Arc::clone(first)],
         };
-        let writer = lock(&self.writer);
-        patience::until(first.patience());
-        let ended = self.write(&writer, &mut leading.members);
-        drop(writer);
+        let ended = {
+            let mut writer = lock(&self.writer);
+            patience::until(first.patience());
+            let ended = match &*writer {
+                Some(writer) => self.write(writer, &mut leading.members),
+                None => Err(Failure::Queue(closed())),
+            };
+            // What is wrong may be wrong because of this.
+            let ended = self.check().and(ended);
+            if self.attachment.is_lost() {
+                *writer = None;
+            }
+            ended
+        };
         match ended {
-            Ok((wake, failures)) => {
+            Ok(Written { wake, failures }) => {
                 for (member, failure) in failures {
                     leading.members[member].tell(Err(failure.into()));
                 }
@@ -236,46 +282,54 @@ impl Group {
             }
             Err(failure) => {
                 leading.fail(failure.into());
-                false
+                Vec::new()
             }
         }
     }
 
-    /// One transaction; or two where an operation failed. Tells which ones did.
+    fn check(&self) -> Result<(), Failure> {
+        self.attachment.check().map_err(Failure::Queue)
+    }
+
+    /// One transaction; or two where an operation failed. Tells which ones did. Whether it is one of the files that others
+    /// see is seen to again by who calls.
     fn write(
         &self,
         writer: &Connection,
         members: &mut Vec<Arc<dyn Member>>,
     ) -> Result<Written, Failure> {
         let open = Open::begin(writer)?;
+        self.check()?;
         {
             // Not before, so that who came while this waited for another process is with it.
             let mut line = lock(&self.line);
             let rest = line.waiting.len().min(MOST - members.len());
             members.extend(line.waiting.drain(..rest));
         }
-        let mut tx = Tx::load(writer, self.queue, Now::of(&self.clock)).map_err(Failure::Error)?;
-        let ran = members.iter().try_for_each(|member| member.run(&mut tx));
-        let (tx, open, failures) = match ran {
-            Ok(()) => (tx, open, Vec::new()),
+        let mut parts = Parts::new(writer, &self.clock);
+        let ran = members
+            .iter()
+            .try_for_each(|member| member.run(parts.of(member.queue())?));
+        let (parts, open, failures) = match ran {
+            Ok(()) => (parts, open, Vec::new()),
             Err(failure) if members.len() == 1 => return Err(failure),
             Err(_) => {
                 drop(open);
                 let open = Open::begin(writer)?;
-                let mut tx =
-                    Tx::load(writer, self.queue, Now::of(&self.clock)).map_err(Failure::Error)?;
-                let failures = run_apart(&mut tx, members)?;
-                (tx, open, failures)
+                self.check()?;
+                let mut parts = Parts::new(writer, &self.clock);
+                let failures = run_apart(&mut parts, members)?;
+                (parts, open, failures)
             }
         };
-        tx.store().map_err(Failure::Error)?;
+        let wake = parts.store()?;
         open.commit()?;
         self.transactions.fetch_add(1, Ordering::Relaxed);
-        Ok((tx.wake, failures))
+        Ok(Written { wake, failures })
     }
 
     #[cfg(test)]
-    pub(super) fn hold(&self) -> MutexGuard<'_, Connection> {
+    pub(super) fn hold(&self) -> MutexGuard<'_, Option<Connection>> {
         lock(&self.writer)
     }
 
@@ -285,16 +339,74 @@ impl Group {
     }
 }
 
-/// Whether there is something to claim, and which of the members failed.
-type Written = (bool, Vec<(usize, Failure)>);
+fn closed() -> QueueError {
+    QueueError::Detached("they were closed".to_owned())
+}
+
+struct Written {
+    /// Those of the queues in which there is something to claim.
+    wake: Vec<Arc<Calls>>,
+    /// Which of the members failed.
+    failures: Vec<(usize, Failure)>,
+}
+
+/// A transaction's parts in the queues that it touches.
+struct Parts<'c> {
+    connection: &'c Connection,
+    now: Now,
+    queues: Vec<(Tx<'c>, Arc<Calls>)>,
+}
+
+impl<'c> Parts<'c> {
+    /// Of a transaction that is open already.
+    fn new(connection: &'c Connection, clock: &Clock) -> Parts<'c> {
+        Parts {
+            connection,
+            now: Now::of(clock),
+            queues: Vec::with_capacity(1),
+        }
+    }
+
+    fn of(&mut self, queue: &QueueRef) -> Result<&mut Tx<'c>, Failure> {
+        let number = queue.number;
+        let known = self.queues.iter().position(|(tx, _)| tx.number == number);
+        let place = if let Some(place) = known {
+            place
+        } else {
+            let tx = Tx::load(self.connection, number, self.now).map_err(Failure::Error)?;
+            self.queues.push((tx, Arc::clone(&queue.calls)));
+            self.queues.len() - 1
+        };
+        Ok(&mut self.queues[place].0)
+    }
+
+    /// To be called before the commit; who is to hear of it after that.
+    fn store(self) -> Result<Vec<Arc<Calls>>, Failure> {
+        let mut wake = Vec::new();
+        for (tx, calls) in self.queues {
+            tx.store().map_err(Failure::Error)?;
+            if tx.wake {
+                wake.push(calls);
+            }
+        }
+        Ok(wake)
+    }
+}
 
 /// Runs each of them so that it undoes only itself.
 fn run_apart(
-    tx: &mut Tx<'_>,
+    parts: &mut Parts<'_>,
     members: &[Arc<dyn Member>],
 ) -> Result<Vec<(usize, Failure)>, Failure> {
     let mut failures = Vec::new();
     for (place, member) in members.iter().enumerate() {
+        let tx = match parts.of(member.queue()) {
+            Ok(tx) => tx,
+            Err(failure) => {
+                failures.push((place, failure));
+                continue;
+            }
+        };
         let before = (tx.queue.clone(), tx.wake);
         statement(tx.connection, "SAVEPOINT anthill_one")?;
         let ran = member.run(tx);
@@ -383,10 +495,12 @@ impl Drop for Leading<'_> {
 
 impl<T> Ticket<T> {
     fn new(
+        queue: QueueRef,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
         patience: Instant,
     ) -> Ticket<T> {
         Ticket {
+            queue,
             patience,
             operation: Mutex::new(Box::new(operation)),
             stage: Mutex::new(Stage::Waits),

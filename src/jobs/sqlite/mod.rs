@@ -12,11 +12,13 @@ mod claim;
 mod commit;
 mod enqueue;
 mod fail;
+mod file;
 mod manage;
 mod patience;
 mod read;
 mod schema;
 mod settle;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tidy;
@@ -31,13 +33,14 @@ use super::calls::Calls;
 use super::clock::Clock;
 use super::error::QueueError;
 use super::job::{JobId, NewJob};
-use crate::sync::{Arc, Mutex, Ordering, lock};
-use commit::Group;
+use crate::sync::{Arc, Ordering};
+use commit::QueueRef;
 use fail::failed;
 use rusqlite::Connection;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
+use store::Store;
 use time::Now;
 use tx::{Queue, Tx};
 
@@ -67,10 +70,8 @@ use tx::{Queue, Tx};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct SqliteBroker {
-    group: Group,
-    reader: Mutex<Connection>,
+    store: Arc<Store>,
     queue: i64,
-    path: PathBuf,
     clock: Clock,
     calls: Arc<Calls>,
 }
@@ -91,24 +92,15 @@ impl SqliteBroker {
         queue: &str,
         clock: Clock,
     ) -> Result<SqliteBroker, QueueError> {
-        let path = path.as_ref();
-        patience::begin();
-        let mut writer = schema::connect(path)?;
-        let number = schema::create(&mut writer, queue)?;
-        let reader = schema::connect(path)?;
-        reader
-            .execute_batch("PRAGMA query_only = ON")
-            .map_err(failed)?;
-        let path = writer.path().map_or_else(|| path.to_owned(), PathBuf::from);
+        let store = Store::open(path.as_ref(), &clock)?;
+        let queue = store.queue(queue)?;
         let calls = Arc::new(Calls::default());
         let ours = Arc::downgrade(&calls);
         // What is moved by hand is heard of at once.
         clock.on_change(move || ours.upgrade().map(|calls| calls.call()).is_some());
         Ok(SqliteBroker {
-            group: Group::new(writer, number, clock.clone(), Arc::clone(&calls)),
-            reader: Mutex::new(reader),
-            queue: number,
-            path,
+            store,
+            queue,
             clock,
             calls,
         })
@@ -146,6 +138,7 @@ impl SqliteBroker {
         connection: &Connection,
         jobs: &[NewJob],
     ) -> Result<Vec<Enqueued>, QueueError> {
+        self.store.check()?;
         self.refuse_others(connection)?;
         let savepoint = |sql| connection.prepare_cached(sql)?.execute([]).map(drop);
         savepoint("SAVEPOINT anthill_enqueue").map_err(failed)?;
@@ -176,12 +169,13 @@ impl SqliteBroker {
     fn refuse_others(&self, connection: &Connection) -> Result<(), QueueError> {
         let path = connection.path().unwrap_or_default();
         let real = |path: &Path| path.canonicalize().ok();
-        let same = Path::new(path) == self.path
-            || real(path.as_ref()).is_some_and(|path| real(&self.path) == Some(path));
+        let ours = self.store.path();
+        let same = Path::new(path) == ours
+            || real(path.as_ref()).is_some_and(|path| real(ours) == Some(path));
         if same {
             return Ok(());
         }
-        let reason = format!("the queue is in {}", self.path.display());
+        let reason = format!("the queue is in {}", ours.display());
         Err(QueueError::address(path, reason))
     }
 
@@ -189,18 +183,21 @@ impl SqliteBroker {
         &self,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, QueueError> {
-        self.group.run(operation)
+        self.store.write(&self.queue_ref(), operation)
+    }
+
+    fn queue_ref(&self) -> QueueRef {
+        QueueRef {
+            number: self.queue,
+            calls: Arc::clone(&self.calls),
+        }
     }
 
     fn read<T>(
         &self,
         read: impl FnOnce(&Connection, Now) -> rusqlite::Result<T>,
     ) -> Result<T, QueueError> {
-        let mut reader = lock(&self.reader);
-        patience::begin();
-        // All of it at one moment.
-        let moment = reader.transaction().map_err(failed)?;
-        read(&moment, Now::of(&self.clock)).map_err(failed)
+        self.store.read(read)
     }
 
     /// Sees to what is due first, if that needs no waiting: so that who looks sees it as the next claim will.
@@ -210,7 +207,7 @@ impl SqliteBroker {
     ) -> Result<T, QueueError> {
         let queue = self.queue;
         if self.read(|connection, now| tidy::is_overdue(connection, queue, now))? {
-            match self.group.run_now(tidy::tidy) {
+            match self.store.write_now(&self.queue_ref(), tidy::tidy) {
                 None | Some(Ok(_) | Err(QueueError::Busy)) => {}
                 Some(Err(error)) => return Err(error),
             }
@@ -221,9 +218,9 @@ impl SqliteBroker {
 
 impl fmt::Debug for SqliteBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let transactions = self.group.transactions.load(Ordering::Relaxed);
+        let transactions = self.store.group.transactions.load(Ordering::Relaxed);
         f.debug_struct("SqliteBroker")
-            .field("path", &self.path)
+            .field("path", &self.store.path())
             .field("queue", &self.queue)
             .field("transactions", &transactions)
             .finish_non_exhaustive()
@@ -365,14 +362,6 @@ impl Broker for SqliteBroker {
     }
 
     fn has_changed(&self, seen: &mut u64) -> Result<bool, QueueError> {
-        // Counts the commits of all other connections, and so those of our own writer, too; the reader has none.
-        let version = "PRAGMA data_version";
-        let reader = lock(&self.reader);
-        patience::begin();
-        let version = reader
-            .prepare_cached(version)
-            .and_then(|mut version| version.query_row([], |row| row.get(0)));
-        let version = i64::unsigned_abs(version.map_err(failed)?);
-        Ok(std::mem::replace(seen, version) != version)
+        self.store.has_changed(seen)
     }
 }

@@ -1,12 +1,12 @@
 //! The tables, and a connection to them: it writes a log ahead, waits for the disk, and says when a file is damaged.
 
 use super::fail::failed;
+use super::file::{log, size};
 use super::patience;
 use crate::jobs::QueueError;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// The version of the tables.
@@ -115,7 +115,7 @@ PRAGMA cache_size = -8000;
 PRAGMA journal_size_limit = 67108864;
 ";
 
-/// A connection with the settings that all of ours have.
+/// A connection with the settings that all of ours have, and with log and index open.
 pub(super) fn connect(path: &Path) -> Result<Connection, QueueError> {
     let has_log = size(&log(path)) > 0;
     // SQLite takes a file of no length (or of one byte) for a new one, and throws its log away.
@@ -127,6 +127,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, QueueError> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    leave_log(&connection).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(64);
     patience::teach(&connection).map_err(failed)?;
     // A plan does not depend on what is bound to a statement; else one with a limit is planned anew each time.
@@ -142,21 +143,21 @@ pub(super) fn connect(path: &Path) -> Result<Connection, QueueError> {
         return Err(QueueError::address(&path, reason));
     }
     connection.execute_batch(SETTINGS).map_err(failed)?;
+    // What is in the file is read, and so in the log.
+    connection
+        .query_row("PRAGMA schema_version", [], |_| Ok(()))
+        .map_err(failed)?;
     if !has_log {
         refuse_torn(&connection, path)?;
     }
     Ok(connection)
 }
 
-fn log(path: &Path) -> PathBuf {
-    let mut log = OsString::from(path);
-    log.push("-wal");
-    log.into()
-}
-
-/// Of a file that is not opened for it: closing it would drop the locks that SQLite has on it in this process.
-fn size(path: &Path) -> u64 {
-    path.metadata().map_or(0, |found| found.len())
+/// Lets a connection leave the log where it is when it is closed. Else the last one unlinks it; and who is the last one
+/// nobody knows for certain, for a process loses its locks on the file when anything in it has read that.
+pub(super) fn leave_log(connection: &Connection) -> rusqlite::Result<()> {
+    let leave = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    connection.set_db_config(leave, true).map(drop)
 }
 
 /// SQLite itself misses whole pages at the end, but reads a part of one as if nothing but zeros had followed. Only

@@ -105,8 +105,10 @@ fn a_full_disk_is_an_error_for_all_and_no_more() {
     let broker = folder.open();
     broker.enqueue(&[job()]).unwrap();
     let limit = |pages: i64| {
-        let writer = broker.group.hold();
+        let writer = broker.store.group.hold();
         writer
+            .as_ref()
+            .unwrap()
             .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
             .unwrap();
     };
@@ -143,8 +145,9 @@ fn one_who_keeps_the_file_makes_others_wait_and_not_for_ever() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert!(
         broker
+            .store
             .group
-            .run_now(|_| Ok(()))
+            .run_now(&broker.queue_ref(), |_| Ok(()))
             .is_some_and(|end| matches!(end, Err(QueueError::Busy)))
     );
     assert_eq!(broker.stats().unwrap().ready, 0, "who reads does not wait");

@@ -1,0 +1,333 @@
+//! The files of a queue, and what others do to them while it is in use: what is acknowledged is where others see it, or it is
+//! not acknowledged.
+#![cfg(all(feature = "sqlite", unix))]
+
+use anthill::jobs::rusqlite::Connection;
+use anthill::jobs::*;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+// ── the child ───────────────────────────────────────────────────────────────────────────────
+
+/// Not a test by itself: what the others start as a process, told what to do by its environment.
+#[test]
+fn child() {
+    let Ok(role) = std::env::var("ANTHILL_CHILD") else {
+        return;
+    };
+    let file = std::env::var("ANTHILL_FILE").unwrap();
+    match role.as_str() {
+        "use" => drop(open(Path::new(&file)).stats().unwrap()),
+        "use as SQLite does" => drop(ready_in(Path::new(&file))),
+        "keep open" => {
+            let _broker = open(Path::new(&file));
+            std::io::stdout().write_all(b"\n> open\n").unwrap();
+            // Until the parent is gone, or wants no more.
+            let _ = std::io::stdin().read(&mut [0]);
+        }
+        _ => unreachable!("{role}"),
+    }
+}
+
+fn process(role: &str, file: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .env("ANTHILL_CHILD", role)
+        .env("ANTHILL_FILE", file);
+    command
+}
+
+/// Another process opens the file, reads it and closes it.
+fn in_another_process(role: &str, file: &Path) {
+    let output = process(role, file).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// A process that has the file open, until its input ends.
+#[cfg(target_os = "linux")]
+fn who_keeps_open(file: &Path) -> std::process::Child {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+    let mut command = process("keep open", file);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    assert!(out.by_ref().lines().any(|line| line.unwrap() == "> open"));
+    child.stdout = Some(out.into_inner());
+    child
+}
+
+/// What anyone sees who opens the file now.
+fn ready_in(file: &Path) -> u64 {
+    let connection = Connection::open(file).unwrap();
+    let ready = "SELECT ready FROM anthill_queues WHERE name = 'default'";
+    connection.query_row(ready, [], |row| row.get(0)).unwrap()
+}
+
+// ── what is there ───────────────────────────────────────────────────────────────────────────
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Place {
+        Place(tempfile::tempdir().unwrap())
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.at("jobs.db")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.at("jobs.db-wal")
+    }
+
+    fn index(&self) -> PathBuf {
+        self.at("jobs.db-shm")
+    }
+}
+
+fn open(file: &Path) -> SqliteBroker {
+    SqliteBroker::open(file, "default", Clock::system()).unwrap()
+}
+
+fn enqueue(broker: &SqliteBroker) -> Result<(), QueueError> {
+    let job = NewJob::new("kind", b"{}".to_vec());
+    broker.enqueue(&[job]).map(drop)
+}
+
+#[track_caller]
+fn assert_detached<T: std::fmt::Debug>(end: Result<T, QueueError>, names: &Path) {
+    let Err(QueueError::Detached(why)) = end else {
+        panic!("{end:?}");
+    };
+    assert!(why.contains(&*names.to_string_lossy()), "{why}");
+}
+
+/// Whatever is asked for is refused, and goes on to be.
+#[track_caller]
+fn assert_all_refused(broker: &SqliteBroker, names: &Path) {
+    for _ in 0..2 {
+        assert_detached(enqueue(broker), names);
+        assert_detached(
+            broker
+                .claim(1, std::time::Duration::from_secs(60))
+                .map(drop),
+            names,
+        );
+        assert_detached(broker.stats(), names);
+        assert_detached(broker.list(JobState::Ready, None, 1), names);
+        assert_detached(broker.has_changed(&mut 0), names);
+        assert_detached(broker.set_paused(true), names);
+    }
+}
+
+// ── a copy drops the locks ──────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_copy_and_a_close_by_another_queue_lose_nothing() {
+    let place = Place::new();
+    let broker = open(&place.file());
+    enqueue(&broker).unwrap();
+    std::fs::copy(place.file(), place.at("copy")).unwrap();
+    in_another_process("use", &place.file());
+    for _ in 0..100 {
+        enqueue(&broker).unwrap();
+    }
+    assert_eq!(broker.stats().unwrap().ready, 101);
+    // Before anything of this process has cleaned up.
+    assert_eq!(ready_in(&place.file()), 101);
+}
+
+#[test]
+fn a_copy_and_a_close_by_another_program_are_told_and_nothing_is_acknowledged() {
+    let place = Place::new();
+    let broker = open(&place.file());
+    enqueue(&broker).unwrap();
+    std::fs::copy(place.file(), place.at("copy")).unwrap();
+    in_another_process("use as SQLite does", &place.file());
+    assert!(
+        !place.log().exists(),
+        "the other one took itself for the last"
+    );
+    assert_detached(enqueue(&broker), &place.index());
+    assert_all_refused(&broker, &place.index());
+    // Even while the one that failed is there.
+    let again = open(&place.file());
+    assert_eq!(again.stats().unwrap().enqueued, 1);
+    enqueue(&again).unwrap();
+    drop(broker);
+    enqueue(&again).unwrap();
+    assert_eq!(ready_in(&place.file()), 3);
+}
+
+#[test]
+fn who_only_looks_is_told_too_and_can_look_anew() {
+    let place = Place::new();
+    let broker = open(&place.file());
+    enqueue(&broker).unwrap();
+    assert_eq!(broker.stats().unwrap().ready, 1);
+    std::fs::copy(place.file(), place.at("copy")).unwrap();
+    in_another_process("use as SQLite does", &place.file());
+    assert_detached(broker.stats(), &place.index());
+    assert_eq!(open(&place.file()).stats().unwrap().ready, 1);
+}
+
+// ── somebody takes a file away ──────────────────────────────────────────────────────────────
+
+#[test]
+fn a_file_that_is_deleted_is_told() {
+    let place = Place::new();
+    let broker = open(&place.file());
+    enqueue(&broker).unwrap();
+    for file in [place.file(), place.log(), place.index()] {
+        std::fs::remove_file(file).unwrap();
+    }
+    assert_all_refused(&broker, &place.file());
+    // What is made in its place is another queue, which the old one leaves alone.
+    let again = open(&place.file());
+    enqueue(&again).unwrap();
+    drop(broker);
+    enqueue(&again).unwrap();
+    assert_eq!(ready_in(&place.file()), 2);
+}
+
+#[test]
+fn a_file_that_is_moved_is_told_and_not_touched() {
+    let place = Place::new();
+    let broker = open(&place.file());
+    enqueue(&broker).unwrap();
+    let moved = place.at("moved.db");
+    std::fs::rename(place.file(), &moved).unwrap();
+    let log = std::fs::read(place.log()).unwrap();
+    assert!(!log.is_empty());
+    assert_all_refused(&broker, &place.file());
+    drop(broker);
+    // Nor is the log written back to a file that others know by another name.
+    assert_eq!(std::fs::read(place.log()).unwrap(), log);
+}
+
+#[test]
+fn a_file_that_is_replaced_is_told_and_the_new_one_is_not_touched() {
+    let place = Place::new();
+    let broker = open(&place.file());
+    enqueue(&broker).unwrap();
+    let other = Place::new();
+    drop(open(&other.file()));
+    let new = std::fs::read(other.file()).unwrap();
+    std::fs::write(place.at("new"), &new).unwrap();
+    std::fs::rename(place.at("new"), place.file()).unwrap();
+    assert_all_refused(&broker, &place.file());
+    drop(broker);
+    assert_eq!(std::fs::read(place.file()).unwrap(), new);
+}
+
+#[test]
+fn a_log_that_is_unlinked_is_told() {
+    let place = Place::new();
+    let broker = open(&place.file());
+    enqueue(&broker).unwrap();
+    std::fs::remove_file(place.log()).unwrap();
+    assert_all_refused(&broker, &place.log());
+}
+
+#[test]
+fn a_logs_index_that_is_unlinked_is_told() {
+    let place = Place::new();
+    let broker = open(&place.file());
+    enqueue(&broker).unwrap();
+    std::fs::remove_file(place.index()).unwrap();
+    assert_all_refused(&broker, &place.index());
+    drop(broker);
+    assert_eq!(open(&place.file()).stats().unwrap().ready, 1);
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_is_told() {
+    let (place, other) = (Place::new(), Place::new());
+    drop(open(&other.file()));
+    let link = place.at("link");
+    std::os::unix::fs::symlink(place.file(), &link).unwrap();
+    let broker = open(&link);
+    enqueue(&broker).unwrap();
+    assert!(place.log().exists(), "the log is beside the file");
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(other.file(), &link).unwrap();
+    assert_all_refused(&broker, &link);
+    assert_eq!(ready_in(&place.file()), 1);
+}
+
+#[test]
+fn a_job_in_a_transaction_of_its_owner_is_refused_too() {
+    let place = Place::new();
+    let broker = open(&place.file());
+    let mut user = Connection::open(place.file()).unwrap();
+    std::fs::remove_file(place.log()).unwrap();
+    let transaction = user.transaction().unwrap();
+    let job = NewJob::new("kind", b"{}".to_vec());
+    assert_detached(broker.enqueue_in(&transaction, &[job]), &place.log());
+}
+
+// ── opening ─────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_file_with_two_names_is_refused() {
+    let place = Place::new();
+    drop(open(&place.file()));
+    std::fs::hard_link(place.file(), place.at("name")).unwrap();
+    for name in [place.file(), place.at("name")] {
+        let opened = SqliteBroker::open(&name, "default", Clock::system());
+        let Err(QueueError::Address { reason, .. }) = opened else {
+            panic!("{opened:?}");
+        };
+        assert!(reason.contains("hard links"), "{reason}");
+    }
+    std::fs::remove_file(place.at("name")).unwrap();
+    open(&place.file());
+}
+
+/// `SQLite` would go on to use the index of the old connection with the log of the new one.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stale_index_of_another_connection_of_the_process_is_refused() {
+    let place = Place::new();
+    let broker = open(&place.file());
+    enqueue(&broker).unwrap();
+    let user = Connection::open(place.file()).unwrap();
+    let count = "SELECT count(*) FROM anthill_jobs";
+    let count = || user.query_row(count, [], |row| row.get::<_, u64>(0));
+    assert_eq!(count().unwrap(), 1);
+    std::fs::copy(place.file(), place.at("copy")).unwrap();
+    in_another_process("use as SQLite does", &place.file());
+    assert_detached(enqueue(&broker), &place.index());
+    let opened = SqliteBroker::open(place.file(), "default", Clock::system());
+    assert_detached(opened, &place.index());
+    // Nor is it mended by another process, whose index is another one.
+    let mut other = who_keeps_open(&place.file());
+    let opened = SqliteBroker::open(place.file(), "default", Clock::system());
+    assert_detached(opened, &place.index());
+    drop(user);
+    enqueue(&open(&place.file())).unwrap();
+    assert_eq!(ready_in(&place.file()), 2);
+    drop(other.stdin.take());
+    assert!(other.wait().unwrap().success());
+}
+
+#[test]
+fn who_closes_leaves_an_empty_log() {
+    let place = Place::new();
+    let broker = open(&place.file());
+    enqueue(&broker).unwrap();
+    assert!(place.log().metadata().unwrap().len() > 0);
+    drop(broker);
+    assert_eq!(place.log().metadata().unwrap().len(), 0);
+    assert_eq!(ready_in(&place.file()), 1);
+}
