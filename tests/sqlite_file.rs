@@ -331,3 +331,102 @@ fn who_closes_leaves_an_empty_log() {
     assert_eq!(place.log().metadata().unwrap().len(), 0);
     assert_eq!(ready_in(&place.file()), 1);
 }
+
+// ── handles of one process ──────────────────────────────────────────────────────────────────
+
+#[test]
+fn handles_on_a_file_hear_of_each_other_without_a_look_at_it() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    let place = Place::new();
+    let (one, two) = (open(&place.file()), open(&place.file()));
+    let other = SqliteBroker::open(place.file(), "other", Clock::system()).unwrap();
+    let heard = Arc::new(AtomicU32::new(0));
+    for (broker, by) in [(&two, 1), (&other, 100)] {
+        let heard = Arc::clone(&heard);
+        broker.subscribe(Box::new(move || {
+            heard.fetch_add(by, Ordering::Relaxed);
+            true
+        }));
+    }
+    for times in 1..=3 {
+        enqueue(&one).unwrap();
+        // It was called on this thread.
+        assert_eq!(heard.load(Ordering::Relaxed), times);
+    }
+    // And those of other processes are seen as before, with or without a commit by this one.
+    let mut seen = 0;
+    two.has_changed(&mut seen).unwrap();
+    assert!(!two.has_changed(&mut seen).unwrap());
+    enqueue(&one).unwrap();
+    assert!(two.has_changed(&mut seen).unwrap());
+    assert!(!two.has_changed(&mut seen).unwrap());
+    let elsewhere = Connection::open(place.file()).unwrap();
+    elsewhere
+        .execute_batch("UPDATE anthill_queues SET turn = turn + 1")
+        .unwrap();
+    assert!(two.has_changed(&mut seen).unwrap());
+}
+
+#[test]
+fn only_those_with_the_same_clock_share() {
+    let place = Place::new();
+    let clock = Clock::manual();
+    let open = |clock: &Clock| SqliteBroker::open(place.file(), "default", clock.clone()).unwrap();
+    let (one, same, other) = (open(&clock), open(&clock), open(&Clock::manual()));
+    let mut job = NewJob::new("kind", b"{}".to_vec());
+    job.delay = std::time::Duration::from_secs(10);
+    one.enqueue(&[job]).unwrap();
+    clock.advance(std::time::Duration::from_secs(10));
+    assert_eq!(other.stats().unwrap().ready, 0);
+    assert_eq!(same.stats().unwrap().ready, 1);
+}
+
+/// How many descriptors this process has in the folder.
+#[cfg(target_os = "linux")]
+fn descriptors(place: &Place) -> usize {
+    let folder = place.0.path().canonicalize().unwrap();
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    open.filter(|open| std::fs::read_link(open.path()).is_ok_and(|file| file.starts_with(&folder)))
+        .count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_costs_its_descriptors_once_however_many_handles_it_has() {
+    let place = Place::new();
+    let mut handles = Vec::new();
+    for _ in 0..10 {
+        handles.push(open(&place.file()));
+        enqueue(handles.last().unwrap()).unwrap();
+        // The file, its log and the log's index: who never reads has no reader.
+        assert_eq!(descriptors(&place), 3);
+    }
+    for handle in &handles {
+        assert_eq!(handle.stats().unwrap().ready, 10);
+        handle.has_changed(&mut 0).unwrap();
+        assert_eq!(descriptors(&place), 5);
+    }
+    let last = handles.pop().unwrap();
+    drop(handles);
+    enqueue(&last).unwrap();
+    drop(last);
+    assert_eq!(descriptors(&place), 0);
+    assert_eq!(ready_in(&place.file()), 11);
+}
+
+#[test]
+fn threads_that_open_and_close_all_the_time_lose_nothing() {
+    let place = Place::new();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    enqueue(&open(&place.file())).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(ready_in(&place.file()), 100);
+}

@@ -81,6 +81,11 @@ impl Files {
         &self.real
     }
 
+    /// Whether they are of the same database, however it is called.
+    pub(super) fn are_of(&self, other: &Files) -> bool {
+        self.database == other.database && (cfg!(unix) || self.real == other.real)
+    }
+
     /// Whether the paths still lead to them.
     fn check(&self) -> Result<(), QueueError> {
         let same = |path: &Path, id: Id| {

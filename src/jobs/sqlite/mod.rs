@@ -78,7 +78,8 @@ pub struct SqliteBroker {
 
 impl SqliteBroker {
     /// Opens the queue of that name, and makes it, its tables and the file where they are missing; several processes
-    /// may do so at once.
+    /// may do so at once. All that one process opens of the same file, and with the same clock, share their
+    /// connections and their commits, and hear of each other at once.
     ///
     /// # Errors
     ///
@@ -93,14 +94,10 @@ impl SqliteBroker {
         clock: Clock,
     ) -> Result<SqliteBroker, QueueError> {
         let store = Store::open(path.as_ref(), &clock)?;
-        let queue = store.queue(queue)?;
-        let calls = Arc::new(Calls::default());
-        let ours = Arc::downgrade(&calls);
-        // What is moved by hand is heard of at once.
-        clock.on_change(move || ours.upgrade().map(|calls| calls.call()).is_some());
+        let QueueRef { number, calls } = store.queue(queue)?;
         Ok(SqliteBroker {
             store,
-            queue,
+            queue: number,
             clock,
             calls,
         })

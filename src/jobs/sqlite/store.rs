@@ -1,9 +1,12 @@
-//! A file that is open: the connection that writes, and the one that reads.
+//! What all handles of this process share that have the same files open, and the same clock: the connection that writes, and
+//! so the transactions; the one that reads; and for each queue those who want to hear of it.
 //!
 //! - S1. The reader is opened when it is first needed: who only enqueues has none.
 //! - S2. Connections are closed as soon as it is known that the store is detached (see [`file`](super::file), F4): by
-//!   who finds it out, or by who has the connection in hand then.
+//!   who finds it out, or by who has the connection in hand then. Nobody who comes later shares it.
 //! - S3. No thread waits for the one connection while it has the other.
+//! - S4. The last handle closes it. It is in the list of stores only as long as one is there, and nothing waits for a
+//!   disk under the lock of that list.
 
 use super::commit::{Group, QueueRef};
 use super::fail::failed;
@@ -11,11 +14,17 @@ use super::file::{self, Attachment, Files};
 use super::time::Now;
 use super::tx::Tx;
 use super::{patience, schema};
+use crate::jobs::calls::Calls;
 use crate::jobs::{Clock, QueueError};
-use crate::sync::{Arc, Mutex, lock, try_lock};
+use crate::sync::{Arc, Mutex, Weak, lock, try_lock};
+use once_cell::sync::Lazy;
 use rusqlite::Connection;
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
+
+/// Those of this process.
+static STORES: Lazy<Mutex<Vec<Weak<Store>>>> = Lazy::new(Mutex::default);
 
 /// How often the files may be other ones after the opening than before it.
 const MOST_TRIES: u32 = 100;
@@ -25,27 +34,63 @@ pub(super) struct Store {
     clock: Clock,
     pub(super) group: Group,
     reader: Mutex<Option<Connection>>,
+    /// By name: those that somebody has opened here.
+    queues: Mutex<HashMap<String, QueueRef>>,
 }
 
 impl Store {
+    /// The store of these files and that clock, which is opened if there is none.
     pub(super) fn open(path: &Path, clock: &Clock) -> Result<Arc<Store>, QueueError> {
         let path = file::absolute(path)?;
+        file::refuse_unfit(&path)?;
+        if let Some(shared) = shared(&path, clock) {
+            return Ok(shared);
+        }
         let (writer, files) = connect(&path)?;
         let attachment = Arc::new(Attachment::new(files));
-        Ok(Arc::new(Store {
+        let opened = Arc::new(Store {
             group: Group::new(writer, clock.clone(), Arc::clone(&attachment)),
             clock: clock.clone(),
             reader: Mutex::default(),
+            queues: Mutex::default(),
             attachment,
-        }))
+        });
+        // Another thread may have been first.
+        let mut stores = lock(&STORES);
+        let live: Vec<Arc<Store>> = stores.iter().filter_map(Weak::upgrade).collect();
+        let first = live.iter().find(|store| {
+            store.is_of(opened.attachment.files(), clock) && !store.attachment.is_lost()
+        });
+        if first.is_none() {
+            stores.push(Arc::downgrade(&opened));
+        }
+        // This may be who has one of them last.
+        drop(stores);
+        Ok(first.map_or(opened, Arc::clone))
     }
 
-    /// The number of the queue of that name, which is made if it is missing.
-    pub(super) fn queue(&self, name: &str) -> Result<i64, QueueError> {
+    fn is_of(&self, files: &Files, clock: &Clock) -> bool {
+        self.attachment.files() == files && self.clock.is(clock)
+    }
+
+    /// The queue of that name, which is made if it is missing.
+    pub(super) fn queue(&self, name: &str) -> Result<QueueRef, QueueError> {
+        let mut queues = lock(&self.queues);
+        if let Some(queue) = queues.get(name) {
+            return Ok(queue.clone());
+        }
         let made = self
             .group
             .with_writer(|writer| schema::create(writer, name));
-        self.checked(made)
+        let number = self.checked(made)?;
+        let calls = Arc::new(Calls::default());
+        let ours = Arc::downgrade(&calls);
+        // What is moved by hand is heard of at once.
+        self.clock
+            .on_change(move || ours.upgrade().map(|calls| calls.call()).is_some());
+        let queue = QueueRef { number, calls };
+        queues.insert(name.to_owned(), queue.clone());
+        Ok(queue)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -160,6 +205,29 @@ impl Drop for Store {
             Ok(())
         });
     }
+}
+
+fn live() -> Vec<Arc<Store>> {
+    let mut stores = lock(&STORES);
+    stores.retain(|store| store.strong_count() > 0);
+    stores.iter().filter_map(Weak::upgrade).collect()
+}
+
+/// One that is open already. All of the same database are looked at, so that those that are detached close their
+/// connections (F4) before another one is opened.
+fn shared(path: &Path, clock: &Clock) -> Option<Arc<Store>> {
+    let files = Files::at(path);
+    let mut shared = None;
+    for store in live() {
+        if (files.as_ref()).is_ok_and(|files| !store.attachment.files().are_of(files)) {
+            continue;
+        }
+        let is_attached = store.check().is_ok();
+        if is_attached && files.as_ref().is_ok_and(|files| store.is_of(files, clock)) {
+            shared = Some(store);
+        }
+    }
+    shared
 }
 
 /// A connection, and the files that it has open: those that were there before and after it was opened. Who makes one of

@@ -157,3 +157,51 @@ fn one_who_keeps_the_file_makes_others_wait_and_not_for_ever() {
         assert!(enqueue.join().unwrap().unwrap()[0].is_added());
     });
 }
+
+#[test]
+fn queues_of_a_file_share_a_transaction_and_each_is_woken_for_its_own() {
+    let folder = Folder::new();
+    let clock = Clock::manual();
+    let one = folder.open_with(&clock);
+    let two = SqliteBroker::open(folder.file(), "another", clock.clone()).unwrap();
+    let woken = [Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0))];
+    for (broker, woken) in [&one, &two].into_iter().zip(&woken) {
+        let woken = Arc::clone(woken);
+        broker.subscribe(Box::new(move || woken.fetch_add(1, Ordering::Relaxed) < 9));
+    }
+    let before = transactions(&one);
+    let writer = one.store.group.hold();
+    thread::scope(|scope| {
+        // Each fails or succeeds for itself, whichever queue it is of.
+        let bad = scope.spawn(|| {
+            one.write(|tx| {
+                enqueue::enqueue(tx, &jobs(3))?;
+                Err::<(), _>(rusqlite::Error::InvalidQuery)
+            })
+        });
+        let good = scope.spawn(|| two.enqueue(&jobs(2)));
+        let limited = scope.spawn(|| {
+            one.set_limits(Limits {
+                running: Some(7),
+                ..Limits::default()
+            })
+        });
+        while two.store.group.waiting() < 2 {
+            thread::yield_now();
+        }
+        drop(writer);
+        assert!(bad.join().unwrap().is_err());
+        good.join().unwrap().unwrap();
+        limited.join().unwrap().unwrap();
+    });
+    assert_eq!(transactions(&two) - before, 1);
+    assert_eq!(
+        (one.stats().unwrap().ready, two.stats().unwrap().ready),
+        (0, 2)
+    );
+    assert_eq!(one.limits().unwrap().running, Some(7));
+    assert_eq!(two.limits().unwrap().running, None);
+    assert_eq!(woken[1].load(Ordering::Relaxed), 1);
+    audit(&folder, &one);
+    audit(&folder, &two);
+}
