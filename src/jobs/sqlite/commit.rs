@@ -8,6 +8,10 @@
 //! It may be of several queues: all that are in the file have this line. Before anything is written, and again when all is,
 //! it is seen to that the files are those that others see ([`file`](super::file), F2).
 //!
+//! Heartbeats wait behind nobody in line: they have a transaction of their own, before that of all others who wait. And
+//! while a transaction has the lock nobody can give one, in no process; so one that takes long prolongs the leases of all
+//! jobs that run by the time that it took.
+//!
 //! If one operation fails or panics, all is undone, and each runs once more, in a savepoint of its own, so that it
 //! undoes only itself. Savepoints from the start would cost each transaction a copy of each page that it changes.
 
@@ -28,6 +32,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// How many share a transaction.
 const MOST: usize = 256;
+
+/// A transaction that has the lock for longer prolongs leases, in nanoseconds.
+const LONG: i64 = 50_000_000;
+
+/// The end of a lease that was over before then is not moved.
+const PROLONG: &str = "UPDATE anthill_jobs INDEXED BY anthill_running SET ends = ends + ?1
+    WHERE queue IN (SELECT id FROM anthill_queues) AND state = 3 AND boot = ?2 AND ends > ?3";
 
 /// The one connection that writes, and those who wait for it.
 pub(super) struct Group {
@@ -51,7 +62,42 @@ pub(super) struct QueueRef {
 struct Line {
     /// Somebody leads. While nobody does nobody waits.
     is_led: bool,
+    /// Those who are urgent come first.
     waiting: VecDeque<Arc<dyn Member>>,
+}
+
+/// Whom a member of the group waits behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Those alone who are urgent, too.
+    Heartbeat,
+    /// All who came before.
+    Other,
+}
+
+impl Line {
+    fn join(&mut self, member: Arc<dyn Member>) {
+        let place = match member.urgency() {
+            Urgency::Heartbeat => self.urgent(),
+            Urgency::Other => self.waiting.len(),
+        };
+        self.waiting.insert(place, member);
+    }
+
+    fn leave(&mut self, member: &Arc<dyn Member>) {
+        let place = self
+            .waiting
+            .iter()
+            .position(|waits| Arc::ptr_eq(waits, member));
+        let left = place.and_then(|place| self.waiting.remove(place));
+        debug_assert!(left.is_some(), "who leads was in line");
+    }
+
+    /// How many of the first are.
+    fn urgent(&self) -> usize {
+        let urgent = |member: &&Arc<dyn Member>| member.urgency() == Urgency::Heartbeat;
+        self.waiting.iter().take_while(urgent).count()
+    }
 }
 
 /// Why an operation failed.
@@ -82,10 +128,11 @@ impl From<Failure> for Stop {
 trait Member: Send + Sync {
     fn patience(&self) -> Instant;
     fn queue(&self) -> &QueueRef;
+    fn urgency(&self) -> Urgency;
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failure>;
     /// How it ended; what is told later does not count.
     fn tell(&self, end: Result<(), Stop>);
-    /// It is the first in line, and nobody leads.
+    /// It was the first in line, and nobody leads.
     fn lead(&self);
 }
 
@@ -93,6 +140,7 @@ type Operation<T> = Box<dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send>;
 
 struct Ticket<T> {
     queue: QueueRef,
+    urgency: Urgency,
     patience: Instant,
     operation: Mutex<Operation<T>>,
     stage: Mutex<Stage<T>>,
@@ -116,6 +164,10 @@ impl<T: Send> Member for Ticket<T> {
 
     fn queue(&self) -> &QueueRef {
         &self.queue
+    }
+
+    fn urgency(&self) -> Urgency {
+        self.urgency
     }
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failure> {
@@ -183,14 +235,15 @@ impl Group {
     pub(super) fn run<T: Send + 'static>(
         &self,
         queue: &QueueRef,
+        urgency: Urgency,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, QueueError> {
         let patience = Instant::now() + patience::BUSY;
-        let ticket = Arc::new(Ticket::new(queue.clone(), operation, patience));
+        let ticket = Arc::new(Ticket::new(queue.clone(), urgency, operation, patience));
         let member: Arc<dyn Member> = ticket.clone();
         let leads = {
             let mut line = lock(&self.line);
-            line.waiting.push_back(Arc::clone(&member));
+            line.join(Arc::clone(&member));
             !std::mem::replace(&mut line.is_led, true)
         };
         if !leads {
@@ -205,7 +258,8 @@ impl Group {
         queue: &QueueRef,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Option<Result<T, QueueError>> {
-        let ticket = Arc::new(Ticket::new(queue.clone(), operation, Instant::now()));
+        let (urgency, patience) = (Urgency::Other, Instant::now());
+        let ticket = Arc::new(Ticket::new(queue.clone(), urgency, operation, patience));
         let member: Arc<dyn Member> = ticket.clone();
         {
             let mut line = lock(&self.line);
@@ -213,7 +267,7 @@ impl Group {
                 return None;
             }
             line.is_led = true;
-            line.waiting.push_back(Arc::clone(&member));
+            line.join(Arc::clone(&member));
         }
         Some(self.finish(&ticket, &member))
     }
@@ -249,17 +303,36 @@ impl Group {
 
     /// Writes for all who are in line; who is to hear that there is something to claim then.
     fn lead(&self, first: &Arc<dyn Member>) -> Vec<Arc<Calls>> {
-        let popped = lock(&self.line).waiting.pop_front();
-        debug_assert!(popped.is_some_and(|popped| Arc::ptr_eq(&popped, first)));
+        lock(&self.line).leave(first);
         let mut leading = Leading {
             group: self,
-            members: vec![Arc::clone(first)],
+            members: Vec::new(),
         };
+        let mut wake = Vec::new();
+        // With heartbeats for the first time, if there are any; after that it is the leader's turn.
+        for may_wait in [true, false] {
+            wake.extend(self.lead_once(&mut leading, first, may_wait));
+            if leading.members.iter().any(|told| Arc::ptr_eq(told, first)) {
+                break;
+            }
+            leading.members.clear();
+        }
+        wake
+    }
+
+    /// One transaction: the leader's, or, if he may wait, one of heartbeats. Tells its members how it ended.
+    fn lead_once(
+        &self,
+        leading: &mut Leading<'_>,
+        first: &Arc<dyn Member>,
+        may_wait: bool,
+    ) -> Vec<Arc<Calls>> {
         let ended = {
             let mut writer = lock(&self.writer);
             patience::until(first.patience());
+            let join = |members: &mut _| self.join(members, first, may_wait);
             let ended = match &*writer {
-                Some(writer) => self.write(writer, &mut leading.members),
+                Some(writer) => self.write(writer, &mut leading.members, join),
                 None => Err(Failure::Queue(closed())),
             };
             // What is wrong may be wrong because of this.
@@ -281,10 +354,30 @@ impl Group {
                 wake
             }
             Err(failure) => {
+                if leading.members.is_empty() {
+                    leading.members.push(Arc::clone(first));
+                }
                 leading.fail(failure.into());
                 Vec::new()
             }
         }
+    }
+
+    /// Who is in the transaction that has just begun.
+    fn join(&self, members: &mut Vec<Arc<dyn Member>>, first: &Arc<dyn Member>, may_wait: bool) {
+        let mut line = lock(&self.line);
+        let urgent = line.urgent();
+        let of_line = if first.urgency() == Urgency::Heartbeat {
+            members.push(Arc::clone(first));
+            urgent
+        } else if may_wait && urgent > 0 {
+            urgent
+        } else {
+            members.push(Arc::clone(first));
+            line.waiting.len()
+        };
+        let of_line = of_line.min(MOST - members.len());
+        members.extend(line.waiting.drain(..of_line));
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -297,15 +390,13 @@ impl Group {
         &self,
         writer: &Connection,
         members: &mut Vec<Arc<dyn Member>>,
+        join: impl FnOnce(&mut Vec<Arc<dyn Member>>),
     ) -> Result<Written, Failure> {
         let open = Open::begin(writer)?;
+        let began = Now::of(&self.clock);
         self.check()?;
-        {
-            // Not before, so that who came while this waited for another process is with it.
-            let mut line = lock(&self.line);
-            let rest = line.waiting.len().min(MOST - members.len());
-            members.extend(line.waiting.drain(..rest));
-        }
+        // Not before, so that who came while this waited for another process is with it.
+        join(members);
         let mut parts = Parts::new(writer, &self.clock);
         let ran = members
             .iter()
@@ -323,14 +414,31 @@ impl Group {
             }
         };
         let wake = parts.store()?;
+        self.prolong(writer, began).map_err(Failure::Error)?;
         open.commit()?;
         self.transactions.fetch_add(1, Ordering::Relaxed);
         Ok(Written { wake, failures })
     }
 
+    /// Adds the time that a transaction has had the lock to all leases that were not over when it began.
+    fn prolong(&self, writer: &Connection, began: Now) -> rusqlite::Result<()> {
+        let now = Now::of(&self.clock);
+        let took = now.steady.saturating_sub(began.steady);
+        if took > LONG && now.boot == began.boot {
+            let mut prolong = writer.prepare_cached(PROLONG)?;
+            prolong.execute([took, began.boot, began.steady])?;
+        }
+        Ok(())
+    }
+
     #[cfg(test)]
     pub(super) fn hold(&self) -> MutexGuard<'_, Option<Connection>> {
         lock(&self.writer)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_led(&self) -> bool {
+        lock(&self.line).is_led
     }
 
     #[cfg(test)]
@@ -465,10 +573,13 @@ impl Leading<'_> {
             Stop::Error(error) => again(error),
             Stop::Panic(_) => panicked(),
         };
-        for member in &self.members[1..] {
-            member.tell(Err(Stop::Error(again(&of_all))));
+        // None at all where the leader, who knows it, was to go after those whom he has told already.
+        if let Some((first, rest)) = self.members.split_first() {
+            for member in rest {
+                member.tell(Err(Stop::Error(again(&of_all))));
+            }
+            first.tell(Err(stop));
         }
-        self.members[0].tell(Err(stop));
     }
 }
 
@@ -496,11 +607,13 @@ impl Drop for Leading<'_> {
 impl<T> Ticket<T> {
     fn new(
         queue: QueueRef,
+        urgency: Urgency,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
         patience: Instant,
     ) -> Ticket<T> {
         Ticket {
             queue,
+            urgency,
             patience,
             operation: Mutex::new(Box::new(operation)),
             stage: Mutex::new(Stage::Waits),

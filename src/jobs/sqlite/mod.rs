@@ -34,7 +34,7 @@ use super::clock::Clock;
 use super::error::QueueError;
 use super::job::{JobId, NewJob};
 use crate::sync::{Arc, Ordering};
-use commit::QueueRef;
+use commit::{QueueRef, Urgency};
 use fail::failed;
 use rusqlite::Connection;
 use std::fmt;
@@ -180,7 +180,15 @@ impl SqliteBroker {
         &self,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, QueueError> {
-        self.store.write(&self.queue_ref(), operation)
+        self.write_as(Urgency::Other, operation)
+    }
+
+    fn write_as<T: Send + 'static>(
+        &self,
+        urgency: Urgency,
+        operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        self.store.write(&self.queue_ref(), urgency, operation)
     }
 
     fn queue_ref(&self) -> QueueRef {
@@ -246,7 +254,8 @@ impl Broker for SqliteBroker {
             return Ok(Vec::new());
         }
         let leases = leases.to_vec();
-        self.write(move |tx| settle::extend(tx, &leases, lease))
+        let extend = move |tx: &mut Tx<'_>| settle::extend(tx, &leases, lease);
+        self.write_as(Urgency::Heartbeat, extend)
     }
 
     fn settle(&self, ends: &[(Lease, Settle)]) -> Result<Vec<bool>, QueueError> {

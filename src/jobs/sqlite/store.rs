@@ -8,7 +8,7 @@
 //! - S4. The last handle closes it. It is in the list of stores only as long as one is there, and nothing waits for a
 //!   disk under the lock of that list.
 
-use super::commit::{Group, QueueRef};
+use super::commit::{Group, QueueRef, Urgency};
 use super::fail::failed;
 use super::file::{self, Attachment, Files};
 use super::time::Now;
@@ -121,9 +121,10 @@ impl Store {
     pub(super) fn write<T: Send + 'static>(
         &self,
         queue: &QueueRef,
+        urgency: Urgency,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, QueueError> {
-        let end = self.group.run(queue, operation);
+        let end = self.group.run(queue, urgency, operation);
         self.close_if_lost();
         end
     }

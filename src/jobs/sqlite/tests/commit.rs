@@ -205,3 +205,91 @@ fn queues_of_a_file_share_a_transaction_and_each_is_woken_for_its_own() {
     audit(&folder, &one);
     audit(&folder, &two);
 }
+
+#[test]
+fn a_heartbeat_is_answered_before_all_who_wait_in_line() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    broker.enqueue(&jobs(1)).unwrap();
+    let lease = broker.claim(1, MINUTE).unwrap().jobs[0].lease;
+    let before = transactions(&broker);
+    let writer = broker.store.group.hold();
+    let (answer, answered) = std::sync::mpsc::channel();
+    thread::scope(|scope| {
+        // Long, and first in line.
+        let long = scope.spawn(|| {
+            broker.write(move |_| {
+                let answer = answered.recv_timeout(MINUTE);
+                Ok(answer.expect("the heartbeat was not kept waiting"))
+            })
+        });
+        while !broker.store.group.is_led() || broker.store.group.waiting() > 0 {
+            thread::yield_now();
+        }
+        let rest = scope.spawn(|| broker.enqueue(&jobs(2)));
+        while broker.store.group.waiting() < 1 {
+            thread::yield_now();
+        }
+        scope.spawn(|| answer.send(broker.extend(&[lease], MINUTE).unwrap()));
+        while broker.store.group.waiting() < 2 {
+            thread::yield_now();
+        }
+        drop(writer);
+        assert_eq!(long.join().unwrap().unwrap(), [true]);
+        rest.join().unwrap().unwrap();
+    });
+    assert_eq!(transactions(&broker) - before, 2, "others share as before");
+    assert_eq!(broker.stats().unwrap().ready, 2);
+}
+
+/// As if it had to do with a million jobs.
+fn take_long(broker: &SqliteBroker, clock: &Clock, time: Duration) {
+    let clock = clock.clone();
+    broker
+        .write(move |_| {
+            clock.advance(time);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_transaction_that_takes_long_ends_no_lease_that_nobody_could_extend() {
+    let folder = Folder::new();
+    let clock = Clock::manual();
+    let one = folder.open_with(&clock);
+    let two = SqliteBroker::open(folder.file(), "another", clock.clone()).unwrap();
+    let kept = [&one, &two].map(|broker| {
+        broker.enqueue(&jobs(1)).unwrap();
+        let lease = broker.claim(1, MINUTE).unwrap().jobs[0].lease;
+        (broker, lease)
+    });
+    one.enqueue(&jobs(1)).unwrap();
+    let over = one.claim(1, Duration::from_secs(1)).unwrap().jobs[0].lease;
+    clock.advance(Duration::from_secs(2));
+    take_long(&one, &clock, MINUTE * 5);
+    let again = one.claim(9, MINUTE).unwrap();
+    assert_eq!(ids(&again), [over.id], "that one was over before");
+    assert!(two.claim(9, MINUTE).unwrap().jobs.is_empty());
+    // Not for longer than that.
+    clock.advance(Duration::from_secs(57));
+    for (broker, _) in kept {
+        assert!(broker.claim(9, MINUTE).unwrap().jobs.is_empty());
+    }
+    assert_eq!(kept[0].0.settle(&[(kept[0].1, done())]).unwrap(), [true]);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(ids(&two.claim(9, MINUTE).unwrap()), [kept[1].1.id]);
+}
+
+#[test]
+fn a_short_transaction_prolongs_nothing() {
+    let folder = Folder::new();
+    let clock = Clock::manual();
+    let broker = folder.open_with(&clock);
+    broker.enqueue(&jobs(1)).unwrap();
+    broker.claim(1, MINUTE).unwrap();
+    for _ in 0..1_200 {
+        take_long(&broker, &clock, Duration::from_millis(50));
+    }
+    assert_eq!(broker.claim(1, MINUTE).unwrap().jobs.len(), 1);
+}
