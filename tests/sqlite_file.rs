@@ -8,6 +8,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+const LONG: std::time::Duration = std::time::Duration::from_secs(60);
+
 // ── the child ───────────────────────────────────────────────────────────────────────────────
 
 /// Not a test by itself: what the others start as a process, told what to do by its environment.
@@ -20,6 +22,7 @@ fn child() {
     match role.as_str() {
         "use" => drop(open(Path::new(&file)).stats().unwrap()),
         "use as SQLite does" => drop(ready_in(Path::new(&file))),
+        "look" => look(Path::new(&file)),
         "keep open" => {
             let _broker = open(Path::new(&file));
             std::io::stdout().write_all(b"\n> open\n").unwrap();
@@ -429,4 +432,224 @@ fn threads_that_open_and_close_all_the_time_lose_nothing() {
         }
     });
     assert_eq!(ready_in(&place.file()), 100);
+}
+
+// ── to look only ────────────────────────────────────────────────────────────────────────────
+
+/// Who may read the file, and not write to it.
+fn look(file: &Path) {
+    let opened = SqliteBroker::open(file, "default", Clock::system());
+    assert!(matches!(opened, Err(QueueError::ReadOnly(_))), "{opened:?}");
+    let broker = SqliteBroker::open_read_only(file, "default", Clock::system()).unwrap();
+    assert_eq!(broker.stats().unwrap().ready, 2);
+    assert_eq!(broker.list(JobState::Ready, None, 9).unwrap().len(), 2);
+    assert!(broker.limits().unwrap().running.is_none());
+    broker.has_changed(&mut 0).unwrap();
+    assert_read_only(enqueue(&broker));
+    assert_read_only(broker.set_paused(true));
+    let none = SqliteBroker::open_read_only(file, "another", Clock::system());
+    assert!(matches!(none, Err(QueueError::Address { .. })), "{none:?}");
+}
+
+#[track_caller]
+fn assert_read_only<T: std::fmt::Debug>(end: Result<T, QueueError>) {
+    let Err(QueueError::ReadOnly(why)) = end else {
+        panic!("{end:?}");
+    };
+    assert!(!why.is_empty());
+}
+
+/// Takes the right to write away from this process' children.
+fn protect(place: &Place) {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in std::fs::read_dir(place.0.path()).unwrap() {
+        let mode = std::fs::Permissions::from_mode(0o444);
+        std::fs::set_permissions(entry.unwrap().path(), mode).unwrap();
+    }
+    let mode = std::fs::Permissions::from_mode(0o555);
+    std::fs::set_permissions(place.0.path(), mode).unwrap();
+}
+
+fn unprotect(place: &Place) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(place.0.path(), mode).unwrap();
+}
+
+/// As a user whom the permissions bind.
+fn as_a_reader(file: &Path) -> std::process::Output {
+    use std::os::unix::process::CommandExt;
+    let mut command = process("look", file);
+    // SAFETY: it takes nothing.
+    if unsafe { libc::getuid() } == 0 {
+        // Who may not even start this program.
+        let copies = tempfile::tempdir().unwrap();
+        let copy = copies.path().join("test");
+        std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        let others = Place(copies);
+        unprotect(&others);
+        let mut command = Command::new(&copy);
+        command
+            .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+            .env("ANTHILL_CHILD", "look")
+            .env("ANTHILL_FILE", file)
+            .uid(65_534)
+            .gid(65_534);
+        return command.output().unwrap();
+    }
+    command.output().unwrap()
+}
+
+#[test]
+fn who_may_only_read_can_look_while_others_use_it_and_when_nobody_does() {
+    let place = Place::new();
+    let broker = open(&place.file());
+    enqueue(&broker).unwrap();
+    enqueue(&broker).unwrap();
+    protect(&place);
+    let output = as_a_reader(&place.file());
+    assert!(output.status.success(), "{output:?}");
+    drop(broker);
+    let output = as_a_reader(&place.file());
+    assert!(output.status.success(), "{output:?}");
+    // Where there is no log, and none can be made, that is told.
+    unprotect(&place);
+    std::fs::remove_file(place.log()).unwrap();
+    protect(&place);
+    let output = as_a_reader(&place.file());
+    let text = String::from_utf8_lossy(&output.stderr);
+    let says = "jobs.db-wal is missing, and cannot be made here";
+    assert!(text.contains(says), "{output:?}");
+    unprotect(&place);
+}
+
+#[test]
+fn who_opens_it_to_look_changes_nothing_though_he_may() {
+    let place = Place::new();
+    let address = format!("sqlite:{}", place.file().display());
+    let looked = Queue::open_read_only(&address);
+    assert!(looked.is_err(), "there is none, and none is made");
+    assert!(!place.file().exists());
+    let broker = open(&place.file());
+    let looked = Queue::open_read_only(&address).unwrap();
+    enqueue(&broker).unwrap();
+    assert_eq!(looked.stats().unwrap().ready, 1);
+    assert_read_only(looked.pause());
+    assert_read_only(looked.purge());
+    assert_read_only(looked.enqueue_new(&NewJob::new("kind", b"1".to_vec())));
+    let mut user = Connection::open(place.file()).unwrap();
+    let transaction = user.transaction().unwrap();
+    let reader = SqliteBroker::open_read_only(place.file(), "default", Clock::system()).unwrap();
+    let job = NewJob::new("kind", b"1".to_vec());
+    assert_read_only(reader.enqueue_in(&transaction, &[job]));
+    drop(transaction);
+    assert!(Queue::open_read_only("memory:").is_err());
+    // He is told of files that are gone like all others.
+    std::fs::remove_file(place.log()).unwrap();
+    assert_detached(looked.stats(), &place.log());
+}
+
+// ── a copy that is one ──────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_backup_holds_all_and_drops_no_lock() {
+    let place = Place::new();
+    let broker = open(&place.file());
+    enqueue(&broker).unwrap();
+    let copy = place.at("copy.db");
+    broker.backup(&copy).unwrap();
+    in_another_process("use as SQLite does", &place.file());
+    enqueue(&broker).unwrap();
+    assert_eq!(ready_in(&place.file()), 2);
+    let restored = open(&copy);
+    assert_eq!(restored.stats().unwrap().ready, 1);
+    assert_eq!(restored.claim(9, LONG).unwrap().jobs.len(), 1);
+    // Nothing that is there is overwritten.
+    let before = std::fs::read(&copy).unwrap();
+    let again = broker.backup(&copy);
+    assert!(matches!(again, Err(QueueError::Broker(_))), "{again:?}");
+    assert_eq!(std::fs::read(&copy).unwrap(), before);
+    // What is no copy does not stay.
+    std::fs::remove_file(place.log()).unwrap();
+    let lost = place.at("lost.db");
+    assert_detached(broker.backup(&lost), &place.log());
+    assert!(!lost.exists());
+    assert!(Queue::memory().backup(&lost).is_err());
+}
+
+#[test]
+fn a_backup_is_for_the_same_readers() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let broker = open(&place.file());
+    let mode = |file: &Path| file.metadata().unwrap().permissions().mode() & 0o777;
+    std::fs::set_permissions(place.file(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    broker.backup(place.at("copy.db")).unwrap();
+    assert_eq!(mode(&place.at("copy.db")), 0o600);
+}
+
+// ── addresses ───────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn an_address_is_taken_apart_strictly() {
+    let place = Place::new();
+    let address = |query: &str| format!("sqlite:{}{query}", place.file().display());
+    for query in [
+        "?",
+        "?a",
+        "?a&x=y",
+        "?queue",
+        "?queue=",
+        "?queue=a&queue=b",
+        "?queue=a&x=y",
+        "?queue=a?b",
+        "?queue=a=b",
+        "?queue=a%20b",
+        "?x=y&queue=a",
+        "?Queue=a",
+    ] {
+        for opened in [
+            Queue::open(&address(query)),
+            Queue::open_read_only(&address(query)),
+        ] {
+            assert!(
+                matches!(opened, Err(QueueError::Address { .. })),
+                "{query}: {opened:?}"
+            );
+        }
+    }
+    assert!(!place.file().exists());
+    let queue = Queue::open(&address("?queue=a b/ü:c")).unwrap();
+    queue
+        .enqueue_new(&NewJob::new("kind", b"1".to_vec()))
+        .unwrap();
+    let same = SqliteBroker::open(place.file(), "a b/ü:c", Clock::system()).unwrap();
+    assert_eq!(same.stats().unwrap().ready, 1);
+    // What no address can say, the broker's own way in takes; and nothing is a URI.
+    let odd = place.at("file:a?mode=memory%20");
+    enqueue(&SqliteBroker::open(&odd, "a&b=c", Clock::system()).unwrap()).unwrap();
+    assert!(odd.exists());
+}
+
+#[test]
+fn tables_of_a_newer_version_are_no_damage() {
+    let place = Place::new();
+    drop(open(&place.file()));
+    let connection = Connection::open(place.file()).unwrap();
+    connection
+        .execute_batch("UPDATE anthill_schema SET version = version + 1")
+        .unwrap();
+    for opened in [
+        SqliteBroker::open(place.file(), "default", Clock::system()),
+        SqliteBroker::open_read_only(place.file(), "default", Clock::system()),
+    ] {
+        let Err(error @ QueueError::Version(_)) = opened else {
+            panic!("{opened:?}");
+        };
+        let text = error.to_string();
+        assert!(
+            text.contains("newer") && !text.contains("damaged:"),
+            "{text}"
+        );
+    }
 }

@@ -43,7 +43,7 @@ const PROLONG: &str = "UPDATE anthill_jobs INDEXED BY anthill_running SET ends =
 /// The one connection that writes, and those who wait for it.
 pub(super) struct Group {
     line: Mutex<Line>,
-    /// None when it is closed: the store is detached.
+    /// None when it is closed, because the store is detached, and where none is needed.
     writer: Mutex<Option<Connection>>,
     clock: Clock,
     attachment: Arc<Attachment>,
@@ -221,10 +221,14 @@ impl<T> Ticket<T> {
 }
 
 impl Group {
-    pub(super) fn new(writer: Connection, clock: Clock, attachment: Arc<Attachment>) -> Group {
+    pub(super) fn new(
+        writer: Option<Connection>,
+        clock: Clock,
+        attachment: Arc<Attachment>,
+    ) -> Group {
         Group {
             line: Mutex::default(),
-            writer: Mutex::new(Some(writer)),
+            writer: Mutex::new(writer),
             clock,
             attachment,
             transactions: AtomicU64::new(0),

@@ -12,11 +12,14 @@
 //! - F3. No connection of anthill unlinks a log: see `schema::connect`.
 //! - F4. Who is detached writes nothing, does not checkpoint, and closes its connections: SQLite lets all connections
 //!   of a process to the same database share an index, and so a stale one with those that are opened anew.
-//! - F5. Nothing here opens a file: closing it would drop the locks.
+//! - F5. No file that is in use is opened here: closing it would drop the locks.
 
 use crate::jobs::QueueError;
 use crate::sync::{Mutex, lock};
 use std::ffi::OsString;
+#[cfg(unix)]
+use std::fs::File;
+use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -77,6 +80,12 @@ impl Files {
         })
     }
 
+    /// What a connection is opened with.
+    pub(super) fn asked(&self) -> &Path {
+        &self.asked
+    }
+
+    /// Where they are.
     pub(super) fn path(&self) -> &Path {
         &self.real
     }
@@ -281,4 +290,37 @@ fn missing(folder: &Path) -> &Path {
         missing = parent;
     }
     missing
+}
+
+/// Makes a file that is not there yet, for those to read who may read the other one.
+pub(super) fn make_new(path: &Path, like: &Path) -> Result<(), QueueError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+        if let Ok(like) = like.metadata() {
+            options.mode(like.permissions().mode() & 0o777);
+        }
+    }
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let why = format!("{} cannot be made: {error}", path.display());
+            Err(QueueError::Broker(why.into()))
+        }
+    }
+}
+
+/// Waits until a file, which nobody uses yet, and its name are on the disk.
+pub(super) fn sync(path: &Path) -> Result<(), QueueError> {
+    let sync = || {
+        OpenOptions::new().write(true).open(path)?.sync_all()?;
+        #[cfg(unix)]
+        if let Some(folder) = path.parent() {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(())
+    };
+    sync().map_err(|error: io::Error| QueueError::Broker(error.into()))
 }

@@ -37,6 +37,7 @@ use crate::sync::{Arc, Ordering};
 use commit::{QueueRef, Urgency};
 use fail::failed;
 use rusqlite::Connection;
+use schema::Access;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -83,17 +84,46 @@ impl SqliteBroker {
     ///
     /// # Errors
     ///
-    /// - [`Corrupt`](QueueError::Corrupt): the file is no database, or damaged, or its tables were made by a newer
-    ///   version of anthill.
+    /// - [`Corrupt`](QueueError::Corrupt): the file is no database, or damaged.
+    /// - [`Version`](QueueError::Version): its tables were made by a newer version of anthill.
     /// - [`Busy`](QueueError::Busy): another process keeps it for itself.
-    /// - [`Address`](QueueError::Address): SQLite can keep no log there, as for a database in memory.
+    /// - [`Address`](QueueError::Address): there is no such folder, or the file has several names (hard links), or SQLite
+    ///   can keep no log there, as for a database in memory.
+    /// - [`ReadOnly`](QueueError::ReadOnly): the file may not be written to; see
+    ///   [`open_read_only`](SqliteBroker::open_read_only).
+    /// - [`Detached`](QueueError::Detached): a connection of this process still has files open that were there before.
     /// - [`Broker`](QueueError::Broker): the file cannot be opened, read or written.
     pub fn open(
         path: impl AsRef<Path>,
         queue: &str,
         clock: Clock,
     ) -> Result<SqliteBroker, QueueError> {
-        let store = Store::open(path.as_ref(), &clock)?;
+        SqliteBroker::open_as(Access::Write, path.as_ref(), queue, clock)
+    }
+
+    /// Opens a queue that is there, to look at it: each change is an error ([`ReadOnly`](QueueError::ReadOnly)).
+    ///
+    /// It needs no right to write to the file or in its folder, if a process that has it has opened the queue before. What
+    /// is due, or over, is counted where it is until somebody who may write has seen to it.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](SqliteBroker::open); [`Address`](QueueError::Address) if there is no such queue.
+    pub fn open_read_only(
+        path: impl AsRef<Path>,
+        queue: &str,
+        clock: Clock,
+    ) -> Result<SqliteBroker, QueueError> {
+        SqliteBroker::open_as(Access::Read, path.as_ref(), queue, clock)
+    }
+
+    fn open_as(
+        access: Access,
+        path: &Path,
+        queue: &str,
+        clock: Clock,
+    ) -> Result<SqliteBroker, QueueError> {
+        let store = Store::open(path, &clock, access)?;
         let QueueRef { number, calls } = store.queue(queue)?;
         Ok(SqliteBroker {
             store,
@@ -101,6 +131,19 @@ impl SqliteBroker {
             clock,
             calls,
         })
+    }
+
+    /// Writes all that is in the file, as it is at one moment, to a new one, while the queue is in use. The copy is a
+    /// queue, too, as small as can be.
+    ///
+    /// A copy by other means misses what is in the log, and drops the locks that this process has on the file.
+    ///
+    /// # Errors
+    ///
+    /// If `path` is there already, or the copy cannot be written; nothing is left of it then. As with
+    /// [`open`](SqliteBroker::open).
+    pub fn backup(&self, path: impl AsRef<Path>) -> Result<(), QueueError> {
+        self.store.backup(path.as_ref())
     }
 
     /// Enqueues as a part of a transaction of yours, on a connection of yours to the same file: the jobs are there when
@@ -128,13 +171,15 @@ impl SqliteBroker {
     ///
     /// # Errors
     ///
-    /// [`Address`](QueueError::Address) if the connection is to another file; else as [`Broker::enqueue`]. None of the
-    /// jobs is in the transaction then.
+    /// [`Address`](QueueError::Address) if the connection is to another file; [`Detached`](QueueError::Detached) if the
+    /// queue's files are not those any more that were opened here (whether yours are is not looked at when you commit);
+    /// else as [`Broker::enqueue`]. None of the jobs is in the transaction then.
     pub fn enqueue_in(
         &self,
         connection: &Connection,
         jobs: &[NewJob],
     ) -> Result<Vec<Enqueued>, QueueError> {
+        self.store.refuse_to_write()?;
         self.store.check()?;
         self.refuse_others(connection)?;
         let savepoint = |sql| connection.prepare_cached(sql)?.execute([]).map(drop);
@@ -213,7 +258,7 @@ impl SqliteBroker {
         let queue = self.queue;
         if self.read(|connection, now| tidy::is_overdue(connection, queue, now))? {
             match self.store.write_now(&self.queue_ref(), tidy::tidy) {
-                None | Some(Ok(_) | Err(QueueError::Busy)) => {}
+                None | Some(Ok(_) | Err(QueueError::Busy | QueueError::ReadOnly(_))) => {}
                 Some(Err(error)) => return Err(error),
             }
         }

@@ -11,6 +11,7 @@
 use super::commit::{Group, QueueRef, Urgency};
 use super::fail::failed;
 use super::file::{self, Attachment, Files};
+use super::schema::Access;
 use super::time::Now;
 use super::tx::Tx;
 use super::{patience, schema};
@@ -31,6 +32,7 @@ const MOST_TRIES: u32 = 100;
 
 pub(super) struct Store {
     attachment: Arc<Attachment>,
+    access: Access,
     clock: Clock,
     pub(super) group: Group,
     reader: Mutex<Option<Connection>>,
@@ -40,18 +42,27 @@ pub(super) struct Store {
 
 impl Store {
     /// The store of these files and that clock, which is opened if there is none.
-    pub(super) fn open(path: &Path, clock: &Clock) -> Result<Arc<Store>, QueueError> {
+    pub(super) fn open(
+        path: &Path,
+        clock: &Clock,
+        access: Access,
+    ) -> Result<Arc<Store>, QueueError> {
         let path = file::absolute(path)?;
         file::refuse_unfit(&path)?;
-        if let Some(shared) = shared(&path, clock) {
+        if let Some(shared) = shared(&path, clock, access) {
             return Ok(shared);
         }
-        let (writer, files) = connect(&path)?;
+        let (connection, files) = connect(&path, access)?;
+        let (writer, reader) = match access {
+            Access::Write => (Some(connection), None),
+            Access::Read => (None, Some(connection)),
+        };
         let attachment = Arc::new(Attachment::new(files));
         let opened = Arc::new(Store {
             group: Group::new(writer, clock.clone(), Arc::clone(&attachment)),
+            access,
             clock: clock.clone(),
-            reader: Mutex::default(),
+            reader: Mutex::new(reader),
             queues: Mutex::default(),
             attachment,
         });
@@ -59,7 +70,7 @@ impl Store {
         let mut stores = lock(&STORES);
         let live: Vec<Arc<Store>> = stores.iter().filter_map(Weak::upgrade).collect();
         let first = live.iter().find(|store| {
-            store.is_of(opened.attachment.files(), clock) && !store.attachment.is_lost()
+            store.is_of(opened.attachment.files(), clock, access) && !store.attachment.is_lost()
         });
         if first.is_none() {
             stores.push(Arc::downgrade(&opened));
@@ -69,20 +80,25 @@ impl Store {
         Ok(first.map_or(opened, Arc::clone))
     }
 
-    fn is_of(&self, files: &Files, clock: &Clock) -> bool {
-        self.attachment.files() == files && self.clock.is(clock)
+    fn is_of(&self, files: &Files, clock: &Clock, access: Access) -> bool {
+        self.attachment.files() == files && self.clock.is(clock) && self.access == access
     }
 
-    /// The queue of that name, which is made if it is missing.
+    /// The queue of that name; if it is missing it is made, where that may be.
     pub(super) fn queue(&self, name: &str) -> Result<QueueRef, QueueError> {
         let mut queues = lock(&self.queues);
         if let Some(queue) = queues.get(name) {
             return Ok(queue.clone());
         }
-        let made = self
-            .group
-            .with_writer(|writer| schema::create(writer, name));
-        let number = self.checked(made)?;
+        let number = match self.access {
+            Access::Write => {
+                let made = self
+                    .group
+                    .with_writer(|writer| schema::create(writer, name));
+                self.checked(made)?
+            }
+            Access::Read => self.with_reader(|reader| schema::find(reader, self.path(), name))?,
+        };
         let calls = Arc::new(Calls::default());
         let ours = Arc::downgrade(&calls);
         // What is moved by hand is heard of at once.
@@ -118,23 +134,38 @@ impl Store {
         }
     }
 
+    /// Where that may not be.
+    pub(super) fn refuse_to_write(&self) -> Result<(), QueueError> {
+        match self.access {
+            Access::Write => Ok(()),
+            Access::Read => {
+                let why = "it was opened to be looked at only".to_owned();
+                Err(QueueError::ReadOnly(why))
+            }
+        }
+    }
+
     pub(super) fn write<T: Send + 'static>(
         &self,
         queue: &QueueRef,
         urgency: Urgency,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, QueueError> {
+        self.refuse_to_write()?;
         let end = self.group.run(queue, urgency, operation);
         self.close_if_lost();
         end
     }
 
-    /// Writes if nobody else does, and else not.
+    /// Writes if nobody else does, and if that may be; else not.
     pub(super) fn write_now<T: Send + 'static>(
         &self,
         queue: &QueueRef,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Option<Result<T, QueueError>> {
+        if self.access == Access::Read {
+            return None;
+        }
         let end = self.group.run_now(queue, operation);
         self.close_if_lost();
         end
@@ -146,8 +177,8 @@ impl Store {
         read: impl FnOnce(&Connection, Now) -> rusqlite::Result<T>,
     ) -> Result<T, QueueError> {
         self.with_reader(|reader| {
-            let moment = reader.transaction()?;
-            read(&moment, Now::of(&self.clock))
+            let moment = reader.transaction().map_err(failed)?;
+            read(&moment, Now::of(&self.clock)).map_err(failed)
         })
     }
 
@@ -155,8 +186,10 @@ impl Store {
     pub(super) fn has_changed(&self, seen: &mut u64) -> Result<bool, QueueError> {
         // Counts the commits of all other connections, and so those of our own writer, too; the reader has none.
         let version = self.with_reader(|reader| {
-            let mut version = reader.prepare_cached("PRAGMA data_version")?;
-            version.query_row([], |row| row.get(0))
+            let version = reader.prepare_cached("PRAGMA data_version");
+            version
+                .and_then(|mut version| version.query_row([], |row| row.get(0)))
+                .map_err(failed)
         })?;
         let version = i64::unsigned_abs(version);
         Ok(std::mem::replace(seen, version) != version)
@@ -164,7 +197,7 @@ impl Store {
 
     fn with_reader<T>(
         &self,
-        read: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+        read: impl FnOnce(&mut Connection) -> Result<T, QueueError>,
     ) -> Result<T, QueueError> {
         let end = {
             let mut reader = lock(&self.reader);
@@ -172,7 +205,7 @@ impl Store {
             self.attachment
                 .check()
                 .and_then(|()| self.reader(&mut reader))
-                .and_then(|reader| read(reader).map_err(failed))
+                .and_then(read)
         };
         self.checked(end)
     }
@@ -184,13 +217,39 @@ impl Store {
         match reader {
             Some(reader) => Ok(reader),
             closed => {
-                let opened = schema::connect(self.path())?;
+                let opened = schema::connect(self.attachment.files().asked(), self.access)?;
                 opened
                     .execute_batch("PRAGMA query_only = ON")
                     .map_err(failed)?;
                 Ok(closed.insert(opened))
             }
         }
+    }
+}
+
+impl Store {
+    /// Writes all that is there at one moment to a new file.
+    pub(super) fn backup(&self, to: &Path) -> Result<(), QueueError> {
+        let to = file::absolute(to)?;
+        let Some(name) = to.to_str() else {
+            let why = "SQLite wants a name in UTF-8";
+            return Err(QueueError::address(&to.to_string_lossy(), why));
+        };
+        file::make_new(&to, self.path())?;
+        // By a connection of its own, so that nobody waits.
+        let copy = || {
+            self.check()?;
+            patience::begin();
+            let from = schema::connect(self.attachment.files().asked(), Access::Read)?;
+            from.execute("VACUUM INTO ?1", [name]).map_err(failed)?;
+            drop(from);
+            file::sync(&to)?;
+            self.check()
+        };
+        copy().inspect_err(|_| {
+            // It holds nothing.
+            let _ = std::fs::remove_file(&to);
+        })
     }
 }
 
@@ -216,7 +275,7 @@ fn live() -> Vec<Arc<Store>> {
 
 /// One that is open already. All of the same database are looked at, so that those that are detached close their
 /// connections (F4) before another one is opened.
-fn shared(path: &Path, clock: &Clock) -> Option<Arc<Store>> {
+fn shared(path: &Path, clock: &Clock, access: Access) -> Option<Arc<Store>> {
     let files = Files::at(path);
     let mut shared = None;
     for store in live() {
@@ -224,7 +283,11 @@ fn shared(path: &Path, clock: &Clock) -> Option<Arc<Store>> {
             continue;
         }
         let is_attached = store.check().is_ok();
-        if is_attached && files.as_ref().is_ok_and(|files| store.is_of(files, clock)) {
+        if is_attached
+            && files
+                .as_ref()
+                .is_ok_and(|files| store.is_of(files, clock, access))
+        {
             shared = Some(store);
         }
     }
@@ -233,12 +296,12 @@ fn shared(path: &Path, clock: &Clock) -> Option<Arc<Store>> {
 
 /// A connection, and the files that it has open: those that were there before and after it was opened. Who makes one of
 /// them opens them once more.
-fn connect(path: &Path) -> Result<(Connection, Files), QueueError> {
+fn connect(path: &Path, access: Access) -> Result<(Connection, Files), QueueError> {
     for _ in 0..MOST_TRIES {
         file::refuse_unfit(path)?;
         patience::begin();
         let before = Files::at(path);
-        let connection = schema::connect(path)?;
+        let connection = schema::connect(path, access)?;
         match (before, Files::at(path)) {
             (Ok(before), Ok(after)) if before == after => {
                 after.refuse_stale_index()?;
