@@ -7,6 +7,8 @@ mod address;
 mod change;
 #[path = "command_line/enqueue.rs"]
 mod enqueue;
+#[path = "command_line/file.rs"]
+mod file;
 #[path = "command_line/look.rs"]
 mod look;
 #[path = "command_line/output.rs"]

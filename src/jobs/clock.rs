@@ -117,6 +117,16 @@ impl Clock {
         }
     }
 
+    /// Whether moving one moves the other.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn is(&self, other: &Clock) -> bool {
+        match (&self.0, &other.0) {
+            (Source::System, Source::System) => true,
+            (Source::Manual(one), Source::Manual(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
     /// Since 1970.
     pub fn wall(&self) -> Duration {
         match &self.0 {

@@ -49,6 +49,14 @@ pub enum QueueError {
     Busy,
     /// What is stored is damaged, or not a queue.
     Corrupt(String),
+    /// The queue's files are not those any more that were opened: a file was deleted, moved or replaced, or another
+    /// program has unlinked the log. Nothing was acknowledged, and nothing ever will be here: drop all handles of this
+    /// queue, and open it again. What was asked for last may have been done all the same.
+    Detached(String),
+    /// The queue can only be looked at here.
+    ReadOnly(String),
+    /// Another version of anthill made the queue; nothing is damaged.
+    Version(String),
     /// A schedule that is none.
     Schedule {
         /// What was to be a schedule.
@@ -94,6 +102,12 @@ impl fmt::Display for QueueError {
             QueueError::Decode(_) => f.write_str("what is stored cannot be read"),
             QueueError::Busy => f.write_str("the queue is kept busy by another transaction"),
             QueueError::Corrupt(why) => write!(f, "the queue's file is damaged: {why}"),
+            QueueError::Detached(why) => write!(
+                f,
+                "the queue's files are not those that were opened: {why}; nothing was acknowledged, open the queue again"
+            ),
+            QueueError::ReadOnly(why) => write!(f, "the queue cannot be changed: {why}"),
+            QueueError::Version(why) => f.write_str(why),
             QueueError::Schedule { text, reason } => {
                 write!(f, "{text:?} is no schedule: {reason}")
             }

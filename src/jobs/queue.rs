@@ -74,6 +74,9 @@ impl Queue {
     /// | `memory:` | a new one in the memory of this process |
     /// | `sqlite:FILE`, `sqlite:FILE?queue=NAME` | in a file, which is made if it is not there; its name is `default` unless told |
     ///
+    /// Both are taken as they are: nothing is decoded, so no `?` can be in the file's name, and none of `?`, `&`, `=` and
+    /// `%` in the queue's. `SqliteBroker::open` takes any name.
+    ///
     /// # Errors
     ///
     /// If that is no address, if this program was built without the broker's feature, or if the broker cannot be
@@ -87,6 +90,23 @@ impl Queue {
             "memory" => Err(QueueError::address(address, "memory has no name")),
             "sqlite" => open_sqlite(address, rest),
             _ => Err(QueueError::address(address, "there is no such broker")),
+        }
+    }
+
+    /// A queue that is there, to look at it: each change is an error. It needs no right to write: see
+    /// `SqliteBroker::open_read_only`.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Queue::open); if there is no such queue, or it is in memory, where nobody else can look.
+    pub fn open_read_only(address: &str) -> Result<Queue, QueueError> {
+        match address.split_once(':') {
+            Some(("sqlite", rest)) => look_at_sqlite(address, rest),
+            Some(("memory", "")) => {
+                let why = "a queue in memory can be seen by those who have it, and nobody else";
+                Err(QueueError::address(address, why))
+            }
+            _ => Queue::open(address),
         }
     }
 
@@ -498,6 +518,23 @@ impl Queue {
     pub fn purge(&self) -> Result<u64, QueueError> {
         self.broker.purge(&JobState::WAITING)
     }
+
+    /// Writes all that is in the queue's file to a new one, while the queue is in use. See `SqliteBroker::backup`.
+    ///
+    /// # Errors
+    ///
+    /// If the queue is in no `SQLite` file, if `path` is there already, or if it cannot be written.
+    pub fn backup(&self, path: impl AsRef<std::path::Path>) -> Result<(), QueueError> {
+        #[cfg(feature = "sqlite")]
+        if let Some(sqlite) = &self.sqlite {
+            return sqlite.backup(path);
+        }
+        let _ = path;
+        Err(QueueError::Unsupported {
+            what: "backup",
+            broker: self.broker.abilities().name,
+        })
+    }
 }
 
 impl fmt::Debug for Queue {
@@ -510,23 +547,45 @@ impl fmt::Debug for Queue {
 
 #[cfg(feature = "sqlite")]
 fn open_sqlite(address: &str, rest: &str) -> Result<Queue, QueueError> {
-    let (file, name) = match rest.split_once('?') {
-        None => (rest, "default"),
-        Some((file, query)) => match query.strip_prefix("queue=") {
-            Some(name) if !name.is_empty() => (file, name),
-            _ => {
-                return Err(QueueError::address(
-                    address,
-                    "after the file there may be ?queue=NAME",
-                ));
-            }
-        },
-    };
-    if file.is_empty() {
-        return Err(QueueError::address(address, "it names no file"));
-    }
+    let (file, name) = sqlite_parts(address, rest)?;
     let broker = SqliteBroker::open(file, name, Clock::system())?;
     Ok(Queue::sqlite(broker))
+}
+
+#[cfg(feature = "sqlite")]
+fn look_at_sqlite(address: &str, rest: &str) -> Result<Queue, QueueError> {
+    let (file, name) = sqlite_parts(address, rest)?;
+    let broker = SqliteBroker::open_read_only(file, name, Clock::system())?;
+    Ok(Queue::sqlite(broker))
+}
+
+/// The file and the queue's name.
+#[cfg(feature = "sqlite")]
+fn sqlite_parts<'a>(address: &str, rest: &'a str) -> Result<(&'a str, &'a str), QueueError> {
+    let refuse = |why: &str| Err(QueueError::address(address, why));
+    let (file, query) = match rest.split_once('?') {
+        None => (rest, None),
+        Some((file, query)) => (file, Some(query)),
+    };
+    if file.is_empty() {
+        return refuse("it names no file");
+    }
+    let Some(query) = query else {
+        return Ok((file, "default"));
+    };
+    let Some(name) = query.strip_prefix("queue=") else {
+        return refuse(
+            "after the file there may be ?queue=NAME, and nothing else (a file with ? in its name is for \
+             SqliteBroker::open)",
+        );
+    };
+    match name.find(['?', '&', '=', '%']) {
+        None if name.is_empty() => refuse("after ?queue= there is no name"),
+        None => Ok((file, name)),
+        Some(_) => refuse(
+            "after the file there may be one ?queue=NAME, and none of ? & = % in the name, which is taken as it is",
+        ),
+    }
 }
 
 #[cfg(not(feature = "sqlite"))]
@@ -536,3 +595,6 @@ fn open_sqlite(address: &str, _: &str) -> Result<Queue, QueueError> {
         "this program was built without the feature `sqlite`",
     ))
 }
+
+#[cfg(not(feature = "sqlite"))]
+use open_sqlite as look_at_sqlite;

@@ -4,6 +4,7 @@ use crate::enqueue::Enqueue;
 use anthill::jobs::{JobId, JobState, Limits, Rate};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
+use std::path::PathBuf;
 use std::time::Duration;
 
 const EVERYWHERE: &str = "With any command";
@@ -107,6 +108,13 @@ pub(crate) enum Command {
         yes: bool,
     },
 
+    /// Write all that is in the queue's file to a new one, while it is in use. (A copy would miss what is in its log.)
+    Backup {
+        /// Where nothing must be yet.
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+    },
+
     /// Let no job start, in any process, until `resume`.
     Pause,
 
@@ -133,6 +141,11 @@ pub(crate) struct SetLimits {
 }
 
 impl SetLimits {
+    /// What they are, and nothing else.
+    pub(crate) fn are_asked(&self) -> bool {
+        self.running.is_none() && self.per_key.is_none() && self.rate.is_none()
+    }
+
     /// What they are to be, if anything else than before.
     pub(crate) fn changed(&self, before: Limits) -> Option<Limits> {
         let mut limits = before;

@@ -53,6 +53,10 @@ pub(crate) struct Enqueue {
     /// Its id; if there is a job with it already, nothing is added.
     #[arg(long, value_name = "ID", conflicts_with = "lines")]
     id: Option<JobId>,
+
+    /// Make the queue also in a database of another program, beside its tables.
+    #[arg(long)]
+    pub(crate) create: bool,
 }
 
 #[derive(Serialize)]

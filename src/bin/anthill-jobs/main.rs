@@ -16,7 +16,7 @@ mod place;
 mod show;
 mod watch;
 
-use anthill::jobs::JobState;
+use anthill::jobs::{JobState, Queue};
 use args::{Args, Command};
 use change::Change;
 use clap::error::ErrorKind;
@@ -24,6 +24,7 @@ use clap::{CommandFactory, Parser};
 use out::Out;
 use std::error::Error;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
@@ -61,22 +62,23 @@ fn main() -> ExitCode {
 
 fn run(address: &str, command: Command, out: &mut Out) -> Fallible<Ended> {
     let queue = || place::open(address);
+    let look = || place::open_to_look(address);
     match command {
         Command::Enqueue(enqueue) => {
             // Read before the queue is opened: it is not made for jobs that are none.
             let jobs = enqueue.read(io::stdin().lock())?;
-            let queue = place::open_or_make(address)?;
+            let queue = place::open_or_make(address, enqueue.create)?;
             enqueue.enqueue(&queue, &jobs, out)
         }
-        Command::Stats { watch: None } => show::stats(&queue()?, out),
-        Command::Stats { watch: Some(every) } => watch::watch(&queue()?, every, out),
+        Command::Stats { watch: None } => show::stats(&look()?, out),
+        Command::Stats { watch: Some(every) } => watch::watch(&look()?, every, out),
         Command::List {
             state,
             after,
             limit,
-        } => show::list(&queue()?, state, after, limit, out),
-        Command::Dead { limit } => show::list(&queue()?, JobState::Dead, None, limit, out),
-        Command::Show { id } => show::job(&queue()?, id, out),
+        } => show::list(&look()?, state, after, limit, out),
+        Command::Dead { limit } => show::list(&look()?, JobState::Dead, None, limit, out),
+        Command::Show { id } => show::job(&look()?, id, out),
         Command::Retry { all: true, .. } => change::retry_all(&queue()?, out),
         Command::Retry { ids, .. } => change::named(&queue()?, Change::Retry, &ids, out),
         Command::Delete { all_dead: true, .. } => {
@@ -85,10 +87,23 @@ fn run(address: &str, command: Command, out: &mut Out) -> Fallible<Ended> {
         Command::Delete { ids, .. } => change::named(&queue()?, Change::Delete, &ids, out),
         Command::Cancel { ids } => change::named(&queue()?, Change::Cancel, &ids, out),
         Command::Purge { state, yes } => change::purge(&queue()?, state, yes, out),
+        Command::Backup { path } => backup(&look()?, &path, out),
         Command::Pause => change::pause(&queue()?, true, out),
         Command::Resume => change::pause(&queue()?, false, out),
+        Command::Limits(limits) if limits.are_asked() => change::limits(&look()?, &limits, out),
         Command::Limits(limits) => change::limits(&queue()?, &limits, out),
     }
+}
+
+fn backup(queue: &Queue, path: &Path, out: &mut Out) -> Fallible<Ended> {
+    queue.backup(path)?;
+    let bytes = path.metadata()?.len();
+    if out.is_json() {
+        out.document(&serde_json::json!({ "bytes": bytes }))?;
+    } else {
+        out.line(&format!("{bytes} bytes"))?;
+    }
+    Ok(Ended::Done)
 }
 
 /// An error and what is behind it.

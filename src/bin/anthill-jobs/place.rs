@@ -1,13 +1,19 @@
 //! Where a queue is. Who only looks makes none: a slip of the pen must not pass for an empty queue.
 
 use crate::Fallible;
-use anthill::jobs::Queue;
+use anthill::jobs::{Queue, QueueError};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
+use std::io::ErrorKind;
 use std::path::Path;
 
-/// The queue, which is made if it is not there.
-pub(crate) fn open_or_make(address: &str) -> Fallible<Queue> {
-    Ok(Queue::open(&full(address)?)?)
+/// The queue, which is made if it is not there; in a database of another program only if that is wanted.
+pub(crate) fn open_or_make(address: &str, in_any: bool) -> Fallible<Queue> {
+    let address = full(address)?;
+    if let (false, Some((file, _))) = (in_any, parts(&address)) {
+        refuse_foreign(file)?;
+    }
+    Ok(Queue::open(&address)?)
 }
 
 /// The queue, which must be there.
@@ -17,6 +23,18 @@ pub(crate) fn open(address: &str) -> Fallible<Queue> {
         refuse_missing(file, name)?;
     }
     Ok(Queue::open(&address)?)
+}
+
+/// The queue, which must be there, also for who may not write to it.
+pub(crate) fn open_to_look(address: &str) -> Fallible<Queue> {
+    let address = full(address)?;
+    if let Some((file, name)) = parts(&address) {
+        refuse_missing(file, name)?;
+    }
+    match Queue::open(&address) {
+        Err(QueueError::ReadOnly(_)) => Ok(Queue::open_read_only(&address)?),
+        opened => Ok(opened?),
+    }
 }
 
 /// With the broker's name: `sqlite` where it has none.
@@ -41,12 +59,18 @@ fn parts(address: &str) -> Option<(&Path, &str)> {
         None => (rest, "default"),
         Some((file, query)) => (file, query.strip_prefix("queue=")?),
     };
-    (!file.is_empty() && !name.is_empty()).then_some((file.as_ref(), name))
+    let is_name = !name.is_empty() && !name.contains(['?', '&', '=', '%']);
+    (!file.is_empty() && is_name).then_some((file.as_ref(), name))
 }
 
 fn refuse_missing(file: &Path, name: &str) -> Fallible<()> {
     let size = match file.metadata() {
         Ok(found) => found.len(),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(format!("{} cannot be looked at: {error}", file.display()).into());
+        }
+        // Which folder is missing is the queue's to say, which is not made there.
+        Err(_) if !has_folder(file) => return Ok(()),
         Err(error) => {
             return Err(format!("there is no queue in {}: {error}", file.display()).into());
         }
@@ -72,15 +96,48 @@ fn refuse_missing(file: &Path, name: &str) -> Fallible<()> {
     }
 }
 
+fn refuse_foreign(file: &Path) -> Fallible<()> {
+    // What is wrong with the file is the queue's to say.
+    if file.metadata().is_ok_and(|found| found.len() > 1) && is_foreign(file).unwrap_or(false) {
+        let file = file.display();
+        return Err(format!(
+            "{file} is a database of another program, without a queue; --create makes one in it"
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// It has tables, but none of ours.
+fn is_foreign(file: &Path) -> rusqlite::Result<bool> {
+    let foreign = "SELECT count(*) > 0 AND total(name = 'anthill_queues') = 0 FROM sqlite_master";
+    look(file)?.query_row(foreign, [], |row| row.get(0))
+}
+
+fn has_folder(file: &Path) -> bool {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    file.parent().is_none_or(Path::is_dir)
+}
+
 fn has_log(file: &Path) -> bool {
     let mut log = file.as_os_str().to_owned();
     log.push("-wal");
     Path::new(&log).metadata().is_ok_and(|log| log.len() > 0)
 }
 
-fn names(file: &Path) -> rusqlite::Result<Vec<String>> {
+/// Where it may not write `SQLite` is content to read.
+fn look(file: &Path) -> rusqlite::Result<Connection> {
+    // A relative path might pass for a URI.
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
+    // Closing it unlinks no log that others may use: see the library's `leave_log`.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(connection)
+}
+
+fn names(file: &Path) -> rusqlite::Result<Vec<String>> {
+    let connection = look(file)?;
     let is_there = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'anthill_queues')";
     if !connection.query_row(is_there, [], |row| row.get(0))? {
         return Ok(Vec::new());

@@ -5,17 +5,26 @@
 //! and tells each how it ended; then the first of those who came meanwhile leads. So one who is alone commits at once,
 //! on his own thread.
 //!
+//! It may be of several queues: all that are in the file have this line. Before anything is written, and again when all is,
+//! it is seen to that the files are those that others see ([`file`](super::file), F2).
+//!
+//! Heartbeats wait behind nobody in line: they have a transaction of their own, before that of all others who wait. And
+//! while a transaction has the lock nobody can give one, in no process; so one that takes long prolongs the leases of all
+//! jobs that run by the time that it took.
+//!
 //! If one operation fails or panics, all is undone, and each runs once more, in a savepoint of its own, so that it
 //! undoes only itself. Savepoints from the start would cost each transaction a copy of each page that it changes.
 
 use super::fail::{again, failed};
+use super::file::Attachment;
 use super::patience;
+use super::time::Steady;
 use super::tx::Tx;
 use crate::jobs::calls::Calls;
 use crate::jobs::{Clock, QueueError};
 #[cfg(test)]
 use crate::sync::MutexGuard;
-use crate::sync::{Arc, AtomicU64, Condvar, Instant, Mutex, Ordering, lock, wait_until};
+use crate::sync::{Arc, AtomicU64, Condvar, Instant, Mutex, Ordering, lock, try_lock, wait_until};
 use rusqlite::Connection;
 use std::any::Any;
 use std::collections::VecDeque;
@@ -24,26 +33,78 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// How many share a transaction.
 const MOST: usize = 256;
 
+/// A transaction that has the lock for longer prolongs leases, in nanoseconds.
+const LONG: i64 = 50_000_000;
+
+/// The end of a lease that was over before then is not moved.
+const PROLONG: &str = "UPDATE anthill_jobs INDEXED BY anthill_running SET ends = ends + ?1
+    WHERE queue IN (SELECT id FROM anthill_queues) AND state = 3 AND boot = ?2 AND ends > ?3";
+
 /// The one connection that writes, and those who wait for it.
 pub(super) struct Group {
     line: Mutex<Line>,
-    writer: Mutex<Connection>,
-    queue: i64,
+    /// None when it is closed, because the store is detached, and where none is needed.
+    writer: Mutex<Option<Connection>>,
     clock: Clock,
-    calls: Arc<Calls>,
+    attachment: Arc<Attachment>,
     pub(super) transactions: AtomicU64,
+}
+
+/// A queue of the file, as a member of the group names it.
+#[derive(Clone)]
+pub(super) struct QueueRef {
+    pub(super) number: i64,
+    /// Who wants to hear that there is something to claim in it.
+    pub(super) calls: Arc<Calls>,
 }
 
 #[derive(Default)]
 struct Line {
     /// Somebody leads. While nobody does nobody waits.
     is_led: bool,
+    /// Those who are urgent come first.
     waiting: VecDeque<Arc<dyn Member>>,
+}
+
+/// Whom a member of the group waits behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Those alone who are urgent, too.
+    Heartbeat,
+    /// All who came before.
+    Other,
+}
+
+impl Line {
+    fn join(&mut self, member: Arc<dyn Member>) {
+        let place = match member.urgency() {
+            Urgency::Heartbeat => self.urgent(),
+            Urgency::Other => self.waiting.len(),
+        };
+        self.waiting.insert(place, member);
+    }
+
+    fn leave(&mut self, member: &Arc<dyn Member>) {
+        let place = self
+            .waiting
+            .iter()
+            .position(|waits| Arc::ptr_eq(waits, member));
+        let left = place.and_then(|place| self.waiting.remove(place));
+        debug_assert!(left.is_some(), "who leads was in line");
+    }
+
+    /// How many of the first are.
+    fn urgent(&self) -> usize {
+        let urgent = |member: &&Arc<dyn Member>| member.urgency() == Urgency::Heartbeat;
+        self.waiting.iter().take_while(urgent).count()
+    }
 }
 
 /// Why an operation failed.
 enum Failure {
     Error(rusqlite::Error),
+    /// No failure of SQLite's.
+    Queue(QueueError),
     Panic(Box<dyn Any + Send>),
 }
 
@@ -57,6 +118,7 @@ impl From<Failure> for Stop {
     fn from(failure: Failure) -> Stop {
         match failure {
             Failure::Error(error) => Stop::Error(failed(error)),
+            Failure::Queue(error) => Stop::Error(error),
             Failure::Panic(panic) => Stop::Panic(panic),
         }
     }
@@ -65,16 +127,20 @@ impl From<Failure> for Stop {
 /// One who waits in line, whatever for.
 trait Member: Send + Sync {
     fn patience(&self) -> Instant;
+    fn queue(&self) -> &QueueRef;
+    fn urgency(&self) -> Urgency;
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failure>;
     /// How it ended; what is told later does not count.
     fn tell(&self, end: Result<(), Stop>);
-    /// It is the first in line, and nobody leads.
+    /// It was the first in line, and nobody leads.
     fn lead(&self);
 }
 
 type Operation<T> = Box<dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send>;
 
 struct Ticket<T> {
+    queue: QueueRef,
+    urgency: Urgency,
     patience: Instant,
     operation: Mutex<Operation<T>>,
     stage: Mutex<Stage<T>>,
@@ -94,6 +160,14 @@ enum Stage<T> {
 impl<T: Send> Member for Ticket<T> {
     fn patience(&self) -> Instant {
         self.patience
+    }
+
+    fn queue(&self) -> &QueueRef {
+        &self.queue
+    }
+
+    fn urgency(&self) -> Urgency {
+        self.urgency
     }
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failure> {
@@ -147,13 +221,16 @@ impl<T> Ticket<T> {
 }
 
 impl Group {
-    pub(super) fn new(writer: Connection, queue: i64, clock: Clock, calls: Arc<Calls>) -> Group {
+    pub(super) fn new(
+        writer: Option<Connection>,
+        clock: Clock,
+        attachment: Arc<Attachment>,
+    ) -> Group {
         Group {
             line: Mutex::default(),
             writer: Mutex::new(writer),
-            queue,
             clock,
-            calls,
+            attachment,
             transactions: AtomicU64::new(0),
         }
     }
@@ -161,13 +238,16 @@ impl Group {
     /// Runs an operation in a transaction; perhaps on another thread, and perhaps twice.
     pub(super) fn run<T: Send + 'static>(
         &self,
+        queue: &QueueRef,
+        urgency: Urgency,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, QueueError> {
-        let ticket = Arc::new(Ticket::new(operation, Instant::now() + patience::BUSY));
+        let patience = Instant::now() + patience::BUSY;
+        let ticket = Arc::new(Ticket::new(queue.clone(), urgency, operation, patience));
         let member: Arc<dyn Member> = ticket.clone();
         let leads = {
             let mut line = lock(&self.line);
-            line.waiting.push_back(Arc::clone(&member));
+            line.join(Arc::clone(&member));
             !std::mem::replace(&mut line.is_led, true)
         };
         if !leads {
@@ -179,9 +259,11 @@ impl Group {
     /// Runs it if nobody else writes, and else not.
     pub(super) fn run_now<T: Send + 'static>(
         &self,
+        queue: &QueueRef,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Option<Result<T, QueueError>> {
-        let ticket = Arc::new(Ticket::new(operation, Instant::now()));
+        let (urgency, patience) = (Urgency::Other, Instant::now());
+        let ticket = Arc::new(Ticket::new(queue.clone(), urgency, operation, patience));
         let member: Arc<dyn Member> = ticket.clone();
         {
             let mut line = lock(&self.line);
@@ -189,9 +271,27 @@ impl Group {
                 return None;
             }
             line.is_led = true;
-            line.waiting.push_back(Arc::clone(&member));
+            line.join(Arc::clone(&member));
         }
         Some(self.finish(&ticket, &member))
+    }
+
+    /// Lends the writer, between two transactions.
+    pub(super) fn with_writer<T>(
+        &self,
+        lend: impl FnOnce(&mut Connection) -> Result<T, QueueError>,
+    ) -> Result<T, QueueError> {
+        let mut writer = lock(&self.writer);
+        self.attachment.check()?;
+        patience::begin();
+        lend(writer.as_mut().ok_or_else(closed)?)
+    }
+
+    /// Closes the writer. If somebody has it now he does.
+    pub(super) fn close(&self) {
+        if let Some(mut writer) = try_lock(&self.writer) {
+            *writer = None;
+        }
     }
 
     fn finish<T>(&self, ticket: &Ticket<T>, member: &Arc<dyn Member>) -> Result<T, QueueError> {
@@ -200,30 +300,54 @@ impl Group {
                 Some(Ok(result)) => return Ok(result),
                 Some(Err(Stop::Error(error))) => return Err(error),
                 Some(Err(Stop::Panic(panic))) => resume_unwind(panic),
-                None => {
-                    let wake = self.lead(member);
-                    if wake {
-                        self.calls.call();
-                    }
-                }
+                None => self.lead(member).iter().for_each(|calls| calls.call()),
             }
         }
     }
 
-    /// Writes for all who are in line; whether there is something to claim then.
-    fn lead(&self, first: &Arc<dyn Member>) -> bool {
-        let popped = lock(&self.line).waiting.pop_front();
-        debug_assert!(popped.is_some_and(|popped| Arc::ptr_eq(&popped, first)));
+    /// Writes for all who are in line; who is to hear that there is something to claim then.
+    fn lead(&self, first: &Arc<dyn Member>) -> Vec<Arc<Calls>> {
+        lock(&self.line).leave(first);
         let mut leading = Leading {
             group: self,
-            members: vec![Arc::clone(first)],
+            members: Vec::new(),
         };
-        let writer = lock(&self.writer);
-        patience::until(first.patience());
-        let ended = self.write(&writer, &mut leading.members);
-        drop(writer);
+        let mut wake = Vec::new();
+        // With heartbeats for the first time, if there are any; after that it is the leader's turn.
+        for may_wait in [true, false] {
+            wake.extend(self.lead_once(&mut leading, first, may_wait));
+            if leading.members.iter().any(|told| Arc::ptr_eq(told, first)) {
+                break;
+            }
+            leading.members.clear();
+        }
+        wake
+    }
+
+    /// One transaction: the leader's, or, if he may wait, one of heartbeats. Tells its members how it ended.
+    fn lead_once(
+        &self,
+        leading: &mut Leading<'_>,
+        first: &Arc<dyn Member>,
+        may_wait: bool,
+    ) -> Vec<Arc<Calls>> {
+        let ended = {
+            let mut writer = lock(&self.writer);
+            patience::until(first.patience());
+            let join = |members: &mut _| self.join(members, first, may_wait);
+            let ended = match &*writer {
+                Some(writer) => self.write(writer, &mut leading.members, join),
+                None => Err(Failure::Queue(closed())),
+            };
+            // What is wrong may be wrong because of this.
+            let ended = self.check().and(ended);
+            if self.attachment.is_lost() {
+                *writer = None;
+            }
+            ended
+        };
         match ended {
-            Ok((wake, failures)) => {
+            Ok(Written { wake, failures }) => {
                 for (member, failure) in failures {
                     leading.members[member].tell(Err(failure.into()));
                 }
@@ -234,47 +358,91 @@ impl Group {
                 wake
             }
             Err(failure) => {
+                if leading.members.is_empty() {
+                    leading.members.push(Arc::clone(first));
+                }
                 leading.fail(failure.into());
-                false
+                Vec::new()
             }
         }
     }
 
-    /// One transaction; or two where an operation failed. Tells which ones did.
+    /// Who is in the transaction that has just begun.
+    fn join(&self, members: &mut Vec<Arc<dyn Member>>, first: &Arc<dyn Member>, may_wait: bool) {
+        let mut line = lock(&self.line);
+        let urgent = line.urgent();
+        let of_line = if first.urgency() == Urgency::Heartbeat {
+            members.push(Arc::clone(first));
+            urgent
+        } else if may_wait && urgent > 0 {
+            urgent
+        } else {
+            members.push(Arc::clone(first));
+            line.waiting.len()
+        };
+        let of_line = of_line.min(MOST - members.len());
+        members.extend(line.waiting.drain(..of_line));
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        self.attachment.check().map_err(Failure::Queue)
+    }
+
+    /// One transaction; or two where an operation failed. Tells which ones did. Whether it is one of the files that others
+    /// see is seen to again by who calls.
     fn write(
         &self,
         writer: &Connection,
         members: &mut Vec<Arc<dyn Member>>,
+        join: impl FnOnce(&mut Vec<Arc<dyn Member>>),
     ) -> Result<Written, Failure> {
         let open = Open::begin(writer)?;
-        {
-            // Not before, so that who came while this waited for another process is with it.
-            let mut line = lock(&self.line);
-            let rest = line.waiting.len().min(MOST - members.len());
-            members.extend(line.waiting.drain(..rest));
-        }
-        let mut tx = Tx::load(writer, self.queue, &self.clock).map_err(Failure::Error)?;
-        let ran = members.iter().try_for_each(|member| member.run(&mut tx));
-        let (tx, open, failures) = match ran {
-            Ok(()) => (tx, open, Vec::new()),
+        let began = Steady::of(&self.clock);
+        self.check()?;
+        // Not before, so that who came while this waited for another process is with it.
+        join(members);
+        let mut parts = Parts::new(writer, &self.clock);
+        let ran = members
+            .iter()
+            .try_for_each(|member| member.run(parts.of(member.queue())?));
+        let (parts, open, failures) = match ran {
+            Ok(()) => (parts, open, Vec::new()),
             Err(failure) if members.len() == 1 => return Err(failure),
             Err(_) => {
                 drop(open);
                 let open = Open::begin(writer)?;
-                let mut tx = Tx::load(writer, self.queue, &self.clock).map_err(Failure::Error)?;
-                let failures = run_apart(&mut tx, members)?;
-                (tx, open, failures)
+                self.check()?;
+                let mut parts = Parts::new(writer, &self.clock);
+                let failures = run_apart(&mut parts, members)?;
+                (parts, open, failures)
             }
         };
-        tx.store().map_err(Failure::Error)?;
+        let wake = parts.store()?;
+        self.prolong(writer, began).map_err(Failure::Error)?;
         open.commit()?;
         self.transactions.fetch_add(1, Ordering::Relaxed);
-        Ok((tx.wake, failures))
+        Ok(Written { wake, failures })
+    }
+
+    /// Adds the time that a transaction has had the lock to all leases that were not over when it began.
+    fn prolong(&self, writer: &Connection, began: Steady) -> rusqlite::Result<()> {
+        let now = Steady::of(&self.clock);
+        let took = now.since.saturating_sub(began.since);
+        if took > LONG && now.boot == began.boot {
+            let mut prolong = writer.prepare_cached(PROLONG)?;
+            prolong.execute([took, began.boot, began.since])?;
+        }
+        Ok(())
     }
 
     #[cfg(test)]
-    pub(super) fn hold(&self) -> MutexGuard<'_, Connection> {
+    pub(super) fn hold(&self) -> MutexGuard<'_, Option<Connection>> {
         lock(&self.writer)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_led(&self) -> bool {
+        lock(&self.line).is_led
     }
 
     #[cfg(test)]
@@ -283,16 +451,74 @@ impl Group {
     }
 }
 
-/// Whether there is something to claim, and which of the members failed.
-type Written = (bool, Vec<(usize, Failure)>);
+fn closed() -> QueueError {
+    QueueError::Detached("they were closed".to_owned())
+}
+
+struct Written {
+    /// Those of the queues in which there is something to claim.
+    wake: Vec<Arc<Calls>>,
+    /// Which of the members failed.
+    failures: Vec<(usize, Failure)>,
+}
+
+/// A transaction's parts in the queues that it touches.
+struct Parts<'c> {
+    connection: &'c Connection,
+    clock: &'c Clock,
+    queues: Vec<(Tx<'c>, Arc<Calls>)>,
+}
+
+impl<'c> Parts<'c> {
+    /// Of a transaction that is open already.
+    fn new(connection: &'c Connection, clock: &'c Clock) -> Parts<'c> {
+        Parts {
+            connection,
+            clock,
+            queues: Vec::with_capacity(1),
+        }
+    }
+
+    fn of(&mut self, queue: &QueueRef) -> Result<&mut Tx<'c>, Failure> {
+        let number = queue.number;
+        let known = self.queues.iter().position(|(tx, _)| tx.number == number);
+        let place = if let Some(place) = known {
+            place
+        } else {
+            let tx = Tx::load(self.connection, number, self.clock).map_err(Failure::Error)?;
+            self.queues.push((tx, Arc::clone(&queue.calls)));
+            self.queues.len() - 1
+        };
+        Ok(&mut self.queues[place].0)
+    }
+
+    /// To be called before the commit; who is to hear of it after that.
+    fn store(self) -> Result<Vec<Arc<Calls>>, Failure> {
+        let mut wake = Vec::new();
+        for (tx, calls) in self.queues {
+            tx.store().map_err(Failure::Error)?;
+            if tx.wake {
+                wake.push(calls);
+            }
+        }
+        Ok(wake)
+    }
+}
 
 /// Runs each of them so that it undoes only itself.
 fn run_apart(
-    tx: &mut Tx<'_>,
+    parts: &mut Parts<'_>,
     members: &[Arc<dyn Member>],
 ) -> Result<Vec<(usize, Failure)>, Failure> {
     let mut failures = Vec::new();
     for (place, member) in members.iter().enumerate() {
+        let tx = match parts.of(member.queue()) {
+            Ok(tx) => tx,
+            Err(failure) => {
+                failures.push((place, failure));
+                continue;
+            }
+        };
         let before = (tx.queue.clone(), tx.wake);
         statement(tx.connection, "SAVEPOINT anthill_one")?;
         let ran = member.run(tx);
@@ -351,10 +577,13 @@ impl Leading<'_> {
             Stop::Error(error) => again(error),
             Stop::Panic(_) => panicked(),
         };
-        for member in &self.members[1..] {
-            member.tell(Err(Stop::Error(again(&of_all))));
+        // None at all where the leader, who knows it, was to go after those whom he has told already.
+        if let Some((first, rest)) = self.members.split_first() {
+            for member in rest {
+                member.tell(Err(Stop::Error(again(&of_all))));
+            }
+            first.tell(Err(stop));
         }
-        self.members[0].tell(Err(stop));
     }
 }
 
@@ -381,10 +610,14 @@ impl Drop for Leading<'_> {
 
 impl<T> Ticket<T> {
     fn new(
+        queue: QueueRef,
+        urgency: Urgency,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
         patience: Instant,
     ) -> Ticket<T> {
         Ticket {
+            queue,
+            urgency,
             patience,
             operation: Mutex::new(Box::new(operation)),
             stage: Mutex::new(Stage::Waits),

@@ -9,6 +9,7 @@ pub(super) fn failed(error: Error) -> QueueError {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             QueueError::Corrupt(error.to_string())
         }
+        Some(ErrorCode::ReadOnly) => QueueError::ReadOnly(error.to_string()),
         _ if matches!(error, Error::QueryReturnedNoRows) => {
             QueueError::Corrupt("a row that must be there is not".to_owned())
         }
@@ -33,6 +34,8 @@ pub(super) fn again(error: &QueueError) -> QueueError {
     match error {
         QueueError::Busy => QueueError::Busy,
         QueueError::Corrupt(why) => QueueError::Corrupt(why.clone()),
+        QueueError::Detached(why) => QueueError::Detached(why.clone()),
+        QueueError::ReadOnly(why) => QueueError::ReadOnly(why.clone()),
         QueueError::Broker(source) => QueueError::Broker(source.to_string().into()),
         other => QueueError::Broker(other.to_string().into()),
     }

@@ -12,12 +12,14 @@ mod claim;
 mod commit;
 mod enqueue;
 mod fail;
+mod file;
 mod keys;
 mod manage;
 mod patience;
 mod read;
 mod schema;
 mod settle;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tidy;
@@ -33,13 +35,15 @@ use super::calls::Calls;
 use super::clock::Clock;
 use super::error::QueueError;
 use super::job::{JobId, NewJob};
-use crate::sync::{Arc, Mutex, Ordering, lock};
-use commit::Group;
+use crate::sync::{Arc, Ordering};
+use commit::{QueueRef, Urgency};
 use fail::failed;
 use rusqlite::Connection;
+use schema::Access;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
+use store::Store;
 use time::Now;
 use tx::{Queue, Tx};
 
@@ -69,51 +73,79 @@ use tx::{Queue, Tx};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct SqliteBroker {
-    group: Group,
-    reader: Mutex<Connection>,
+    store: Arc<Store>,
     queue: i64,
-    path: PathBuf,
     clock: Clock,
     calls: Arc<Calls>,
 }
 
 impl SqliteBroker {
     /// Opens the queue of that name, and makes it, its tables and the file where they are missing; several processes
-    /// may do so at once.
+    /// may do so at once. All that one process opens of the same file, and with the same clock, share their
+    /// connections and their commits, and hear of each other at once.
     ///
     /// # Errors
     ///
-    /// - [`Corrupt`](QueueError::Corrupt): the file is no database, or damaged, or its tables were made by a newer
-    ///   version of anthill.
+    /// - [`Corrupt`](QueueError::Corrupt): the file is no database, or damaged.
+    /// - [`Version`](QueueError::Version): its tables were made by a newer version of anthill.
     /// - [`Busy`](QueueError::Busy): another process keeps it for itself.
-    /// - [`Address`](QueueError::Address): SQLite can keep no log there, as for a database in memory.
+    /// - [`Address`](QueueError::Address): there is no such folder, or the file has several names (hard links), or SQLite
+    ///   can keep no log there, as for a database in memory.
+    /// - [`ReadOnly`](QueueError::ReadOnly): the file may not be written to; see
+    ///   [`open_read_only`](SqliteBroker::open_read_only).
+    /// - [`Detached`](QueueError::Detached): a connection of this process still has files open that were there before.
     /// - [`Broker`](QueueError::Broker): the file cannot be opened, read or written.
     pub fn open(
         path: impl AsRef<Path>,
         queue: &str,
         clock: Clock,
     ) -> Result<SqliteBroker, QueueError> {
-        let path = path.as_ref();
-        patience::begin();
-        let mut writer = schema::connect(path)?;
-        let number = schema::create(&mut writer, queue)?;
-        let reader = schema::connect(path)?;
-        reader
-            .execute_batch("PRAGMA query_only = ON")
-            .map_err(failed)?;
-        let path = writer.path().map_or_else(|| path.to_owned(), PathBuf::from);
-        let calls = Arc::new(Calls::default());
-        let ours = Arc::downgrade(&calls);
-        // What is moved by hand is heard of at once.
-        clock.on_change(move || ours.upgrade().map(|calls| calls.call()).is_some());
+        SqliteBroker::open_as(Access::Write, path.as_ref(), queue, clock)
+    }
+
+    /// Opens a queue that is there, to look at it: each change is an error ([`ReadOnly`](QueueError::ReadOnly)).
+    ///
+    /// It needs no right to write to the file or in its folder, if a process that has it has opened the queue before. What
+    /// is due, or over, is counted where it is until somebody who may write has seen to it.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](SqliteBroker::open); [`Address`](QueueError::Address) if there is no such queue.
+    pub fn open_read_only(
+        path: impl AsRef<Path>,
+        queue: &str,
+        clock: Clock,
+    ) -> Result<SqliteBroker, QueueError> {
+        SqliteBroker::open_as(Access::Read, path.as_ref(), queue, clock)
+    }
+
+    fn open_as(
+        access: Access,
+        path: &Path,
+        queue: &str,
+        clock: Clock,
+    ) -> Result<SqliteBroker, QueueError> {
+        let store = Store::open(path, &clock, access)?;
+        let QueueRef { number, calls } = store.queue(queue)?;
         Ok(SqliteBroker {
-            group: Group::new(writer, number, clock.clone(), Arc::clone(&calls)),
-            reader: Mutex::new(reader),
+            store,
             queue: number,
-            path,
             clock,
             calls,
         })
+    }
+
+    /// Writes all that is in the file, as it is at one moment, to a new one, while the queue is in use. The copy is a
+    /// queue, too, as small as can be.
+    ///
+    /// A copy by other means misses what is in the log, and drops the locks that this process has on the file.
+    ///
+    /// # Errors
+    ///
+    /// If `path` is there already, or the copy cannot be written; nothing is left of it then. As with
+    /// [`open`](SqliteBroker::open).
+    pub fn backup(&self, path: impl AsRef<Path>) -> Result<(), QueueError> {
+        self.store.backup(path.as_ref())
     }
 
     /// Enqueues as a part of a transaction of yours, on a connection of yours to the same file: the jobs are there when
@@ -141,13 +173,16 @@ impl SqliteBroker {
     ///
     /// # Errors
     ///
-    /// [`Address`](QueueError::Address) if the connection is to another file; else as [`Broker::enqueue`]. None of the
-    /// jobs is in the transaction then.
+    /// [`Address`](QueueError::Address) if the connection is to another file; [`Detached`](QueueError::Detached) if the
+    /// queue's files are not those any more that were opened here (whether yours are is not looked at when you commit);
+    /// else as [`Broker::enqueue`]. None of the jobs is in the transaction then.
     pub fn enqueue_in(
         &self,
         connection: &Connection,
         jobs: &[NewJob],
     ) -> Result<Vec<Enqueued>, QueueError> {
+        self.store.refuse_to_write()?;
+        self.store.check()?;
         self.refuse_others(connection)?;
         let savepoint = |sql| connection.prepare_cached(sql)?.execute([]).map(drop);
         savepoint("SAVEPOINT anthill_enqueue").map_err(failed)?;
@@ -180,12 +215,13 @@ impl SqliteBroker {
     fn refuse_others(&self, connection: &Connection) -> Result<(), QueueError> {
         let path = connection.path().unwrap_or_default();
         let real = |path: &Path| path.canonicalize().ok();
-        let same = Path::new(path) == self.path
-            || real(path.as_ref()).is_some_and(|path| real(&self.path) == Some(path));
+        let ours = self.store.path();
+        let same = Path::new(path) == ours
+            || real(path.as_ref()).is_some_and(|path| real(ours) == Some(path));
         if same {
             return Ok(());
         }
-        let reason = format!("the queue is in {}", self.path.display());
+        let reason = format!("the queue is in {}", ours.display());
         Err(QueueError::address(path, reason))
     }
 
@@ -193,21 +229,29 @@ impl SqliteBroker {
         &self,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, QueueError> {
-        self.group.run(operation)
+        self.write_as(Urgency::Other, operation)
+    }
+
+    fn write_as<T: Send + 'static>(
+        &self,
+        urgency: Urgency,
+        operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        self.store.write(&self.queue_ref(), urgency, operation)
+    }
+
+    fn queue_ref(&self) -> QueueRef {
+        QueueRef {
+            number: self.queue,
+            calls: Arc::clone(&self.calls),
+        }
     }
 
     fn read<T>(
         &self,
         read: impl FnOnce(&Connection, Now) -> rusqlite::Result<T>,
     ) -> Result<T, QueueError> {
-        let mut reader = lock(&self.reader);
-        patience::begin();
-        // All of it at one moment.
-        let moment = reader.transaction().map_err(failed)?;
-        let now = Queue::mark(&moment, self.queue)
-            .map_err(failed)?
-            .now(&self.clock);
-        read(&moment, now).map_err(failed)
+        self.store.read(self.queue, read)
     }
 
     /// Sees to what is due first, if that needs no waiting: so that who looks sees it as the next claim will.
@@ -217,8 +261,8 @@ impl SqliteBroker {
     ) -> Result<T, QueueError> {
         let queue = self.queue;
         if self.read(|connection, now| tidy::is_overdue(connection, queue, now))? {
-            match self.group.run_now(tidy::tidy) {
-                None | Some(Ok(_) | Err(QueueError::Busy)) => {}
+            match self.store.write_now(&self.queue_ref(), tidy::tidy) {
+                None | Some(Ok(_) | Err(QueueError::Busy | QueueError::ReadOnly(_))) => {}
                 Some(Err(error)) => return Err(error),
             }
         }
@@ -228,9 +272,9 @@ impl SqliteBroker {
 
 impl fmt::Debug for SqliteBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let transactions = self.group.transactions.load(Ordering::Relaxed);
+        let transactions = self.store.group.transactions.load(Ordering::Relaxed);
         f.debug_struct("SqliteBroker")
-            .field("path", &self.path)
+            .field("path", &self.store.path())
             .field("queue", &self.queue)
             .field("transactions", &transactions)
             .finish_non_exhaustive()
@@ -261,7 +305,8 @@ impl Broker for SqliteBroker {
             return Ok(Vec::new());
         }
         let leases = leases.to_vec();
-        self.write(move |tx| settle::extend(tx, &leases, lease))
+        let extend = move |tx: &mut Tx<'_>| settle::extend(tx, &leases, lease);
+        self.write_as(Urgency::Heartbeat, extend)
     }
 
     fn settle(&self, ends: &[(Lease, Settle)]) -> Result<Vec<bool>, QueueError> {
@@ -385,14 +430,6 @@ impl Broker for SqliteBroker {
     }
 
     fn has_changed(&self, seen: &mut u64) -> Result<bool, QueueError> {
-        // Counts the commits of all other connections, and so those of our own writer, too; the reader has none.
-        let version = "PRAGMA data_version";
-        let reader = lock(&self.reader);
-        patience::begin();
-        let version = reader
-            .prepare_cached(version)
-            .and_then(|mut version| version.query_row([], |row| row.get(0)));
-        let version = i64::unsigned_abs(version.map_err(failed)?);
-        Ok(std::mem::replace(seen, version) != version)
+        self.store.has_changed(seen)
     }
 }

@@ -1,12 +1,12 @@
 //! The tables, and a connection to them: it writes a log ahead, waits for the disk, and says when a file is damaged.
 
 use super::fail::failed;
+use super::file::{log, size};
 use super::patience;
 use crate::jobs::QueueError;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// The version of the tables.
@@ -127,18 +127,34 @@ PRAGMA cache_size = -8000;
 PRAGMA journal_size_limit = 67108864;
 ";
 
-/// A connection with the settings that all of ours have.
-pub(super) fn connect(path: &Path) -> Result<Connection, QueueError> {
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Write,
+    /// Nothing in the file is changed; who may not write to it can have that.
+    Read,
+}
+
+/// A connection with the settings that all of ours have, and with log and index open.
+pub(super) fn connect(path: &Path, access: Access) -> Result<Connection, QueueError> {
     let has_log = size(&log(path)) > 0;
     // SQLite takes a file of no length (or of one byte) for a new one, and throws its log away.
     if path.exists() && size(path) < 2 && has_log {
         let why = format!("{} is empty, but has a log", path.display());
         return Err(QueueError::Corrupt(why));
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let flags = match access {
+        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+    };
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(failed)?;
+    leave_log(&connection).map_err(failed)?;
+    // Where it may not write SQLite is content to read.
+    if access == Access::Write && connection.is_readonly("main").map_err(failed)? {
+        let why = format!("{} may only be read", path.display());
+        return Err(QueueError::ReadOnly(why));
+    }
     connection.set_prepared_statement_cache_capacity(64);
     patience::teach(&connection).map_err(failed)?;
     // A plan does not depend on what is bound to a statement; else one with a limit is planned anew each time.
@@ -146,7 +162,12 @@ pub(super) fn connect(path: &Path) -> Result<Connection, QueueError> {
     connection
         .set_db_config(stable_plans, true)
         .map_err(failed)?;
-    let mode = write_ahead(&connection)?;
+    let mode = match access {
+        Access::Write => write_ahead(&connection)?,
+        Access::Read => connection
+            .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+            .map_err(|error| no_log(path, error))?,
+    };
     if mode != "wal" {
         let path = path.to_string_lossy();
         let reason =
@@ -154,21 +175,37 @@ pub(super) fn connect(path: &Path) -> Result<Connection, QueueError> {
         return Err(QueueError::address(&path, reason));
     }
     connection.execute_batch(SETTINGS).map_err(failed)?;
+    // What is in the file is read, and so in the log.
+    connection
+        .query_row("PRAGMA schema_version", [], |_| Ok(()))
+        .map_err(|error| no_log(path, error))?;
     if !has_log {
         refuse_torn(&connection, path)?;
     }
     Ok(connection)
 }
 
-fn log(path: &Path) -> PathBuf {
-    let mut log = OsString::from(path);
-    log.push("-wal");
-    log.into()
+/// Who may not write cannot make the log or its index either.
+fn no_log(path: &Path, error: rusqlite::Error) -> QueueError {
+    let log = log(path);
+    let is_refused = matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)
+    );
+    if is_refused && !log.exists() {
+        return QueueError::ReadOnly(format!(
+            "{} is missing, and cannot be made here: who may write must open the queue once",
+            log.display()
+        ));
+    }
+    failed(error)
 }
 
-/// Of a file that is not opened for it: closing it would drop the locks that SQLite has on it in this process.
-fn size(path: &Path) -> u64 {
-    path.metadata().map_or(0, |found| found.len())
+/// Lets a connection leave the log where it is when it is closed. Else the last one unlinks it; and who is the last one
+/// nobody knows for certain, for a process loses its locks on the file when anything in it has read that.
+pub(super) fn leave_log(connection: &Connection) -> rusqlite::Result<()> {
+    let leave = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    connection.set_db_config(leave, true).map(drop)
 }
 
 /// SQLite itself misses whole pages at the end, but reads a part of one as if nothing but zeros had followed. Only
@@ -261,11 +298,22 @@ fn check(connection: &Connection, queue: &str) -> Result<Option<i64>, QueueError
     number.map_err(failed)
 }
 
+/// The number of a queue that must be there, of a file that is not changed.
+pub(super) fn find(connection: &Connection, path: &Path, queue: &str) -> Result<i64, QueueError> {
+    check(connection, queue)?.ok_or_else(|| {
+        let reason = format!("there is no queue {queue:?} in it");
+        QueueError::address(&path.to_string_lossy(), reason)
+    })
+}
+
 fn wrong_version(version: Option<i64>) -> QueueError {
     QueueError::Corrupt(match version {
-        Some(version) if version > VERSION => format!(
-            "its tables are of version {version}, made by a newer anthill; this one knows version {VERSION}"
-        ),
+        Some(version) if version > VERSION => {
+            return QueueError::Version(format!(
+                "the queue's tables are of version {version}, made by a newer anthill, and this one knows version \
+                 {VERSION}: nothing is damaged, use one that is as new"
+            ));
+        }
         Some(version) => {
             format!("its tables say that they are of version {version}, which never was")
         }

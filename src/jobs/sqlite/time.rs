@@ -13,6 +13,24 @@ pub(super) struct Now {
     pub(super) boot: i64,
 }
 
+/// The steady clock alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Steady {
+    pub(super) since: i64,
+    /// Which run of the host that is of.
+    pub(super) boot: i64,
+}
+
+impl Steady {
+    pub(super) fn of(clock: &Clock) -> Steady {
+        let steady = clock.steady();
+        Steady {
+            since: nanos(steady.since),
+            boot: number(&steady.boot),
+        }
+    }
+}
+
 /// How far a queue's time has come, as its row says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mark {
@@ -31,9 +49,11 @@ const SET: i64 = 1_000_000_000;
 impl Mark {
     /// What it is now.
     pub(super) fn now(&self, clock: &Clock) -> Now {
-        let steady = clock.steady();
-        let (wall, boot) = (nanos(clock.wall()), number(&steady.boot));
-        let steady = nanos(steady.since);
+        let Steady {
+            since: steady,
+            boot,
+        } = Steady::of(clock);
+        let wall = nanos(clock.wall());
         let least = if boot == self.boot {
             steady.saturating_add(self.ahead)
         } else {

@@ -105,8 +105,10 @@ fn a_full_disk_is_an_error_for_all_and_no_more() {
     let broker = folder.open();
     broker.enqueue(&[job()]).unwrap();
     let limit = |pages: i64| {
-        let writer = broker.group.hold();
+        let writer = broker.store.group.hold();
         writer
+            .as_ref()
+            .unwrap()
             .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
             .unwrap();
     };
@@ -147,8 +149,9 @@ fn one_who_keeps_the_file_makes_others_wait_and_not_for_ever() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert!(
         broker
+            .store
             .group
-            .run_now(|_| Ok(()))
+            .run_now(&broker.queue_ref(), |_| Ok(()))
             .is_some_and(|end| matches!(end, Err(QueueError::Busy)))
     );
     assert_eq!(broker.stats().unwrap().ready, 0, "who reads does not wait");
@@ -157,4 +160,165 @@ fn one_who_keeps_the_file_makes_others_wait_and_not_for_ever() {
         other.execute_batch("COMMIT").unwrap();
         assert!(enqueue.join().unwrap().unwrap()[0].is_added());
     });
+}
+
+#[test]
+fn queues_of_a_file_share_a_transaction_and_each_is_woken_for_its_own() {
+    let folder = Folder::new();
+    let clock = Clock::manual();
+    let one = folder.open_with(&clock);
+    let two = SqliteBroker::open(folder.file(), "another", clock.clone()).unwrap();
+    let woken = [Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0))];
+    for (broker, woken) in [&one, &two].into_iter().zip(&woken) {
+        let woken = Arc::clone(woken);
+        broker.subscribe(Box::new(move || woken.fetch_add(1, Ordering::Relaxed) < 9));
+    }
+    let before = transactions(&one);
+    let writer = one.store.group.hold();
+    thread::scope(|scope| {
+        // Each fails or succeeds for itself, whichever queue it is of.
+        let bad = scope.spawn(|| {
+            one.write(|tx| {
+                let _ = enqueue::enqueue(tx, &jobs(3))?;
+                Err::<(), _>(rusqlite::Error::InvalidQuery)
+            })
+        });
+        let good = scope.spawn(|| two.enqueue(&jobs(2)));
+        let limited = scope.spawn(|| {
+            one.set_limits(Limits {
+                running: Some(7),
+                ..Limits::default()
+            })
+        });
+        while two.store.group.waiting() < 2 {
+            thread::yield_now();
+        }
+        drop(writer);
+        assert!(bad.join().unwrap().is_err());
+        good.join().unwrap().unwrap();
+        limited.join().unwrap().unwrap();
+    });
+    assert_eq!(transactions(&two) - before, 1);
+    assert_eq!(
+        (one.stats().unwrap().ready, two.stats().unwrap().ready),
+        (0, 2)
+    );
+    assert_eq!(one.limits().unwrap().running, Some(7));
+    assert_eq!(two.limits().unwrap().running, None);
+    assert_eq!(woken[1].load(Ordering::Relaxed), 1);
+    audit(&folder, &one);
+    audit(&folder, &two);
+}
+
+#[test]
+fn a_heartbeat_is_answered_before_all_who_wait_in_line() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    broker.enqueue(&jobs(1)).unwrap();
+    let lease = broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap().jobs[0].lease;
+    let before = transactions(&broker);
+    let writer = broker.store.group.hold();
+    let (answer, answered) = std::sync::mpsc::channel();
+    thread::scope(|scope| {
+        // Long, and first in line.
+        let long = scope.spawn(|| {
+            broker.write(move |_| {
+                let answer = answered.recv_timeout(MINUTE);
+                Ok(answer.expect("the heartbeat was not kept waiting"))
+            })
+        });
+        while !broker.store.group.is_led() || broker.store.group.waiting() > 0 {
+            thread::yield_now();
+        }
+        let rest = scope.spawn(|| broker.enqueue(&jobs(2)));
+        while broker.store.group.waiting() < 1 {
+            thread::yield_now();
+        }
+        scope.spawn(|| answer.send(broker.extend(&[lease], MINUTE).unwrap()));
+        while broker.store.group.waiting() < 2 {
+            thread::yield_now();
+        }
+        drop(writer);
+        assert_eq!(long.join().unwrap().unwrap(), [true]);
+        rest.join().unwrap().unwrap();
+    });
+    assert_eq!(transactions(&broker) - before, 2, "others share as before");
+    assert_eq!(broker.stats().unwrap().ready, 2);
+}
+
+/// As if it had to do with a million jobs.
+fn take_long(broker: &SqliteBroker, clock: &Clock, time: Duration) {
+    let clock = clock.clone();
+    broker
+        .write(move |_| {
+            clock.advance(time);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_transaction_that_takes_long_ends_no_lease_that_nobody_could_extend() {
+    let folder = Folder::new();
+    let clock = Clock::manual();
+    let one = folder.open_with(&clock);
+    let two = SqliteBroker::open(folder.file(), "another", clock.clone()).unwrap();
+    let kept = [&one, &two].map(|broker| {
+        broker.enqueue(&jobs(1)).unwrap();
+        let lease = broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap().jobs[0].lease;
+        (broker, lease)
+    });
+    one.enqueue(&jobs(1)).unwrap();
+    let over = one
+        .claim(&ClaimRequest::new(1, Duration::from_secs(1)))
+        .unwrap()
+        .jobs[0]
+        .lease;
+    clock.advance(Duration::from_secs(2));
+    take_long(&one, &clock, MINUTE * 5);
+    let again = one.claim(&ClaimRequest::new(9, MINUTE)).unwrap();
+    assert_eq!(ids(&again), [over.id], "that one was over before");
+    assert!(
+        two.claim(&ClaimRequest::new(9, MINUTE))
+            .unwrap()
+            .jobs
+            .is_empty()
+    );
+    // Not for longer than that.
+    clock.advance(Duration::from_secs(57));
+    for (broker, _) in kept {
+        assert!(
+            broker
+                .claim(&ClaimRequest::new(9, MINUTE))
+                .unwrap()
+                .jobs
+                .is_empty()
+        );
+    }
+    assert_eq!(kept[0].0.settle(&[(kept[0].1, done())]).unwrap(), [true]);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(
+        ids(&two.claim(&ClaimRequest::new(9, MINUTE)).unwrap()),
+        [kept[1].1.id]
+    );
+}
+
+#[test]
+fn a_short_transaction_prolongs_nothing() {
+    let folder = Folder::new();
+    let clock = Clock::manual();
+    let broker = folder.open_with(&clock);
+    broker.enqueue(&jobs(1)).unwrap();
+    broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap();
+    for _ in 0..1_200 {
+        take_long(&broker, &clock, Duration::from_millis(50));
+    }
+    assert_eq!(
+        broker
+            .claim(&ClaimRequest::new(1, MINUTE))
+            .unwrap()
+            .jobs
+            .len(),
+        1
+    );
 }

@@ -92,7 +92,6 @@ fn a_torn_log_is_a_queue_up_to_there() {
 #[test]
 fn tables_of_another_version_are_left_alone() {
     for (change, says) in [
-        ("UPDATE anthill_schema SET version = 2", "newer"),
         ("UPDATE anthill_schema SET version = 0", "never"),
         ("DELETE FROM anthill_schema", "do not say"),
         ("DROP INDEX anthill_ready", "tables and indexes"),
@@ -117,8 +116,27 @@ fn what_can_keep_no_log_is_no_address() {
             "{path}: {opened:?}"
         );
     }
-    let opened = SqliteBroker::open("/nowhere/at/all.db", "q", Clock::manual());
-    assert!(matches!(opened, Err(QueueError::Broker(_))));
+}
+
+#[test]
+fn a_folder_that_is_missing_is_named() {
+    let folder = Folder::new();
+    let missing = folder.0.path().join("no").join("such");
+    let text = folder.0.path().join("text");
+    std::fs::write(&text, "").unwrap();
+    for (path, says) in [
+        (missing.join("jobs.db"), missing.parent().unwrap()),
+        (text.join("jobs.db"), &text),
+        (folder.0.path().to_owned(), folder.0.path()),
+    ] {
+        let opened = SqliteBroker::open(&path, "q", Clock::manual());
+        let Err(QueueError::Address { address, reason }) = opened else {
+            panic!("{opened:?}");
+        };
+        let told = format!("{address}: {reason}");
+        assert!(told.contains(&format!("{}", says.display())), "{told}");
+        assert!(reason.contains("folder"), "{reason}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod file;
 mod queue;
 
 use super::*;
+use std::path::PathBuf;
 use std::sync::Barrier;
 use std::sync::atomic::AtomicU32;
 use std::thread;
@@ -55,7 +56,7 @@ fn ids(claims: &Claims) -> Vec<JobId> {
 }
 
 fn transactions(broker: &SqliteBroker) -> u64 {
-    broker.group.transactions.load(Ordering::Relaxed)
+    broker.store.group.transactions.load(Ordering::Relaxed)
 }
 
 /// The counts in the queue's row are those of its jobs, and what SQLite checks holds.
@@ -90,14 +91,14 @@ type Call<T> = Box<dyn FnOnce(&SqliteBroker) -> T + Send>;
 /// Runs all of these at the same time, so that they share a transaction.
 fn together<T: Send>(broker: &SqliteBroker, calls: Vec<Call<T>>) -> Vec<T> {
     let count = calls.len();
-    let writer = broker.group.hold();
+    let writer = broker.store.group.hold();
     thread::scope(|scope| {
         let handles: Vec<_> = calls
             .into_iter()
             .map(|call| scope.spawn(move || call(broker)))
             .collect();
         // The first one leads, and has left the line.
-        while broker.group.waiting() < count - 1 {
+        while broker.store.group.waiting() < count - 1 {
             thread::yield_now();
         }
         drop(writer);
