@@ -12,6 +12,8 @@ mod leases;
 mod load;
 #[path = "consumer/mishaps.rs"]
 mod mishaps;
+#[path = "consumer/queues.rs"]
+mod queues;
 #[path = "consumer/stops.rs"]
 mod stops;
 #[path = "consumer/times.rs"]

@@ -1,7 +1,7 @@
 //! The broker in an `SQLite` file, beside what that commits by itself: a bare loop with the same settings that stores the same data.
 
 use crate::{ROUNDS, tell};
-use anthill::jobs::{Broker, Clock, NewJob, Settle, SqliteBroker, rusqlite};
+use anthill::jobs::{Broker, ClaimRequest, Clock, NewJob, Settle, SqliteBroker, rusqlite};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;

@@ -29,7 +29,7 @@ pub(crate) fn admit(
     let room = gap.saturating_mul(burst);
     let left = match now.checked_sub(from) {
         Some(owed) => room.saturating_add(owed),
-        None => room.saturating_sub(from - now),
+        None => room.saturating_sub(from.saturating_sub(now)),
     };
     if left < gap {
         return Err(gap.saturating_sub(left));

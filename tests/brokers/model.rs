@@ -260,7 +260,7 @@ impl Model {
     fn put_off(&mut self, index: usize, job: &NewJob) {
         let turn = self.turn(self.now + job.delay);
         let entry = &mut self.jobs[index];
-        entry.job.kind = job.kind.clone();
+        entry.job.kind.clone_from(&job.kind);
         entry.job.payload.clone_from(&job.payload);
         entry.turn = turn;
         entry.place = if job.delay.is_zero() {

@@ -18,6 +18,8 @@ pub(super) struct Signal {
     is_stopping: AtomicBool,
     /// The handler asked for its stop token.
     was_asked: AtomicBool,
+    /// The handler returned `Ok`.
+    has_succeeded: AtomicBool,
 }
 
 impl Signal {
@@ -26,7 +28,13 @@ impl Signal {
             stop: Stop::new(),
             is_stopping: AtomicBool::new(false),
             was_asked: AtomicBool::new(false),
+            has_succeeded: AtomicBool::new(false),
         })
+    }
+
+    /// Whether the handler returned `Ok`, though its result may be refused.
+    pub(super) fn has_succeeded(&self) -> bool {
+        self.has_succeeded.load(Ordering::SeqCst)
     }
 
     /// The consumer is to stop.
@@ -115,6 +123,10 @@ impl Context {
 
     pub(super) fn is_stopping(&self) -> bool {
         self.signal.is_stopping.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn note_success(&self) {
+        self.signal.has_succeeded.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn keeps_result(&self) -> bool {

@@ -10,6 +10,7 @@ use crate::sync::{Arc, Mutex, lock};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -111,7 +112,9 @@ impl Handlers {
         R: Serialize,
     {
         let handle: Handle = Box::new(move |payload, context| {
-            encode(&handler(decode(payload, context)?, context)?, context)
+            let result = handler(decode(payload, context)?, context)?;
+            context.note_success();
+            encode(&result, context)
         });
         self.insert::<J>(Handler::One(handle));
     }
@@ -401,7 +404,7 @@ fn shortened(mut text: String) -> String {
             .rev()
             .find(|&end| text.is_char_boundary(end));
         text.truncate(end.unwrap_or(0));
-        text += &format!("… ({size} bytes in all)");
+        let _ = write!(text, "… ({size} bytes in all)");
     }
     text
 }

@@ -38,15 +38,17 @@ impl Heart {
                     }
                 }
             };
-            self.beat(&leases);
+            for (source, leases) in leases {
+                self.beat(source, &leases);
+            }
         }
     }
 
-    fn beat(&mut self, leases: &[Lease]) {
+    fn beat(&mut self, source: usize, leases: &[Lease]) {
         // The broker counts from when it is asked, or later.
         let asked = Instant::now();
         let lease = self.shared.told.lease;
-        match guarded(|| self.shared.broker.extend(leases, lease)) {
+        match guarded(|| self.shared.sources.broker(source).extend(leases, lease)) {
             Ok(extended) => {
                 self.not_before = None;
                 self.keep(leases, &extended, asked);

@@ -4,6 +4,7 @@ use super::Told;
 use super::attempt;
 use super::context::{Context, Signal};
 use super::handlers::Handlers;
+use super::sources::Source;
 use crate::jobs::broker::{Broker, ClaimRequest};
 use crate::jobs::error::QueueError;
 use crate::sync::Instant;
@@ -41,7 +42,7 @@ use std::fmt;
 pub struct Inline(Arc<Run>);
 
 struct Run {
-    broker: Arc<dyn Broker>,
+    sources: Vec<Source>,
     handlers: Handlers,
     told: Told,
     /// How many asked since the thread that runs them began: it will come to what was enqueued meanwhile, too.
@@ -49,9 +50,9 @@ struct Run {
 }
 
 impl Inline {
-    pub(super) fn new(broker: Arc<dyn Broker>, handlers: Handlers, told: Told) -> Inline {
+    pub(super) fn new(sources: Vec<Source>, handlers: Handlers, told: Told) -> Inline {
         Inline(Arc::new(Run {
-            broker,
+            sources,
             handlers,
             told,
             asked: AtomicUsize::new(0),
@@ -71,15 +72,17 @@ impl Inline {
     /// before that returns; but one thread runs jobs at a time, and it also runs what others enqueue meanwhile. What a
     /// job enqueues runs after it.
     pub fn at_once(&self) {
-        let run: Weak<Run> = Arc::downgrade(&self.0);
-        self.0.broker.subscribe(Box::new(move || {
-            let Some(run) = run.upgrade() else {
-                return false;
-            };
-            // A broker that failed is heard of by who enqueues next.
-            let _ = run.run_due();
-            true
-        }));
+        for source in &self.0.sources {
+            let run: Weak<Run> = Arc::downgrade(&self.0);
+            source.broker.subscribe(Box::new(move || {
+                let Some(run) = run.upgrade() else {
+                    return false;
+                };
+                // A broker that failed is heard of by who enqueues next.
+                let _ = run.run_due();
+                true
+            }));
+        }
     }
 }
 
@@ -113,24 +116,31 @@ impl Run {
     fn run_all(&self) -> Result<usize, QueueError> {
         let mut attempts = 0;
         loop {
-            let request = ClaimRequest::new(1, self.told.lease);
-            let request = request.of_kinds(self.handlers.stored_kinds());
-            let claims = self.broker.claim(&request)?;
-            if claims.jobs.is_empty() {
+            let before = attempts;
+            for source in &self.sources {
+                attempts += self.run_one(&source.broker)?;
+            }
+            if attempts == before {
                 return Ok(attempts);
             }
-            attempts += claims.jobs.len();
-            let limit = self.told.data_limit;
-            let contexts = claims.jobs.iter().map(|claimed| {
-                let broker = Arc::clone(&self.broker);
-                Context::new(broker, &self.handlers, limit, claimed, Signal::new())
-            });
-            let contexts: Vec<Context> = contexts.collect();
-            let (ends, _) = attempt::run(&self.handlers, &claims.jobs, &contexts, Instant::now());
-            let leases = claims.jobs.iter().map(|claimed| claimed.lease);
-            let ends: Vec<_> = leases.zip(ends).collect();
-            self.broker.settle(&ends)?;
         }
+    }
+
+    fn run_one(&self, broker: &Arc<dyn Broker>) -> Result<usize, QueueError> {
+        let request = ClaimRequest::new(1, self.told.lease);
+        let request = request.of_kinds(self.handlers.stored_kinds());
+        let claims = broker.claim(&request)?;
+        let limit = self.told.data_limit;
+        let contexts = claims.jobs.iter().map(|claimed| {
+            let broker = Arc::clone(broker);
+            Context::new(broker, &self.handlers, limit, claimed, Signal::new())
+        });
+        let contexts: Vec<Context> = contexts.collect();
+        let (ends, _) = attempt::run(&self.handlers, &claims.jobs, &contexts, Instant::now());
+        let leases = claims.jobs.iter().map(|claimed| claimed.lease);
+        let ends: Vec<_> = leases.zip(ends).collect();
+        broker.settle(&ends)?;
+        Ok(ends.len())
     }
 }
 

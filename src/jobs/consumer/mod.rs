@@ -14,6 +14,7 @@
 
 mod attempt;
 mod context;
+mod ends;
 mod handlers;
 mod heart;
 mod inline;
@@ -21,6 +22,7 @@ mod report;
 mod runner;
 mod shared;
 mod sizing;
+mod sources;
 mod state;
 mod steward;
 
@@ -32,6 +34,7 @@ use self::handlers::Handlers;
 use self::heart::Heart;
 use self::shared::Shared;
 use self::sizing::Sizing;
+use self::sources::{Source, Sources};
 use self::steward::Steward;
 use super::backoff::Backoff;
 use super::error::{JobError, QueueError, StopTimeout};
@@ -64,7 +67,8 @@ const DATA_LIMIT: usize = 1 << 20;
 /// A consumer that has not [started](ConsumerBuilder::start).
 #[must_use = "a consumer is started by `start`"]
 pub struct ConsumerBuilder {
-    queue: Queue,
+    /// With their weights.
+    queues: Vec<(Queue, u32)>,
     pool: PoolHandle,
     handlers: Handlers,
     workers: Option<RangeInclusive<usize>>,
@@ -76,7 +80,7 @@ pub struct ConsumerBuilder {
 impl ConsumerBuilder {
     pub(super) fn new(queue: Queue, pool: &PoolHandle) -> ConsumerBuilder {
         ConsumerBuilder {
-            queue,
+            queues: vec![(queue, 1)],
             pool: pool.clone(),
             handlers: Handlers::default(),
             workers: None,
@@ -181,6 +185,37 @@ impl ConsumerBuilder {
         handler: impl Fn(&FailedJob<'_>) -> Result<(), JobError> + Send + Sync + 'static,
     ) -> ConsumerBuilder {
         self.handlers.fallback = Some(Box::new(handler));
+        self
+    }
+
+    /// Claims from another queue as well, with the same handlers and workers. Each time the consumer looks for jobs it asks
+    /// the queues in an order that is left to chance: one of weight 6 is the first six times as often as one of weight 1,
+    /// and no queue starves. One that has nothing, is paused, or whose broker fails, leaves the workers to the others.
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// # use anthill::jobs::{Context, Job, JobError, Queue};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Mail;
+    /// # impl Job for Mail { const KIND: &'static str = "mail"; }
+    /// # let (urgent, newsletters, pool) = (Queue::memory(), Queue::memory(), Pool::with_capacity(2));
+    /// let consumer = urgent
+    ///     .consumer(&pool)
+    ///     .weight(6)
+    ///     .also(&newsletters, 1)
+    ///     .handle(|_: Mail, _: &Context| -> Result<(), JobError> { Ok(()) })
+    ///     .start()?;
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn also(mut self, queue: &Queue, weight: u32) -> ConsumerBuilder {
+        self.queues.push((queue.clone(), weight));
+        self
+    }
+
+    /// The weight of the queue whose consumer this is, where there are [others](ConsumerBuilder::also); 1 unless told,
+    /// which is the least.
+    pub fn weight(mut self, weight: u32) -> ConsumerBuilder {
+        self.queues[0].1 = weight;
         self
     }
 
@@ -289,10 +324,10 @@ impl ConsumerBuilder {
     ///
     /// If the system refuses the consumer its thread.
     pub fn start(self) -> Result<Consumer, QueueError> {
+        let sources = Sources::new(self.sources());
         let workers = self.workers.unwrap_or(1..=self.pool.capacity().max(1));
         let sizing = Sizing::new(&workers, self.patience, self.calm);
-        let broker = Arc::clone(self.queue.broker());
-        let shared = Shared::new(broker, self.handlers, self.told, &self.pool, sizing);
+        let shared = Shared::new(sources, self.handlers, self.told, &self.pool, sizing);
         let shared = Arc::new(shared);
         let heart = Heart::new(Arc::clone(&shared));
         let heart = spawn("anthill-leases".to_owned(), None, move || heart.run());
@@ -304,19 +339,21 @@ impl ConsumerBuilder {
             shared.heart.notify_all();
             QueueError::Thread(refused)
         })?;
-        let hears = Arc::downgrade(&shared);
-        shared.broker.subscribe(Box::new(move || {
-            let Some(shared) = hears.upgrade() else {
-                return false;
-            };
-            shared.look();
-            true
-        }));
-        let hears = Arc::downgrade(&shared);
-        self.queue.on_schedule(move || {
-            let shared = hears.upgrade();
-            shared.map(|shared| shared.look_at_schedules()).is_some()
-        });
+        for (queue, _) in &self.queues {
+            let listener = Arc::downgrade(&shared);
+            queue.broker().subscribe(Box::new(move || {
+                let Some(shared) = listener.upgrade() else {
+                    return false;
+                };
+                shared.look();
+                true
+            }));
+            let listener = Arc::downgrade(&shared);
+            queue.on_schedule(move || {
+                let shared = listener.upgrade();
+                shared.map(|shared| shared.look_at_schedules()).is_some()
+            });
+        }
         shared.look();
         Ok(Consumer {
             shared,
@@ -326,14 +363,23 @@ impl ConsumerBuilder {
 
     /// Runs the jobs on the thread that asks for it, for tests.
     pub fn inline(self) -> Inline {
-        Inline::new(Arc::clone(self.queue.broker()), self.handlers, self.told)
+        let sources = self.sources();
+        Inline::new(sources, self.handlers, self.told)
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        let source = |(queue, weight): &(Queue, u32)| Source {
+            broker: Arc::clone(queue.broker()),
+            weight: *weight,
+        };
+        self.queues.iter().map(source).collect()
     }
 }
 
 impl fmt::Debug for ConsumerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsumerBuilder")
-            .field("queue", &self.queue)
+            .field("queues", &self.queues)
             .finish_non_exhaustive()
     }
 }
@@ -344,11 +390,11 @@ impl fmt::Debug for ConsumerBuilder {
 pub struct ConsumerStats {
     /// Jobs it claimed.
     pub claimed: u64,
-    /// Jobs it did.
+    /// Jobs it did: their handlers, or fallbacks, returned `Ok`.
     pub done: u64,
     /// Attempts that failed and are repeated.
     pub retried: u64,
-    /// Jobs that will not be tried again.
+    /// Jobs that will not be tried again; also those whose handlers returned `Ok`, with a result that was refused.
     pub died: u64,
     /// Jobs that it handed back, unstarted or because their handlers said so.
     pub released: u64,

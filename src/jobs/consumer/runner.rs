@@ -28,9 +28,9 @@ impl Taken {
         let start = Instant::now();
         let mut contexts = Vec::with_capacity(self.waiting.len());
         let mut claimed = Vec::with_capacity(self.waiting.len());
-        for Waiting { job, signal } in self.waiting {
-            contexts.push(shared.context(&job, signal));
-            claimed.push(job);
+        for waiting in self.waiting {
+            contexts.push(shared.context(&waiting));
+            claimed.push(waiting.job);
         }
         let (ends, took) = attempt::run(&shared.handlers, &claimed, &contexts, start);
         let at = start.checked_add(took).unwrap_or(start);

@@ -19,10 +19,11 @@ use super::handlers::{Handler, Handlers};
 use super::report::Reports;
 use super::runner::{Runner, Taken, Work};
 use super::sizing::Sizing;
+use super::sources::{Found, Sources};
 use super::state::{Hand, LEAST_PAUSE, MOST_BATCHED, OUTBOX_TIME, State, Waiting};
 use crate::engine::current;
 use crate::error::SubmitErrorKind;
-use crate::jobs::broker::{Broker, ClaimRequest, Claimed, Claims, Lease, Settle};
+use crate::jobs::broker::{ClaimRequest, Settle};
 use crate::jobs::error::QueueError;
 use crate::panic::drop_quietly;
 use crate::pool::PoolHandle;
@@ -37,7 +38,7 @@ use std::time::Duration;
 const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 
 pub(super) struct Shared {
-    pub(super) broker: Arc<dyn Broker>,
+    pub(super) sources: Sources,
     pub(super) handlers: Handlers,
     pub(super) told: Told,
     pool: PoolHandle,
@@ -50,7 +51,7 @@ pub(super) struct Shared {
     /// Those who wait for the end, or for nothing to do.
     pub(super) waiters: Condvar,
     /// Who has the turn, and waits for the ends of others to be stored.
-    stored: Condvar,
+    pub(super) stored: Condvar,
     kinds: Arc<[String]>,
     reports: Reports,
     pub(super) schedules_changed: AtomicBool,
@@ -58,7 +59,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        broker: Arc<dyn Broker>,
+        sources: Sources,
         handlers: Handlers,
         told: Told,
         pool: &PoolHandle,
@@ -67,7 +68,7 @@ impl Shared {
         let state = State::new(sizing, handlers.have_limits());
         Shared {
             kinds: handlers.stored_kinds(),
-            broker,
+            sources,
             handlers,
             told,
             pool: pool.clone(),
@@ -82,8 +83,9 @@ impl Shared {
         }
     }
 
-    pub(super) fn context(&self, job: &Claimed, signal: Arc<Signal>) -> Context {
-        let broker = Arc::clone(&self.broker);
+    pub(super) fn context(&self, waiting: &Waiting) -> Context {
+        let broker = Arc::clone(self.sources.broker(waiting.source));
+        let (job, signal) = (&waiting.job, Arc::clone(&waiting.signal));
         Context::new(broker, &self.handlers, self.told.data_limit, job, signal)
     }
 
@@ -200,7 +202,7 @@ impl Shared {
             request.fragile = turn.is_some();
             // The broker counts the lease from when it is asked, or later.
             let asked = Instant::now();
-            let claimed = guarded(|| self.broker.claim(&request));
+            let claimed = self.sources.claim(&request);
             now = Instant::now();
             match (self.note(claimed, most, asked, now), turn) {
                 (Noted::Nothing, _) => return None,
@@ -288,14 +290,14 @@ impl Shared {
     /// Takes in what was claimed.
     fn note(
         self: &Arc<Self>,
-        claimed: Result<Claims, QueueError>,
+        claimed: Result<Found, QueueError>,
         most: usize,
         asked: Instant,
         now: Instant,
     ) -> Noted {
         let mut state = self.lock();
-        let claims = match claimed {
-            Ok(claims) => claims,
+        let found = match claimed {
+            Ok(found) => found,
             Err(error) => {
                 state.fail(now);
                 self.plan(&mut state, now);
@@ -304,9 +306,20 @@ impl Shared {
                 return Noted::Nothing;
             }
         };
+        if !found.errors.is_empty() {
+            drop(state);
+            found.errors.iter().for_each(|error| self.tell(error));
+            state = self.lock();
+        }
         if std::mem::take(&mut state.failures) > 0 {
             self.reports.works();
         }
+        let Found {
+            claims,
+            source,
+            is_part,
+            ..
+        } = found;
         // As long as fragile ones come they are asked for.
         let is_fragile = claims.jobs.first().is_some_and(|job| job.is_fragile);
         state.fragile_next = claims.fragile_next || is_fragile;
@@ -325,7 +338,7 @@ impl Shared {
             }
             return if again { Noted::Some } else { Noted::Nothing };
         };
-        state.may_claim |= claims.jobs.len() == most || state.fragile_next;
+        state.may_claim |= claims.jobs.len() == most || state.fragile_next || is_part;
         let runners = state.runners;
         state.sizing.saw_work(now, waited, runners);
         state.stats.claimed += claims.jobs.len() as u64;
@@ -334,6 +347,7 @@ impl Shared {
         for job in claims.jobs {
             let signal = Signal::new();
             let hand = Hand {
+                source,
                 signal: Arc::clone(&signal),
                 is_fragile: job.is_fragile,
                 is_exclusive: job.is_exclusive,
@@ -344,7 +358,11 @@ impl Shared {
                 given_up: false,
             };
             state.hands.insert(job.lease, hand);
-            let waiting = Waiting { job, signal };
+            let waiting = Waiting {
+                source,
+                job,
+                signal,
+            };
             if waiting.job.is_fragile {
                 fragile = Some(waiting);
             } else {
@@ -368,10 +386,12 @@ impl Shared {
         state.note_run_time(ended.took.as_secs_f64() / jobs);
         let is_fragile = ended.claimed.iter().any(|claimed| claimed.is_fragile);
         for (claimed, end) in ended.claimed.iter().zip(ended.ends) {
-            self.count(state, &end, now);
-            if let Some(hand) = state.hands.get_mut(&claimed.lease) {
+            let hand = state.hands.get_mut(&claimed.lease);
+            let has_succeeded = hand.is_some_and(|hand| {
                 hand.has_ended = true;
-            }
+                hand.signal.has_succeeded()
+            });
+            self.count(state, &end, has_succeeded, now);
             state.outbox.push((claimed.lease, end));
         }
         let since = *state.outbox_since.get_or_insert(now);
@@ -383,13 +403,17 @@ impl Shared {
             || now.saturating_duration_since(since) >= OUTBOX_TIME
     }
 
-    fn count(&self, state: &mut State, end: &Settle, now: Instant) {
+    fn count(&self, state: &mut State, end: &Settle, has_succeeded: bool, now: Instant) {
+        let is_dead = matches!(end, Settle::Dead { .. });
+        if matches!(end, Settle::Done { .. }) || (is_dead && has_succeeded) {
+            state.stats.done += 1;
+            // Its result was refused.
+            state.stats.died += u64::from(is_dead);
+            state.errors_in_row = 0;
+            return;
+        }
         match end {
-            Settle::Done { .. } => {
-                state.stats.done += 1;
-                state.errors_in_row = 0;
-                return;
-            }
+            Settle::Done { .. } => {}
             Settle::Retry { .. } => state.stats.retried += 1,
             Settle::Dead { .. } => state.stats.died += 1,
             Settle::Release { .. } => {
@@ -405,159 +429,6 @@ impl Shared {
                 state.stats.pauses += 1;
             }
         }
-    }
-
-    // ── ends ────────────────────────────────────────────────────────────────────────────────
-
-    /// Tells the broker of the ends that wait for it.
-    pub(super) fn flush(&self) {
-        let ends = {
-            let mut state = self.lock();
-            state.outbox_since = None;
-            std::mem::take(&mut state.outbox)
-        };
-        self.settle(ends);
-    }
-
-    pub(super) fn settle(&self, ends: Vec<(Lease, Settle)>) {
-        if ends.is_empty() {
-            return;
-        }
-        let apart = self.lock().settles_apart;
-        if apart && ends.len() > 1 {
-            return self.settle_apart(ends);
-        }
-        let settled = guarded(|| self.broker.settle(&ends));
-        let mut state = self.lock();
-        match settled {
-            Ok(settled) => self.note_settled(&mut state, &ends, &settled),
-            // They stay ours, as long as heartbeats keep them so, and are told again.
-            Err(error) => {
-                // One of them may be what the broker will never take.
-                state.settles_apart = true;
-                self.put_back(&mut state, ends);
-                drop(state);
-                self.tell(&error);
-            }
-        }
-    }
-
-    /// Each by itself. What fails where others do not is what the broker will never take: the job is dead then, with the
-    /// reason.
-    fn settle_apart(&self, ends: Vec<(Lease, Settle)>) {
-        let mut failed = Vec::new();
-        let mut has_settled = false;
-        for end in ends {
-            match guarded(|| self.broker.settle(std::slice::from_ref(&end))) {
-                Ok(settled) => {
-                    has_settled = true;
-                    self.note_settled(&mut self.lock(), &[end], &settled);
-                }
-                Err(error) => failed.push((end, error)),
-            }
-        }
-        let mut refused = Vec::new();
-        for ((lease, end), error) in failed {
-            self.tell(&error);
-            let is_lasting = has_settled && !matches!(error, QueueError::Busy);
-            match end {
-                Settle::Dead { .. } if is_lasting => self.give_up(lease),
-                _ if is_lasting => {
-                    let error = format!("its end could not be stored: {error}");
-                    refused.push((lease, Settle::Dead { error }));
-                }
-                end => refused.push((lease, end)),
-            }
-        }
-        let mut state = self.lock();
-        if refused.is_empty() {
-            state.settles_apart = false;
-        } else {
-            self.put_back(&mut state, refused);
-        }
-    }
-
-    fn note_settled(&self, state: &mut State, ends: &[(Lease, Settle)], settled: &[bool]) {
-        for ((lease, _), &was_ours) in ends.iter().zip(settled) {
-            state.hands.remove(lease);
-            state.stats.lost += u64::from(!was_ours);
-        }
-        self.stored.notify_all();
-        self.tell_waiters(state);
-    }
-
-    /// They are told later.
-    fn put_back(&self, state: &mut State, ends: Vec<(Lease, Settle)>) {
-        state.outbox.extend(ends);
-        state.outbox_since = Some(Instant::now());
-        state.fail(Instant::now());
-        self.stored.notify_all();
-        self.plan(state, Instant::now());
-    }
-
-    /// It is not ours any more, or not to be: whoever runs it is told, and nobody begins it.
-    pub(super) fn give_up(&self, lease: Lease) {
-        let mut state = self.lock();
-        let Some(hand) = state.hands.get_mut(&lease) else {
-            return;
-        };
-        hand.given_up = true;
-        hand.signal.stop.stop();
-        let waiting = state.buffer.len();
-        state.buffer.retain(|waiting| waiting.job.lease != lease);
-        let is_told = !state.outbox.iter().any(|(ended, _)| *ended == lease);
-        let has_ended = state.hands[&lease].has_ended;
-        if state.buffer.len() < waiting || (has_ended && is_told) {
-            state.hands.remove(&lease);
-            state.stats.lost += 1;
-            self.tell_waiters(&state);
-        }
-        self.stored.notify_all();
-    }
-
-    /// Something came to an end: who waits for that, or sees to it, looks again.
-    pub(super) fn tell_waiters(&self, state: &State) {
-        if state.waiting > 0 && state.hands.is_empty() {
-            self.waiters.notify_all();
-        }
-        if state.stopping {
-            self.steward.notify_one();
-        }
-    }
-
-    /// While stopping: gives up ends that cannot be told, of jobs that are another's by now.
-    pub(super) fn drop_what_is_lost(&self, now: Instant) {
-        let mut state = self.lock();
-        let State { outbox, hands, .. } = &mut *state;
-        let before = outbox.len();
-        outbox.retain(|(lease, _)| {
-            let kept_until = hands.get(lease).map(|hand| hand.kept_until);
-            let is_lost = kept_until.is_none_or(|until| until.is_some_and(|until| until <= now));
-            if is_lost {
-                hands.remove(lease);
-            }
-            !is_lost
-        });
-        let lost = before - outbox.len();
-        state.stats.lost += lost as u64;
-        self.tell_waiters(&state);
-    }
-
-    /// Hands back what was not started.
-    pub(super) fn hand_back(&self) {
-        let ends: Vec<(Lease, Settle)> = {
-            let mut state = self.lock();
-            let buffer = std::mem::take(&mut state.buffer);
-            state.stats.released += buffer.len() as u64;
-            buffer
-                .into_iter()
-                .map(|waiting| {
-                    let delay = Duration::ZERO;
-                    (waiting.job.lease, Settle::Release { delay })
-                })
-                .collect()
-        };
-        self.settle(ends);
     }
 
     /// Whether this thread runs a task of the pool.

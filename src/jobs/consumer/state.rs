@@ -7,7 +7,7 @@ use crate::jobs::broker::{Claimed, Lease, Settle};
 use crate::jobs::job::{JobId, QuickHash};
 use crate::sync::Arc;
 use crate::sync::Instant;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 /// What is quick is claimed for so long at once.
@@ -64,12 +64,16 @@ pub(super) struct State {
 
 /// A claimed job that no runner has yet.
 pub(super) struct Waiting {
+    pub(super) source: usize,
     pub(super) job: Claimed,
     pub(super) signal: Arc<Signal>,
 }
 
 /// A claimed job.
+#[expect(clippy::struct_excessive_bools, reason = "each stands for itself")]
 pub(super) struct Hand {
+    /// From which queue it is.
+    pub(super) source: usize,
     pub(super) signal: Arc<Signal>,
     /// U5.
     pub(super) is_fragile: bool,
@@ -190,13 +194,17 @@ impl State {
         let kept = self.hands.values().filter(|hand| !hand.given_up);
         let first = kept.filter_map(|hand| hand.kept_until).min()?;
         // A third of it has passed then.
-        Some(first.checked_sub(lease - lease / 3).unwrap_or(first))
+        let two_thirds = lease.saturating_sub(lease / 3);
+        Some(first.checked_sub(two_thirds).unwrap_or(first))
     }
 
-    /// The leases that are to be kept.
-    pub(super) fn kept_leases(&self) -> Vec<Lease> {
-        let kept = self.hands.iter().filter(|(_, hand)| !hand.given_up);
-        kept.map(|(&lease, _)| lease).collect()
+    /// The leases that are to be kept, by their queues.
+    pub(super) fn kept_leases(&self) -> BTreeMap<usize, Vec<Lease>> {
+        let mut kept: BTreeMap<usize, Vec<Lease>> = BTreeMap::new();
+        for (&lease, hand) in self.hands.iter().filter(|(_, hand)| !hand.given_up) {
+            kept.entry(hand.source).or_default().push(lease);
+        }
+        kept
     }
 
     /// U5: the end of a fragile job is not stored yet.

@@ -5,13 +5,13 @@
 use super::report;
 use super::shared::{Shared, guarded};
 use super::state::{BUFFER_TIME, OUTBOX_TIME};
-use crate::jobs::broker::{Fired, Missed, Scheduled};
+use crate::jobs::broker::{Broker, Fired, Missed, Scheduled};
 use crate::jobs::error::QueueError;
 use crate::jobs::job::NewJob;
 use crate::jobs::schedule;
 use crate::sync::Instant;
 use crate::sync::{Arc, Ordering, wait_until};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Schedules are looked at again then, at the latest.
@@ -19,6 +19,9 @@ const SCHEDULES: Duration = Duration::from_secs(30);
 
 /// Of the missed times of a schedule so many are made up for at once.
 const MISSED: usize = 1_000;
+
+/// Jobs of a kind without a handler may wait so long before that is told.
+const UNKNOWN: Duration = Duration::from_secs(60);
 
 /// In seconds: a time that is seen to so much later is not missed.
 const PUNCTUAL: i64 = 60;
@@ -29,27 +32,29 @@ pub(super) struct Steward {
     schedules_at: Instant,
     /// Of all schedules the first time, in seconds since 1970.
     next_scheduled: Option<i64>,
-    seen: u64,
+    /// Of each queue.
+    seen: Vec<u64>,
     /// A schedule is due, and the queue paused; something happened since it was so.
     waits_for_resume: bool,
     may_be_resumed: bool,
-    /// Kinds without a handler here, as far as they were told.
-    unknown: HashSet<String>,
+    /// Kinds without a handler here: since when jobs of them wait; `None` if that was told.
+    unknown: HashMap<String, Option<Instant>>,
 }
 
 impl Steward {
     pub(super) fn new(shared: Arc<Shared>) -> Steward {
         let now = Instant::now();
-        let is_shared = shared.broker.abilities().shared;
+        let is_shared = (shared.sources.brokers()).any(|broker| broker.abilities().shared);
+        let seen = shared.sources.brokers().map(|_| 0).collect();
         Steward {
             shared,
             poll_at: is_shared.then_some(now),
             schedules_at: now,
             next_scheduled: None,
-            seen: 0,
+            seen,
             waits_for_resume: false,
             may_be_resumed: false,
-            unknown: HashSet::new(),
+            unknown: HashMap::new(),
         }
     }
 
@@ -133,10 +138,8 @@ impl Steward {
     /// They are read again now and then, when somebody changed one, and when the first one is due.
     fn see_to_schedules(&mut self, now: Instant) {
         let changed = self.shared.schedules_changed.swap(false, Ordering::SeqCst);
-        let now_there = || guarded(|| self.shared.broker.now()).ok();
-        let is_due = || Some(now_there()? >= self.next_scheduled?);
         let may_be_resumed = std::mem::take(&mut self.may_be_resumed);
-        if !(changed || may_be_resumed || self.schedules_at <= now || is_due() == Some(true)) {
+        if !(changed || may_be_resumed || self.schedules_at <= now || self.is_schedule_due()) {
             return;
         }
         let wait = match guarded(|| self.fire_schedules()) {
@@ -147,7 +150,15 @@ impl Steward {
             }
         };
         self.schedules_at = now + wait;
-        self.look_for_unknown_kinds();
+        self.look_for_unknown_kinds(now);
+    }
+
+    /// By the clock of one of the brokers, which may be on different hosts.
+    fn is_schedule_due(&self) -> bool {
+        let brokers = self.shared.sources.brokers();
+        let now = brokers.filter_map(|broker| guarded(|| broker.now()).ok());
+        self.next_scheduled
+            .is_some_and(|next| now.max().is_some_and(|now| next <= now))
     }
 
     /// One beside which no other may run is kept until its handler returns; others go to another consumer.
@@ -185,29 +196,47 @@ impl Steward {
 
     /// What other processes did.
     fn poll(&mut self) {
-        match guarded(|| self.shared.broker.has_changed(&mut self.seen)) {
-            Ok(false) => {}
-            Ok(true) => {
-                self.schedules_at = Instant::now();
-                self.shared.look();
+        for (broker, seen) in self.shared.sources.brokers().zip(&mut self.seen) {
+            match guarded(|| broker.has_changed(seen)) {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.schedules_at = Instant::now();
+                    self.shared.look();
+                }
+                Err(error) => self.shared.tell(&error),
             }
-            Err(error) => self.shared.tell(&error),
         }
     }
 
     /// How long until the next one.
     fn fire_schedules(&mut self) -> Result<Option<Duration>, QueueError> {
-        let broker = Arc::clone(&self.shared.broker);
-        let mut first = None;
         self.waits_for_resume = false;
+        self.next_scheduled = None;
+        let shared = Arc::clone(&self.shared);
+        let mut wait: Option<Duration> = None;
+        let mut failed = None;
+        for broker in shared.sources.brokers() {
+            match guarded(|| self.fire_schedules_of(broker)) {
+                Ok(of_this) => wait = wait.into_iter().chain(of_this).min(),
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(wait), Err)
+    }
+
+    fn fire_schedules_of(
+        &mut self,
+        broker: &Arc<dyn Broker>,
+    ) -> Result<Option<Duration>, QueueError> {
+        let mut first = None;
         for scheduled in broker.schedules()? {
-            let next = self.fire(&scheduled).unwrap_or_else(|error| {
+            let next = self.fire(broker, &scheduled).unwrap_or_else(|error| {
                 self.shared.tell(&error);
                 scheduled.next
             });
             first = Some(first.unwrap_or(next).min(next));
         }
-        self.next_scheduled = first;
+        self.next_scheduled = self.next_scheduled.into_iter().chain(first).min();
         let Some(first) = first else {
             return Ok(None);
         };
@@ -217,8 +246,7 @@ impl Steward {
     }
 
     /// Enqueues the schedule's job if it is due; the next time.
-    fn fire(&mut self, scheduled: &Scheduled) -> Result<i64, QueueError> {
-        let broker = Arc::clone(&self.shared.broker);
+    fn fire(&mut self, broker: &Arc<dyn Broker>, scheduled: &Scheduled) -> Result<i64, QueueError> {
         let mut scheduled = scheduled.clone();
         // Of many that were missed so many at once.
         for _ in 0..MISSED {
@@ -254,19 +282,28 @@ impl Steward {
         Ok(scheduled.next)
     }
 
-    /// Jobs of kinds that nobody here knows wait for a consumer that does: somebody should know.
-    fn look_for_unknown_kinds(&mut self) {
-        let Ok(kinds) = guarded(|| self.shared.broker.ready_kinds()) else {
-            return;
-        };
-        for kind in kinds {
-            if self.shared.handlers.find(&kind).is_none() && self.unknown.insert(kind.clone()) {
-                report::warn(&format!(
-                    "jobs of the kind {kind:?} wait, and a consumer here has no handler for it (or knows only \
-                     versions before it)"
-                ));
+    /// Jobs of kinds that nobody here knows wait for a consumer that does: where none comes for long somebody should know.
+    fn look_for_unknown_kinds(&mut self, now: Instant) {
+        let mut unknown = HashMap::new();
+        for broker in self.shared.sources.brokers() {
+            for kind in guarded(|| broker.ready_kinds()).unwrap_or_default() {
+                if self.shared.handlers.find(&kind).is_some() {
+                    continue;
+                }
+                let since = *self.unknown.get(&kind).unwrap_or(&Some(now));
+                let is_long = |since| now.saturating_duration_since(since) >= UNKNOWN;
+                let told = since.is_none_or(is_long);
+                if told && since.is_some() {
+                    report::warn(&format!(
+                        "jobs of the kind {kind:?} have waited for {} seconds, and a consumer here has no handler for \
+                         it (or knows only versions before it)",
+                        UNKNOWN.as_secs()
+                    ));
+                }
+                unknown.insert(kind, since.filter(|_| !told));
             }
         }
+        self.unknown = unknown;
     }
 }
 

@@ -23,8 +23,8 @@ struct Kind {
 
 impl Lines {
     /// The number of a kind, which it keeps.
-    pub(super) fn number(&mut self, kind: &Cow<'static, str>) -> u32 {
-        if let Some(&number) = self.numbers.get(kind) {
+    pub(super) fn number(&mut self, kind: Cow<'static, str>) -> u32 {
+        if let Some(&number) = self.numbers.get(&kind) {
             return number;
         }
         let number = u32::try_from(self.ready.len()).unwrap_or(u32::MAX);
@@ -32,7 +32,7 @@ impl Lines {
             name: kind.clone(),
             line: BTreeMap::new(),
         });
-        self.numbers.insert(kind.clone(), number);
+        self.numbers.insert(kind, number);
         number
     }
 

@@ -248,7 +248,9 @@ impl Broker for MemoryBroker {
             let before = std::mem::replace(&mut store.limits, limits);
             if before.per_key != limits.per_key {
                 let keys: Vec<String> = store.keys.keys().cloned().collect();
-                keys.iter().for_each(|key| store.balance_key(key));
+                for key in &keys {
+                    store.balance_key(key);
+                }
             }
             ((), true)
         });

@@ -100,7 +100,7 @@ impl Store {
     fn add(&mut self, job: &NewJob, now: Now) {
         self.counts.enqueued += 1;
         let order = self.next_order();
-        let kind = self.lines.number(&job.kind);
+        let kind = self.lines.number(job.kind.clone());
         let entry = Entry::new(job, kind, order, now);
         let place = self.free.pop().unwrap_or(self.slab.len());
         if place == self.slab.len() {
@@ -122,7 +122,7 @@ impl Store {
 
     /// A job that waits gets the data of a newer one, and waits anew.
     fn put_off(&mut self, place: Place, job: &NewJob, now: Now) {
-        let number = self.lines.number(&job.kind);
+        let number = self.lines.number(job.kind.clone());
         let order = self.next_order();
         self.leave_for(place, |entry| {
             entry.kind = number;
