@@ -282,9 +282,10 @@ impl Group {
         lend: impl FnOnce(&mut Connection) -> Result<T, QueueError>,
     ) -> Result<T, QueueError> {
         let mut writer = lock(&self.writer);
-        self.attachment.check()?;
         patience::begin();
-        lend(writer.as_mut().ok_or_else(closed)?)
+        let writer = writer.as_mut().ok_or_else(closed)?;
+        self.attachment.hold(writer)?;
+        lend(writer)
     }
 
     /// Closes the writer. If somebody has it now he does.
@@ -340,7 +341,7 @@ impl Group {
                 None => Err(Failure::Queue(closed())),
             };
             // What is wrong may be wrong because of this.
-            let ended = self.check().and(ended);
+            let ended = self.attachment.check().map_err(Failure::Queue).and(ended);
             if self.attachment.is_lost() {
                 *writer = None;
             }
@@ -384,12 +385,11 @@ impl Group {
         members.extend(line.waiting.drain(..of_line));
     }
 
-    fn check(&self) -> Result<(), Failure> {
-        self.attachment.check().map_err(Failure::Queue)
+    fn take_hold(&self, writer: &Connection) -> Result<(), Failure> {
+        self.attachment.hold(writer).map_err(Failure::Queue)
     }
 
-    /// One transaction; or two where an operation failed. Tells which ones did. Whether it is one of the files that others
-    /// see is seen to again by who calls.
+    /// One transaction; or two where an operation failed. Tells which ones did.
     fn write(
         &self,
         writer: &Connection,
@@ -398,7 +398,7 @@ impl Group {
     ) -> Result<Written, Failure> {
         let open = Open::begin(writer)?;
         let began = Now::of(&self.clock);
-        self.check()?;
+        self.take_hold(writer)?;
         // Not before, so that who came while this waited for another process is with it.
         join(members);
         let mut parts = Parts::new(writer, &self.clock);
@@ -411,7 +411,7 @@ impl Group {
             Err(_) => {
                 drop(open);
                 let open = Open::begin(writer)?;
-                self.check()?;
+                self.take_hold(writer)?;
                 let mut parts = Parts::new(writer, &self.clock);
                 let failures = run_apart(&mut parts, members)?;
                 (parts, open, failures)
@@ -420,6 +420,9 @@ impl Group {
         let wake = parts.store()?;
         self.prolong(writer, began).map_err(Failure::Error)?;
         open.commit()?;
+        // It is done, so the patience of who asked is not what counts.
+        patience::begin();
+        self.take_hold(writer).map_err(undecided)?;
         self.transactions.fetch_add(1, Ordering::Relaxed);
         Ok(Written { wake, failures })
     }
@@ -448,6 +451,18 @@ impl Group {
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         lock(&self.line).waiting.len()
+    }
+}
+
+/// `Busy` says that nothing was done.
+fn undecided(failure: Failure) -> Failure {
+    match failure {
+        Failure::Queue(QueueError::Busy) => {
+            let why =
+                "another program keeps the file, and so nobody knows who will see this commit";
+            Failure::Queue(QueueError::Broker(why.into()))
+        }
+        other => other,
     }
 }
 

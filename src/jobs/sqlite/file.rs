@@ -9,13 +9,17 @@
 //!   the inodes that they led to when it was opened.
 //! - F2. That is looked at under the lock of a writer, before the first write, and after the commit, before anybody is
 //!   told of it; and after each read. Who finds something else has been detached, and stays so.
+//!   A writer takes the lock again before each of these looks ([`relock`](super::relock)): whoever unlinks the log after
+//!   the last one sees what was committed before it.
 //! - F3. No connection of anthill unlinks a log: see `schema::connect`.
 //! - F4. Who is detached writes nothing, does not checkpoint, and closes its connections: SQLite lets all connections
 //!   of a process to the same database share an index, and so a stale one with those that are opened anew.
 //! - F5. No file that is in use is opened here: closing it would drop the locks.
 
+use super::relock;
 use crate::jobs::QueueError;
 use crate::sync::{Mutex, lock};
+use rusqlite::Connection;
 use std::ffi::OsString;
 #[cfg(unix)]
 use std::fs::File;
@@ -205,6 +209,18 @@ impl Attachment {
             *lost = Some(why.clone());
         }
         checked
+    }
+
+    /// F2, and so that it stays so until the locks are lost again.
+    pub(super) fn hold(&self, connection: &Connection) -> Result<(), QueueError> {
+        // Before that, too: a connection whose log is gone has another lock than this one thinks.
+        self.check()?;
+        let held = relock::take_again(connection);
+        if let Err(QueueError::Detached(why)) = &held {
+            lock(&self.lost).get_or_insert_with(|| why.clone());
+        }
+        held?;
+        self.check()
     }
 
     pub(super) fn is_lost(&self) -> bool {

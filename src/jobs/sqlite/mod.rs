@@ -16,6 +16,7 @@ mod file;
 mod manage;
 mod patience;
 mod read;
+mod relock;
 mod schema;
 mod settle;
 mod store;

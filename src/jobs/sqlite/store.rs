@@ -205,7 +205,13 @@ impl Store {
             self.attachment
                 .check()
                 .and_then(|()| self.reader(&mut reader))
-                .and_then(read)
+                .and_then(|reader| {
+                    // So that a process that writes nothing keeps its files, too.
+                    if self.access == Access::Write {
+                        self.attachment.hold(reader)?;
+                    }
+                    read(reader)
+                })
         };
         self.checked(end)
     }
