@@ -27,11 +27,21 @@ use crate::sync::MutexGuard;
 use crate::sync::{Arc, AtomicU64, Condvar, Instant, Mutex, Ordering, lock, try_lock, wait_until};
 use rusqlite::Connection;
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// How many share a transaction.
 const MOST: usize = 256;
+
+/// A log of so many pages is written back to the database.
+const LONG_LOG: c_int = 1_000;
+
+thread_local! {
+    /// How many pages the log had at the last commit of this thread.
+    static LOG: Cell<c_int> = const { Cell::new(0) };
+}
 
 /// A transaction that has the lock for longer prolongs leases, in nanoseconds.
 const LONG: i64 = 50_000_000;
@@ -226,6 +236,13 @@ impl Group {
         clock: Clock,
         attachment: Arc<Attachment>,
     ) -> Group {
+        // Else SQLite would do it before the lock is taken again: see `write_back`.
+        if let Some(writer) = &writer {
+            writer.wal_hook(Some(|_, pages| {
+                LOG.set(pages);
+                Ok(())
+            }));
+        }
         Group {
             line: Mutex::default(),
             writer: Mutex::new(writer),
@@ -279,10 +296,11 @@ impl Group {
     /// Lends the writer, between two transactions.
     pub(super) fn with_writer<T>(
         &self,
+        patience: Instant,
         lend: impl FnOnce(&mut Connection) -> Result<T, QueueError>,
     ) -> Result<T, QueueError> {
         let mut writer = lock(&self.writer);
-        patience::begin();
+        patience::until(patience);
         let writer = writer.as_mut().ok_or_else(closed)?;
         self.attachment.hold(writer)?;
         lend(writer)
@@ -341,7 +359,10 @@ impl Group {
                 None => Err(Failure::Queue(closed())),
             };
             // What is wrong may be wrong because of this.
-            let ended = self.attachment.check().map_err(Failure::Queue).and(ended);
+            let ended = ended.or_else(|failure| {
+                self.attachment.check().map_err(Failure::Queue)?;
+                Err(failure)
+            });
             if self.attachment.is_lost() {
                 *writer = None;
             }
@@ -356,6 +377,7 @@ impl Group {
                     .members
                     .iter()
                     .for_each(|member| member.tell(Ok(())));
+                self.write_back();
                 wake
             }
             Err(failure) => {
@@ -366,6 +388,22 @@ impl Group {
                 Vec::new()
             }
         }
+    }
+
+    /// Where the log is long: after the commit, when all have been told.
+    ///
+    /// Within the commit somebody who cleans up because the lock was lost meanwhile might do it at the same time, and not
+    /// know that commit yet: he would put an older page over a newer one. Whoever comes later knows all that is
+    /// written back here.
+    fn write_back(&self) {
+        if LOG.replace(0) < LONG_LOG {
+            return;
+        }
+        // If it fails the log goes on to grow, and the next commit tries again.
+        let _ = self.with_writer(Instant::now(), |writer| {
+            let write_back = "PRAGMA wal_checkpoint(PASSIVE)";
+            writer.query_row(write_back, [], |_| Ok(())).map_err(failed)
+        });
     }
 
     /// Who is in the transaction that has just begun.

@@ -66,6 +66,8 @@ pub(super) struct Files {
     asked: PathBuf,
     /// The same file; its log and index are beside this one.
     real: PathBuf,
+    log_path: PathBuf,
+    index_path: PathBuf,
     database: Id,
     log: Id,
     index: Id,
@@ -75,12 +77,15 @@ impl Files {
     /// Those that an absolute path leads to now; an error if one of the three is missing.
     pub(super) fn at(asked: &Path) -> io::Result<Files> {
         let real = asked.canonicalize()?;
+        let (log_path, index_path) = (log(&real), index(&real));
         Ok(Files {
             database: Id::of(asked)?,
-            log: Id::of(&log(&real))?,
-            index: Id::of(&index(&real))?,
+            log: Id::of(&log_path)?,
+            index: Id::of(&index_path)?,
             asked: asked.to_owned(),
             real,
+            log_path,
+            index_path,
         })
     }
 
@@ -125,8 +130,8 @@ impl Files {
         if self.asked != self.real {
             same(&self.real, self.database)?;
         }
-        same(&index(&self.real), self.index)?;
-        same(&log(&self.real), self.log)
+        same(&self.index_path, self.index)?;
+        same(&self.log_path, self.log)
     }
 
     /// Whether a connection that was opened just now has this index, and not one that is gone: an older connection of this
@@ -213,8 +218,6 @@ impl Attachment {
 
     /// F2, and so that it stays so until the locks are lost again.
     pub(super) fn hold(&self, connection: &Connection) -> Result<(), QueueError> {
-        // Before that, too: a connection whose log is gone has another lock than this one thinks.
-        self.check()?;
         let held = relock::take_again(connection);
         if let Err(QueueError::Detached(why)) = &held {
             lock(&self.lost).get_or_insert_with(|| why.clone());

@@ -11,8 +11,8 @@
 //! So what was committed before the lock was taken again, and while the log was not unlinked yet, is seen by whoever
 //! unlinks it later: he looks at the log after that.
 //!
-//! It may be taken again only on a connection that has the log open, and so the shared lock: where the log that it has opened
-//! is there, for who gives up the log unlinks it.
+//! It may be taken again only where it is the lock that the connection has: without a log, because somebody has given that up
+//! and so unlinked it, SQLite takes other ones for itself.
 
 #[cfg(unix)]
 use super::fail::failed;
@@ -28,7 +28,7 @@ pub(super) fn take_again(connection: &Connection) -> Result<(), QueueError> {
     use rusqlite::ffi;
     use std::time::Duration;
 
-    let Some(database) = Database::of(connection) else {
+    let Some(database) = Database::of(connection).filter(Database::is_shared) else {
         return Ok(());
     };
     for tries in 0.. {
@@ -43,7 +43,11 @@ pub(super) fn take_again(connection: &Connection) -> Result<(), QueueError> {
             }
             code => {
                 let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
-                return Err(failed(error));
+                return Err(if database.is_shared() {
+                    failed(error)
+                } else {
+                    QueueError::Detached(format!("the lock on them cannot be kept: {error}"))
+                });
             }
         };
         if !patience::is_left() {
@@ -70,8 +74,7 @@ use unix::Database;
 #[cfg(unix)]
 mod unix {
     use rusqlite::{Connection, ffi};
-    use std::ffi::c_int;
-    use std::marker::PhantomData;
+    use std::ffi::{c_int, c_void};
 
     type Method = unsafe extern "C" fn(*mut ffi::sqlite3_file, c_int) -> c_int;
 
@@ -80,24 +83,35 @@ mod unix {
         file: *mut ffi::sqlite3_file,
         lock: Method,
         unlock: Method,
-        connection: PhantomData<&'c Connection>,
+        connection: &'c Connection,
+    }
+
+    /// Whether the layer for files knows the operation.
+    ///
+    /// # Safety
+    ///
+    /// `argument` is what the operation wants.
+    unsafe fn control(connection: &Connection, operation: c_int, argument: *mut c_void) -> bool {
+        // SAFETY: it is used here only, while the connection is borrowed, and nothing is closed.
+        let handle = unsafe { connection.handle() };
+        // SAFETY: the handle is open; the caller answers for the argument.
+        let code =
+            unsafe { ffi::sqlite3_file_control(handle, c"main".as_ptr(), operation, argument) };
+        code == ffi::SQLITE_OK
     }
 
     impl<'c> Database<'c> {
         pub(super) fn of(connection: &'c Connection) -> Option<Database<'c>> {
             let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
-            // SAFETY: it is used here only, while the connection is borrowed, and nothing is closed.
-            let handle = unsafe { connection.handle() };
-            // SAFETY: the handle is open; for this operation the last argument points to a pointer to a file, as it does.
-            let code = unsafe {
-                ffi::sqlite3_file_control(
-                    handle,
-                    c"main".as_ptr(),
+            // SAFETY: for this operation it is a pointer to a pointer to a file.
+            let told = unsafe {
+                control(
+                    connection,
                     ffi::SQLITE_FCNTL_FILE_POINTER,
                     (&raw mut file).cast(),
                 )
             };
-            if code != ffi::SQLITE_OK || file.is_null() {
+            if !told || file.is_null() {
                 return None;
             }
             // SAFETY: the file is the connection's, and lives as long as that; nothing changes it, for a connection is
@@ -109,15 +123,29 @@ mod unix {
                 file,
                 lock: methods.xLock?,
                 unlock: methods.xUnlock?,
-                connection: PhantomData,
+                connection,
             })
+        }
+
+        /// As SQLite believes. Also false where its layer for files does not say.
+        pub(super) fn is_shared(&self) -> bool {
+            let mut state: c_int = -1;
+            // SAFETY: for this operation it is a pointer to a number.
+            let told = unsafe {
+                control(
+                    self.connection,
+                    ffi::SQLITE_FCNTL_LOCKSTATE,
+                    (&raw mut state).cast(),
+                )
+            };
+            told && state == ffi::SQLITE_LOCK_SHARED
         }
 
         /// The shared lock becomes a reserved one, and that a shared one again, which asks the system for it. Where
         /// somebody is in the way it may stay a reserved one, and this may be tried again.
         pub(super) fn up_and_down(&self) -> c_int {
-            // SAFETY: the file is open, as the connection is borrowed; it has at least a shared lock, as the methods
-            // want it, for its log is open (see the head of this module).
+            // SAFETY: the file is open, as the connection is borrowed, and by one thread; it has a shared lock or,
+            // after a step that failed, a reserved one, as the methods want it.
             let locked = unsafe { (self.lock)(self.file, ffi::SQLITE_LOCK_RESERVED) };
             if locked != ffi::SQLITE_OK {
                 return locked;
