@@ -6,7 +6,7 @@ use anthill::jobs::rusqlite::Connection;
 use anthill::jobs::*;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const LONG: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -22,6 +22,7 @@ fn child() {
     match role.as_str() {
         "use" => drop(open(Path::new(&file)).stats().unwrap()),
         "use as SQLite does" => drop(ready_in(Path::new(&file))),
+        "race" => race(Path::new(&file)),
         "look" => look(Path::new(&file)),
         "keep open" => {
             let _broker = open(Path::new(&file));
@@ -52,7 +53,6 @@ fn in_another_process(role: &str, file: &Path) {
 #[cfg(target_os = "linux")]
 fn who_keeps_open(file: &Path) -> std::process::Child {
     use std::io::{BufRead, BufReader};
-    use std::process::Stdio;
     let mut command = process("keep open", file);
     let mut child = command
         .stdin(Stdio::piped())
@@ -173,6 +173,79 @@ fn a_copy_and_a_close_by_another_program_are_told_and_nothing_is_acknowledged() 
     drop(broker);
     enqueue(&again).unwrap();
     assert_eq!(ready_in(&place.file()), 3);
+}
+
+#[test]
+fn whatever_is_done_after_a_copy_takes_the_lock_again() {
+    let place = Place::new();
+    let broker = open(&place.file());
+    enqueue(&broker).unwrap();
+    let acts: [fn(&SqliteBroker); 4] = [
+        |broker| enqueue(broker).unwrap(),
+        |broker| assert!(broker.stats().is_ok()),
+        |broker| assert!(broker.has_changed(&mut 0).is_ok()),
+        |broker| broker.set_paused(false).unwrap(),
+    ];
+    for act in acts {
+        std::fs::copy(place.file(), place.at("copy")).unwrap();
+        act(&broker);
+        in_another_process("use as SQLite does", &place.file());
+        enqueue(&broker).unwrap();
+    }
+    in_another_process("use as SQLite does", &place.file());
+    assert_eq!(ready_in(&place.file()), 6);
+}
+
+/// Enqueues until it is told that it cannot, or has often enough, and copies the file now and then.
+fn race(file: &Path) {
+    let broker = open(file);
+    let enqueue_some = |thread: u32| {
+        let mut acknowledged = 0;
+        while acknowledged < 100 {
+            match enqueue(&broker) {
+                Ok(()) => acknowledged += 1,
+                Err(QueueError::Detached(_)) => break,
+                Err(error) => panic!("{error:?}"),
+            }
+            if acknowledged % 10 == thread {
+                std::fs::copy(file, file.with_extension(thread.to_string())).unwrap();
+            }
+        }
+        acknowledged
+    };
+    let acknowledged: u32 = std::thread::scope(|scope| {
+        let enqueue_some = &enqueue_some;
+        let start = |thread| scope.spawn(move || enqueue_some(thread));
+        let threads: Vec<_> = (0..4).map(start).collect();
+        let all = threads.into_iter().map(|thread| thread.join().unwrap());
+        all.sum()
+    });
+    println!("\n> acknowledged {acknowledged}");
+    // Nothing is cleaned up.
+    std::process::abort();
+}
+
+#[test]
+fn copies_and_closes_at_any_moment_lose_nothing_that_was_acknowledged() {
+    for _ in 0..8 {
+        let place = Place::new();
+        drop(open(&place.file()));
+        let mut command = process("race", &place.file());
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        let ended = std::thread::spawn(move || child.wait_with_output().unwrap());
+        while !ended.is_finished() {
+            ready_in(&place.file());
+        }
+        let out = String::from_utf8(ended.join().unwrap().stdout).unwrap();
+        let told = out
+            .lines()
+            .find_map(|line| line.strip_prefix("> acknowledged "));
+        let acknowledged: u64 = told.expect(&out).parse().unwrap();
+        let there = ready_in(&place.file());
+        println!("{acknowledged} of 400 acknowledged, {there} there");
+        assert!(there >= acknowledged);
+    }
 }
 
 #[test]

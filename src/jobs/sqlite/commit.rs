@@ -27,11 +27,21 @@ use crate::sync::MutexGuard;
 use crate::sync::{Arc, AtomicU64, Condvar, Instant, Mutex, Ordering, lock, try_lock, wait_until};
 use rusqlite::Connection;
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// How many share a transaction.
 const MOST: usize = 256;
+
+/// A log of so many pages is written back to the database.
+const LONG_LOG: c_int = 1_000;
+
+thread_local! {
+    /// How many pages the log had at the last commit of this thread.
+    static LOG: Cell<c_int> = const { Cell::new(0) };
+}
 
 /// A transaction that has the lock for longer prolongs leases, in nanoseconds.
 const LONG: i64 = 50_000_000;
@@ -226,6 +236,13 @@ impl Group {
         clock: Clock,
         attachment: Arc<Attachment>,
     ) -> Group {
+        // Else SQLite would do it before the lock is taken again: see `write_back`.
+        if let Some(writer) = &writer {
+            writer.wal_hook(Some(|_, pages| {
+                LOG.set(pages);
+                Ok(())
+            }));
+        }
         Group {
             line: Mutex::default(),
             writer: Mutex::new(writer),
@@ -279,12 +296,14 @@ impl Group {
     /// Lends the writer, between two transactions.
     pub(super) fn with_writer<T>(
         &self,
+        patience: Instant,
         lend: impl FnOnce(&mut Connection) -> Result<T, QueueError>,
     ) -> Result<T, QueueError> {
         let mut writer = lock(&self.writer);
-        self.attachment.check()?;
-        patience::begin();
-        lend(writer.as_mut().ok_or_else(closed)?)
+        patience::until(patience);
+        let writer = writer.as_mut().ok_or_else(closed)?;
+        self.attachment.hold(writer)?;
+        lend(writer)
     }
 
     /// Closes the writer. If somebody has it now he does.
@@ -340,7 +359,10 @@ impl Group {
                 None => Err(Failure::Queue(closed())),
             };
             // What is wrong may be wrong because of this.
-            let ended = self.check().and(ended);
+            let ended = ended.or_else(|failure| {
+                self.attachment.check().map_err(Failure::Queue)?;
+                Err(failure)
+            });
             if self.attachment.is_lost() {
                 *writer = None;
             }
@@ -355,6 +377,7 @@ impl Group {
                     .members
                     .iter()
                     .for_each(|member| member.tell(Ok(())));
+                self.write_back();
                 wake
             }
             Err(failure) => {
@@ -365,6 +388,22 @@ impl Group {
                 Vec::new()
             }
         }
+    }
+
+    /// Where the log is long: after the commit, when all have been told.
+    ///
+    /// Within the commit somebody who cleans up because the lock was lost meanwhile might do it at the same time, and not
+    /// know that commit yet: he would put an older page over a newer one. Whoever comes later knows all that is
+    /// written back here.
+    fn write_back(&self) {
+        if LOG.replace(0) < LONG_LOG {
+            return;
+        }
+        // If it fails the log goes on to grow, and the next commit tries again.
+        let _ = self.with_writer(Instant::now(), |writer| {
+            let write_back = "PRAGMA wal_checkpoint(PASSIVE)";
+            writer.query_row(write_back, [], |_| Ok(())).map_err(failed)
+        });
     }
 
     /// Who is in the transaction that has just begun.
@@ -384,12 +423,11 @@ impl Group {
         members.extend(line.waiting.drain(..of_line));
     }
 
-    fn check(&self) -> Result<(), Failure> {
-        self.attachment.check().map_err(Failure::Queue)
+    fn take_hold(&self, writer: &Connection) -> Result<(), Failure> {
+        self.attachment.hold(writer).map_err(Failure::Queue)
     }
 
-    /// One transaction; or two where an operation failed. Tells which ones did. Whether it is one of the files that others
-    /// see is seen to again by who calls.
+    /// One transaction; or two where an operation failed. Tells which ones did.
     fn write(
         &self,
         writer: &Connection,
@@ -398,7 +436,7 @@ impl Group {
     ) -> Result<Written, Failure> {
         let open = Open::begin(writer)?;
         let began = Steady::of(&self.clock);
-        self.check()?;
+        self.take_hold(writer)?;
         // Not before, so that who came while this waited for another process is with it.
         join(members);
         let mut parts = Parts::new(writer, &self.clock);
@@ -411,7 +449,7 @@ impl Group {
             Err(_) => {
                 drop(open);
                 let open = Open::begin(writer)?;
-                self.check()?;
+                self.take_hold(writer)?;
                 let mut parts = Parts::new(writer, &self.clock);
                 let failures = run_apart(&mut parts, members)?;
                 (parts, open, failures)
@@ -420,6 +458,9 @@ impl Group {
         let wake = parts.store()?;
         self.prolong(writer, began).map_err(Failure::Error)?;
         open.commit()?;
+        // It is done, so the patience of who asked is not what counts.
+        patience::begin();
+        self.take_hold(writer).map_err(undecided)?;
         self.transactions.fetch_add(1, Ordering::Relaxed);
         Ok(Written { wake, failures })
     }
@@ -448,6 +489,18 @@ impl Group {
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         lock(&self.line).waiting.len()
+    }
+}
+
+/// `Busy` says that nothing was done.
+fn undecided(failure: Failure) -> Failure {
+    match failure {
+        Failure::Queue(QueueError::Busy) => {
+            let why =
+                "another program keeps the file, and so nobody knows who will see this commit";
+            Failure::Queue(QueueError::Broker(why.into()))
+        }
+        other => other,
     }
 }
 

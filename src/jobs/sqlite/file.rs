@@ -9,13 +9,17 @@
 //!   the inodes that they led to when it was opened.
 //! - F2. That is looked at under the lock of a writer, before the first write, and after the commit, before anybody is
 //!   told of it; and after each read. Who finds something else has been detached, and stays so.
+//!   A writer takes the lock again before each of these looks ([`relock`](super::relock)): whoever unlinks the log after
+//!   the last one sees what was committed before it.
 //! - F3. No connection of anthill unlinks a log: see `schema::connect`.
 //! - F4. Who is detached writes nothing, does not checkpoint, and closes its connections: SQLite lets all connections
 //!   of a process to the same database share an index, and so a stale one with those that are opened anew.
 //! - F5. No file that is in use is opened here: closing it would drop the locks.
 
+use super::relock;
 use crate::jobs::QueueError;
 use crate::sync::{Mutex, lock};
+use rusqlite::Connection;
 use std::ffi::OsString;
 #[cfg(unix)]
 use std::fs::File;
@@ -62,6 +66,8 @@ pub(super) struct Files {
     asked: PathBuf,
     /// The same file; its log and index are beside this one.
     real: PathBuf,
+    log_path: PathBuf,
+    index_path: PathBuf,
     database: Id,
     log: Id,
     index: Id,
@@ -71,12 +77,15 @@ impl Files {
     /// Those that an absolute path leads to now; an error if one of the three is missing.
     pub(super) fn at(asked: &Path) -> io::Result<Files> {
         let real = asked.canonicalize()?;
+        let (log_path, index_path) = (log(&real), index(&real));
         Ok(Files {
             database: Id::of(asked)?,
-            log: Id::of(&log(&real))?,
-            index: Id::of(&index(&real))?,
+            log: Id::of(&log_path)?,
+            index: Id::of(&index_path)?,
             asked: asked.to_owned(),
             real,
+            log_path,
+            index_path,
         })
     }
 
@@ -121,8 +130,8 @@ impl Files {
         if self.asked != self.real {
             same(&self.real, self.database)?;
         }
-        same(&index(&self.real), self.index)?;
-        same(&log(&self.real), self.log)
+        same(&self.index_path, self.index)?;
+        same(&self.log_path, self.log)
     }
 
     /// Whether a connection that was opened just now has this index, and not one that is gone: an older connection of this
@@ -205,6 +214,16 @@ impl Attachment {
             *lost = Some(why.clone());
         }
         checked
+    }
+
+    /// F2, and so that it stays so until the locks are lost again.
+    pub(super) fn hold(&self, connection: &Connection) -> Result<(), QueueError> {
+        let held = relock::take_again(connection);
+        if let Err(QueueError::Detached(why)) = &held {
+            lock(&self.lost).get_or_insert_with(|| why.clone());
+        }
+        held?;
+        self.check()
     }
 
     pub(super) fn is_lost(&self) -> bool {

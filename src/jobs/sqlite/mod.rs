@@ -17,6 +17,7 @@ mod keys;
 mod manage;
 mod patience;
 mod read;
+mod relock;
 mod schema;
 mod settle;
 mod store;

@@ -17,12 +17,11 @@ use super::tx::{Queue, Tx};
 use super::{patience, schema};
 use crate::jobs::calls::Calls;
 use crate::jobs::{Clock, QueueError};
-use crate::sync::{Arc, Mutex, Weak, lock, try_lock};
+use crate::sync::{Arc, Instant, Mutex, Weak, lock, try_lock};
 use once_cell::sync::Lazy;
 use rusqlite::Connection;
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Duration;
 
 /// Those of this process.
 static STORES: Lazy<Mutex<Vec<Weak<Store>>>> = Lazy::new(Mutex::default);
@@ -92,9 +91,10 @@ impl Store {
         }
         let number = match self.access {
             Access::Write => {
+                let patience = Instant::now() + patience::BUSY;
                 let made = self
                     .group
-                    .with_writer(|writer| schema::create(writer, name));
+                    .with_writer(patience, |writer| schema::create(writer, name));
                 self.checked(made)?
             }
             Access::Read => self.with_reader(|reader| schema::find(reader, self.path(), name))?,
@@ -207,7 +207,13 @@ impl Store {
             self.attachment
                 .check()
                 .and_then(|()| self.reader(&mut reader))
-                .and_then(read)
+                .and_then(|reader| {
+                    // So that a process that writes nothing keeps its files, too.
+                    if self.access == Access::Write {
+                        self.attachment.hold(reader)?;
+                    }
+                    read(reader)
+                })
         };
         self.checked(end)
     }
@@ -259,9 +265,8 @@ impl Drop for Store {
     fn drop(&mut self) {
         *lock(&self.reader) = None;
         // F4; else who comes next finds an empty log, if nobody uses it now.
-        let _ = self.group.with_writer(|writer| {
+        let _ = self.group.with_writer(Instant::now(), |writer| {
             if file::size(&file::log(self.path())) > 0 {
-                let _ = writer.busy_timeout(Duration::ZERO);
                 let _ = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
             }
             Ok(())

@@ -274,3 +274,20 @@ fn a_users_transaction_that_is_late_is_told_and_adds_nothing() {
     user.execute_batch("COMMIT").unwrap();
     assert_eq!(broker.stats().unwrap().enqueued, 1);
 }
+
+#[test]
+fn a_long_log_is_written_back_and_begun_anew() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    let log = folder.0.path().join("jobs.db-wal");
+    let large = || NewJob::new("kind", vec![b'x'; 200_000]);
+    let mut longest = 0;
+    for _ in 0..60 {
+        broker.enqueue(&[large()]).unwrap();
+        longest = longest.max(log.metadata().unwrap().len());
+    }
+    // Twelve megabytes went through it, and four or so are a thousand pages.
+    assert!(longest < 6 << 20, "{longest}");
+    assert!(folder.file().metadata().unwrap().len() > 6 << 20);
+    audit(&folder, &broker);
+}
