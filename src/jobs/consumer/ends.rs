@@ -9,6 +9,9 @@ use crate::sync::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// An end that was refused so often, while the broker answered others, is told no more.
+const MOST_REFUSALS: u32 = 3;
+
 impl Shared {
     /// Tells the broker of the ends that wait for it.
     pub(super) fn flush(&self) {
@@ -49,55 +52,78 @@ impl Shared {
         let settled = guarded(|| self.sources.broker(source).settle(&ends));
         let mut state = self.lock();
         match settled {
-            Ok(settled) => self.note_settled(&mut state, &ends, &settled),
+            Ok(settled) => {
+                state.settles_apart = false;
+                self.note_settled(&mut state, &ends, &settled);
+            }
             // They stay ours, as long as heartbeats keep them so, and are told again.
             Err(error) => {
-                // One of them may be what the broker will never take.
-                state.settles_apart = true;
-                self.put_back(&mut state, ends);
+                let again = match <[_; 1]>::try_from(ends) {
+                    Ok([end]) => self.refuse(&mut state, end, &error).into_iter().collect(),
+                    Err(ends) => {
+                        // One of them may be what the broker will never take.
+                        state.settles_apart = true;
+                        ends
+                    }
+                };
+                self.put_back(&mut state, again);
                 drop(state);
                 self.tell(&error);
             }
         }
     }
 
-    /// Each by itself. What fails where others do not is what the broker will never take: the job is dead then, with the
-    /// reason.
+    /// Each by itself.
     fn settle_apart(&self, source: usize, ends: Vec<(Lease, Settle)>) {
         let broker = self.sources.broker(source);
         let mut failed = Vec::new();
-        let mut has_settled = false;
         for end in ends {
             match guarded(|| broker.settle(std::slice::from_ref(&end))) {
-                Ok(settled) => {
-                    has_settled = true;
-                    self.note_settled(&mut self.lock(), &[end], &settled);
-                }
+                Ok(settled) => self.note_settled(&mut self.lock(), &[end], &settled),
                 Err(error) => failed.push((end, error)),
             }
         }
-        let mut refused = Vec::new();
-        for ((lease, end), error) in failed {
-            self.tell(&error);
-            let is_lasting = has_settled && !matches!(error, QueueError::Busy);
-            match end {
-                Settle::Dead { .. } if is_lasting => self.give_up(lease),
-                _ if is_lasting => {
-                    let error = format!("its end could not be stored: {error}");
-                    refused.push((lease, Settle::Dead { error }));
-                }
-                end => refused.push((lease, end)),
-            }
+        for (_, error) in &failed {
+            self.tell(error);
         }
         let mut state = self.lock();
-        if refused.is_empty() {
-            state.settles_apart = false;
-        } else {
-            self.put_back(&mut state, refused);
+        let again = failed.into_iter();
+        let again = again.filter_map(|(end, error)| self.refuse(&mut state, end, &error));
+        let again: Vec<_> = again.collect();
+        state.settles_apart = !again.is_empty();
+        self.put_back(&mut state, again);
+    }
+
+    /// What is to be told in place of an end that could not be stored by itself: it again; or, where that has failed
+    /// again and again while the broker answered others, that the job is dead; and if even that is refused, nothing.
+    fn refuse(
+        &self,
+        state: &mut State,
+        (lease, end): (Lease, Settle),
+        error: &QueueError,
+    ) -> Option<(Lease, Settle)> {
+        let answers = state.answers;
+        let hand = state.hands.get_mut(&lease)?;
+        let answered_others = hand.refused_at.replace(answers) < Some(answers);
+        if answered_others && !matches!(error, QueueError::Busy) {
+            hand.refusals += 1;
         }
+        if hand.refusals < MOST_REFUSALS {
+            return Some((lease, end));
+        }
+        hand.refusals = 0;
+        if let Settle::Dead { .. } = end {
+            state.hands.remove(&lease);
+            state.stats.lost += 1;
+            self.tell_waiters(state);
+            return None;
+        }
+        let error = format!("its end could not be stored: {error}");
+        Some((lease, Settle::Dead { error }))
     }
 
     fn note_settled(&self, state: &mut State, ends: &[(Lease, Settle)], settled: &[bool]) {
+        state.answers += 1;
         for ((lease, _), &was_ours) in ends.iter().zip(settled) {
             state.hands.remove(lease);
             state.stats.lost += u64::from(!was_ours);
@@ -108,10 +134,13 @@ impl Shared {
 
     /// They are told later.
     fn put_back(&self, state: &mut State, ends: Vec<(Lease, Settle)>) {
+        self.stored.notify_all();
+        if ends.is_empty() {
+            return;
+        }
         state.outbox.extend(ends);
         state.outbox_since = Some(Instant::now());
         state.fail(Instant::now());
-        self.stored.notify_all();
         self.plan(state, Instant::now());
     }
 
@@ -125,9 +154,7 @@ impl Shared {
         hand.signal.stop.stop();
         let waiting = state.buffer.len();
         state.buffer.retain(|waiting| waiting.job.lease != lease);
-        let is_told = !state.outbox.iter().any(|(ended, _)| *ended == lease);
-        let has_ended = state.hands[&lease].has_ended;
-        if state.buffer.len() < waiting || (has_ended && is_told) {
+        if state.buffer.len() < waiting {
             state.hands.remove(&lease);
             state.stats.lost += 1;
             self.tell_waiters(&state);

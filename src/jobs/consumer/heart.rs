@@ -67,6 +67,7 @@ impl Heart {
     fn keep(&self, leases: &[Lease], extended: &[bool], asked: Instant) {
         let until = asked.checked_add(self.shared.told.lease);
         let mut state = self.shared.lock();
+        state.answers += 1;
         for (lease, _) in leases.iter().zip(extended).filter(|(_, kept)| **kept) {
             if let Some(hand) = state.hands.get_mut(lease) {
                 hand.kept_until = until;

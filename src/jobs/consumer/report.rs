@@ -23,17 +23,24 @@ impl Reports {
             text += &behind.to_string();
             source = behind.source();
         }
-        let now = Instant::now();
-        let mut last = lock(&self.0);
-        let is_old = |(told, at): &(String, Instant)| {
-            *told == text && now.saturating_duration_since(*at) < AGAIN
-        };
-        if !last.as_ref().is_some_and(is_old) {
+        if self.is_new(&text) {
             warn(&format!(
                 "a consumer's broker failed, it tries again: {text}"
             ));
-            *last = Some((text, now));
         }
+    }
+
+    fn is_new(&self, text: &str) -> bool {
+        let now = Instant::now();
+        let mut last = lock(&self.0);
+        let is_old = |(told, at): &(String, Instant)| {
+            told == text && now.saturating_duration_since(*at) < AGAIN
+        };
+        let is_new = !last.as_ref().is_some_and(is_old);
+        if is_new {
+            *last = Some((text.to_owned(), now));
+        }
+        is_new
     }
 
     /// It works: what fails from now on is new.

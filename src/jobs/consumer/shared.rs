@@ -221,16 +221,17 @@ impl Shared {
         loop {
             let mut state = self.lock();
             let now = Instant::now();
+            let is_over = state.stopping || self.pool.is_closed();
+            if is_over || (state.owes_fragile_ends() && state.is_held_up(now)) {
+                let delay = Duration::ZERO;
+                let end = (waiting.job.lease, Settle::Release { delay });
+                state.stats.released += 1;
+                state.outbox.push(end);
+                state.outbox_since.get_or_insert(now);
+                self.plan(&mut state, now);
+                return None;
+            }
             if state.owes_fragile_ends() {
-                if state.is_held_up(now) || state.stopping {
-                    let delay = Duration::ZERO;
-                    let end = (waiting.job.lease, Settle::Release { delay });
-                    state.stats.released += 1;
-                    state.outbox.push(end);
-                    state.outbox_since.get_or_insert(now);
-                    self.plan(&mut state, now);
-                    return None;
-                }
                 if state.outbox.is_empty() {
                     // Another thread tells them just now.
                     drop(wait_until(&self.stored, state, None));
@@ -314,6 +315,7 @@ impl Shared {
         if std::mem::take(&mut state.failures) > 0 {
             self.reports.works();
         }
+        state.answers += 1;
         let Found {
             claims,
             source,
@@ -353,6 +355,8 @@ impl Shared {
                 is_exclusive: job.is_exclusive,
                 has_ended: false,
                 is_overdue: false,
+                refusals: 0,
+                refused_at: None,
                 kept_until: asked.checked_add(self.told.lease),
                 until: None,
                 given_up: false,

@@ -56,6 +56,8 @@ pub(super) struct State {
     pub(super) has_turn: bool,
     /// A batch could not be settled: its ends are told one by one.
     pub(super) settles_apart: bool,
+    /// How often the broker has done what it was asked to.
+    pub(super) answers: u64,
     pub(super) stopping: bool,
     pub(super) over: bool,
     pub(super) waiting: usize,
@@ -83,6 +85,9 @@ pub(super) struct Hand {
     pub(super) has_ended: bool,
     /// It has run for longer than it may.
     pub(super) is_overdue: bool,
+    /// How often its end was refused, and when last: see `answers`.
+    pub(super) refusals: u32,
+    pub(super) refused_at: Option<u64>,
     /// It is ours until then at least.
     pub(super) kept_until: Option<Instant>,
     /// After which it is given up.
@@ -115,6 +120,7 @@ impl State {
             fragile_next: false,
             has_turn: false,
             settles_apart: false,
+            answers: 0,
             stopping: false,
             over: false,
             waiting: 0,

@@ -173,6 +173,10 @@ impl Store {
         now: Now,
         claims: &mut Claims,
     ) -> Option<Duration> {
+        let kinds = request.kinds.as_ref().map(|kinds| {
+            let known = kinds.iter().filter_map(|kind| self.lines.known(kind));
+            known.collect::<Vec<u32>>()
+        });
         let mut most = most;
         let mut admitted = None;
         if let Some(rate) = self.limits.rate {
@@ -182,15 +186,11 @@ impl Store {
                     admitted = Some((rate, some));
                 }
                 Err(wait) => {
-                    self.rate_is_behind = self.lines.len(JobState::Ready) > 0;
+                    self.rate_is_behind = self.lines.first_ready(kinds.as_deref()).is_some();
                     return self.rate_is_behind.then_some(wait);
                 }
             }
         }
-        let kinds = request.kinds.as_ref().map(|kinds| {
-            let known = kinds.iter().filter_map(|kind| self.lines.known(kind));
-            known.collect::<Vec<u32>>()
-        });
         while claims.jobs.len() < most {
             let Some(place) = self.lines.first_ready(kinds.as_deref()) else {
                 break;
@@ -215,7 +215,7 @@ impl Store {
         }
         let (rate, admitted) = admitted?;
         self.rate_kept = admitted.after(claims.jobs.len());
-        self.rate_is_behind = self.lines.len(JobState::Ready) > 0;
+        self.rate_is_behind = self.lines.first_ready(kinds.as_deref()).is_some();
         if !self.rate_is_behind {
             return None;
         }

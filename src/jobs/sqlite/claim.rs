@@ -103,7 +103,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> rusqlite::Result
                     tx.queue.rate_boot = tx.now.boot;
                     tx.queue.rate_kept = nanos(admitted.after(claims.jobs.len()));
                 }
-                tx.queue.rate_behind = tx.queue.counts.ready > 0;
+                tx.queue.rate_behind = has_ready(tx, request.kinds.as_deref())?;
                 if tx.queue.rate_behind {
                     wait = admit(tx, rate, 1).err();
                 }
@@ -230,6 +230,21 @@ fn ready(tx: &Tx<'_>, kinds: Option<&[String]>, most: usize) -> rusqlite::Result
             first.into_iter().map(&mut each).collect()
         }
     }
+}
+
+/// Of these kinds.
+fn has_ready(tx: &Tx<'_>, kinds: Option<&[String]>) -> rusqlite::Result<bool> {
+    let is_any = tx.queue.counts.ready > 0;
+    let Some(kinds) = kinds.filter(|_| is_any) else {
+        return Ok(is_any);
+    };
+    let mut first = tx.connection.prepare_cached(ORDER_OF_KIND)?;
+    for kind in kinds {
+        if first.exists(params![tx.number, 1, kind])? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// B7.

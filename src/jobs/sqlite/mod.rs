@@ -336,7 +336,7 @@ impl Broker for SqliteBroker {
     }
 
     fn ready_kinds(&self) -> Result<Vec<String>, QueueError> {
-        self.read(|connection, _| read::ready_kinds(connection, self.queue))
+        self.read_tidied(|connection, _| read::ready_kinds(connection, self.queue))
     }
 
     fn retry_dead(&self, id: JobId) -> Result<bool, QueueError> {
