@@ -1,4 +1,4 @@
-//! What every broker of jobs promises (B1 to B8, see `anthill::jobs::Broker`), and each of them
+//! What every broker of jobs promises (B1 to B10, see `anthill::jobs::Broker`), and each of them
 //! in turn: the checks are written once, in `brokers/`, and are run on each broker here.
 //!
 //! No check waits for a time: the broker's clock is moved by hand. What a broker cannot do
@@ -14,10 +14,14 @@
 mod bench;
 #[path = "brokers/books.rs"]
 mod books;
+#[path = "brokers/bounds.rs"]
+mod bounds;
 #[path = "brokers/calls.rs"]
 mod calls;
 #[path = "brokers/claims.rs"]
 mod claims;
+#[path = "brokers/clocks.rs"]
+mod clocks;
 #[path = "brokers/control.rs"]
 mod control;
 #[path = "brokers/durable.rs"]
@@ -26,6 +30,10 @@ mod durable;
 mod enqueue;
 #[path = "brokers/expiry.rs"]
 mod expiry;
+#[path = "brokers/fragile.rs"]
+mod fragile;
+#[path = "brokers/kinds.rs"]
+mod kinds;
 #[path = "brokers/leases.rs"]
 mod leases;
 #[path = "brokers/limits.rs"]
@@ -124,6 +132,38 @@ macro_rules! conforms {
                     no_lease_follows_the_wall_clock
                     a_backlog_older_than_the_lease_comes_once
                 }
+                kinds {
+                    only_kinds_that_are_asked_for_are_claimed
+                    several_kinds_are_merged_by_priority_and_order
+                    however_many_others_wait_before_them
+                    a_kind_that_is_named_twice_is_one
+                    what_is_ready_again_is_of_its_kind
+                    time_goes_on_for_all_kinds
+                    a_key_bounds_all_kinds_together
+                    limits_hold_for_all_kinds_together
+                    the_kinds_of_what_is_ready_are_told
+                }
+                fragile {
+                    a_job_on_its_last_attempt_is_given_by_itself_in_its_turn
+                    none_is_given_where_the_request_forbids_it
+                    one_of_another_kind_is_in_nobodys_way
+                    the_last_of_several_attempts_is_made_by_itself
+                    jobs_that_were_claimed_together_lose_no_attempt_and_are_suspect
+                    a_job_that_was_claimed_by_itself_loses_its_attempt
+                    a_crash_counts_once_a_job_is_claimed_by_itself
+                    one_that_is_released_stays_suspect_and_one_that_was_settled_is_not
+                    one_that_died_is_not_suspect_any_more
+                    a_poison_pill_takes_nobody_with_it
+                    limits_hold_for_those_that_are_given_by_themselves
+                    a_release_with_a_delay_comes_when_that_is_over
+                }
+                clocks {
+                    a_clock_that_was_ahead_for_a_moment_silences_nothing
+                    a_clock_that_was_back_for_a_moment_silences_nothing
+                    a_clock_that_is_set_back_puts_nothing_off
+                    the_order_is_kept_over_a_clock_that_was_wrong
+                    a_clock_that_jumps_to_and_fro_stops_no_time
+                }
                 unique {
                     a_second_job_with_the_key_is_a_duplicate_of_the_first
                     a_refused_duplicate_may_come_again
@@ -144,6 +184,16 @@ macro_rules! conforms {
                     once_in_a_period_holds_though_the_job_is_gone
                     one_at_a_time_and_once_in_a_period_keep_each_other_out
                     a_period_that_has_passed_keeps_no_dead_job_back
+                    one_at_a_time_and_once_in_a_period_may_be_told_together
+                    one_that_is_kept_out_by_one_key_leaves_the_other_free
+                    one_key_for_both_is_free_when_the_job_and_the_period_are_over
+                    a_dead_job_with_both_keys_that_is_retried_has_them_again
+                    a_debounced_job_that_waits_is_put_off_and_gets_the_newer_data
+                    a_debounced_job_that_is_ready_is_put_off_too
+                    a_debounce_of_a_job_that_runs_adds_another_one
+                    a_job_without_debounce_puts_nobody_off
+                    a_debounced_job_that_waits_for_another_attempt_is_put_off
+                    a_debounced_job_may_be_once_in_a_period
                 }
                 expiry {
                     a_job_is_claimed_until_it_expires_and_not_after
@@ -173,6 +223,18 @@ macro_rules! conforms {
                     a_limit_of_none_at_all_is_a_stop
                     no_rate_is_too_odd
                 }
+                bounds {
+                    a_full_queue_refuses_a_whole_batch_and_loses_nothing
+                    a_bound_may_change_and_be_taken_off
+                    the_parked_count_too
+                    what_is_due_later_or_comes_back_is_let_in
+                    what_is_due_counts_and_what_has_expired_does_not
+                    duplicates_do_not_count
+                    duplicates_within_a_batch_do_not_count
+                    a_debounced_job_counts_where_it_is_added
+                    a_debounce_is_not_refused
+                    a_retry_with_a_delay_is_let_in
+                }
                 per_key {
                     jobs_whose_key_is_in_use_are_parked_and_the_next_go_first
                     as_many_with_a_key_run_as_may
@@ -196,6 +258,9 @@ macro_rules! conforms {
                     a_limit_counts_those_that_run_already
                     a_limit_of_none_parks_all_with_a_key
                     many_keys_with_long_lines_all_come_in_order
+                    no_more_are_ready_or_run_than_may
+                    the_order_is_kept_while_limits_go_up_and_down
+                    who_comes_first_is_ready_in_place_of_who_does_not
                 }
                 control {
                     while_paused_nothing_is_claimed_and_all_else_goes_on
@@ -210,6 +275,9 @@ macro_rules! conforms {
                     only_a_dead_job_can_be_retried_by_hand
                     a_dead_job_that_is_retried_has_all_its_attempts_again
                     a_dead_job_that_is_retried_goes_to_the_end
+                    a_purge_ends_beside_producers
+                    a_purge_of_a_state_that_is_named_twice_is_one
+                    what_runs_is_not_purged
                 }
                 lists {
                     a_job_is_shown_as_it_was_enqueued
@@ -220,6 +288,7 @@ macro_rules! conforms {
                     a_page_after_a_job_that_is_not_there_is_the_first
                     the_ready_are_listed_as_they_will_be_claimed
                     pages_hold_while_jobs_come_and_go
+                    a_list_shows_no_more_data_than_it_is_asked_for
                 }
                 results {
                     a_result_is_kept_for_its_time_and_then_gone
@@ -241,6 +310,9 @@ macro_rules! conforms {
                     a_schedule_does_not_fire_while_the_queue_is_paused
                     of_several_who_fire_at_once_one_does
                     the_brokers_time_is_that_of_the_wall_clock
+                    a_schedule_may_move_on_without_a_job
+                    one_that_is_told_again_keeps_the_earlier_time
+                    what_becomes_of_missed_times_is_kept
                 }
                 books {
                     each_counter_counts_what_it_says

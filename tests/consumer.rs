@@ -2,10 +2,22 @@
 //! the same.
 #![cfg(feature = "jobs")]
 
+#[path = "consumer/beats.rs"]
+mod beats;
 #[path = "consumer/bench.rs"]
 mod bench;
+#[path = "consumer/clocks.rs"]
+mod clocks;
+#[path = "consumer/data.rs"]
+mod data;
 #[path = "consumer/ends.rs"]
 mod ends;
+#[path = "consumer/fragile.rs"]
+mod fragile;
+#[path = "consumer/given_back.rs"]
+mod given_back;
+#[path = "consumer/kinds.rs"]
+mod kinds;
 #[path = "consumer/leases.rs"]
 mod leases;
 #[path = "consumer/load.rs"]
@@ -14,6 +26,8 @@ mod load;
 mod mishaps;
 #[path = "consumer/queues.rs"]
 mod queues;
+#[path = "consumer/states.rs"]
+mod states;
 #[path = "consumer/stops.rs"]
 mod stops;
 #[path = "consumer/times.rs"]

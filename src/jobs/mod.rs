@@ -1,6 +1,7 @@
 //! Jobs that survive: a queue whose jobs are stored, claimed by a consumer, and run on a [`Pool`](crate::Pool).
 
 mod backoff;
+mod bound;
 mod broker;
 mod calls;
 mod clock;

@@ -1,8 +1,12 @@
 //! What an operator does to a queue: pause, resume, cancel, retry, delete, purge.
 
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anthill::jobs::{JobId, JobState, Limits, NewJob};
 
-use crate::bench::{Bench, Fixture, LEASE, done, job, jobs, names, ok, seconds};
+use crate::bench::{Bench, Fixture, Handle, LEASE, done, job, jobs, names, ok, seconds};
+use crate::support::within;
 
 // ---- pause ----
 
@@ -273,4 +277,73 @@ pub(crate) fn a_dead_job_that_is_retried_goes_to_the_end<F: Fixture>() {
     assert!(ok(on.broker.retry_dead(ids[0])));
     on.add(job("new"));
     assert_eq!(on.next_names(100), ["1", "2", "0", "new"]);
+}
+
+// ---- purge beside others ----
+
+/// It takes what was there when it began, and ends, though others enqueue for as long as it goes on.
+pub(crate) fn a_purge_ends_beside_producers<F: Fixture>() {
+    let on = Bench::<F>::new();
+    let first = on.add_all(&jobs(5_000));
+    let delay = seconds(10);
+    let delayed: Vec<NewJob> = (jobs(500).into_iter())
+        .map(|job| NewJob { delay, ..job })
+        .collect();
+    let delayed = on.add_all(&delayed);
+    let handles = [on.another(), on.another()];
+    let purger = Handle::clone(&on);
+    let (purged, added) = within(seconds(60), "a purge ends", move || {
+        let is_over = AtomicBool::new(false);
+        let waiting = Barrier::new(handles.len() + 1);
+        std::thread::scope(|scope| {
+            let (is_over, waiting) = (&is_over, &waiting);
+            let produce = |on: &Handle| {
+                let on = on.clone();
+                scope.spawn(move || {
+                    let mut added = 0;
+                    let batch = || on.add_all(&jobs(50)).len() as u64;
+                    added += batch();
+                    waiting.wait();
+                    while !is_over.load(Ordering::SeqCst) {
+                        added += batch();
+                    }
+                    added
+                })
+            };
+            let producers: Vec<_> = handles.iter().map(produce).collect();
+            waiting.wait();
+            let purged = ok(purger.broker.purge(&JobState::WAITING));
+            is_over.store(true, Ordering::SeqCst);
+            let added = producers.into_iter().map(|thread| thread.join());
+            let added: u64 = added.map(|added| added.expect("nothing fails")).sum();
+            (purged, added)
+        })
+    });
+    if on.broker.abilities().by_id {
+        let all = first.iter().chain(&delayed);
+        assert!(all.copied().all(|id| on.get(id).is_none()));
+    }
+    let stats = on.stats();
+    assert!(purged >= 5_500, "{purged}");
+    assert_eq!(stats.removed, purged);
+    assert_eq!(stats.ready + stats.delayed, 5_500 + added - purged);
+}
+
+pub(crate) fn a_purge_of_a_state_that_is_named_twice_is_one<F: Fixture>() {
+    let on = Bench::<F>::new();
+    on.add_all(&jobs(10));
+    let states = [JobState::Ready, JobState::Dead, JobState::Ready];
+    assert_eq!(ok(on.broker.purge(&states)), 10);
+    assert_eq!(ok(on.broker.purge(&[])), 0);
+    assert_eq!(on.stats().removed, 10);
+}
+
+pub(crate) fn what_runs_is_not_purged<F: Fixture>() {
+    let on = Bench::<F>::new();
+    on.add_all(&jobs(2));
+    let claimed = on.claim(1);
+    let refused = on.broker.purge(&[JobState::Ready, JobState::Running]);
+    assert!(refused.is_err());
+    assert_eq!(on.stats().ready, 1);
+    on.done(&claimed[0]);
 }

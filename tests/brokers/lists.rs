@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anthill::jobs::{JobId, JobState, Limits, ListRequest, NewJob};
+use anthill::jobs::{JobId, JobState, Limits, ListRequest, NewJob, Settle};
 
 use crate::bench::{Bench, Fixture, GRAIN, Handle, LEASE, job, jobs, ok, seconds};
 
@@ -268,4 +268,78 @@ pub(crate) fn pages_hold_while_jobs_come_and_go<F: Fixture>() {
     let rest: Vec<JobId> = rest.iter().map(|job| job.id).collect();
     assert_eq!(rest[..5], [ids[3], ids[4], ids[6], ids[7], ids[8]]);
     assert_eq!(rest.len(), 6);
+}
+
+/// A list need not load what nobody looks at.
+pub(crate) fn a_list_shows_no_more_data_than_it_is_asked_for<F: Fixture>() {
+    let Some(on) = able::<F>() else { return };
+    let keep_result = Some(LEASE);
+    on.add_all(&[
+        NewJob {
+            keep_result,
+            ..job("ä0123456789")
+        },
+        NewJob {
+            keep_result,
+            ..job("b")
+        },
+    ]);
+    let both = on.claim(2);
+    for (job, progress) in both.iter().zip(["\"0123456789\"", "1"]) {
+        assert!(ok(on.broker.progress(job.lease, progress.as_bytes())));
+    }
+    let shown = |state, data| -> Vec<_> {
+        let jobs = ok(on.broker.list(&ListRequest::new(state).data(data)));
+        let shown = jobs.into_iter().map(|job| {
+            (
+                job.payload,
+                job.payload_size,
+                job.progress.is_some(),
+                job.result.is_some(),
+            )
+        });
+        shown.collect()
+    };
+    let running = |data| {
+        let mut shown = shown(JobState::Running, data);
+        shown.sort_by_key(|job| std::cmp::Reverse(job.1));
+        shown
+    };
+    let whole = "ä0123456789".as_bytes();
+    assert_eq!(
+        running(0),
+        [(vec![], 12, false, false), (vec![], 1, false, false)]
+    );
+    // Bytes, though that is the half of a letter.
+    assert_eq!(
+        running(1),
+        [
+            (whole[..1].to_vec(), 12, false, false),
+            (b"b".to_vec(), 1, true, false)
+        ]
+    );
+    assert_eq!(
+        running(12),
+        [
+            (whole.to_vec(), 12, true, false),
+            (b"b".to_vec(), 1, true, false)
+        ]
+    );
+    for (job, result) in both.iter().zip([&b"\"0123456789\""[..], b"1"]) {
+        let result = result.to_vec();
+        assert!(on.settle(job, Settle::Done { result }));
+    }
+    let mut done = shown(JobState::Done, 3);
+    done.sort_by_key(|job| std::cmp::Reverse(job.1));
+    assert_eq!(
+        done,
+        [
+            (whole[..3].to_vec(), 12, false, false),
+            (b"b".to_vec(), 1, true, true)
+        ]
+    );
+    // All of one that is asked for by its id.
+    let one = on.job(both[0].lease.id);
+    assert_eq!((one.payload, one.payload_size), (whole.to_vec(), 12));
+    assert_eq!(one.result.as_deref(), Some(&b"\"0123456789\""[..]));
 }

@@ -1,6 +1,6 @@
 //! B7: as many jobs with a key run as may; the others with it are parked, and the next go first.
 
-use anthill::jobs::{JobState, Limits, NewJob};
+use anthill::jobs::{JobState, Limits, ListRequest, NewJob};
 
 use crate::bench::{Bench, Fixture, Handle, LEASE, done, job, names, ok, seconds};
 
@@ -375,4 +375,117 @@ pub(crate) fn many_keys_with_long_lines_all_come_in_order<F: Fixture>() {
         on.all_done(&claimed);
     }
     assert!(on.claim(1).is_empty());
+}
+
+// ---- ready and running together ----
+
+/// Of each key no more are ready or run than may.
+#[track_caller]
+fn is_bounded(on: &Handle, most: usize) {
+    let mut keys: Vec<String> = Vec::new();
+    for state in [JobState::Ready, JobState::Running] {
+        let jobs = ok(on.broker.list(&ListRequest::new(state)));
+        keys.extend(jobs.into_iter().filter_map(|job| job.key));
+    }
+    keys.sort();
+    let of = |key: &String| keys.iter().filter(|other| *other == key).count();
+    assert!(keys.iter().all(|key| of(key) <= most), "{keys:?}");
+}
+
+/// Whatever makes them ready.
+pub(crate) fn no_more_are_ready_or_run_than_may<F: Fixture>() {
+    let Some(on) = Bench::<F>::able(|can| can.per_key && can.by_id) else {
+        return;
+    };
+    on.limit(per_key(2));
+    let later = NewJob {
+        delay: seconds(5),
+        ..keyed("a-due")
+    };
+    on.add_all(&[
+        keyed("a1"),
+        keyed("b1"),
+        keyed("a2"),
+        later.clone(),
+        NewJob {
+            id: anthill::jobs::JobId::new(),
+            ..later
+        },
+        keyed("a3"),
+        keyed("a4"),
+    ]);
+    is_bounded(&on, 2);
+    assert_eq!((on.stats().ready, on.stats().parked), (3, 2));
+    let first = on.claim(100);
+    assert_eq!(names(&first), ["a1", "b1", "a2"]);
+    is_bounded(&on, 2);
+    on.pass(seconds(6));
+    is_bounded(&on, 2);
+    assert_eq!(on.stats().parked, 4, "those that are due wait aside");
+    on.retry(&first[0], seconds(0));
+    is_bounded(&on, 2);
+    on.release(&first[2]);
+    is_bounded(&on, 2);
+    let next = on.claim(1);
+    assert_eq!(names(&next), ["a2"], "in its old place");
+    on.bury(&next[0]);
+    is_bounded(&on, 2);
+    assert!(ok(on.broker.retry_dead(next[0].lease.id)));
+    is_bounded(&on, 2);
+    on.pass(LEASE);
+    is_bounded(&on, 2);
+    all_come(&on, &["b1", "a3", "a4", "a-due", "a-due", "a1", "a2"]);
+}
+
+/// K2: as if none had been parked.
+pub(crate) fn the_order_is_kept_while_limits_go_up_and_down<F: Fixture>() {
+    let Some(on) = Bench::<F>::able(|can| can.per_key && can.by_id) else {
+        return;
+    };
+    let all: Vec<String> = (0..40)
+        .map(|n| format!("{}{n:02}", ["a", "b", "c"][n % 3]))
+        .collect();
+    let jobs: Vec<NewJob> = all.iter().map(|name| keyed(name)).collect();
+    on.limit(per_key(3));
+    on.add_all(&jobs);
+    let mut came = Vec::new();
+    for most in [3, 1, 2, 0, 5, 1, 4, 1, 1] {
+        on.limit(per_key(most));
+        let claimed = on.claim(100);
+        is_bounded(&on, most as usize);
+        assert!(claimed.len() <= 3 * most as usize);
+        on.all_done(&claimed);
+        is_bounded(&on, most as usize);
+        came.extend(names(&claimed));
+    }
+    on.limit(Limits::default());
+    let rest = on.claim(100);
+    on.all_done(&rest);
+    came.extend(names(&rest));
+    for key in ["a", "b", "c"] {
+        let of = |names: &[String]| -> Vec<String> {
+            let names = names.iter().filter(|name| name.starts_with(key));
+            names.cloned().collect()
+        };
+        assert_eq!(of(&came), of(&all));
+    }
+    assert_eq!(came.len(), 40);
+}
+
+/// Those with a higher priority go before, and park the last of those that were ready.
+pub(crate) fn who_comes_first_is_ready_in_place_of_who_does_not<F: Fixture>() {
+    let Some(on) = Bench::<F>::able(|can| can.per_key && can.by_id && can.priority) else {
+        return;
+    };
+    on.limit(per_key(2));
+    for (name, priority) in [("a1", 0), ("a2", 0), ("a3", 5), ("a4", 9), ("a5", 1)] {
+        on.add(NewJob {
+            priority,
+            ..keyed(name)
+        });
+        is_bounded(&on, 2);
+    }
+    assert_eq!(on.list(JobState::Ready), ["a4", "a3"]);
+    assert_eq!(on.list(JobState::Parked), ["a5", "a1", "a2"]);
+    all_come(&on, &["a4", "a3", "a5", "a1", "a2"]);
 }

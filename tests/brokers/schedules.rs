@@ -228,3 +228,51 @@ pub(crate) fn the_brokers_time_is_that_of_the_wall_clock<F: Fixture>() {
     on.clock.set_wall(on.clock.wall() - seconds(3600));
     assert_eq!(ok(on.broker.now()), noon + 90 - 3600);
 }
+
+/// A time that is not made up for.
+pub(crate) fn a_schedule_may_move_on_without_a_job<F: Fixture>() {
+    let on = Bench::<F>::new();
+    let hourly = schedule("a", "0 * * * *", 100);
+    ok(on.broker.put_schedule(&hourly));
+    assert_eq!(ok(on.broker.fire(&hourly, 200, None)), Fired::Done);
+    assert_eq!(nexts(&on), [200]);
+    assert_eq!(ok(on.broker.fire(&hourly, 300, None)), Fired::Changed);
+    ok(on.broker.set_paused(true));
+    let now = Scheduled {
+        next: 200,
+        ..hourly
+    };
+    assert_eq!(ok(on.broker.fire(&now, 300, None)), Fired::Paused);
+    assert_eq!(nexts(&on), [200]);
+    ok(on.broker.set_paused(false));
+    // Back, where the clock was ahead.
+    assert_eq!(ok(on.broker.fire(&now, 50, None)), Fired::Done);
+    assert_eq!(nexts(&on), [50]);
+    assert_eq!(on.stats().enqueued, 0);
+    assert!(on.claim(1).is_empty());
+}
+
+/// Of what is stored and what is told the earlier one: what was stored while the clock was ahead silences nothing.
+pub(crate) fn one_that_is_told_again_keeps_the_earlier_time<F: Fixture>() {
+    let on = Bench::<F>::new();
+    for (next, kept) in [(900, 900), (100, 100), (500, 100), (50, 50)] {
+        ok(on.broker.put_schedule(&schedule("a", "0 * * * *", next)));
+        assert_eq!(nexts(&on), [kept]);
+    }
+    // Another expression is another schedule.
+    ok(on.broker.put_schedule(&schedule("a", "1 * * * *", 70)));
+    assert_eq!(nexts(&on), [70]);
+}
+
+/// The newest one says.
+pub(crate) fn what_becomes_of_missed_times_is_kept<F: Fixture>() {
+    let on = Bench::<F>::new();
+    for missed in [Missed::All, Missed::Skip, Missed::Once] {
+        let told = Scheduled {
+            missed,
+            ..schedule("a", "0 * * * *", 100)
+        };
+        ok(on.broker.put_schedule(&told));
+        assert_eq!(ok(on.broker.schedules())[0].missed, missed);
+    }
+}

@@ -20,6 +20,11 @@ pub(crate) trait Watch: Send + Sync + 'static {
     fn before(&self, call: Call) -> Result<(), QueueError>;
     fn after(&self, _: Call) {}
     fn claimed(&self, _: &Claims, _: &dyn Broker) {}
+    /// An error is what the broker answers to these ends, and it is not asked.
+    fn settling(&self, _: &[(Lease, Settle)]) -> Result<(), QueueError> {
+        Ok(())
+    }
+    fn settled(&self, _: &[(Lease, Settle)]) {}
     fn abilities(&self, abilities: Abilities) -> Abilities {
         abilities
     }
@@ -59,7 +64,12 @@ impl<B: Broker, W: Watch> Broker for Watched<B, W> {
         self.around(Call::Extend, || self.broker.extend(leases, lease))
     }
     fn settle(&self, ends: &[(Lease, Settle)]) -> Result<Vec<bool>, QueueError> {
-        self.around(Call::Settle, || self.broker.settle(ends))
+        self.around(Call::Settle, || {
+            self.watch.settling(ends)?;
+            let settled = self.broker.settle(ends);
+            self.watch.settled(ends);
+            settled
+        })
     }
     fn progress(&self, lease: Lease, progress: &[u8]) -> Result<bool, QueueError> {
         self.broker.progress(lease, progress)

@@ -7,12 +7,14 @@ use crate::sync::Instant;
 use std::time::Duration;
 
 /// Runs what was claimed, from `start` on; how each of them is to be settled, and how long it took. All are of one
-/// kind, and of one that is handled together where there are several. `contexts` are theirs.
+/// kind, and of one that is handled together where there are several. `contexts` are theirs. `begins` is called when
+/// nothing but the handler is left.
 pub(super) fn run(
     handlers: &Handlers,
     claimed: &[Claimed],
     contexts: &[Context],
     start: Instant,
+    begins: impl FnOnce(),
 ) -> (Vec<Settle>, Duration) {
     let ready = caught(|| {
         for context in contexts {
@@ -20,6 +22,7 @@ pub(super) fn run(
         }
         Ok(())
     });
+    begins();
     let ends = match ready {
         Ok(()) => handle(handlers, claimed, contexts),
         Err(failure) => vec![Err(failure); claimed.len()],

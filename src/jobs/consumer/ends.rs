@@ -9,9 +9,6 @@ use crate::sync::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// An end that was refused so often, while the broker answered others, is told no more.
-const MOST_REFUSALS: u32 = 3;
-
 impl Shared {
     /// Tells the broker of the ends that wait for it.
     pub(super) fn flush(&self) {
@@ -45,37 +42,29 @@ impl Shared {
     }
 
     fn settle_in(&self, source: usize, ends: Vec<(Lease, Settle)>) {
-        let apart = self.lock().settles_apart;
-        if apart && ends.len() > 1 {
+        if self.lock().settles_apart {
             return self.settle_apart(source, ends);
         }
         let settled = guarded(|| self.sources.broker(source).settle(&ends));
         let mut state = self.lock();
         match settled {
-            Ok(settled) => {
-                state.settles_apart = false;
-                self.note_settled(&mut state, &ends, &settled);
-            }
+            Ok(settled) => self.note_settled(&mut state, &ends, &settled),
             // They stay ours, as long as heartbeats keep them so, and are told again.
             Err(error) => {
-                let again = match <[_; 1]>::try_from(ends) {
-                    Ok([end]) => self.refuse(&mut state, end, &error).into_iter().collect(),
-                    Err(ends) => {
-                        // One of them may be what the broker will never take.
-                        state.settles_apart = true;
-                        ends
-                    }
-                };
-                self.put_back(&mut state, again);
+                // One of them may be what the broker will never take.
+                state.settles_apart = true;
+                self.put_back(&mut state, ends);
                 drop(state);
                 self.tell(&error);
             }
         }
     }
 
-    /// Each by itself.
+    /// Each by itself; those that fail are told again later, and hold up nobody. What fails again and again where others
+    /// do not is what the broker will never take: the job is dead then, with the reason.
     fn settle_apart(&self, source: usize, ends: Vec<(Lease, Settle)>) {
         let broker = self.sources.broker(source);
+        let settled_before = self.lock().settled;
         let mut failed = Vec::new();
         for end in ends {
             match guarded(|| broker.settle(std::slice::from_ref(&end))) {
@@ -83,46 +72,42 @@ impl Shared {
                 Err(error) => failed.push((end, error)),
             }
         }
-        for (_, error) in &failed {
-            self.tell(error);
+        let mut refused = Vec::new();
+        for ((lease, end), error) in failed {
+            self.tell(&error);
+            let is_busy = matches!(error, QueueError::Busy);
+            let is_lasting = !is_busy && self.lock().is_refused(lease, settled_before);
+            match end {
+                Settle::Dead { .. } if is_lasting => self.forget(lease),
+                _ if is_lasting => {
+                    let error = format!("its end could not be stored: {error}");
+                    refused.push((lease, Settle::Dead { error }));
+                }
+                end => refused.push((lease, end)),
+            }
         }
+        let now = Instant::now();
         let mut state = self.lock();
-        let again = failed.into_iter();
-        let again = again.filter_map(|(end, error)| self.refuse(&mut state, end, &error));
-        let again: Vec<_> = again.collect();
-        state.settles_apart = !again.is_empty();
-        self.put_back(&mut state, again);
+        state.settles_apart = false;
+        if !refused.is_empty() && state.settled == settled_before {
+            // Nothing that says that it works at all.
+            state.fail(now);
+        }
+        state.refuse(refused, now);
+        self.stored.notify_all();
+        self.plan(&mut state, now);
     }
 
-    /// What is to be told in place of an end that could not be stored by itself: it again; or, where that has failed
-    /// again and again while the broker answered others, that the job is dead; and if even that is refused, nothing.
-    fn refuse(
-        &self,
-        state: &mut State,
-        (lease, end): (Lease, Settle),
-        error: &QueueError,
-    ) -> Option<(Lease, Settle)> {
-        let answers = state.answers;
-        let hand = state.hands.get_mut(&lease)?;
-        let answered_others = hand.refused_at.replace(answers) < Some(answers);
-        if answered_others && !matches!(error, QueueError::Busy) {
-            hand.refusals += 1;
+    /// Tells those ends again that the broker refused.
+    pub(super) fn tell_refused(&self) {
+        let refused = self.lock().take_refused();
+        for (source, ends) in self.by_source(refused) {
+            self.settle_apart(source, ends);
         }
-        if hand.refusals < MOST_REFUSALS {
-            return Some((lease, end));
-        }
-        hand.refusals = 0;
-        if let Settle::Dead { .. } = end {
-            state.hands.remove(&lease);
-            state.stats.lost += 1;
-            self.tell_waiters(state);
-            return None;
-        }
-        let error = format!("its end could not be stored: {error}");
-        Some((lease, Settle::Dead { error }))
     }
 
     fn note_settled(&self, state: &mut State, ends: &[(Lease, Settle)], settled: &[bool]) {
+        state.settled += ends.len() as u64;
         state.answers += 1;
         for ((lease, _), &was_ours) in ends.iter().zip(settled) {
             state.hands.remove(lease);
@@ -134,13 +119,10 @@ impl Shared {
 
     /// They are told later.
     fn put_back(&self, state: &mut State, ends: Vec<(Lease, Settle)>) {
-        self.stored.notify_all();
-        if ends.is_empty() {
-            return;
-        }
         state.outbox.extend(ends);
         state.outbox_since = Some(Instant::now());
         state.fail(Instant::now());
+        self.stored.notify_all();
         self.plan(state, Instant::now());
     }
 
@@ -154,12 +136,25 @@ impl Shared {
         hand.signal.stop.stop();
         let waiting = state.buffer.len();
         state.buffer.retain(|waiting| waiting.job.lease != lease);
+        // Of what has begun, or ended, whoever has it hears that it is not ours, and counts it.
         if state.buffer.len() < waiting {
-            state.hands.remove(&lease);
-            state.stats.lost += 1;
-            self.tell_waiters(&state);
+            self.forget_in(&mut state, lease);
         }
         self.stored.notify_all();
+    }
+
+    /// Its end is told to nobody: the broker gives it to another consumer when its lease is over.
+    fn forget(&self, lease: Lease) {
+        self.forget_in(&mut self.lock(), lease);
+        self.stored.notify_all();
+    }
+
+    pub(super) fn forget_in(&self, state: &mut State, lease: Lease) {
+        if let Some(hand) = state.hands.remove(&lease) {
+            hand.signal.stop.stop();
+            state.stats.lost += 1;
+            self.tell_waiters(state);
+        }
     }
 
     /// Something came to an end: who waits for that, or sees to it, looks again.
@@ -175,17 +170,25 @@ impl Shared {
     /// While stopping: gives up ends that cannot be told, of jobs that are another's by now.
     pub(super) fn drop_what_is_lost(&self, now: Instant) {
         let mut state = self.lock();
-        let State { outbox, hands, .. } = &mut *state;
-        let before = outbox.len();
-        outbox.retain(|(lease, _)| {
-            let kept_until = hands.get(lease).map(|hand| hand.kept_until);
-            let is_lost = kept_until.is_none_or(|until| until.is_some_and(|until| until <= now));
-            if is_lost {
-                hands.remove(lease);
-            }
-            !is_lost
-        });
-        let lost = before - outbox.len();
+        let State {
+            outbox,
+            refused,
+            hands,
+            ..
+        } = &mut *state;
+        let before = outbox.len() + refused.len();
+        for ends in [&mut *outbox, &mut *refused] {
+            ends.retain(|(lease, _)| {
+                let kept_until = hands.get(lease).map(|hand| hand.kept_until);
+                let is_lost =
+                    kept_until.is_none_or(|until| until.is_some_and(|until| until <= now));
+                if is_lost {
+                    hands.remove(lease);
+                }
+                !is_lost
+            });
+        }
+        let lost = before - outbox.len() - refused.len();
         state.stats.lost += lost as u64;
         self.tell_waiters(&state);
     }

@@ -136,7 +136,13 @@ impl Run {
             Context::new(broker, &self.handlers, limit, claimed, Signal::new())
         });
         let contexts: Vec<Context> = contexts.collect();
-        let (ends, _) = attempt::run(&self.handlers, &claims.jobs, &contexts, Instant::now());
+        let (ends, _) = attempt::run(
+            &self.handlers,
+            &claims.jobs,
+            &contexts,
+            Instant::now(),
+            || {},
+        );
         let leases = claims.jobs.iter().map(|claimed| claimed.lease);
         let ends: Vec<_> = leases.zip(ends).collect();
         broker.settle(&ends)?;

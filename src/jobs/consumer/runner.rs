@@ -1,7 +1,7 @@
 //! A runner: a task of the pool that runs jobs one after the other, as long as there are any.
 
 use super::attempt;
-use super::shared::Shared;
+use super::shared::{FragileTurn, Shared};
 use super::state::Waiting;
 use crate::jobs::broker::{Claimed, Settle};
 use crate::sync::Arc;
@@ -11,6 +11,8 @@ use std::time::Duration;
 /// What a runner gets.
 pub(super) struct Taken {
     pub(super) waiting: Vec<Waiting>,
+    /// It is fragile, and nobody looks for another one until it has begun (U5).
+    pub(super) has_turn: bool,
     /// One more runner would have work, too.
     pub(super) leaves_more: bool,
 }
@@ -24,7 +26,17 @@ pub(super) struct Work {
 }
 
 impl Taken {
-    fn run(self, shared: &Shared) -> Work {
+    fn run(self, shared: &Arc<Shared>) -> Work {
+        let turn = self.has_turn.then(|| FragileTurn::of(shared));
+        let leaves_more = self.leaves_more;
+        let begins = || {
+            if turn.is_some() {
+                drop(turn);
+                if leaves_more {
+                    shared.staff();
+                }
+            }
+        };
         let start = Instant::now();
         let mut contexts = Vec::with_capacity(self.waiting.len());
         let mut claimed = Vec::with_capacity(self.waiting.len());
@@ -32,7 +44,7 @@ impl Taken {
             contexts.push(shared.context(&waiting));
             claimed.push(waiting.job);
         }
-        let (ends, took) = attempt::run(&shared.handlers, &claimed, &contexts, start);
+        let (ends, took) = attempt::run(&shared.handlers, &claimed, &contexts, start, begins);
         let at = start.checked_add(took).unwrap_or(start);
         Work {
             claimed,
@@ -56,7 +68,7 @@ impl Runner {
         let start = Instant::now();
         let mut ended = None;
         while let Some(taken) = shared.next(ended.take()) {
-            if taken.leaves_more {
+            if taken.leaves_more && !taken.has_turn {
                 shared.staff();
             }
             let work = taken.run(&shared);

@@ -8,9 +8,9 @@
 //!   tells the steward when it has; so where there is something to claim a runner is on its way, or the steward
 //!   knows when to start one.
 //! - U5: A fragile job (B9) is looked for by a runner that has the *turn*, which one has at a time, until it begins the
-//!   job; and it begins the job when the ends of all other fragile ones are stored. So whenever one begins, and may end the
-//!   process, each other fragile job that was claimed here has begun, or its end is stored: none loses its attempt, or
-//!   its life, for nothing.
+//!   job: until the hooks before its handler have run. It begins it when the ends of all other fragile ones are stored. So
+//!   whenever one begins, and may end the process, each other fragile job that was claimed here has begun, or its end is
+//!   stored: none loses its attempt, or its life, for nothing.
 //! - U4: No call to the broker, the pool or a user is made under the lock.
 
 use super::Told;
@@ -221,17 +221,22 @@ impl Shared {
         loop {
             let mut state = self.lock();
             let now = Instant::now();
-            let is_over = state.stopping || self.pool.is_closed();
-            if is_over || (state.owes_fragile_ends() && state.is_held_up(now)) {
+            let lease = waiting.job.lease;
+            if state.hands.get(&lease).is_none_or(|hand| hand.given_up) {
+                self.forget_in(&mut state, lease);
+                return None;
+            }
+            let owes_ends = state.owes_fragile_ends();
+            if state.stopping || self.pool.is_closed() || (owes_ends && state.is_held_up(now)) {
                 let delay = Duration::ZERO;
-                let end = (waiting.job.lease, Settle::Release { delay });
+                let end = (lease, Settle::Release { delay });
                 state.stats.released += 1;
                 state.outbox.push(end);
                 state.outbox_since.get_or_insert(now);
                 self.plan(&mut state, now);
                 return None;
             }
-            if state.owes_fragile_ends() {
+            if owes_ends {
                 if state.outbox.is_empty() {
                     // Another thread tells them just now.
                     drop(wait_until(&self.stored, state, None));
@@ -241,8 +246,10 @@ impl Shared {
                 }
                 continue;
             }
-            turn.end(&mut state);
-            return Some(self.taken(&mut state, vec![waiting], now));
+            let mut taken = self.taken(&mut state, vec![waiting], now);
+            turn.hand_on();
+            taken.has_turn = true;
+            return Some(taken);
         }
     }
 
@@ -284,6 +291,7 @@ impl Shared {
         let has_slots = state.runners < state.sizing.wanted();
         Taken {
             waiting,
+            has_turn: false,
             leaves_more: has_slots && (state.may_claim || !state.buffer.is_empty()),
         }
     }
@@ -355,11 +363,10 @@ impl Shared {
                 is_exclusive: job.is_exclusive,
                 has_ended: false,
                 is_overdue: false,
-                refusals: 0,
-                refused_at: None,
                 kept_until: asked.checked_add(self.told.lease),
                 until: None,
                 given_up: false,
+                refused: None,
             };
             state.hands.insert(job.lease, hand);
             let waiting = Waiting {
@@ -472,27 +479,33 @@ enum Noted {
 }
 
 /// The right to look for a fragile job, and to begin it (U5); one has it at a time.
-struct FragileTurn<'a>(Option<&'a Shared>);
+pub(super) struct FragileTurn<'a>(&'a Shared);
 
 impl<'a> FragileTurn<'a> {
     fn take_if_next(shared: &'a Shared, state: &mut State) -> Option<FragileTurn<'a>> {
         state.fragile_next.then(|| {
             state.has_turn = true;
-            FragileTurn(Some(shared))
+            FragileTurn(shared)
         })
     }
 
-    fn end(mut self, state: &mut State) {
-        self.0 = None;
-        state.has_turn = false;
+    /// It goes with the job.
+    fn hand_on(self) {
+        std::mem::forget(self);
+    }
+
+    /// That of a job.
+    pub(super) fn of(shared: &'a Shared) -> FragileTurn<'a> {
+        FragileTurn(shared)
     }
 }
 
 impl Drop for FragileTurn<'_> {
     fn drop(&mut self) {
-        if let Some(shared) = self.0 {
-            shared.lock().has_turn = false;
-        }
+        let mut state = self.0.lock();
+        state.has_turn = false;
+        // Whoever looked meanwhile found it taken.
+        self.0.plan(&mut state, Instant::now());
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) const BUFFER_TIME: Duration = Duration::from_millis(50);
 /// Where a broker failed.
 pub(super) const LEAST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const MOST_PAUSE: Duration = Duration::from_secs(5);
+/// What a broker refuses so often while it takes others it will never take.
+const LASTING: u32 = 3;
 
 #[expect(clippy::struct_excessive_bools, reason = "each stands for itself")]
 pub(super) struct State {
@@ -28,6 +30,10 @@ pub(super) struct State {
     pub(super) hands: HashMap<Lease, Hand, QuickHash>,
     pub(super) outbox: Vec<(Lease, Settle)>,
     pub(super) outbox_since: Option<Instant>,
+    /// Ends that the broker refused, when they are told again, and how often they have been.
+    pub(super) refused: Vec<(Lease, Settle)>,
+    pub(super) refused_until: Option<Instant>,
+    refusals: u32,
     pub(super) runners: usize,
     pub(super) started: usize,
     pub(super) sizing: Sizing,
@@ -58,6 +64,8 @@ pub(super) struct State {
     pub(super) settles_apart: bool,
     /// How often the broker has done what it was asked to.
     pub(super) answers: u64,
+    /// Ends that the broker has taken.
+    pub(super) settled: u64,
     pub(super) stopping: bool,
     pub(super) over: bool,
     pub(super) waiting: usize,
@@ -85,15 +93,14 @@ pub(super) struct Hand {
     pub(super) has_ended: bool,
     /// It has run for longer than it may.
     pub(super) is_overdue: bool,
-    /// How often its end was refused, and when last: see `answers`.
-    pub(super) refusals: u32,
-    pub(super) refused_at: Option<u64>,
     /// It is ours until then at least.
     pub(super) kept_until: Option<Instant>,
     /// After which it is given up.
     pub(super) until: Option<Instant>,
     /// It is not ours any more, or is not to be.
     pub(super) given_up: bool,
+    /// How often the broker refused its end; how many others it had taken before, and how often it had answered.
+    pub(super) refused: Option<(u32, u64, u64)>,
 }
 
 impl State {
@@ -103,6 +110,9 @@ impl State {
             hands: HashMap::default(),
             outbox: Vec::new(),
             outbox_since: None,
+            refused: Vec::new(),
+            refused_until: None,
+            refusals: 0,
             runners: 0,
             started: 0,
             sizing,
@@ -121,6 +131,7 @@ impl State {
             has_turn: false,
             settles_apart: false,
             answers: 0,
+            settled: 0,
             stopping: false,
             over: false,
             waiting: 0,
@@ -178,6 +189,7 @@ impl State {
             None,
             None,
         ];
+        let refused = self.refused_until.into_iter();
         if !self.buffer.is_empty() {
             times[3] = Some(self.moved_at + BUFFER_TIME);
         }
@@ -192,7 +204,7 @@ impl State {
                 times[7] = self.moved_at.checked_add(self.sizing.patience());
             }
         }
-        times.into_iter().flatten().min()
+        times.into_iter().flatten().chain(refused).min()
     }
 
     /// When the leases are to be kept next, where something is in hand.
@@ -217,6 +229,42 @@ impl State {
     pub(super) fn owes_fragile_ends(&self) -> bool {
         let mut hands = self.hands.values();
         hands.any(|hand| hand.is_fragile && hand.has_ended && !hand.given_up)
+    }
+
+    /// The broker refused an end, and had taken so many before it was asked; whether it will never take it. If so the next
+    /// end of the job is another one.
+    pub(super) fn is_refused(&mut self, lease: Lease, settled_before: u64) -> bool {
+        let Some(hand) = self.hands.get_mut(&lease) else {
+            return false;
+        };
+        let first = (0, settled_before, self.answers);
+        let (times, settled, answers) = hand.refused.get_or_insert(first);
+        *times += 1;
+        let takes_others = *times >= LASTING && self.settled > *settled;
+        // There may be no other ones.
+        let answers = *times >= LASTING * 7 && self.answers > *answers;
+        let is_lasting = takes_others || answers || (self.stopping && *times >= LASTING * 2);
+        if is_lasting {
+            hand.refused = None;
+        }
+        is_lasting
+    }
+
+    /// They are told again later.
+    pub(super) fn refuse(&mut self, ends: Vec<(Lease, Settle)>, now: Instant) {
+        if ends.is_empty() && self.refused.is_empty() {
+            self.refusals = 0;
+            return;
+        }
+        self.refused.extend(ends);
+        let pause = LEAST_PAUSE * (1 << self.refusals.min(5));
+        self.refusals += 1;
+        self.refused_until = now.checked_add(pause);
+    }
+
+    pub(super) fn take_refused(&mut self) -> Vec<(Lease, Settle)> {
+        self.refused_until = None;
+        std::mem::take(&mut self.refused)
     }
 
     /// Jobs that have run for longer than they may, and still run.

@@ -95,7 +95,7 @@ impl Steward {
     }
 
     fn see_to(&mut self, now: Instant) {
-        let (stopping, outbox_due, buffer_due) = {
+        let (stopping, outbox_due, refused_due, buffer_due) = {
             let mut state = self.shared.lock();
             let has_slots = state.runners < state.sizing.wanted();
             if has_slots && state.sizing.shrinks_at().is_some_and(|at| at <= now) {
@@ -112,13 +112,17 @@ impl Steward {
             let outbox_due =
                 since.is_some_and(|at| now.saturating_duration_since(at) >= OUTBOX_TIME);
             let buffer_due = !state.buffer.is_empty() && still >= BUFFER_TIME;
-            (state.stopping, outbox_due, buffer_due)
+            let refused_due = state.refused_until.is_some_and(|at| at <= now);
+            (state.stopping, outbox_due, refused_due, buffer_due)
         };
+        if stopping && (outbox_due || refused_due) {
+            self.shared.drop_what_is_lost(now);
+        }
         if outbox_due {
-            if stopping {
-                self.shared.drop_what_is_lost(now);
-            }
             self.shared.flush();
+        }
+        if refused_due {
+            self.shared.tell_refused();
         }
         if stopping || buffer_due || self.shared.is_pool_closed() {
             self.shared.hand_back();

@@ -225,7 +225,10 @@ impl Broker for MemoryBroker {
         Ok(self.change(|store, now| {
             store.tidy(now);
             let places = |&state: &JobState| store.lines.all(state, None);
-            let places: Vec<Place> = states.iter().flat_map(places).collect();
+            let mut places: Vec<Place> = states.iter().flat_map(places).collect();
+            // Who names a state twice means it once.
+            places.sort_unstable();
+            places.dedup();
             for &place in &places {
                 store.take_away(place);
             }

@@ -2,6 +2,7 @@
 
 use super::entry::Entry;
 use super::store::{Now, Owner, Place, Store, nanos};
+use crate::jobs::bound::is_too_many;
 use crate::jobs::broker::{
     ClaimRequest, Claimed, Claims, Enqueued, JobInfo, JobState, Lease, QueueStats, Settle,
 };
@@ -19,20 +20,29 @@ impl Store {
     ) -> Result<Vec<Enqueued>, QueueError> {
         if let Some(most) = self.limits.max_ready {
             let there = self.lines.len(JobState::Ready) + self.lines.len(JobState::Parked);
-            let more = jobs.iter().filter(|job| self.would_be_ready(job)).count();
-            if more > 0 && (there + more) as u64 > most {
+            let room = most.saturating_sub(there as u64);
+            let is_kept_out = |job: &NewJob| Ok(self.is_kept_out(job));
+            if is_too_many(jobs, room, is_kept_out)? {
                 return Err(QueueError::Full { most });
             }
         }
         Ok(jobs.iter().map(|job| self.enqueue(job, now)).collect())
     }
 
-    fn would_be_ready(&self, job: &NewJob) -> bool {
-        let owned = |key: Option<&String>| key.is_some_and(|key| self.uniques.contains_key(key));
-        job.delay.is_zero()
-            && !self.ids.contains_key(&job.id)
-            && !owned(job.unique.as_ref())
-            && !owned(job.once_per.as_ref().map(|once| &once.key))
+    /// Whether a job that is there has its id or one of its keys, so that it would not be added.
+    fn is_kept_out(&self, job: &NewJob) -> bool {
+        let once_key = job.once_per.as_ref().map(|once| &once.key);
+        let puts_itself_off = job.debounce && once_key == job.unique.as_ref();
+        let is_kept_out_once = once_key.is_some_and(|key| self.uniques.contains_key(key));
+        let owner = job.unique.as_ref().and_then(|key| self.uniques.get(key));
+        self.ids.contains_key(&job.id)
+            || (is_kept_out_once && !puts_itself_off)
+            || owner.is_some_and(|owner| !job.debounce || !owner.is_held || self.waits(owner.id))
+    }
+
+    fn waits(&self, id: JobId) -> bool {
+        let place = self.find(id);
+        place.is_some_and(|place| JobState::WAITING.contains(&self.peek(place).state))
     }
 
     pub(super) fn enqueue(&mut self, job: &NewJob, now: Now) -> Enqueued {

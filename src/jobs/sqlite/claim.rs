@@ -224,6 +224,8 @@ fn ready(tx: &Tx<'_>, kinds: Option<&[String]>, most: usize) -> rusqlite::Result
                 }
             }
             first.sort_unstable();
+            // Who names a kind twice means it once.
+            first.dedup();
             first.truncate(usize::try_from(most).unwrap_or(usize::MAX));
             let mut at = prepare(AT)?;
             let mut each = |(_, _, place): Order| at.query_row([place], candidate);

@@ -1,7 +1,9 @@
 //! How jobs come in.
 
+use super::tidy::tidy;
 use super::time::nanos;
-use super::tx::{Tx, number, step};
+use super::tx::{Step, Tx, number, step};
+use crate::jobs::bound::is_too_many;
 use crate::jobs::{Enqueued, JobId, JobState, NewJob};
 use rusqlite::{OptionalExtension, params};
 
@@ -24,7 +26,11 @@ pub(super) fn enqueue(
     jobs: &[NewJob],
 ) -> rusqlite::Result<Result<Vec<Enqueued>, u64>> {
     if let Some(most) = tx.queue.limits.max_ready {
-        if is_too_many(tx, jobs, most)? {
+        // What is due counts, and what has expired does not.
+        tidy(tx)?;
+        let there = tx.queue.counts.ready + tx.queue.counts.parked;
+        let room = most.saturating_sub(there);
+        if is_too_many(jobs, room, |job| is_kept_out(tx, job))? {
             return Ok(Err(most));
         }
     }
@@ -32,31 +38,25 @@ pub(super) fn enqueue(
     enqueued.collect::<rusqlite::Result<_>>().map(Ok)
 }
 
-fn is_too_many(tx: &mut Tx<'_>, jobs: &[NewJob], most: u64) -> rusqlite::Result<bool> {
-    let there = tx.queue.counts.ready + tx.queue.counts.parked;
-    let mut room = most.saturating_sub(there);
-    if jobs.len() as u64 <= room {
+/// Whether a job that is there has its id or one of its keys, so that it would not be added.
+fn is_kept_out(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<bool> {
+    if has(tx, job.id)? {
+        return Ok(true);
+    }
+    if let Some(once) = &job.once_per {
+        let puts_itself_off = job.debounce && job.unique.as_ref() == Some(&once.key);
+        if !puts_itself_off && tx.owner(&once.key)?.is_some() {
+            return Ok(true);
+        }
+    }
+    let Some(key) = &job.unique else {
         return Ok(false);
-    }
-    for job in jobs {
-        if would_be_ready(tx, job)? {
-            if room == 0 {
-                return Ok(true);
-            }
-            room -= 1;
-        }
-    }
-    Ok(false)
-}
-
-fn would_be_ready(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<bool> {
-    let once_key = job.once_per.as_ref().map(|once| &once.key);
-    for key in job.unique.iter().chain(once_key) {
-        if tx.owner(key)?.is_some() {
-            return Ok(false);
-        }
-    }
-    Ok(job.delay.is_zero() && !has(tx, job.id)?)
+    };
+    let Some(owner) = tx.owner(key)? else {
+        return Ok(false);
+    };
+    let is_added = job.debounce && owner.is_held && waiting(tx, owner.id)?.is_none();
+    Ok(!is_added)
 }
 
 pub(super) fn add(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Enqueued> {
@@ -104,22 +104,26 @@ fn keeps_out(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Option<JobId>> {
         return Ok(None);
     };
     let id = JobId::from_bytes(owner.id);
-    if job.debounce && owner.is_held && !put_off(tx, id, job)? {
-        // It runs: this one comes after it.
-        return Ok(None);
+    if job.debounce && owner.is_held {
+        match waiting(tx, owner.id)? {
+            Some(waiting) => put_off(tx, &waiting, job)?,
+            // It runs: this one comes after it.
+            None => return Ok(None),
+        }
     }
     Ok(Some(id))
 }
 
-/// A job that waits gets the data of a newer one, and waits anew; whether it waits.
-fn put_off(tx: &mut Tx<'_>, id: JobId, job: &NewJob) -> rusqlite::Result<bool> {
+/// The job with that id, if it waits.
+fn waiting(tx: &Tx<'_>, id: [u8; 16]) -> rusqlite::Result<Option<Step>> {
     let find = "SELECT place, state, id, key, holds FROM anthill_jobs
         WHERE queue = ?1 AND id = ?2 AND state < 3";
     let mut find = tx.connection.prepare_cached(find)?;
-    let find = find.query_row(params![tx.number, id.as_bytes()], step);
-    let Some(waiting) = find.optional()? else {
-        return Ok(false);
-    };
+    find.query_row(params![tx.number, id], step).optional()
+}
+
+/// A job that waits gets the data of a newer one, and waits anew.
+fn put_off(tx: &mut Tx<'_>, waiting: &Step, job: &NewJob) -> rusqlite::Result<()> {
     let (state, due, turn) = when(tx, job);
     let put_off = "UPDATE anthill_jobs SET kind = ?2, payload = ?3, state = ?4, due = ?5, turn = ?6 WHERE place = ?1";
     let mut put_off = tx.connection.prepare_cached(put_off)?;
@@ -133,8 +137,7 @@ fn put_off(tx: &mut Tx<'_>, id: JobId, job: &NewJob) -> rusqlite::Result<bool> {
     ])?;
     tx.moved(waiting.state, state, 1);
     tx.wake = true;
-    tx.balance_key_of(&waiting)?;
-    Ok(true)
+    tx.balance_key_of(waiting)
 }
 
 /// In which state it comes in, when it is due, and its turn.

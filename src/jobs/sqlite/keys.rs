@@ -8,6 +8,7 @@
 //! change of the limits more may be ready than have room, until claims meet them, and park them; and the claims to come
 //! look through the keys for those with more room (`unpark`).
 
+use super::tidy::BATCH;
 use super::tx::{Step, Tx};
 use crate::jobs::JobState;
 use rusqlite::{OptionalExtension, params};
@@ -41,10 +42,16 @@ impl Tx<'_> {
             return Ok(());
         };
         let room = most.saturating_sub(self.running_of(key, most)?);
-        if self.ready_of(key, room.saturating_add(1))? > room {
+        let ready = self.ready_of(key, room.saturating_add(1))?;
+        if ready > room {
             self.park_last(key)?;
         }
-        self.make_room(key, room)?;
+        // More than that have room after a change of the limits only: claims see to them.
+        for _ in ready..room.min(ready.saturating_add(BATCH)) {
+            if !self.unpark(key)? {
+                break;
+            }
+        }
         while self.is_out_of_order(key)? {
             self.unpark(key)?;
             self.park_last(key)?;
