@@ -1,11 +1,13 @@
 //! How jobs go out. Whatever else the queue holds, a claim touches what it claims, and what time or a limit puts in its way.
 
+use super::kinds::{self, Order, order};
 use super::tidy::{BATCH, tidy};
 use super::time::{nanos, span};
 use super::tx::{Step, Tx, step};
 use crate::jobs::rate::{self, Admitted};
 use crate::jobs::{ClaimRequest, Claimed, Claims, JobId, JobState, Lease, Rate};
 use rusqlite::{OptionalExtension, Row, params};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// What a claim must know of a job.
@@ -19,17 +21,9 @@ macro_rules! candidates {
     };
 }
 
-pub(super) const READY: &str = candidates!(
-    "INDEXED BY anthill_ready WHERE queue = ?1 AND state = 0 ORDER BY rank, turn, place LIMIT ?2"
-);
-
 pub(super) const READY_OF_KIND: &str = candidates!(
-    "INDEXED BY anthill_kind WHERE queue = ?1 AND state = 0 AND kind = ?3 ORDER BY rank, turn, place LIMIT ?2"
+    "INDEXED BY anthill_ready WHERE queue = ?1 AND state = 0 AND kind = ?3 ORDER BY rank, turn, place LIMIT ?2"
 );
-
-pub(super) const ORDER_OF_KIND: &str =
-    "SELECT rank, turn, place FROM anthill_jobs INDEXED BY anthill_kind
-    WHERE queue = ?1 AND state = 0 AND kind = ?3 ORDER BY rank, turn, place LIMIT ?2";
 
 const AT: &str = candidates!("WHERE place = ?1");
 
@@ -40,19 +34,12 @@ pub(super) const NEXT_DUE: &str =
 pub(super) const NEXT_END: &str = "SELECT ends FROM anthill_jobs INDEXED BY anthill_running
     WHERE queue = ?1 AND state = 3 AND boot = ?2 ORDER BY ends LIMIT 1";
 
-/// By what jobs that are ready go first (B6).
-type Order = (i64, i64, i64);
-
 /// One that may be claimed.
 struct Candidate {
     step: Step,
     order: Order,
     expires: Option<i64>,
     claimed: Claimed,
-}
-
-fn order(row: &Row<'_>, from: usize) -> rusqlite::Result<Order> {
-    Ok((row.get(from)?, row.get(from + 1)?, row.get(from + 2)?))
 }
 
 fn candidate(row: &Row<'_>, now: i64, bounds_keys: bool) -> rusqlite::Result<Candidate> {
@@ -196,41 +183,25 @@ fn claim_some(
 
 /// The first ones of these kinds.
 fn ready(tx: &Tx<'_>, kinds: Option<&[String]>, most: usize) -> rusqlite::Result<Vec<Candidate>> {
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
     let bounds_keys = tx.queue.limits.per_key.is_some();
     let candidate = |row: &Row<'_>| candidate(row, tx.now.time, bounds_keys);
-    let prepare = |sql| tx.connection.prepare_cached(sql);
+    let kinds = kinds_of(tx, kinds)?;
+    if let [kind] = &kinds[..] {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let mut ready = tx.connection.prepare_cached(READY_OF_KIND)?;
+        let ready = ready.query_map(params![tx.number, most, kind], candidate)?;
+        return ready.collect();
+    }
+    let first = kinds::first_of(tx.connection, tx.number, &kinds, kinds::START, most)?;
+    let mut at = tx.connection.prepare_cached(AT)?;
+    let mut each = |(_, _, place): Order| at.query_row([place], candidate);
+    first.into_iter().map(&mut each).collect()
+}
+
+fn kinds_of<'k>(tx: &Tx<'_>, kinds: Option<&'k [String]>) -> rusqlite::Result<Cow<'k, [String]>> {
     match kinds {
-        None => {
-            let mut ready = prepare(READY)?;
-            ready
-                .query_map(params![tx.number, most], candidate)?
-                .collect()
-        }
-        Some([kind]) => {
-            let mut ready = prepare(READY_OF_KIND)?;
-            ready
-                .query_map(params![tx.number, most, kind], candidate)?
-                .collect()
-        }
-        Some(kinds) => {
-            let mut order_of = prepare(ORDER_OF_KIND)?;
-            let mut first = Vec::new();
-            for kind in kinds {
-                let some =
-                    order_of.query_map(params![tx.number, most, kind], |row| order(row, 0))?;
-                for order in some {
-                    first.push(order?);
-                }
-            }
-            first.sort_unstable();
-            // Who names a kind twice means it once.
-            first.dedup();
-            first.truncate(usize::try_from(most).unwrap_or(usize::MAX));
-            let mut at = prepare(AT)?;
-            let mut each = |(_, _, place): Order| at.query_row([place], candidate);
-            first.into_iter().map(&mut each).collect()
-        }
+        Some(kinds) => Ok(Cow::Borrowed(kinds)),
+        None => kinds::ready_kinds(tx.connection, tx.number).map(Cow::Owned),
     }
 }
 
@@ -240,13 +211,8 @@ fn has_ready(tx: &Tx<'_>, kinds: Option<&[String]>) -> rusqlite::Result<bool> {
     let Some(kinds) = kinds.filter(|_| is_any) else {
         return Ok(is_any);
     };
-    let mut first = tx.connection.prepare_cached(ORDER_OF_KIND)?;
-    for kind in kinds {
-        if first.exists(params![tx.number, 1, kind])? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let first = kinds::first_of(tx.connection, tx.number, kinds, kinds::START, 1)?;
+    Ok(!first.is_empty())
 }
 
 /// B7.

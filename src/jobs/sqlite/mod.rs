@@ -14,6 +14,7 @@ mod enqueue;
 mod fail;
 mod file;
 mod keys;
+mod kinds;
 mod manage;
 mod patience;
 mod read;
@@ -336,7 +337,7 @@ impl Broker for SqliteBroker {
     }
 
     fn ready_kinds(&self) -> Result<Vec<String>, QueueError> {
-        self.read_tidied(|connection, _| read::ready_kinds(connection, self.queue))
+        self.read_tidied(|connection, _| kinds::ready_kinds(connection, self.queue))
     }
 
     fn retry_dead(&self, id: JobId) -> Result<bool, QueueError> {

@@ -1,5 +1,6 @@
 //! What can be seen of a queue, on a connection that never writes: nobody waits for it, and it waits for nobody.
 
+use super::kinds;
 use super::manage::{MISSED, index};
 use super::time::{Now, span};
 use super::tx::{Queue, number, state};
@@ -59,23 +60,6 @@ pub(super) fn get(
     found.optional()
 }
 
-/// The kinds of those that are ready.
-pub(super) fn ready_kinds(connection: &Connection, queue: i64) -> rusqlite::Result<Vec<String>> {
-    let mut next = connection.prepare_cached(NEXT_KIND)?;
-    let mut kinds: Vec<String> = Vec::new();
-    loop {
-        let after = kinds.last().map_or("", String::as_str);
-        let kind = next.query_row(params![queue, after, kinds.is_empty()], |row| row.get(0));
-        let Some(kind) = kind.optional()? else {
-            return Ok(kinds);
-        };
-        kinds.push(kind);
-    }
-}
-
-pub(super) const NEXT_KIND: &str = "SELECT kind FROM anthill_jobs INDEXED BY anthill_kind
-    WHERE queue = ?1 AND state = 0 AND kind >= ?2 AND (?3 OR kind > ?2) ORDER BY kind LIMIT 1";
-
 /// What the jobs in a state are ordered by, in three columns.
 fn order(state: JobState) -> &'static str {
     match state {
@@ -103,16 +87,24 @@ pub(super) fn list(
                 "SELECT {order} FROM anthill_jobs WHERE queue = ?1 AND state = {number} AND id = ?2"
             );
             let mut from = connection.prepare_cached(&from)?;
-            let from = from.query_row(params![queue, id.as_bytes()], |row| {
-                Ok([row.get(0)?, row.get(1)?, row.get(2)?])
-            });
+            let from = from.query_row(params![queue, id.as_bytes()], |row| kinds::order(row, 0));
             from.optional()?
         }
     };
-    // Before all that there are.
-    let [first, second, third] = from.unwrap_or([i64::MIN; 3]);
+    let after = from.unwrap_or(kinds::START);
     let most = i64::try_from(request.most).unwrap_or(i64::MAX);
     let data = i64::try_from(request.data).unwrap_or(i64::MAX);
+    if which == JobState::Ready {
+        let kinds = kinds::ready_kinds(connection, queue)?;
+        let first = kinds::first_of(connection, queue, &kinds, after, request.most)?;
+        let at = format!(
+            "SELECT {} FROM anthill_jobs WHERE place = ?1",
+            columns("?2")
+        );
+        let mut at = connection.prepare_cached(&at)?;
+        let mut each = |(_, _, place)| at.query_row([place, data], |row| info(row, now));
+        return first.into_iter().map(&mut each).collect();
+    }
     let columns = columns("?6");
     // In two steps, so that where they must be sorted their data need not be.
     let list = format!(
@@ -120,9 +112,8 @@ pub(super) fn list(
         (SELECT place {here} AND ({order}) > (?2, ?3, ?4) ORDER BY {order} LIMIT ?5) ORDER BY {order}"
     );
     let mut list = connection.prepare_cached(&list)?;
-    let jobs = list.query_map(params![queue, first, second, third, most, data], |row| {
-        info(row, now)
-    })?;
+    let after = params![queue, after.0, after.1, after.2, most, data];
+    let jobs = list.query_map(after, |row| info(row, now))?;
     jobs.collect()
 }
 
@@ -136,22 +127,26 @@ pub(super) fn stats(connection: &Connection, queue: i64, now: Now) -> rusqlite::
     Ok(QueueStats { oldest, ..counts })
 }
 
-/// The first of each priority is the oldest of it.
+/// The first of each kind and priority is the oldest of it.
 fn oldest(connection: &Connection, queue: i64, now: Now) -> rusqlite::Result<Option<Duration>> {
     let first = "SELECT rank, due FROM anthill_jobs INDEXED BY anthill_ready
-        WHERE queue = ?1 AND state = 0 AND rank > ?2 ORDER BY rank, turn, place LIMIT 1";
+        WHERE queue = ?1 AND state = 0 AND kind = ?2 AND rank > ?3 ORDER BY rank, turn, place LIMIT 1";
     let mut first = connection.prepare_cached(first)?;
-    let mut oldest = None;
-    let mut rank = i64::MIN;
-    loop {
-        let next = first.query_row(params![queue, rank], |row| Ok((row.get(0)?, row.get(1)?)));
-        let Some((next, due)) = next.optional()? else {
-            return Ok(oldest);
+    let mut oldest: Option<i64> = None;
+    for kind in kinds::ready_kinds(connection, queue)? {
+        let mut rank = i64::MIN;
+        let mut next = |rank| {
+            let next = first.query_row(params![queue, kind, rank], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            });
+            next.optional()
         };
-        let _: i64 = due;
-        oldest = oldest.max(Some(span(now.time.saturating_sub(due))));
-        rank = next;
+        while let Some((next, due)) = next(rank)? {
+            oldest = Some(oldest.map_or(due, |oldest| oldest.min(due)));
+            rank = next;
+        }
     }
+    Ok(oldest.map(|due| span(now.time.saturating_sub(due))))
 }
 
 pub(super) fn schedules(connection: &Connection, queue: i64) -> rusqlite::Result<Vec<Scheduled>> {

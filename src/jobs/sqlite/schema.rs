@@ -81,8 +81,7 @@ CREATE TABLE anthill_jobs (
     payload BLOB NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX anthill_jobs_id ON anthill_jobs (queue, id);
-CREATE INDEX anthill_ready ON anthill_jobs (queue, rank, turn) WHERE state = 0;
-CREATE INDEX anthill_kind ON anthill_jobs (queue, kind, rank, turn) WHERE state = 0;
+CREATE INDEX anthill_ready ON anthill_jobs (queue, kind, rank, turn) WHERE state = 0;
 CREATE INDEX anthill_ready_key ON anthill_jobs (queue, key, rank, turn) WHERE state = 0 AND key IS NOT NULL;
 CREATE INDEX anthill_delayed ON anthill_jobs (queue, due) WHERE state = 1;
 CREATE INDEX anthill_parked ON anthill_jobs (queue, key, rank, turn) WHERE state = 2;

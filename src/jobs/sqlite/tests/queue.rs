@@ -8,10 +8,9 @@ fn claims_go_through_the_index_of_a_state_and_sort_nothing() {
     let _broker = folder.open();
     let connection = folder.connect();
     for statement in [
-        claim::READY,
         claim::READY_OF_KIND,
-        claim::ORDER_OF_KIND,
-        read::NEXT_KIND,
+        kinds::FIRST_OF_KIND,
+        kinds::NEXT_KIND,
         claim::NEXT_DUE,
         claim::NEXT_END,
         tidy::OVERDUE,

@@ -1,0 +1,60 @@
+//! The jobs that are ready, by their kinds: there is an index of them for each kind, and none of all together, which would
+//! cost each step of a job one more page. So who wants those of several kinds merges.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+/// By what jobs that are ready go first (B6): rank, turn, place.
+pub(super) type Order = (i64, i64, i64);
+
+/// Before all that there are.
+pub(super) const START: Order = (i64::MIN, i64::MIN, i64::MIN);
+
+pub(super) const NEXT_KIND: &str = "SELECT kind FROM anthill_jobs INDEXED BY anthill_ready
+    WHERE queue = ?1 AND state = 0 AND kind >= ?2 AND (?3 OR kind > ?2) ORDER BY kind LIMIT 1";
+
+pub(super) const FIRST_OF_KIND: &str =
+    "SELECT rank, turn, place FROM anthill_jobs INDEXED BY anthill_ready
+    WHERE queue = ?1 AND state = 0 AND kind = ?2 AND (rank, turn, place) > (?3, ?4, ?5)
+    ORDER BY rank, turn, place LIMIT ?6";
+
+pub(super) fn order(row: &Row<'_>, from: usize) -> rusqlite::Result<Order> {
+    Ok((row.get(from)?, row.get(from + 1)?, row.get(from + 2)?))
+}
+
+/// The kinds of which there are any.
+pub(super) fn ready_kinds(connection: &Connection, queue: i64) -> rusqlite::Result<Vec<String>> {
+    let mut next = connection.prepare_cached(NEXT_KIND)?;
+    let mut kinds: Vec<String> = Vec::new();
+    loop {
+        let after = kinds.last().map_or("", String::as_str);
+        let kind = next.query_row(params![queue, after, kinds.is_empty()], |row| row.get(0));
+        let Some(kind) = kind.optional()? else {
+            return Ok(kinds);
+        };
+        kinds.push(kind);
+    }
+}
+
+/// Up to `most` of those kinds, the first ones first; from the first one behind `after` on.
+pub(super) fn first_of(
+    connection: &Connection,
+    queue: i64,
+    kinds: &[String],
+    after: Order,
+    most: usize,
+) -> rusqlite::Result<Vec<Order>> {
+    let mut of_kind = connection.prepare_cached(FIRST_OF_KIND)?;
+    let limit = i64::try_from(most).unwrap_or(i64::MAX);
+    let mut first = Vec::new();
+    for kind in kinds {
+        let after = params![queue, kind, after.0, after.1, after.2, limit];
+        for found in of_kind.query_map(after, |row| order(row, 0))? {
+            first.push(found?);
+        }
+    }
+    first.sort_unstable();
+    // Who names a kind twice means it once.
+    first.dedup();
+    first.truncate(most);
+    Ok(first)
+}
