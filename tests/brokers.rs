@@ -44,6 +44,8 @@ mod lists;
 mod misuse;
 #[path = "brokers/model.rs"]
 mod model;
+#[path = "brokers/moves.rs"]
+mod moves;
 #[path = "brokers/payloads.rs"]
 mod payloads;
 #[path = "brokers/per_key.rs"]
@@ -278,6 +280,18 @@ macro_rules! conforms {
                     a_purge_ends_beside_producers
                     a_purge_of_a_state_that_is_named_twice_is_one
                     what_runs_is_not_purged
+                }
+                moves {
+                    who_is_put_off_is_not_claimed_and_comes_back_in_its_old_place
+                    who_is_put_off_again_and_again_keeps_its_place
+                    one_that_is_parked_is_put_off_too
+                    a_delayed_job_may_be_due_now_or_later_and_is_in_line_as_of_then
+                    what_does_not_wait_is_not_put_off
+                    a_due_time_that_is_set_is_heard
+                    what_is_unchanged_is_removed_and_nothing_else
+                    what_was_debounced_is_not_unchanged
+                    a_removal_frees_keys_and_makes_room
+                    an_identity_is_that_of_the_queue
                 }
                 lists {
                     a_job_is_shown_as_it_was_enqueued

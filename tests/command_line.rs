@@ -15,3 +15,5 @@ mod look;
 mod output;
 #[path = "command_line/place.rs"]
 mod place;
+#[path = "command_line/transfer.rs"]
+mod transfer;

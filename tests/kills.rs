@@ -2,6 +2,8 @@
 //! was acknowledged is done in the end, what was done twice is counted and explained, and nothing is lost.
 #![cfg(all(feature = "sqlite", unix))]
 
+#[path = "kills/strikes.rs"]
+mod strikes;
 #[path = "support/watched.rs"]
 mod watched;
 
@@ -45,6 +47,7 @@ fn child() {
         "freeze" => be_frozen(Path::new(&folder)),
         "fill" => fill_the_disk(Path::new(&folder)),
         "spill" => spill(Path::new(&folder)),
+        "strike" => strikes::child(Path::new(&folder)),
         _ => unreachable!("{role}"),
     }
 }

@@ -3,6 +3,7 @@
 //! `cargo bench --features sqlite --bench jobs [-- ROW..]` prints a table: each figure is the median of several rounds,
 //! beside the ceiling of its broker that was measured in the same rounds.
 
+mod beside;
 mod memory;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -24,6 +25,7 @@ fn main() {
     memory::run(&is_wanted);
     #[cfg(feature = "sqlite")]
     sqlite::run(&is_wanted);
+    beside::run(&is_wanted);
 }
 
 /// A row: so many jobs in each of these times; what is said of it.

@@ -24,7 +24,7 @@ pub(crate) fn run(is_wanted: &dyn Fn(&str) -> bool) {
     }
 }
 
-fn open(folder: &Path) -> SqliteBroker {
+pub(crate) fn open(folder: &Path) -> SqliteBroker {
     SqliteBroker::open(folder.join("jobs.db"), "default", Clock::system()).expect("a new file")
 }
 
@@ -33,7 +33,7 @@ fn job() -> NewJob {
 }
 
 /// A folder on the disk that has the build, not in a memory that is made to look like one.
-fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/target")).expect("there is room")
 }
 

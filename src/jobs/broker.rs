@@ -405,7 +405,7 @@ pub struct QueueStats {
     pub lost_leases: u64,
     /// Jobs that expired.
     pub expired: u64,
-    /// Jobs that were cancelled, deleted or purged.
+    /// Jobs that were cancelled, deleted, purged, or moved to another queue.
     pub removed: u64,
 }
 
@@ -460,6 +460,10 @@ pub trait Broker: Send + Sync + 'static {
     /// What it can do. A queue asks for nothing else.
     fn abilities(&self) -> Abilities;
 
+    /// Names the queue: two brokers with the same identity have the same jobs. One that wraps another broker returns
+    /// that of the other one.
+    fn identity(&self) -> String;
+
     /// B1, B2: stores all the jobs, or none.
     ///
     /// [`QueueError::Full`] if there were more ready or parked ones then than [`Limits::max_ready`].
@@ -480,6 +484,14 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Takes a job away that is not running; whether there was one.
     fn cancel(&self, id: JobId) -> Result<bool, QueueError>;
+
+    /// Makes jobs that wait due in `delay` from now, or ready where that is zero; whether each waited. One that was ready
+    /// or parked is in its old place when it is due again; one that was delayed counts as enqueued when it is due (B6).
+    /// It is never refused because of [`Limits::max_ready`].
+    fn set_due(&self, ids: &[JobId], delay: Duration) -> Result<Vec<bool>, QueueError>;
+
+    /// Takes those of the jobs away that wait or are dead, and have the same kind and data as here; whether each was.
+    fn remove_unchanged(&self, jobs: &[JobInfo]) -> Result<Vec<bool>, QueueError>;
 
     /// A job.
     fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError>;

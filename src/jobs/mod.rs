@@ -15,6 +15,7 @@ mod rate;
 mod schedule;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod transfer;
 
 pub use backoff::Backoff;
 pub use broker::{
@@ -32,3 +33,4 @@ pub use queue::Queue;
 pub use rusqlite;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteBroker;
+pub use transfer::{MoveError, MoveRequest, Moved, NotMoved, WhyNot};

@@ -150,6 +150,16 @@ impl Queue {
         }
     }
 
+    /// Both brokers, where they have the same `SQLite` file.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn in_one_file<'q>(
+        &'q self,
+        other: &'q Queue,
+    ) -> Option<(&'q SqliteBroker, &'q SqliteBroker)> {
+        let (one, other) = (self.sqlite.as_deref()?, other.sqlite.as_deref()?);
+        one.shares_file(other).then_some((one, other))
+    }
+
     pub(crate) fn broker(&self) -> &Arc<dyn Broker> {
         &self.broker
     }
@@ -268,7 +278,7 @@ impl Queue {
         Ok(encoded)
     }
 
-    fn check(&self, job: &NewJob) -> Result<(), QueueError> {
+    pub(super) fn check(&self, job: &NewJob) -> Result<(), QueueError> {
         let size = job.payload.len();
         if size > self.payload_limit {
             let most = self.payload_limit;
@@ -405,6 +415,16 @@ impl Queue {
     /// If the broker fails, as with all that follow.
     pub fn cancel(&self, id: JobId) -> Result<bool, QueueError> {
         self.broker.cancel(id)
+    }
+
+    /// Lets a job that is delayed run now, however long it was to wait; whether it waited.
+    ///
+    /// # Errors
+    ///
+    /// If the broker fails.
+    pub fn run_now(&self, id: JobId) -> Result<bool, QueueError> {
+        let set = self.broker.set_due(&[id], std::time::Duration::ZERO)?;
+        Ok(set.first() == Some(&true))
     }
 
     /// Lets no job start until [`resume`](Queue::resume), in any process.

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use anthill::jobs::{Enqueued, JobId, JobState, Lease, Limits, NewJob, QueueStats, Settle};
 
+/// Of any kind, or of these.
+pub(crate) type Kinds<'k> = Option<&'k [String]>;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// Ready or parked: which of them a claim finds out.
@@ -277,27 +280,37 @@ impl Model {
         u32::try_from(self.jobs.iter().filter(runs).count()).expect("not so many")
     }
 
-    /// The next one that may start, but for the rate.
-    pub(crate) fn next(&self) -> Option<JobId> {
+    /// The next one of these kinds that may start, but for the rate.
+    pub(crate) fn next(&self, kinds: Kinds<'_>) -> Option<JobId> {
         let is_full = |most| self.running(None) >= most;
         if self.counts.paused || self.limits.running.is_some_and(is_full) {
             return None;
         }
-        self.first()
+        self.first(kinds)
     }
 
-    /// The first one whose key has room.
-    fn first(&self) -> Option<JobId> {
-        let may = |entry: &&Entry| match (&entry.job.key, self.limits.per_key) {
-            (Some(key), Some(most)) => self.running(Some(key)) < most,
+    /// The first one of these kinds that is ready (B7): of each key there are as many as have room, the first ones.
+    fn first(&self, kinds: Kinds<'_>) -> Option<JobId> {
+        let ready = |entry: &&Entry| match (&entry.job.key, self.limits.per_key) {
+            (Some(key), Some(most)) => {
+                let before = self.jobs.iter().filter(|other| {
+                    let waits = other.place == Place::Waiting && other.rank() < entry.rank();
+                    waits && other.job.key.as_ref() == Some(key)
+                });
+                let before = u32::try_from(before.count()).expect("not so many");
+                self.running(Some(key)) + before < most
+            }
             _ => true,
+        };
+        let is_wanted = |entry: &&Entry| {
+            kinds.is_none_or(|kinds| kinds.iter().any(|kind| *kind == entry.job.kind))
         };
         let waiting = self
             .jobs
             .iter()
             .filter(|entry| entry.place == Place::Waiting);
-        let first = waiting.filter(may).min_by_key(|entry| entry.rank())?;
-        Some(first.job.id)
+        let wanted = waiting.filter(is_wanted).filter(ready);
+        Some(wanted.min_by_key(|entry| entry.rank())?.job.id)
     }
 
     /// Whether it is claimed by itself (B9).
@@ -314,7 +327,7 @@ impl Model {
             }
         }
         if !self.counts.paused {
-            self.is_behind = self.first().is_some();
+            self.is_behind = self.first(None).is_some();
         }
     }
 
@@ -341,8 +354,13 @@ impl Model {
     }
 
     /// Starts the next one, if there is one and the rate allows it; its attempt.
-    pub(crate) fn claim_one(&mut self, lease: Lease, time: Duration) -> Option<u32> {
-        let id = self.next().filter(|_| self.rate_in().is_zero())?;
+    pub(crate) fn claim_one(
+        &mut self,
+        kinds: Kinds<'_>,
+        lease: Lease,
+        time: Duration,
+    ) -> Option<u32> {
+        let id = self.next(kinds).filter(|_| self.rate_in().is_zero())?;
         self.credit = self.credit() - self.gap();
         let ends = self.now + time;
         let entry = self.jobs.iter_mut().find(|entry| entry.job.id == id)?;

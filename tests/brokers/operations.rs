@@ -64,7 +64,16 @@ impl<F: Fixture> Run<'_, F> {
     pub(super) fn claim(&mut self) {
         let most = self.rng.random_range(1..6);
         let lease = millis(self.rng.random_range(1..15_000));
-        let claims = ok(self.on().broker.claim(&ClaimRequest::new(most, lease)));
+        let mut request = ClaimRequest::new(most, lease);
+        let kinds: &[&str] =
+            [&["a", "b"][..], &["a"], &["b"], &["b", "c", "b"]][self.rng.random_range(0..4)];
+        if self.rng.random_bool(0.6) {
+            let kinds: Vec<String> = kinds.iter().map(|&kind| kind.to_owned()).collect();
+            request.kinds = Some(kinds.into());
+        }
+        request.fragile = self.rng.random_bool(0.8);
+        let claims = ok(self.on().broker.claim(&request));
+        let kinds = request.kinds.as_deref();
         let names: Vec<&str> = claims
             .jobs
             .iter()
@@ -72,19 +81,22 @@ impl<F: Fixture> Run<'_, F> {
             .collect();
         let names = names.join(", ");
         self.tell(&format!(
-            "claim {most} for {lease:?}: {names}; again in {:?}",
-            claims.again_in
+            "claim {most} of {kinds:?} for {lease:?}, fragile or not: {}; {names}; again in {:?}",
+            request.fragile, claims.again_in
         ));
         let claimed: Vec<JobId> = claims.jobs.iter().map(|job| job.lease.id).collect();
         let mut was_fragile = false;
         for job in &claims.jobs {
             was_fragile = self.model.is_fragile(job.lease.id);
             assert_eq!(job.is_fragile, was_fragile);
-            assert!(!was_fragile || claimed.len() == 1, "by itself");
+            assert!(
+                !was_fragile || (claimed.len() == 1 && request.fragile),
+                "by itself"
+            );
             let name = self.name(job.lease.id).to_owned();
-            let next = self.model.next().map(|id| self.name(id).to_owned());
+            let next = self.model.next(kinds).map(|id| self.name(id).to_owned());
             assert_eq!(Some(&name), next.as_ref(), "who is next");
-            let claimed = self.model.claim_one(job.lease, lease);
+            let claimed = self.model.claim_one(kinds, job.lease, lease);
             assert_eq!(
                 claimed,
                 Some(job.attempt),
@@ -96,7 +108,7 @@ impl<F: Fixture> Run<'_, F> {
             self.leases.push(job.lease);
         }
         self.model.end_claim(&claimed);
-        let next = self.model.next();
+        let next = self.model.next(kinds);
         if claims.fragile_next {
             let next = next.expect("there is a next one");
             assert!(self.model.is_fragile(next), "{} is next", self.name(next));

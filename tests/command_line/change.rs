@@ -111,6 +111,22 @@ fn a_job_is_cancelled_unless_it_runs() {
 }
 
 #[test]
+fn a_delayed_job_runs_now_when_it_is_told_to() {
+    let place = Place::new();
+    let first = place.enqueue_some(1).remove(0);
+    let late = place.enqueue(&["mail", "--delay", "100000"], "1");
+    let told = place.text(&["run-now", &late]);
+    assert_eq!(told, format!("{late} due now\n"));
+    let claimed: Vec<String> = (0..2)
+        .flat_map(|_| place.claim(1))
+        .map(|job| job.lease.id.to_string())
+        .collect();
+    assert_eq!(claimed, [first, late.clone()]);
+    let run = place.run(&["run-now", &late]);
+    assert_eq!(run.ill(3), format!("error: {late}: it is running\n"));
+}
+
+#[test]
 fn a_purge_of_anything_must_be_confirmed() {
     let place = Place::new();
     place.enqueue_some(3);
@@ -136,20 +152,40 @@ fn a_purge_of_anything_must_be_confirmed() {
 #[test]
 fn limits_are_shown_as_they_are_set_and_set_one_by_one() {
     let place = Place::with_queue();
-    let none = "running  none\nper-key  none\nrate     none\n";
+    let none = "running  none\nper-key  none\nrate     none\nready    none\n";
     assert_eq!(place.text(&["limits"]), none);
     let set = place.text(&["limits", "--running", "8", "--rate", "10/0.5"]);
-    assert_eq!(set, "running  8\nper-key  none\nrate     10/0.5/1\n");
     assert_eq!(
-        place.json(&["limits", "--per-key", "2", "--rate", "3/60/9"]),
-        json!({ "running": 8, "per_key": 2, "rate": { "jobs": 3, "seconds": 60.0, "burst": 9 } })
+        set,
+        "running  8\nper-key  none\nrate     10/0.5/1\nready    none\n"
+    );
+    assert_eq!(
+        place.json(&[
+            "limits",
+            "--per-key",
+            "2",
+            "--rate",
+            "3/60/9",
+            "--ready",
+            "7"
+        ]),
+        json!({
+            "running": 8,
+            "per_key": 2,
+            "rate": { "jobs": 3, "seconds": 60.0, "burst": 9 },
+            "ready": 7,
+        })
     );
     assert_eq!(
         place.text(&["limits"]),
-        "running  8\nper-key  2\nrate     3/60/9\n"
+        "running  8\nper-key  2\nrate     3/60/9\nready    7\n"
     );
     let limits = place.broker().limits().unwrap();
     assert_eq!((limits.running, limits.per_key), (Some(8), Some(2)));
+    assert_eq!(limits.max_ready, Some(7));
+    let eight = "1\n".repeat(8);
+    let full = place.run_with(&["enqueue", "number", "--lines"], &eight);
+    assert!(full.ill(1).contains("full: 7"));
     assert_eq!(
         place.text(&[
             "limits",
@@ -158,16 +194,18 @@ fn limits_are_shown_as_they_are_set_and_set_one_by_one() {
             "--per-key",
             "none",
             "--rate",
+            "none",
+            "--ready",
             "none"
         ]),
         none
     );
     assert_eq!(
         place.json(&["limits"]),
-        json!({ "running": null, "per_key": null, "rate": null })
+        json!({ "running": null, "per_key": null, "rate": null, "ready": null })
     );
     let most = place.text(&["limits", "--rate", "1/31622400/4294967295"]);
-    assert!(most.ends_with("1/31622400/4294967295\n"), "{most}");
+    assert!(most.contains("1/31622400/4294967295\n"), "{most}");
     place.enqueue_some(2);
     assert_eq!(place.claim(2).len(), 2);
 }

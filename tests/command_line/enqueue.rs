@@ -27,6 +27,10 @@ fn a_job_is_enqueued_with_all_that_is_told_of_it() {
             "7200.5",
             "--id",
             &told,
+            "--keep-result",
+            "90",
+            "--once-per",
+            "day/1/86400",
         ],
         "{\"to\": \"Ann\",\n \"size\": 1.50}\n",
     );
@@ -48,6 +52,9 @@ fn a_job_is_enqueued_with_all_that_is_told_of_it() {
         ("attempt", json!(0)),
         ("attempts", json!(5)),
         ("key", json!("ann")),
+        ("unique", json!("u")),
+        ("keep_result_seconds", json!(90.0)),
+        ("payload_size", json!(24)),
         ("error", json!(null)),
         ("progress", json!(null)),
         ("result", json!(null)),
@@ -55,6 +62,17 @@ fn a_job_is_enqueued_with_all_that_is_told_of_it() {
         ("payload_text", json!(null)),
     ] {
         assert_eq!(job[name], value, "{name}");
+    }
+    let expires = job["expires_in_seconds"].as_f64().unwrap();
+    assert!((7100.0..=7200.5).contains(&expires), "{job}");
+    let text = place.text(&["show", &id]);
+    for begin in [
+        "expires in   ",
+        "keep result  1m30s",
+        "unique       u",
+        "size         2",
+    ] {
+        assert!(text.lines().any(|line| line.starts_with(begin)), "{text}");
     }
     let stored = place.broker().get(told.parse().unwrap()).unwrap().unwrap();
     assert_eq!(stored.payload, br#"{"to":"Ann","size":1.50}"#);
@@ -75,6 +93,28 @@ fn a_duplicate_is_told_and_is_no_error() {
         (&stats["ready"], &stats["duplicates"]),
         (&json!(2), &json!(2))
     );
+}
+
+#[test]
+fn a_job_may_come_once_in_a_period_or_be_put_off_by_the_next_one() {
+    let place = Place::new();
+    let once = ["mail", "--once-per", "a/b/3600"];
+    let id = place.enqueue(&once, "1");
+    place.text(&["cancel", &id]);
+    let again = place.run_with(&[&["enqueue"], &once[..]].concat(), "2");
+    assert_eq!(again.well(), format!("{id} duplicate\n"));
+    place.enqueue(&["mail", "--once-per", "a/3600"], "3");
+
+    let id = place.enqueue(&["sync", "--debounce", "ann", "--delay", "100"], "1");
+    let args = ["enqueue", "sync", "--debounce", "ann", "--delay", "5000"];
+    let again = place.run_with(&args, "2");
+    assert_eq!(again.well(), format!("{id} duplicate\n"));
+    let job = place.json(&["show", &id]);
+    assert_eq!(
+        (&job["payload"], &job["unique"]),
+        (&json!(2), &json!("ann"))
+    );
+    assert!(job["due_in_seconds"].as_f64().unwrap() > 4000.0, "{job}");
 }
 
 #[test]

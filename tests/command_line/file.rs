@@ -142,7 +142,7 @@ fn who_may_only_read_can_look_and_is_told_that_he_can_do_no_more() {
         finish(child.unwrap())
     };
     assert_eq!(document(&run(&["--json", "stats"]).well())["ready"], 3);
-    assert_eq!(run(&["list", "ready"]).well().lines().count(), 3);
+    assert_eq!(run(&["list", "ready"]).well().lines().count(), 1 + 3);
     assert_eq!(run(&["dead"]).well(), "");
     assert!(run(&["show", &id]).well().contains("mail"));
     run(&["limits"]).well();

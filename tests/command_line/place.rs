@@ -82,6 +82,28 @@ impl Place {
         self.run_with(args, "")
     }
 
+    /// A run that may have so many mebibytes of data in memory.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn run_within(&self, mebibytes: u64, args: &[&str]) -> Run {
+        use std::os::unix::process::CommandExt;
+        let limit = libc::rlimit {
+            rlim_cur: mebibytes << 20,
+            rlim_max: mebibytes << 20,
+        };
+        let mut command = Place::command();
+        command.arg("--queue").arg(self.file()).args(args);
+        let set = move || {
+            // SAFETY: it only reads what it is given.
+            match unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: that call may be made between a fork and an exec.
+        unsafe { command.pre_exec(set) };
+        finish(command.spawn().unwrap())
+    }
+
     /// The output of a run that ends well, and says nothing else.
     #[track_caller]
     pub(crate) fn text(&self, args: &[&str]) -> String {

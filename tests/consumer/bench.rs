@@ -217,7 +217,7 @@ impl Watch for Spy {
             Call::Settle => fails(&sight.failing.settles),
             Call::Extend => fails(&sight.failing.extends),
             Call::Schedules => fails(&sight.failing.schedules),
-            Call::Enqueue | Call::HasChanged => Ok(()),
+            Call::Enqueue | Call::HasChanged | Call::SetDue | Call::RemoveUnchanged => Ok(()),
         }
     }
 

@@ -10,6 +10,8 @@ pub(crate) enum Call {
     Claim,
     Extend,
     Settle,
+    SetDue,
+    RemoveUnchanged,
     Schedules,
     HasChanged,
 }
@@ -52,6 +54,9 @@ impl<B: Broker, W: Watch> Broker for Watched<B, W> {
     fn abilities(&self) -> Abilities {
         self.watch.abilities(self.broker.abilities())
     }
+    fn identity(&self) -> String {
+        self.broker.identity()
+    }
     fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
         self.around(Call::Enqueue, || self.broker.enqueue(jobs))
     }
@@ -76,6 +81,12 @@ impl<B: Broker, W: Watch> Broker for Watched<B, W> {
     }
     fn cancel(&self, id: JobId) -> Result<bool, QueueError> {
         self.broker.cancel(id)
+    }
+    fn set_due(&self, ids: &[JobId], delay: Duration) -> Result<Vec<bool>, QueueError> {
+        self.around(Call::SetDue, || self.broker.set_due(ids, delay))
+    }
+    fn remove_unchanged(&self, jobs: &[JobInfo]) -> Result<Vec<bool>, QueueError> {
+        self.around(Call::RemoveUnchanged, || self.broker.remove_unchanged(jobs))
     }
     fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError> {
         self.broker.get(id)

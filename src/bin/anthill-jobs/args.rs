@@ -1,7 +1,7 @@
 //! The command line, and what is refused before any queue is opened.
 
 use crate::enqueue::Enqueue;
-use anthill::jobs::{JobId, JobState, Limits, Rate};
+use anthill::jobs::{JobId, JobState, Limits, OncePer, Rate};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -40,7 +40,9 @@ pub(crate) enum Command {
         watch: Option<Duration>,
     },
 
-    /// List the jobs in a state, the first ones first: id, kind, attempt, age, why it failed last.
+    /// List the jobs in a state, the first ones first.
+    ///
+    /// For people a table: of its data the beginning, and the size if that is not all. With --json all of each.
     List {
         /// Where they are.
         #[arg(value_parser = state(|_| true))]
@@ -67,6 +69,9 @@ pub(crate) enum Command {
         #[arg(value_name = "ID")]
         id: JobId,
     },
+
+    /// List the kinds of the jobs that are ready: a consumer claims only those that it knows.
+    Kinds,
 
     /// Enqueue a job, whose data is JSON on standard input; or many, one a line.
     Enqueue(Enqueue),
@@ -97,6 +102,15 @@ pub(crate) enum Command {
         ids: Vec<JobId>,
     },
 
+    /// Let jobs that are delayed run now.
+    RunNow {
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<JobId>,
+    },
+
+    /// Move jobs that wait, or are dead, to another queue.
+    Move(Move),
+
     /// Take all jobs in a state away.
     Purge {
         /// Where they are.
@@ -125,6 +139,34 @@ pub(crate) enum Command {
     Limits(SetLimits),
 }
 
+/// All that are there now; those that start meanwhile are left alone.
+///
+/// A job keeps its id, data, keys and priority, the delay and the attempts that it has left; one that is dead gets all its
+/// attempts again. No job is lost, whatever dies when. In one file each is in one of the queues at any time; else one may be
+/// in both after a crash, until the same move is made again.
+#[derive(clap::Args)]
+pub(crate) struct Move {
+    /// Where to: an address, as that of --queue; `?queue=NAME` is in the same file.
+    #[arg(value_name = "TO")]
+    pub(crate) to: String,
+
+    /// Only those in that state; all that wait unless told.
+    #[arg(long, value_name = "STATE", value_parser = state(|state| !matches!(state, JobState::Running | JobState::Done)))]
+    pub(crate) from_state: Option<JobState>,
+
+    /// Only those of that kind, as `list` shows it.
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+
+    /// So many at most.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
+
+    /// Make the queue TO if it is not there.
+    #[arg(long)]
+    pub(crate) create: bool,
+}
+
 #[derive(clap::Args)]
 pub(crate) struct SetLimits {
     /// How many jobs run at once.
@@ -138,12 +180,19 @@ pub(crate) struct SetLimits {
     /// How many start in how long, evenly spread, but that up to BURST (1 unless told) may start at once.
     #[arg(long, value_name = "JOBS/SECONDS[/BURST]|none", value_parser = rate)]
     rate: Option<Bound<Rate>>,
+
+    /// How many jobs may be ready or parked: an enqueue of more is refused.
+    #[arg(long, value_name = "N|none", value_parser = ready)]
+    ready: Option<Bound<u64>>,
 }
 
 impl SetLimits {
     /// What they are, and nothing else.
     pub(crate) fn are_asked(&self) -> bool {
-        self.running.is_none() && self.per_key.is_none() && self.rate.is_none()
+        self.running.is_none()
+            && self.per_key.is_none()
+            && self.rate.is_none()
+            && self.ready.is_none()
     }
 
     /// What they are to be, if anything else than before.
@@ -157,6 +206,9 @@ impl SetLimits {
         }
         if let Some(Bound(rate)) = self.rate {
             limits.rate = rate;
+        }
+        if let Some(Bound(ready)) = self.ready {
+            limits.max_ready = ready;
         }
         (limits != before).then_some(limits)
     }
@@ -177,6 +229,18 @@ fn state(may: impl Fn(JobState) -> bool) -> impl TypedValueParser<Value = JobSta
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().map_err(|_| "that is no number of seconds")?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// A key and a time.
+pub(crate) fn once_per(text: &str) -> Result<OncePer, String> {
+    // A key may have such strokes itself.
+    match text.rsplit_once('/') {
+        Some((key, period)) if !key.is_empty() => Ok(OncePer {
+            key: key.to_owned(),
+            period: seconds(period)?,
+        }),
+        _ => Err("it is as KEY/SECONDS".to_owned()),
+    }
 }
 
 /// What a table must stand still.
@@ -201,6 +265,19 @@ fn most(text: &str) -> Result<Bound<u32>, String> {
         return Ok(Bound(None));
     }
     count(text).map(Some).map(Bound)
+}
+
+fn ready(text: &str) -> Result<Bound<u64>, String> {
+    if text == "none" {
+        return Ok(Bound(None));
+    }
+    let ready = text.parse::<u64>();
+    let ready = ready.map_err(|error| format!("{text:?} is no number: {error}"))?;
+    // As much as the file can hold of them.
+    if i64::try_from(ready).is_err() {
+        return Err(format!("{} is the most", i64::MAX));
+    }
+    Ok(Bound(Some(ready)))
 }
 
 /// Longer times are none that somebody means.

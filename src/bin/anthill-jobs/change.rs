@@ -2,18 +2,19 @@
 
 use crate::args::SetLimits;
 use crate::out::Out;
+use crate::pages::Pages;
 use crate::{Ended, Fallible, complain, show};
 use anthill::Pool;
 use anthill::jobs::{JobId, JobState, Queue, QueueError};
 use serde::Serialize;
 use serde_json::json;
-use std::collections::HashSet;
 
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Change {
     Retry,
     Delete,
     Cancel,
+    RunNow,
 }
 
 impl Change {
@@ -23,6 +24,7 @@ impl Change {
             Change::Retry => queue.retry_dead(id),
             Change::Delete => queue.delete(id),
             Change::Cancel => queue.cancel(id),
+            Change::RunNow => queue.run_now(id),
         }
     }
 
@@ -31,6 +33,7 @@ impl Change {
             Change::Retry => "ready again",
             Change::Delete => "deleted",
             Change::Cancel => "cancelled",
+            Change::RunNow => "due now",
         }
     }
 
@@ -132,19 +135,15 @@ pub(crate) fn retry_all(queue: &Queue, out: &mut Out) -> Fallible<Ended> {
 /// All that are dead now. Those that die meanwhile are not meant, or this might never end.
 fn dead(queue: &Queue) -> Result<Vec<JobId>, QueueError> {
     let most = usize::try_from(queue.stats()?.dead).unwrap_or(usize::MAX);
+    let mut pages = Pages::new(queue, JobState::Dead, None, most);
     let mut ids = Vec::new();
-    let mut seen = HashSet::new();
-    let mut after = None;
-    while ids.len() < most {
-        // If another process takes `after` away this begins anew.
-        let page = queue.list(JobState::Dead, after, 100)?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.id);
-        let new = page.iter().map(|job| job.id).filter(|id| seen.insert(*id));
-        ids.extend(new);
+    loop {
+        let page = pages.next(0)?;
+        if page.is_empty() {
+            return Ok(ids);
+        }
+        ids.extend(page.iter().map(|job| job.id));
     }
-    ids.truncate(most);
-    Ok(ids)
 }
 
 /// Without `yes` it removes nothing, and is an error if there is something.

@@ -1,9 +1,9 @@
 //! Jobs from standard input: all of them are enqueued, or none.
 
-use crate::args::seconds;
+use crate::args::{once_per, seconds};
 use crate::out::Out;
 use crate::{Ended, Fallible, json};
-use anthill::jobs::{JobId, NewJob, Queue};
+use anthill::jobs::{JobId, NewJob, OncePer, Queue};
 use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 use serde_json::Value;
@@ -41,6 +41,18 @@ pub(crate) struct Enqueue {
     /// Not beside another job with that unique key.
     #[arg(long, value_name = "KEY", conflicts_with = "lines")]
     unique: Option<String>,
+
+    /// Not within so long after another job with that key was enqueued, whether or not that is over.
+    #[arg(long, value_name = "KEY/SECONDS", value_parser = once_per, conflicts_with = "lines")]
+    once_per: Option<OncePer>,
+
+    /// As --unique; but if the other job waits, it gets this data, and waits for --delay from now.
+    #[arg(long, value_name = "KEY", requires = "delay", conflicts_with_all = ["lines", "unique"])]
+    debounce: Option<String>,
+
+    /// Keep its result for so long after it is done: see `show`.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    keep_result: Option<Duration>,
 
     /// Jobs with the same key are bounded together: see `limits --per-key`.
     #[arg(long, value_name = "KEY")]
@@ -92,7 +104,10 @@ impl Enqueue {
         job.delay = self.delay.unwrap_or(job.delay);
         job.expires = self.expires;
         job.attempts = (self.retries).map_or(job.attempts, |retries| retries.saturating_add(1));
-        job.unique.clone_from(&self.unique);
+        job.unique = self.unique.clone().or_else(|| self.debounce.clone());
+        job.debounce = self.debounce.is_some();
+        job.once_per.clone_from(&self.once_per);
+        job.keep_result = self.keep_result;
         job.key.clone_from(&self.key);
         Ok(job)
     }

@@ -11,9 +11,12 @@ mod args;
 mod change;
 mod enqueue;
 mod json;
+mod list;
 mod out;
+mod pages;
 mod place;
 mod show;
+mod transfer;
 mod watch;
 
 use anthill::jobs::{JobState, Queue};
@@ -37,14 +40,16 @@ enum Ended {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(wrong) => return misused(&wrong),
+    };
     let Some(address) = args.queue else {
         let wrong = Args::command().error(
             ErrorKind::MissingRequiredArgument,
             "which queue? Say --queue ADDRESS, or set ANTHILL_QUEUE",
         );
-        let _ = wrong.print();
-        return ExitCode::from(2);
+        return misused(&wrong);
     };
     let mut out = Out::new(args.json);
     let ended = run(&address, args.command, &mut out);
@@ -58,6 +63,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Help, or what is wrong with a command line: that may come from anywhere.
+fn misused(wrong: &clap::Error) -> ExitCode {
+    if !wrong.use_stderr() {
+        let _ = wrong.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = wrong.render().to_string();
+    let _ = io::stderr().write_all(out::harmless(&text).as_bytes());
+    ExitCode::from(2)
 }
 
 fn run(address: &str, command: Command, out: &mut Out) -> Fallible<Ended> {
@@ -76,9 +92,10 @@ fn run(address: &str, command: Command, out: &mut Out) -> Fallible<Ended> {
             state,
             after,
             limit,
-        } => show::list(&look()?, state, after, limit, out),
-        Command::Dead { limit } => show::list(&look()?, JobState::Dead, None, limit, out),
+        } => list::list(&look()?, state, after, limit, out),
+        Command::Dead { limit } => list::list(&look()?, JobState::Dead, None, limit, out),
         Command::Show { id } => show::job(&look()?, id, out),
+        Command::Kinds => show::kinds(&look()?, out),
         Command::Retry { all: true, .. } => change::retry_all(&queue()?, out),
         Command::Retry { ids, .. } => change::named(&queue()?, Change::Retry, &ids, out),
         Command::Delete { all_dead: true, .. } => {
@@ -86,6 +103,8 @@ fn run(address: &str, command: Command, out: &mut Out) -> Fallible<Ended> {
         }
         Command::Delete { ids, .. } => change::named(&queue()?, Change::Delete, &ids, out),
         Command::Cancel { ids } => change::named(&queue()?, Change::Cancel, &ids, out),
+        Command::RunNow { ids } => change::named(&queue()?, Change::RunNow, &ids, out),
+        Command::Move(told) => transfer::run(address, &told, out),
         Command::Purge { state, yes } => change::purge(&queue()?, state, yes, out),
         Command::Backup { path } => backup(&look()?, &path, out),
         Command::Pause => change::pause(&queue()?, true, out),

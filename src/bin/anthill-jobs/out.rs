@@ -37,7 +37,7 @@ impl Out {
 
     pub(crate) fn document(&mut self, document: &impl Serialize) -> Fallible<()> {
         let document = serde_json::to_string(document)?;
-        self.raw(&document)?;
+        self.raw(&harmless_json(document))?;
         self.raw("\n")
     }
 
@@ -70,15 +70,68 @@ impl Out {
     }
 }
 
-/// Jobs come from anywhere: none of them is to control a terminal.
+/// Jobs come from anywhere: none of them is to control a terminal, or to pass for something else on it.
 pub(crate) fn harmless(text: &str) -> String {
-    let mut harmless = String::with_capacity(text.len());
+    escape(text, |char| char != '\n' && char != '\t' && is_hidden(char))
+}
+
+/// The same on one line.
+pub(crate) fn cell(text: &str) -> String {
+    escape(text, is_hidden)
+}
+
+fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
     for char in text.chars() {
-        if char.is_control() && char != '\n' && char != '\t' {
-            let _ = write!(harmless, "{}", char.escape_default());
+        if is_escaped(char) {
+            let _ = write!(escaped, "{}", char.escape_default());
         } else {
-            harmless.push(char);
+            escaped.push(char);
         }
     }
-    harmless
+    escaped
+}
+
+/// The same JSON: in it such characters are nowhere but in strings, and can be written as numbers there.
+fn harmless_json(json: String) -> String {
+    if !json.contains(is_hidden) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len());
+    for char in json.chars() {
+        if is_hidden(char) {
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(char);
+        }
+    }
+    escaped
+}
+
+/// Controls a terminal, or the order of what stands on it, or is not seen at all: controls, separators of lines, and what
+/// Unicode calls ignorable by default, which has all that override or isolate a direction, and all of no width.
+fn is_hidden(char: char) -> bool {
+    char.is_control()
+        || matches!(
+            char,
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{61c}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
 }

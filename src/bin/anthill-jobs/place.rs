@@ -37,6 +37,15 @@ pub(crate) fn open_to_look(address: &str) -> Fallible<Queue> {
     }
 }
 
+/// The address `to`; one that begins with `?` is in the same file as `address`.
+pub(crate) fn beside(address: &str, to: &str) -> String {
+    if !to.starts_with('?') {
+        return to.to_owned();
+    }
+    let file = address.split_once('?').map_or(address, |(file, _)| file);
+    format!("{file}{to}")
+}
+
 /// With the broker's name: `sqlite` where it has none.
 fn full(address: &str) -> Fallible<String> {
     let scheme = address.split_once(':').map(|(scheme, _)| scheme);
@@ -88,8 +97,8 @@ fn refuse_missing(file: &Path, name: &str) -> Fallible<()> {
             Err(format!("there is no queue in {}", file.display()).into())
         }
         Ok(names) if !names.iter().any(|found| found == name) => {
-            let (file, names) = (file.display(), names.join(", "));
-            Err(format!("there is no queue {name:?} in {file}, but: {names}").into())
+            let file = file.display();
+            Err(format!("there is no queue {name:?} in {file}, but: {names:?}").into())
         }
         // What is wrong with the file is the queue's to say.
         Ok(_) | Err(_) => Ok(()),

@@ -1,18 +1,17 @@
 //! How a queue looks: as text for people, or as JSON whose names stay.
 
-use crate::out::Out;
+use crate::out::{Out, cell};
 use crate::{Ended, Fallible, complain, json};
 use anthill::jobs::{JobId, JobInfo, JobState, Limits, Queue, QueueStats};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::io::Write;
 use std::time::Duration;
 
 /// A job, as JSON.
 #[derive(Serialize)]
-struct Document<'a> {
+pub(crate) struct Document<'a> {
     id: String,
     kind: &'a str,
     state: &'static str,
@@ -20,18 +19,23 @@ struct Document<'a> {
     attempt: u32,
     attempts: u32,
     key: Option<&'a str>,
+    unique: Option<&'a str>,
     error: Option<&'a str>,
     age_seconds: f64,
     due_in_seconds: Option<f64>,
+    expires_in_seconds: Option<f64>,
+    keep_result_seconds: Option<f64>,
     progress: Option<Box<RawValue>>,
     result: Option<Box<RawValue>>,
+    /// In bytes, as it is stored.
+    payload_size: u64,
     payload: Option<Box<RawValue>>,
     /// Where it is no JSON.
     payload_text: Option<Cow<'a, str>>,
 }
 
 impl Document<'_> {
-    fn of(job: &JobInfo) -> Document<'_> {
+    pub(crate) fn of(job: &JobInfo) -> Document<'_> {
         let payload = json::parse(&job.payload);
         Document {
             id: job.id.to_string(),
@@ -41,9 +45,13 @@ impl Document<'_> {
             attempt: job.attempt,
             attempts: job.attempts,
             key: job.key.as_deref(),
+            unique: job.unique.as_deref(),
             error: job.error.as_deref(),
             age_seconds: job.age.as_secs_f64(),
             due_in_seconds: job.due_in.map(|due| due.as_secs_f64()),
+            expires_in_seconds: job.expires_in.map(|expires| expires.as_secs_f64()),
+            keep_result_seconds: job.keep_result.map(|keep| keep.as_secs_f64()),
+            payload_size: job.payload_size,
             progress: job.progress.as_deref().and_then(json::parse),
             result: job.result.as_deref().and_then(json::parse),
             payload_text: payload
@@ -54,60 +62,7 @@ impl Document<'_> {
     }
 }
 
-pub(crate) fn list(
-    queue: &Queue,
-    state: JobState,
-    after: Option<JobId>,
-    limit: u32,
-    out: &mut Out,
-) -> Fallible<Ended> {
-    if let Some(id) = after {
-        // A queue would begin with its first job.
-        match queue.get(id)? {
-            Some(job) if job.state == state => {}
-            job => return Ok(missed(id, job.as_ref())),
-        }
-    }
-    let limit = limit as usize;
-    let mut jobs = queue.list(state, after, limit.saturating_add(1))?;
-    let are_all = jobs.len() <= limit;
-    jobs.truncate(limit);
-    if out.is_json() {
-        for job in &jobs {
-            out.document(&Document::of(job))?;
-        }
-        return Ok(Ended::Done);
-    }
-    let kind = jobs.iter().map(|job| first_line(&job.kind).chars().count());
-    let kind = kind.max().unwrap_or(0);
-    for job in &jobs {
-        let attempt = format!("{}/{}", job.attempt, job.attempts);
-        let line = format!(
-            "{}  {:kind$}  {attempt:>5}  {:>6}  {}",
-            job.id,
-            first_line(&job.kind),
-            span(job.age),
-            first_line(job.error.as_deref().unwrap_or_default()),
-        );
-        out.line(line.trim_end())?;
-    }
-    if let (false, Some(last)) = (are_all, jobs.last()) {
-        out.flush()?;
-        let state = state.name();
-        let _ = writeln!(
-            std::io::stderr(),
-            "there are more: list {state} --after {}",
-            last.id
-        );
-    }
-    Ok(Ended::Done)
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
-}
-
-fn missed(id: JobId, found: Option<&JobInfo>) -> Ended {
+pub(crate) fn missed(id: JobId, found: Option<&JobInfo>) -> Ended {
     complain(&match found {
         None => format!("{id}: there is no such job"),
         Some(job) => format!("{id}: it is {}", job.state.name()),
@@ -126,8 +81,8 @@ pub(crate) fn job(queue: &Queue, id: JobId, out: &mut Out) -> Fallible<Ended> {
     }
     let mut say = |name: &str, value: &str| -> Fallible<()> {
         // What has several lines stays in its column.
-        let value = value.replace('\n', "\n          ");
-        out.line(&format!("{name:<10}{value}"))
+        let value = value.replace('\n', "\n             ");
+        out.line(&format!("{name:<13}{value}"))
     };
     say("id", &document.id)?;
     say("kind", document.kind)?;
@@ -138,8 +93,17 @@ pub(crate) fn job(queue: &Queue, id: JobId, out: &mut Out) -> Fallible<Ended> {
     if let Some(due) = job.due_in {
         say("due in", &span(due))?;
     }
+    if let Some(expires) = job.expires_in {
+        say("expires in", &span(expires))?;
+    }
+    if let Some(keep) = job.keep_result {
+        say("keep result", &span(keep))?;
+    }
     if let Some(key) = document.key {
         say("key", key)?;
+    }
+    if let Some(unique) = document.unique {
+        say("unique", unique)?;
     }
     if let Some(error) = document.error {
         say("error", error)?;
@@ -150,6 +114,7 @@ pub(crate) fn job(queue: &Queue, id: JobId, out: &mut Out) -> Fallible<Ended> {
     if let Some(result) = &document.result {
         say("result", &json::pretty(result.get()))?;
     }
+    say("size", &size(job.payload_size))?;
     match (&document.payload, &document.payload_text) {
         (Some(payload), _) => say("payload", &json::pretty(payload.get()))?,
         (None, Some(text)) => say("payload", text)?,
@@ -170,6 +135,20 @@ pub(crate) fn span(time: Duration) -> String {
         format!("{hours}h{:02}m", minutes % 60)
     } else {
         format!("{days}d{:02}h", hours % 24)
+    }
+}
+
+/// Of data, in bytes.
+pub(crate) fn size(bytes: u64) -> String {
+    let tenths = |unit: u64| {
+        let tenths = bytes / (unit / 10);
+        format!("{}.{}", tenths / 10, tenths % 10)
+    };
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} kB", tenths(1_000)),
+        1_000_000..1_000_000_000 => format!("{} MB", tenths(1_000_000)),
+        _ => format!("{} GB", tenths(1_000_000_000)),
     }
 }
 
@@ -255,13 +234,15 @@ pub(crate) fn table(stats: &QueueStats, rates: Option<Rates>) -> Vec<String> {
         .oldest
         .map(|oldest| format!("oldest {}", span(oldest)));
     let rate = |of: fn(Rates) -> f64| rates.map(|rates| format!("{:.1}/s", of(rates)));
-    let rows = [
+    let now = [
         ("ready", stats.ready, oldest),
         ("delayed", stats.delayed, None),
         ("parked", stats.parked, None),
         ("running", stats.running, None),
         ("dead", stats.dead, None),
         ("results", stats.results, None),
+    ];
+    let ever = [
         ("enqueued", stats.enqueued, rate(|rates| rates.enqueued)),
         ("duplicates", stats.duplicates, None),
         ("done", stats.done, rate(|rates| rates.done)),
@@ -271,16 +252,31 @@ pub(crate) fn table(stats: &QueueStats, rates: Option<Rates>) -> Vec<String> {
         ("expired", stats.expired, None),
         ("removed", stats.removed, None),
     ];
-    let mut lines: Vec<String> = rows
-        .into_iter()
-        .map(|(name, count, more)| {
-            let line = format!("{name:<12}{count:>9}  {}", more.unwrap_or_default());
-            line.trim_end().to_owned()
-        })
-        .collect();
+    let row = |(name, count, more): (&str, u64, Option<String>)| {
+        let line = format!("  {name:<12}{count:>9}  {}", more.unwrap_or_default());
+        line.trim_end().to_owned()
+    };
     let paused = if stats.paused { "yes" } else { "no" };
-    lines.push(format!("{:<12}{paused:>9}", "paused"));
+    let mut lines = vec!["NOW".to_owned()];
+    lines.extend(now.map(row));
+    lines.push(format!("  {:<12}{paused:>9}", "paused"));
+    lines.push("SINCE THE QUEUE WAS MADE".to_owned());
+    lines.extend(ever.map(row));
     lines
+}
+
+/// The kinds of the jobs that are ready.
+pub(crate) fn kinds(queue: &Queue, out: &mut Out) -> Fallible<Ended> {
+    let mut kinds = queue.as_broker().ready_kinds()?;
+    kinds.sort_unstable();
+    if out.is_json() {
+        out.document(&kinds)?;
+    } else {
+        for kind in kinds {
+            out.line(&cell(&kind))?;
+        }
+    }
+    Ok(Ended::Done)
 }
 
 /// As the options say them.
@@ -289,8 +285,12 @@ pub(crate) fn limits(limits: &Limits, out: &mut Out) -> Fallible<Ended> {
         let rate = limits.rate.map(
             |rate| json!({ "jobs": rate.jobs, "seconds": rate.per.as_secs_f64(), "burst": rate.burst }),
         );
-        let (running, per_key) = (limits.running, limits.per_key);
-        out.document(&json!({ "running": running, "per_key": per_key, "rate": rate }))?;
+        out.document(&json!({
+            "running": limits.running,
+            "per_key": limits.per_key,
+            "rate": rate,
+            "ready": limits.max_ready,
+        }))?;
         return Ok(Ended::Done);
     }
     let none = || "none".to_owned();
@@ -301,5 +301,9 @@ pub(crate) fn limits(limits: &Limits, out: &mut Out) -> Fallible<Ended> {
     out.line(&format!("running  {}", most(limits.running)))?;
     out.line(&format!("per-key  {}", most(limits.per_key)))?;
     out.line(&format!("rate     {rate}"))?;
+    let ready = limits
+        .max_ready
+        .map_or_else(none, |ready| ready.to_string());
+    out.line(&format!("ready    {ready}"))?;
     Ok(Ended::Done)
 }

@@ -16,6 +16,8 @@ pub(super) struct Entry {
     pub(super) is_suspect: bool,
     /// The newest claim of it was one of several jobs (B5).
     pub(super) is_together: bool,
+    /// It is delayed, and in its old place when it is due.
+    pub(super) keeps_place: bool,
     pub(super) priority: i16,
     pub(super) rank: Rank,
     /// Its place among those of its priority.
@@ -78,6 +80,7 @@ impl Entry {
             state: JobState::Ready,
             is_suspect: false,
             is_together: false,
+            keeps_place: false,
             priority: job.priority,
             rank: (0, 0),
             order,

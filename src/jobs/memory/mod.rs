@@ -96,6 +96,11 @@ impl Broker for MemoryBroker {
         }
     }
 
+    fn identity(&self) -> String {
+        // Nothing else is there as long as it is.
+        format!("memory:{:p}", Arc::as_ptr(&self.calls))
+    }
+
     fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
         self.change(|store, now| {
             store.tidy(now);
@@ -166,6 +171,26 @@ impl Broker for MemoryBroker {
                 store.take_away(place);
             }
             (waits, waits && has_key)
+        }))
+    }
+
+    fn set_due(&self, ids: &[JobId], delay: Duration) -> Result<Vec<bool>, QueueError> {
+        Ok(self.change(|store, now| {
+            store.tidy(now);
+            let set = ids.iter().map(|&id| store.set_due(id, delay, now));
+            let set: Vec<bool> = set.collect();
+            // Also where it is delayed: who sleeps may sleep too long.
+            let any = set.contains(&true);
+            (set, any)
+        }))
+    }
+
+    fn remove_unchanged(&self, jobs: &[JobInfo]) -> Result<Vec<bool>, QueueError> {
+        Ok(self.change(|store, now| {
+            store.tidy(now);
+            let removed = jobs.iter().map(|job| store.remove_unchanged(job)).collect();
+            // One that is gone may have made room for another one with its key.
+            (removed, jobs.iter().any(|job| job.key.is_some()))
         }))
     }
 

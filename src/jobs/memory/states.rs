@@ -107,6 +107,7 @@ impl Store {
         let order = anew.then(|| self.next_order());
         let entry = self.entry(place);
         entry.ready_since = since;
+        entry.keeps_place = false;
         entry.order = order.unwrap_or(entry.order);
         let rank = entry.turn();
         self.shift(place, JobState::Ready, rank);
@@ -172,8 +173,9 @@ impl Store {
             if rank.0 > nanos(now.time) {
                 break;
             }
-            let due = self.peek(place).due;
-            self.make_ready(place, due, true);
+            let entry = self.peek(place);
+            let (due, anew) = (entry.due, !entry.keeps_place);
+            self.make_ready(place, due, anew);
         }
         while let Some(&(at, place)) = self.expiring.first() {
             if at > now.time {

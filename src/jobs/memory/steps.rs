@@ -139,6 +139,7 @@ impl Store {
             entry.payload.clone_from(&job.payload);
             entry.due = now.time.saturating_add(job.delay);
             entry.order = order;
+            entry.keeps_place = false;
             entry.ready_since = now.time;
             if job.delay.is_zero() {
                 (JobState::Ready, entry.turn())
@@ -358,6 +359,40 @@ impl Store {
         }
         self.make_ready(place, now.time, true);
         true
+    }
+
+    /// Whether it waited.
+    pub(super) fn set_due(&mut self, id: JobId, delay: Duration, now: Now) -> bool {
+        let Some(place) = self.find(id) else {
+            return false;
+        };
+        let entry = self.entry(place);
+        let is_delayed = entry.state == JobState::Delayed;
+        if !JobState::WAITING.contains(&entry.state) {
+            return false;
+        }
+        if !delay.is_zero() {
+            entry.keeps_place |= !is_delayed;
+            self.make_delayed(place, delay, now);
+        } else if is_delayed {
+            let anew = !entry.keeps_place;
+            self.make_ready(place, now.time, anew);
+        }
+        true
+    }
+
+    /// Takes a job away that waits or is dead, and is the same as that one; whether it was there.
+    pub(super) fn remove_unchanged(&mut self, job: &JobInfo) -> bool {
+        let Some(place) = self.find(job.id) else {
+            return false;
+        };
+        let entry = self.peek(place);
+        let is_it = entry.payload == job.payload && *self.lines.name(entry.kind) == job.kind;
+        let may = is_it && !matches!(entry.state, JobState::Running | JobState::Done);
+        if may {
+            self.take_away(place);
+        }
+        may
     }
 
     /// Takes a job away by request.

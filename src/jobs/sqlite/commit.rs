@@ -465,6 +465,38 @@ impl Group {
         Ok(Written { wake, failures })
     }
 
+    /// One transaction by itself, of as many queues as it touches: between two of the group, so that no count of theirs is
+    /// read before it and stored after it.
+    pub(super) fn alone<T>(
+        &self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, QueueError> {
+        let ended = {
+            let writer = lock(&self.writer);
+            patience::begin();
+            let change = |writer: &Connection| {
+                let open = Open::begin(writer)?;
+                let began = Steady::of(&self.clock);
+                self.take_hold(writer)?;
+                let changed = change(writer).map_err(Failure::Error)?;
+                self.prolong(writer, began).map_err(Failure::Error)?;
+                open.commit()?;
+                patience::begin();
+                self.take_hold(writer).map_err(undecided)?;
+                self.transactions.fetch_add(1, Ordering::Relaxed);
+                Ok(changed)
+            };
+            let writer = writer.as_ref().ok_or_else(|| Failure::Queue(closed()));
+            writer.and_then(change)
+        };
+        self.write_back();
+        ended.map_err(|failure| match failure {
+            Failure::Error(error) => failed(error),
+            Failure::Queue(error) => error,
+            Failure::Panic(panic) => resume_unwind(panic),
+        })
+    }
+
     /// Adds the time that a transaction has had the lock to all leases that were not over when it began.
     fn prolong(&self, writer: &Connection, began: Steady) -> rusqlite::Result<()> {
         let now = Steady::of(&self.clock);

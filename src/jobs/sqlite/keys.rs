@@ -5,8 +5,7 @@
 //! - K2: Those that are ready go before those that are parked, so the order is as if none were.
 //!
 //! Each step that makes a job with a key ready, or takes one from those that are ready or run, *balances* the key. After a
-//! change of the limits more may be ready than have room, until claims meet them, and park them; and the claims to come
-//! look through the keys for those with more room (`unpark`).
+//! change of the limits the claims to come go through the keys and balance each (`balance_all`), before they claim.
 
 use super::tidy::BATCH;
 use super::tx::{Step, Tx};
@@ -38,44 +37,38 @@ impl Tx<'_> {
 
     /// K1 and K2, where one step has changed something.
     pub(super) fn balance_key(&mut self, key: &str) -> rusqlite::Result<()> {
-        let Some(most) = self.queue.limits.per_key else {
-            return Ok(());
-        };
-        let room = most.saturating_sub(self.running_of(key, most)?);
-        let ready = self.ready_of(key, room.saturating_add(1))?;
-        if ready > room {
-            self.park_last(key)?;
+        match self.queue.limits.per_key {
+            Some(_) => self.balance(key, BATCH).map(drop),
+            None => Ok(()),
         }
-        // More than that have room after a change of the limits only: claims see to them.
-        for _ in ready..room.min(ready.saturating_add(BATCH)) {
-            if !self.unpark(key)? {
-                break;
-            }
-        }
-        while self.is_out_of_order(key)? {
-            self.unpark(key)?;
-            self.park_last(key)?;
-        }
-        Ok(())
     }
 
-    /// K1, where one that was ready or ran is gone, or the limit was: makes up to `most` ready that are parked; how many.
-    pub(super) fn make_room(&mut self, key: &str, most: u32) -> rusqlite::Result<u32> {
+    /// K1 and K2, in at most so many moves; how many.
+    pub(super) fn balance(&mut self, key: &str, most: u32) -> rusqlite::Result<u32> {
         let (room, ready) = match self.queue.limits.per_key {
             None => (u32::MAX, 0),
             Some(limit) => {
                 let room = limit.saturating_sub(self.running_of(key, limit)?);
-                (room, self.ready_of(key, room)?)
+                (room, self.ready_of(key, room.saturating_add(most))?)
             }
         };
-        for made in 0..room.min(most) {
-            // One too many that is ready does no harm: a claim that meets it parks it.
-            let is_wanted = ready.saturating_add(made) < room || self.is_out_of_order(key)?;
-            if !is_wanted || !self.unpark(key)? {
-                return Ok(made);
-            }
+        let mut moves = 0;
+        for _ in room..ready {
+            self.park_last(key)?;
+            moves += 1;
         }
-        Ok(room.min(most))
+        for _ in ready..room {
+            if moves == most || !self.unpark(key)? {
+                break;
+            }
+            moves += 1;
+        }
+        while moves < most && self.is_out_of_order(key)? {
+            self.unpark(key)?;
+            self.park_last(key)?;
+            moves += 1;
+        }
+        Ok(moves)
     }
 
     /// One that is parked goes before one that is ready.

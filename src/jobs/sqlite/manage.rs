@@ -5,7 +5,7 @@ use super::tx::{Step, Tx, step};
 use crate::jobs::{Fired, JobId, JobState, Limits, Missed, NewJob, Scheduled};
 use rusqlite::{OptionalExtension, params};
 
-fn find(tx: &Tx<'_>, id: JobId) -> rusqlite::Result<Option<Step>> {
+pub(super) fn find(tx: &Tx<'_>, id: JobId) -> rusqlite::Result<Option<Step>> {
     let find = "SELECT place, state, id, key, holds FROM anthill_jobs WHERE queue = ?1 AND id = ?2";
     let mut find = tx.connection.prepare_cached(find)?;
     find.query_row(params![tx.number, id.as_bytes()], step)
@@ -114,8 +114,8 @@ pub(super) fn set_limits(tx: &mut Tx<'_>, limits: Limits) {
         tx.queue.rate_kept = 0;
         tx.queue.rate_behind = false;
     }
-    if before.per_key != limits.per_key {
-        look_at_parked(tx);
+    if before.per_key != limits.per_key && tx.queue.counts.ready + tx.queue.counts.parked > 0 {
+        tx.queue.unpark = Some(String::new());
     }
     tx.wake = true;
 }

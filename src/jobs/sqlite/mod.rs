@@ -26,6 +26,7 @@ mod store;
 mod tests;
 mod tidy;
 mod time;
+mod transfer;
 mod tx;
 mod unique;
 
@@ -288,6 +289,12 @@ impl Broker for SqliteBroker {
         Abilities::full("sqlite")
     }
 
+    fn identity(&self) -> String {
+        let path = self.store.path();
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        format!("sqlite:{}?{}", path.display(), self.queue)
+    }
+
     fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
         if jobs.is_empty() {
             return Ok(Vec::new());
@@ -326,6 +333,16 @@ impl Broker for SqliteBroker {
 
     fn cancel(&self, id: JobId) -> Result<bool, QueueError> {
         self.write(move |tx| manage::take_away(tx, id, &JobState::WAITING))
+    }
+
+    fn set_due(&self, ids: &[JobId], delay: Duration) -> Result<Vec<bool>, QueueError> {
+        let ids = ids.to_vec();
+        self.write(move |tx| transfer::set_due(tx, &ids, delay))
+    }
+
+    fn remove_unchanged(&self, jobs: &[JobInfo]) -> Result<Vec<bool>, QueueError> {
+        let jobs = jobs.to_vec();
+        self.write(move |tx| transfer::remove_unchanged(tx, &jobs))
     }
 
     fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError> {

@@ -16,7 +16,7 @@ pub(super) fn tidy(tx: &mut Tx<'_>) -> rusqlite::Result<bool> {
     most = most.max(expire(tx)?);
     most = most.max(forget_results(tx)?);
     most = most.max(free_periods(tx)?);
-    most = most.max(unpark_all(tx)?);
+    most = most.max(balance_all(tx)?);
     // Another consumer of this process may have room for what came back.
     tx.wake |= tx.queue.counts.ready > ready;
     Ok(most >= BATCH)
@@ -79,6 +79,9 @@ pub(super) const HELD_LONGER: &str =
 
 pub(super) const PARKED_KEY: &str = "SELECT key FROM anthill_jobs INDEXED BY anthill_parked
     WHERE queue = ?1 AND state = 2 AND key >= ?2 ORDER BY key LIMIT 1";
+
+pub(super) const READY_KEY: &str = "SELECT key FROM anthill_jobs INDEXED BY anthill_ready_key
+    WHERE queue = ?1 AND state = 0 AND key IS NOT NULL AND key >= ?2 ORDER BY key LIMIT 1";
 
 fn take_back(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
     if tx.queue.counts.running == 0 {
@@ -189,29 +192,32 @@ fn free_periods(tx: &Tx<'_>) -> rusqlite::Result<u32> {
     Ok(len(freed))
 }
 
-/// After a change of the limits: goes through the keys of those that are parked, and calls back as many as have room.
-/// One too many does no harm, it is parked again.
-fn unpark_all(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
+/// After a change of the limits: goes through the keys of those that are parked or ready, and sees that as many are ready as
+/// have room.
+fn balance_all(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
     let mut done = 0;
-    while let Some(mut from) = tx.queue.unpark.take() {
-        let mut next = tx.connection.prepare_cached(PARKED_KEY)?;
-        let next = next.query_row(params![tx.number, from], |row| row.get(0));
-        let Some(key) = next.optional()? else {
+    while let Some(from) = tx.queue.unpark.take() {
+        let next = |sql| {
+            let mut next = tx.connection.prepare_cached(sql)?;
+            let next = next.query_row(params![tx.number, from], |row| row.get(0));
+            next.optional()
+        };
+        let next: [Option<String>; 2] = [next(PARKED_KEY)?, next(READY_KEY)?];
+        let Some(mut key) = next.into_iter().flatten().min() else {
             break;
         };
-        let key: String = key;
-        done += tx.make_room(&key, BATCH - done)?;
-        from.clone_from(&key);
+        done += tx.balance(&key, BATCH - done)?;
+        if done < BATCH {
+            // The next key that there can be.
+            key.push('\0');
+            done += 1;
+        }
+        tx.queue.unpark = Some(key);
         if done == BATCH {
-            tx.queue.unpark = Some(from);
             break;
         }
-        // The next key that there can be.
-        from.push('\0');
-        tx.queue.unpark = Some(from);
-        done += 1;
     }
-    Ok(done.min(BATCH))
+    Ok(done)
 }
 
 fn len(len: usize) -> u32 {

@@ -15,7 +15,7 @@ pub(super) struct Queue {
     pub(super) rate_kept: i64,
     pub(super) rate_behind: bool,
     pub(super) mark: Mark,
-    /// From which key on there may be parked ones with room.
+    /// From which key on more or fewer may be ready than have room.
     pub(super) unpark: Option<String>,
     pub(super) turn: i64,
     pub(super) counts: QueueStats,
@@ -257,7 +257,7 @@ impl<'c> Tx<'c> {
         *count = count.saturating_sub(1);
         self.free_key(job)?;
         match (job.state, &job.key) {
-            (JobState::Ready | JobState::Running, Some(key)) => self.make_room(key, 1).map(drop),
+            (JobState::Ready | JobState::Running, Some(key)) => self.balance_key(key),
             _ => Ok(()),
         }
     }

@@ -1,5 +1,6 @@
 //! What the suite of all brokers cannot ask for: the file, the transactions, the plans.
 
+mod beside;
 mod commit;
 mod file;
 mod queue;

@@ -22,6 +22,7 @@ fn claims_go_through_the_index_of_a_state_and_sort_nothing() {
         tidy::PERIODS,
         tidy::HELD_LONGER,
         tidy::PARKED_KEY,
+        tidy::READY_KEY,
         keys::RUNNING_OF,
         keys::READY_OF,
         keys::LAST_READY,
