@@ -63,8 +63,10 @@ fn of(broker: &str, is_wanted: &dyn Fn(&str) -> bool, open: &dyn Fn() -> (Box<dy
 }
 
 fn fill(broker: &dyn Broker, others: Others) {
-    let mut limits = Limits::default();
-    limits.per_key = Some(1);
+    let limits = Limits {
+        per_key: Some(1),
+        ..Limits::default()
+    };
     broker.set_limits(limits).expect("it works");
     if matches!(others, Others::None) {
         return;

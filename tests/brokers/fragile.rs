@@ -111,7 +111,9 @@ pub(crate) fn the_last_of_several_attempts_is_made_by_itself<F: Fixture>() {
     }
     let both = on.claim(2);
     assert!(both.iter().all(|job| !job.is_fragile));
-    both.iter().for_each(|job| on.retry(job, seconds(0)));
+    for job in &both {
+        on.retry(job, seconds(0));
+    }
     let claims = on.claims(2);
     assert_eq!(
         (names(&claims.jobs), claims.jobs[0].is_fragile),

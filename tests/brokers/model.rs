@@ -320,14 +320,16 @@ impl Model {
     }
 
     /// They were claimed; whether others wait.
-    pub(crate) fn end_claim(&mut self, claimed: &[JobId]) {
+    pub(crate) fn end_claim(&mut self, claimed: &[JobId], kinds: Kinds<'_>) {
         for entry in &mut self.jobs {
             if claimed.contains(&entry.job.id) {
                 entry.is_together = claimed.len() > 1;
             }
         }
         if !self.counts.paused {
-            self.is_behind = self.first(None).is_some();
+            // What it might have made up for it did not.
+            self.credit = self.credit();
+            self.is_behind = self.first(kinds).is_some();
         }
     }
 

@@ -107,7 +107,9 @@ impl<F: Fixture> Run<'_, F> {
             assert!(!self.leases.contains(&job.lease), "a lease is given twice");
             self.leases.push(job.lease);
         }
-        self.model.end_claim(&claimed);
+        // As it was for this claim: that jobs wait from now on is for the next one.
+        let rate_in = self.model.rate_in();
+        self.model.end_claim(&claimed, kinds);
         let next = self.model.next(kinds);
         if claims.fragile_next {
             let next = next.expect("there is a next one");
@@ -115,14 +117,10 @@ impl<F: Fixture> Run<'_, F> {
         }
         let got_less = claims.jobs.len() < most && !was_fragile && !claims.fragile_next;
         if let Some(next) = next.filter(|_| got_less) {
-            assert!(
-                !self.model.rate_in().is_zero(),
-                "{} may start",
-                self.name(next)
-            );
+            assert!(!rate_in.is_zero(), "{} may start", self.name(next));
         }
         // Who sleeps as long as he is told misses nothing.
-        let rate = next.filter(|_| got_less).map(|_| self.model.rate_in());
+        let rate = next.filter(|_| got_less).map(|_| rate_in);
         if let Some(first) = self.model.next_event().into_iter().chain(rate).min() {
             let again = claims.again_in.expect("something will happen");
             assert!(again <= first, "again in {again:?}, and not in {first:?}");

@@ -141,7 +141,7 @@ fn at_stake(fails_each: u32, jobs: u32) {
     let sight = books.sight.lock().unwrap();
     assert!(sight.wrong.is_empty(), "{:?}", sight.wrong);
     assert_eq!(sight.begins, jobs, "each once");
-    assert!(sight.fragile.len() as u32 >= jobs / 3 * 2);
+    assert!(sight.fragile.len() >= jobs as usize / 3 * 2);
 }
 
 #[test]

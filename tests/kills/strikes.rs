@@ -272,7 +272,7 @@ fn two_hundred_strikes_among_jobs_in_hand_cost_nobody_what_he_did_not_begin() {
         let runs: Vec<_> = runs
             .map(|(&world, seed)| scope.spawn(move || run(world, seed)))
             .collect();
-        let told = runs.into_iter().map(|run| run.join());
+        let told = runs.into_iter().map(std::thread::ScopedJoinHandle::join);
         told.map(|told| told.expect("the books are right"))
             .collect()
     });

@@ -85,6 +85,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> rusqlite::Result
             None => more |= claim_some(tx, request, most, &mut claims)?,
             Some(rate) => {
                 let admitted = admit(tx, rate, most);
+                let refused = admitted.as_ref().err().copied();
                 if let Ok(admitted) = admitted {
                     more |= claim_some(tx, request, admitted.jobs.min(most), &mut claims)?;
                     tx.queue.rate_boot = tx.now.boot;
@@ -92,7 +93,8 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> rusqlite::Result
                 }
                 tx.queue.rate_behind = has_ready(tx, request.kinds.as_deref())?;
                 if tx.queue.rate_behind {
-                    wait = admit(tx, rate, 1).err();
+                    // Now that jobs wait it may allow one; whoever asked has to ask again all the same.
+                    wait = admit(tx, rate, 1).err().or(refused);
                 }
             }
         }
