@@ -119,7 +119,7 @@ struct Told {
     dead: usize,
     /// Dead, and never begun.
     never_began: u32,
-    /// Attempts of dead jobs that were lost before they began.
+    /// Attempts that were lost before they began.
     lost_attempts: u32,
     /// Jobs that began more often than they have attempts, as they were claimed with others the first time.
     once_more: u32,
@@ -199,12 +199,20 @@ impl Run<'_> {
     fn tell(mut self) -> Told {
         let books = std::fs::read_to_string(self.folder.join("books")).unwrap();
         let mut began: HashMap<JobId, u32> = HashMap::new();
+        let mut lost: HashMap<JobId, u32> = HashMap::new();
         let mut done: HashSet<JobId> = HashSet::new();
         for line in books.lines() {
             let words: Vec<&str> = line.split(' ').collect();
             let id = words[1].parse().unwrap();
             match words[0] {
-                "began" => *began.entry(id).or_default() += 1,
+                "began" => {
+                    let begins = began.entry(id).or_default();
+                    *begins += 1;
+                    // An attempt is no more than that which has begun.
+                    let attempt: u32 = words[2].parse().unwrap();
+                    let lost = lost.entry(id).or_default();
+                    *lost = attempt.saturating_sub(*begins).max(*lost);
+                }
                 "done" => drop(done.insert(id)),
                 other => panic!("{other}"),
             }
@@ -213,6 +221,7 @@ impl Run<'_> {
             .map(|job| job.id)
             .collect();
         let told = &mut self.told;
+        told.lost_attempts = lost.values().sum();
         for (id, &(job, attempts)) in &self.acknowledged {
             let begins = began.get(id).copied().unwrap_or(0);
             if !dead.contains(id) {
@@ -224,7 +233,8 @@ impl Run<'_> {
                 continue;
             }
             told.never_began += u32::from(begins == 0);
-            told.lost_attempts += attempts.saturating_sub(begins);
+            let lost = lost.get(id).copied().unwrap_or(0);
+            told.lost_attempts += attempts.saturating_sub(begins).saturating_sub(lost);
             told.once_more += u32::from(begins > attempts);
             told.done_and_dead += u32::from(done.contains(id));
             assert!(

@@ -43,7 +43,7 @@ impl Shared {
 
     fn settle_in(&self, source: usize, ends: Vec<(Lease, Settle)>) {
         if self.lock().settles_apart {
-            return self.settle_apart(source, ends);
+            return self.settle_apart(source, ends, false);
         }
         let settled = guarded(|| self.sources.broker(source).settle(&ends));
         let mut state = self.lock();
@@ -62,7 +62,7 @@ impl Shared {
 
     /// Each by itself; those that fail are told again later, and hold up nobody. What fails again and again where others
     /// do not is what the broker will never take: the job is dead then, with the reason.
-    fn settle_apart(&self, source: usize, ends: Vec<(Lease, Settle)>) {
+    fn settle_apart(&self, source: usize, ends: Vec<(Lease, Settle)>, again: bool) {
         let broker = self.sources.broker(source);
         let settled_before = self.lock().settled;
         let mut failed = Vec::new();
@@ -89,8 +89,8 @@ impl Shared {
         let now = Instant::now();
         let mut state = self.lock();
         state.settles_apart = false;
-        if !refused.is_empty() && state.settled == settled_before {
-            // Nothing that says that it works at all.
+        if !again && !refused.is_empty() && state.settled == settled_before {
+            // Nothing says that it works at all.
             state.fail(now);
         }
         state.refuse(refused, now);
@@ -102,7 +102,7 @@ impl Shared {
     pub(super) fn tell_refused(&self) {
         let refused = self.lock().take_refused();
         for (source, ends) in self.by_source(refused) {
-            self.settle_apart(source, ends);
+            self.settle_apart(source, ends, true);
         }
     }
 
@@ -126,19 +126,22 @@ impl Shared {
         self.plan(state, Instant::now());
     }
 
-    /// It is not ours any more, or not to be: whoever runs it is told, and nobody begins it.
-    pub(super) fn give_up(&self, lease: Lease) {
+    /// They are not ours any more, or not to be: whoever runs one is told, and nobody begins it. All at once, so that none
+    /// begins because another one is given up.
+    pub(super) fn give_up(&self, leases: &[Lease]) {
         let mut state = self.lock();
-        let Some(hand) = state.hands.get_mut(&lease) else {
-            return;
-        };
-        hand.given_up = true;
-        hand.signal.stop.stop();
-        let waiting = state.buffer.len();
-        state.buffer.retain(|waiting| waiting.job.lease != lease);
-        // Of what has begun, or ended, whoever has it hears that it is not ours, and counts it.
-        if state.buffer.len() < waiting {
-            self.forget_in(&mut state, lease);
+        for lease in leases {
+            let Some(hand) = state.hands.get_mut(lease) else {
+                continue;
+            };
+            hand.given_up = true;
+            hand.signal.stop.stop();
+            let waiting = state.buffer.len();
+            state.buffer.retain(|waiting| waiting.job.lease != *lease);
+            // Of what has begun, or ended, whoever has it hears that it is not ours, and counts it.
+            if state.buffer.len() < waiting {
+                self.forget_in(&mut state, *lease);
+            }
         }
         self.stored.notify_all();
     }

@@ -53,9 +53,9 @@ impl Heart {
                 self.not_before = None;
                 self.keep(leases, &extended, asked);
                 let lost = leases.iter().zip(extended);
-                for (lease, _) in lost.filter(|&(_, extended)| !extended) {
-                    self.shared.give_up(*lease);
-                }
+                let lost = lost.filter(|&(_, extended)| !extended);
+                let lost: Vec<Lease> = lost.map(|(&lease, _)| lease).collect();
+                self.shared.give_up(&lost);
             }
             Err(error) => {
                 self.not_before = Instant::now().checked_add(LEAST_PAUSE.min(lease / 10));

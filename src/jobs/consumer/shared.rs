@@ -227,7 +227,12 @@ impl Shared {
                 return None;
             }
             let owes_ends = state.owes_fragile_ends();
-            if state.stopping || self.pool.is_closed() || (owes_ends && state.is_held_up(now)) {
+            if owes_ends && !state.refused.is_empty() {
+                // Others are to end meanwhile, or nobody knows whether the broker takes those.
+                state.not_before = state.not_before.max(state.refused_until);
+            }
+            let is_over = state.stopping || self.pool.is_closed();
+            if is_over || (owes_ends && state.is_held_up(now)) {
                 let delay = Duration::ZERO;
                 let end = (lease, Settle::Release { delay });
                 state.stats.released += 1;

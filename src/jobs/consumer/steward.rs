@@ -187,7 +187,7 @@ impl Steward {
             let what = if is_exclusive {
                 "it keeps its key, and is not given to another consumer, until it ends"
             } else {
-                self.shared.give_up(lease);
+                self.shared.give_up(&[lease]);
                 "it is given to another consumer"
             };
             report::warn(&format!(

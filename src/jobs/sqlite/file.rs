@@ -38,7 +38,29 @@ struct Id {
 
 #[cfg(unix)]
 impl Id {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     fn of(path: &Path) -> io::Result<Id> {
+        use rustix::fs::{AtFlags, CWD, StatxFlags, makedev};
+        use rustix::io::Errno;
+        // The inode and nothing else: whoever asks for the times of a file lets the next write to it be noted with a time
+        // of its own (since Linux 6.13), and the next `fsync` wait for that as well.
+        match rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::INO) {
+            Ok(found) => Ok(Id {
+                device: makedev(found.stx_dev_major, found.stx_dev_minor),
+                inode: found.stx_ino,
+            }),
+            // An old kernel, or a sandbox.
+            Err(Errno::NOSYS | Errno::PERM) => Id::of_all(path),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn of(path: &Path) -> io::Result<Id> {
+        Id::of_all(path)
+    }
+
+    fn of_all(path: &Path) -> io::Result<Id> {
         use std::os::unix::fs::MetadataExt;
         let found = path.metadata()?;
         Ok(Id {

@@ -9,8 +9,11 @@ pub(super) type Order = (i64, i64, i64);
 /// Before all that there are.
 pub(super) const START: Order = (i64::MIN, i64::MIN, i64::MIN);
 
+pub(super) const FIRST_KIND: &str = "SELECT kind FROM anthill_jobs INDEXED BY anthill_ready
+    WHERE queue = ?1 AND state = 0 ORDER BY kind LIMIT 1";
+
 pub(super) const NEXT_KIND: &str = "SELECT kind FROM anthill_jobs INDEXED BY anthill_ready
-    WHERE queue = ?1 AND state = 0 AND kind >= ?2 AND (?3 OR kind > ?2) ORDER BY kind LIMIT 1";
+    WHERE queue = ?1 AND state = 0 AND kind > ?2 ORDER BY kind LIMIT 1";
 
 pub(super) const FIRST_OF_KIND: &str =
     "SELECT rank, turn, place FROM anthill_jobs INDEXED BY anthill_ready
@@ -21,13 +24,16 @@ pub(super) fn order(row: &Row<'_>, from: usize) -> rusqlite::Result<Order> {
     Ok((row.get(from)?, row.get(from + 1)?, row.get(from + 2)?))
 }
 
-/// The kinds of which there are any.
+/// The kinds of which there are any: as many steps as there are kinds, however many jobs.
 pub(super) fn ready_kinds(connection: &Connection, queue: i64) -> rusqlite::Result<Vec<String>> {
+    let mut first = connection.prepare_cached(FIRST_KIND)?;
     let mut next = connection.prepare_cached(NEXT_KIND)?;
     let mut kinds: Vec<String> = Vec::new();
     loop {
-        let after = kinds.last().map_or("", String::as_str);
-        let kind = next.query_row(params![queue, after, kinds.is_empty()], |row| row.get(0));
+        let kind = match kinds.last() {
+            None => first.query_row([queue], |row| row.get(0)),
+            Some(last) => next.query_row(params![queue, last], |row| row.get(0)),
+        };
         let Some(kind) = kind.optional()? else {
             return Ok(kinds);
         };

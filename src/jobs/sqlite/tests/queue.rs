@@ -10,6 +10,7 @@ fn claims_go_through_the_index_of_a_state_and_sort_nothing() {
     for statement in [
         claim::READY_OF_KIND,
         kinds::FIRST_OF_KIND,
+        kinds::FIRST_KIND,
         kinds::NEXT_KIND,
         claim::NEXT_DUE,
         claim::NEXT_END,
