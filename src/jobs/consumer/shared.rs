@@ -7,11 +7,11 @@
 //! - U3: `runners` counts the tasks in the pool, `started` those that have a worker. Each looks before it ends, and
 //!   tells the steward when it has; so where there is something to claim a runner is on its way, or the steward
 //!   knows when to start one.
+//! - U4: No call to the broker, the pool or a user is made under the lock.
 //! - U5: A fragile job (B9) is looked for by a runner that has the *turn*, which one has at a time, until it begins the
 //!   job: until the hooks before its handler have run. It begins it when the ends of all other fragile ones are stored. So
 //!   whenever one begins, and may end the process, each other fragile job that was claimed here has begun, or its end is
 //!   stored: none loses its attempt, or its life, for nothing.
-//! - U4: No call to the broker, the pool or a user is made under the lock.
 
 use super::Told;
 use super::context::{Context, Signal};
