@@ -138,6 +138,10 @@ fn claim_some(
     let mut passed = 0;
     let mut more = false;
     'all: while claims.jobs.len() < most && tx.queue.counts.ready > 0 {
+        if passed >= BATCH {
+            more = true;
+            break;
+        }
         let wanted = most - claims.jobs.len();
         let found = ready(tx, request.kinds.as_deref(), wanted)?;
         let is_last = found.len() < wanted;
@@ -151,6 +155,10 @@ fn claim_some(
                 // More had expired than are taken away at once.
                 tx.expire(&found.step)?;
                 passed += 1;
+                if found.step.key.is_some() {
+                    // It may have parked those behind it.
+                    continue 'all;
+                }
             } else if is_key_full(tx, found.step.key.as_deref())? {
                 tx.set_state(found.step.place, JobState::Parked)?;
                 tx.moved(JobState::Ready, JobState::Parked, 1);
@@ -168,10 +176,6 @@ fn claim_some(
             }
         }
         if is_last {
-            break;
-        }
-        if passed >= BATCH {
-            more = true;
             break;
         }
     }

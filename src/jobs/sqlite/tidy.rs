@@ -59,8 +59,7 @@ pub(super) const DUE_KEYS: &str =
     "SELECT place, state, id, key, holds FROM anthill_jobs INDEXED BY anthill_delayed
     WHERE queue = ?1 AND state = 1 AND due <= ?2 ORDER BY due LIMIT ?3";
 
-pub(super) const EXPIRED: &str =
-    "SELECT place, state, id, key, holds FROM anthill_jobs INDEXED BY anthill_expires
+pub(super) const EXPIRED: &str = "SELECT place FROM anthill_jobs INDEXED BY anthill_expires
     WHERE queue = ?1 AND state < 3 AND expires <= ?2 ORDER BY expires LIMIT ?3";
 
 pub(super) const KEPT: &str = "DELETE FROM anthill_jobs WHERE place IN (
@@ -159,15 +158,16 @@ fn fall_due_by_keys(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
 }
 
 fn expire(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
-    let mut expired = {
+    let expired = {
         let mut expired = tx.connection.prepare_cached(EXPIRED)?;
-        let expired = expired.query_map(params![tx.number, tx.now.time, BATCH], step)?;
-        expired.collect::<rusqlite::Result<Vec<Step>>>()?
+        let now = params![tx.number, tx.now.time, BATCH];
+        let expired = expired.query_map(now, |row| row.get(0))?;
+        expired.collect::<rusqlite::Result<Vec<i64>>>()?
     };
-    // The parked ones first: one that was ready would call one of them back.
-    expired.sort_by_key(|job| job.state != JobState::Parked);
-    for job in &expired {
-        tx.expire(job)?;
+    for &place in &expired {
+        // One that goes may have parked the next one, or called it back.
+        let job = tx.at(place)?;
+        tx.expire(&job)?;
     }
     Ok(len(expired.len()))
 }

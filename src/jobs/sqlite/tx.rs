@@ -274,6 +274,11 @@ impl<'c> Tx<'c> {
         self.balance_key_of(job)
     }
 
+    pub(super) fn at(&self, place: i64) -> rusqlite::Result<Step> {
+        let at = "SELECT place, state, id, key, holds FROM anthill_jobs WHERE place = ?1";
+        self.connection.prepare_cached(at)?.query_row([place], step)
+    }
+
     pub(super) fn set_state(&self, place: i64, state: JobState) -> rusqlite::Result<()> {
         let set = "UPDATE anthill_jobs SET state = ?2 WHERE place = ?1";
         let mut set = self.connection.prepare_cached(set)?;

@@ -347,3 +347,33 @@ fn parked_jobs_that_expire_with_one_that_is_ready_leave_the_next_one_ready() {
     assert_eq!(broker.stats().unwrap().expired, 3);
     audit(&folder, &broker);
 }
+
+/// What is balanced on the way is not taken for what it was.
+#[test]
+fn jobs_of_a_key_that_expire_together_after_a_lower_limit_leave_the_counts_right() {
+    let folder = Folder::new();
+    let clock = Clock::manual();
+    let broker = folder.open_with(&clock);
+    let expiring = NewJob {
+        expires: Some(MINUTE),
+        ..keyed("k")
+    };
+    let renamed = |job: &NewJob| NewJob {
+        id: JobId::new(),
+        ..job.clone()
+    };
+    for job in [&expiring, &keyed("k"), &keyed("k"), &expiring, &expiring] {
+        broker.enqueue(&[renamed(job)]).unwrap();
+    }
+    let limits = Limits {
+        per_key: Some(1),
+        ..Limits::default()
+    };
+    broker.set_limits(limits).unwrap();
+    clock.advance(MINUTE);
+    let claims = broker.claim(&ClaimRequest::new(9, MINUTE)).unwrap();
+    assert_eq!(claims.jobs.len(), 1);
+    let stats = broker.stats().unwrap();
+    assert_eq!((stats.expired, stats.ready, stats.parked), (3, 0, 1));
+    audit(&folder, &broker);
+}
