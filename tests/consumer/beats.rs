@@ -201,3 +201,34 @@ fn a_unique_job_that_runs_too_long_keeps_its_key_until_it_ends() {
 fn a_job_whose_key_is_bounded_keeps_it_until_it_ends() {
     overran(|draft| draft.key("k"), Some(1));
 }
+
+/// The broker of another queue hangs in its heartbeat: those of this one go on.
+#[test]
+fn heartbeats_of_one_queue_do_not_wait_for_the_broker_of_another() {
+    let (hung, other) = Hang::queue(Call::Extend);
+    let (well, queue) = Hang::queue(Call::Enqueue);
+    let pool = Pool::with_capacity(2);
+    let gate = Gate::new();
+    let there = gate.clone();
+    let consumer = other
+        .consumer(&pool)
+        .also(&queue, 1)
+        .workers(2..=2)
+        .lease(Duration::from_millis(900))
+        .handle(move |_: Count, _: &Context| {
+            there.pass();
+            Ok(())
+        })
+        .start()
+        .unwrap();
+    hung.hang();
+    other.enqueue(Count(1)).unwrap();
+    queue.enqueue(Count(2)).unwrap();
+    gate.wait_for(2);
+    hung.0.gate.wait_for(1);
+    well.wait_for_beats(3);
+    hung.0.gate.open();
+    gate.open();
+    consumer.wait_idle();
+    assert_eq!(queue.stats().unwrap().done, 1);
+}

@@ -1,5 +1,5 @@
-//! The thread that keeps the leases of what is in hand. It does nothing else, so that a heartbeat waits for no other call
-//! to the broker; while nothing is in hand it sleeps.
+//! The thread that keeps the leases of what is in hand from one queue. It does nothing else, so that a heartbeat waits for
+//! no other call to the broker, and for no other broker; while nothing is in hand it sleeps.
 
 use super::shared::{Shared, guarded};
 use super::state::LEAST_PAUSE;
@@ -8,14 +8,16 @@ use crate::sync::{Arc, Instant, wait_until};
 
 pub(super) struct Heart {
     shared: Arc<Shared>,
+    source: usize,
     /// The broker failed: not before.
     not_before: Option<Instant>,
 }
 
 impl Heart {
-    pub(super) fn new(shared: Arc<Shared>) -> Heart {
+    pub(super) fn new(shared: Arc<Shared>, source: usize) -> Heart {
         Heart {
             shared,
+            source,
             not_before: None,
         }
     }
@@ -30,25 +32,28 @@ impl Heart {
                         return;
                     }
                     let now = Instant::now();
-                    let next = state.next_beat(self.shared.told.lease);
+                    let next = state.next_beat(self.source, self.shared.told.lease);
                     let next = next.map(|at| self.not_before.map_or(at, |pause| at.max(pause)));
                     match next {
-                        Some(at) if at <= now => break state.kept_leases(),
+                        Some(at) if at <= now => break state.kept_leases(self.source),
                         next => state = wait_until(&self.shared.heart, state, next),
                     }
                 }
             };
-            for (source, leases) in leases {
-                self.beat(source, &leases);
-            }
+            self.beat(&leases);
         }
     }
 
-    fn beat(&mut self, source: usize, leases: &[Lease]) {
+    fn beat(&mut self, leases: &[Lease]) {
         // The broker counts from when it is asked, or later.
         let asked = Instant::now();
         let lease = self.shared.told.lease;
-        match guarded(|| self.shared.sources.broker(source).extend(leases, lease)) {
+        match guarded(|| {
+            self.shared
+                .sources
+                .broker(self.source)
+                .extend(leases, lease)
+        }) {
             Ok(extended) => {
                 self.not_before = None;
                 self.keep(leases, &extended, asked);

@@ -4,7 +4,7 @@
 //!  broker ──claim──► buffer ──► runner (a task of the pool) ──► outbox ──settle──► broker
 //!   ▲  ▲                           │ handler, hooks               ▲
 //!   │  └── polls, schedules: the steward (a thread of its own) ───┘
-//!   └───── heartbeats: the heart (a thread of its own)
+//!   └───── heartbeats: the heart (a thread of its own for each queue)
 //! ```
 //!
 //! A job is claimed by a runner that has a worker already, so no more are claimed than the pool can start: one, or,
@@ -329,16 +329,20 @@ impl ConsumerBuilder {
         let sizing = Sizing::new(&workers, self.patience, self.calm);
         let shared = Shared::new(sources, self.handlers, self.told, &self.pool, sizing);
         let shared = Arc::new(shared);
-        let heart = Heart::new(Arc::clone(&shared));
-        let heart = spawn("anthill-leases".to_owned(), None, move || heart.run());
-        let heart = heart.map_err(QueueError::Thread)?;
-        let steward = Steward::new(Arc::clone(&shared));
-        let thread = spawn("anthill-jobs".to_owned(), None, move || steward.run());
-        let thread = thread.map_err(|refused| {
+        let refused = |refused| {
             shared.lock().over = true;
             shared.heart.notify_all();
             QueueError::Thread(refused)
-        })?;
+        };
+        let mut threads = Vec::new();
+        for source in 0..shared.sources.len() {
+            let heart = Heart::new(Arc::clone(&shared), source);
+            let heart = spawn("anthill-leases".to_owned(), None, move || heart.run());
+            threads.push(heart.map_err(refused)?);
+        }
+        let steward = Steward::new(Arc::clone(&shared));
+        let steward = spawn("anthill-jobs".to_owned(), None, move || steward.run());
+        threads.push(steward.map_err(refused)?);
         for (queue, _) in &self.queues {
             let listener = Arc::downgrade(&shared);
             queue.broker().subscribe(Box::new(move || {
@@ -357,7 +361,7 @@ impl ConsumerBuilder {
         shared.look();
         Ok(Consumer {
             shared,
-            threads: Mutex::new(vec![thread, heart]),
+            threads: Mutex::new(threads),
         })
     }
 

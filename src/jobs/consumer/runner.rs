@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(super) struct Taken {
     pub(super) waiting: Vec<Waiting>,
     /// It is fragile, and nobody looks for another one until it has begun (U5).
-    pub(super) has_turn: bool,
+    pub(super) turn: Option<FragileTurn>,
     /// One more runner would have work, too.
     pub(super) leaves_more: bool,
 }
@@ -27,7 +27,7 @@ pub(super) struct Work {
 
 impl Taken {
     fn run(self, shared: &Arc<Shared>) -> Work {
-        let turn = self.has_turn.then(|| FragileTurn::of(shared));
+        let turn = self.turn;
         let leaves_more = self.leaves_more;
         let begins = || {
             if turn.is_some() {
@@ -68,7 +68,7 @@ impl Runner {
         let start = Instant::now();
         let mut ended = None;
         while let Some(taken) = shared.next(ended.take()) {
-            if taken.leaves_more && !taken.has_turn {
+            if taken.leaves_more && taken.turn.is_none() {
                 shared.staff();
             }
             let work = taken.run(&shared);

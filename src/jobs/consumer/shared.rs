@@ -217,7 +217,7 @@ impl Shared {
     }
 
     /// U5: waits for the ends of other fragile jobs to be stored; if they cannot be, or all is to stop, the job goes back.
-    fn begin_fragile(&self, waiting: Waiting, turn: FragileTurn<'_>) -> Option<Taken> {
+    fn begin_fragile(&self, waiting: Waiting, turn: FragileTurn) -> Option<Taken> {
         loop {
             let mut state = self.lock();
             let now = Instant::now();
@@ -252,8 +252,7 @@ impl Shared {
                 continue;
             }
             let mut taken = self.taken(&mut state, vec![waiting], now);
-            turn.hand_on();
-            taken.has_turn = true;
+            taken.turn = Some(turn);
             return Some(taken);
         }
     }
@@ -296,7 +295,7 @@ impl Shared {
         let has_slots = state.runners < state.sizing.wanted();
         Taken {
             waiting,
-            has_turn: false,
+            turn: None,
             leaves_more: has_slots && (state.may_claim || !state.buffer.is_empty()),
         }
     }
@@ -357,7 +356,7 @@ impl Shared {
         let runners = state.runners;
         state.sizing.saw_work(now, waited, runners);
         state.stats.claimed += claims.jobs.len() as u64;
-        let first = state.hands.is_empty();
+        let first = !state.hands.values().any(|hand| hand.source == source);
         let mut fragile = None;
         for job in claims.jobs {
             let signal = Signal::new();
@@ -389,7 +388,7 @@ impl Shared {
         self.plan(&mut state, now);
         if first {
             // Heartbeats are due from now on.
-            self.heart.notify_one();
+            self.heart.notify_all();
         }
         fragile.map_or(Noted::Some, Noted::Fragile)
     }
@@ -484,28 +483,18 @@ enum Noted {
 }
 
 /// The right to look for a fragile job, and to begin it (U5); one has it at a time.
-pub(super) struct FragileTurn<'a>(&'a Shared);
+pub(super) struct FragileTurn(Arc<Shared>);
 
-impl<'a> FragileTurn<'a> {
-    fn take_if_next(shared: &'a Shared, state: &mut State) -> Option<FragileTurn<'a>> {
+impl FragileTurn {
+    fn take_if_next(shared: &Arc<Shared>, state: &mut State) -> Option<FragileTurn> {
         state.fragile_next.then(|| {
             state.has_turn = true;
-            FragileTurn(shared)
+            FragileTurn(Arc::clone(shared))
         })
-    }
-
-    /// It goes with the job.
-    fn hand_on(self) {
-        std::mem::forget(self);
-    }
-
-    /// That of a job.
-    pub(super) fn of(shared: &'a Shared) -> FragileTurn<'a> {
-        FragileTurn(shared)
     }
 }
 
-impl Drop for FragileTurn<'_> {
+impl Drop for FragileTurn {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.has_turn = false;

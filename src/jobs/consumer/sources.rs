@@ -5,7 +5,7 @@
 //! is left alone for a while, and holds up none of the others.
 
 use super::shared::guarded;
-use super::state::{LEAST_PAUSE, MOST_PAUSE};
+use super::state::pause_after;
 use crate::jobs::broker::{Broker, ClaimRequest, Claims};
 use crate::jobs::error::QueueError;
 use crate::sync::{Arc, Instant, Mutex, lock};
@@ -43,6 +43,10 @@ impl Sources {
 
     pub(super) fn broker(&self, source: usize) -> &Arc<dyn Broker> {
         &self.all[source].broker
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
     }
 
     pub(super) fn brokers(&self) -> impl Iterator<Item = &Arc<dyn Broker>> {
@@ -127,8 +131,7 @@ impl Sources {
             (*failed, *until) = (0, None);
             return Duration::ZERO;
         }
-        let pause = LEAST_PAUSE.saturating_mul(1 << (*failed).min(10));
-        let pause = pause.min(MOST_PAUSE);
+        let pause = pause_after(*failed);
         *failed += 1;
         *until = Instant::now().checked_add(pause);
         pause
@@ -137,6 +140,7 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
+    use super::super::state::LEAST_PAUSE;
     use super::*;
     use crate::jobs::{Clock, MemoryBroker};
 

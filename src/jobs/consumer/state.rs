@@ -7,7 +7,7 @@ use crate::jobs::broker::{Claimed, Lease, Settle};
 use crate::jobs::job::{JobId, QuickHash};
 use crate::sync::Arc;
 use crate::sync::Instant;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 /// What is quick is claimed for so long at once.
@@ -20,9 +20,15 @@ pub(super) const OUTBOX_TIME: Duration = Duration::from_millis(5);
 pub(super) const BUFFER_TIME: Duration = Duration::from_millis(50);
 /// Where a broker failed.
 pub(super) const LEAST_PAUSE: Duration = Duration::from_millis(50);
-pub(super) const MOST_PAUSE: Duration = Duration::from_secs(5);
+const MOST_PAUSE: Duration = Duration::from_secs(5);
 /// What a broker refuses so often while it takes others it will never take.
 const LASTING: u32 = 3;
+
+/// How long to leave a broker alone that had failed so often before in a row.
+pub(super) fn pause_after(failures: u32) -> Duration {
+    let pause = LEAST_PAUSE.saturating_mul(1 << failures.min(10));
+    pause.min(MOST_PAUSE)
+}
 
 #[expect(clippy::struct_excessive_bools, reason = "each stands for itself")]
 pub(super) struct State {
@@ -207,22 +213,26 @@ impl State {
         times.into_iter().flatten().chain(refused).min()
     }
 
-    /// When the leases are to be kept next, where something is in hand.
-    pub(super) fn next_beat(&self, lease: Duration) -> Option<Instant> {
-        let kept = self.hands.values().filter(|hand| !hand.given_up);
-        let first = kept.filter_map(|hand| hand.kept_until).min()?;
+    /// What is in hand from a queue, and is to be kept.
+    fn kept(&self, source: usize) -> impl Iterator<Item = (&Lease, &Hand)> {
+        let hands = self.hands.iter();
+        hands.filter(move |(_, hand)| hand.source == source && !hand.given_up)
+    }
+
+    /// When the leases of a queue are to be kept next, where something is in hand.
+    pub(super) fn next_beat(&self, source: usize, lease: Duration) -> Option<Instant> {
+        let first = self
+            .kept(source)
+            .filter_map(|(_, hand)| hand.kept_until)
+            .min()?;
         // A third of it has passed then.
         let two_thirds = lease.saturating_sub(lease / 3);
         Some(first.checked_sub(two_thirds).unwrap_or(first))
     }
 
-    /// The leases that are to be kept, by their queues.
-    pub(super) fn kept_leases(&self) -> BTreeMap<usize, Vec<Lease>> {
-        let mut kept: BTreeMap<usize, Vec<Lease>> = BTreeMap::new();
-        for (&lease, hand) in self.hands.iter().filter(|(_, hand)| !hand.given_up) {
-            kept.entry(hand.source).or_default().push(lease);
-        }
-        kept
+    /// The leases of a queue that are to be kept.
+    pub(super) fn kept_leases(&self, source: usize) -> Vec<Lease> {
+        self.kept(source).map(|(&lease, _)| lease).collect()
     }
 
     /// U5: the end of a fragile job is not stored yet.
@@ -252,14 +262,15 @@ impl State {
 
     /// They are told again later.
     pub(super) fn refuse(&mut self, ends: Vec<(Lease, Settle)>, now: Instant) {
-        if ends.is_empty() && self.refused.is_empty() {
-            self.refusals = 0;
+        if ends.is_empty() {
+            if self.refused.is_empty() {
+                self.refusals = 0;
+            }
             return;
         }
         self.refused.extend(ends);
-        let pause = LEAST_PAUSE * (1 << self.refusals.min(5));
+        self.refused_until = now.checked_add(pause_after(self.refusals.min(5)));
         self.refusals += 1;
-        self.refused_until = now.checked_add(pause);
     }
 
     pub(super) fn take_refused(&mut self) -> Vec<(Lease, Settle)> {
@@ -269,11 +280,10 @@ impl State {
 
     /// Jobs that have run for longer than they may, and still run.
     pub(super) fn overdue(&self) -> usize {
-        let mut hands = self
-            .hands
-            .values()
-            .filter(|hand| hand.is_overdue && !hand.has_ended);
-        hands.by_ref().count()
+        let hands = self.hands.values();
+        hands
+            .filter(|hand| hand.is_overdue && !hand.has_ended)
+            .count()
     }
 
     /// What runs, and what has not been begun.
@@ -323,11 +333,8 @@ impl State {
     }
 
     pub(super) fn fail(&mut self, now: Instant) {
-        let pause = LEAST_PAUSE
-            .saturating_mul(1 << self.failures.min(10))
-            .min(MOST_PAUSE);
+        self.not_before = now.checked_add(pause_after(self.failures));
         self.failures += 1;
-        self.not_before = now.checked_add(pause);
         self.may_claim = true;
     }
 }

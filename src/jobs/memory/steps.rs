@@ -11,6 +11,15 @@ use crate::jobs::job::{JobId, NewJob};
 use crate::jobs::rate;
 use std::time::Duration;
 
+/// What the unique keys of a job say to it.
+enum Entrance {
+    Free,
+    /// Another job has one.
+    Taken(JobId),
+    /// A job waits that gets its data, and its delay.
+    PutsOff(Place),
+}
+
 impl Store {
     /// B1; after `tidy`: what was due before goes before, and what has expired has no key.
     pub(super) fn enqueue_all(
@@ -31,47 +40,43 @@ impl Store {
 
     /// Whether a job that is there has its id or one of its keys, so that it would not be added.
     fn is_kept_out(&self, job: &NewJob) -> bool {
-        let once_key = job.once_per.as_ref().map(|once| &once.key);
-        let puts_itself_off = job.debounce && once_key == job.unique.as_ref();
-        let is_kept_out_once = once_key.is_some_and(|key| self.uniques.contains_key(key));
-        let owner = job.unique.as_ref().and_then(|key| self.uniques.get(key));
-        self.ids.contains_key(&job.id)
-            || (is_kept_out_once && !puts_itself_off)
-            || owner.is_some_and(|owner| !job.debounce || !owner.is_held || self.waits(owner.id))
+        self.ids.contains_key(&job.id) || !matches!(self.entrance(job), Entrance::Free)
     }
 
-    fn waits(&self, id: JobId) -> bool {
-        let place = self.find(id);
-        place.is_some_and(|place| JobState::WAITING.contains(&self.peek(place).state))
+    fn entrance(&self, job: &NewJob) -> Entrance {
+        let once_key = job.once_per.as_ref().map(|once| &once.key);
+        // A debounced job puts itself off, whatever its period says.
+        let is_own = job.debounce && once_key == job.unique.as_ref();
+        let once_owner = once_key.and_then(|key| self.uniques.get(key));
+        if let Some(owner) = once_owner.filter(|_| !is_own) {
+            return Entrance::Taken(owner.id);
+        }
+        let Some(owner) = job.unique.as_ref().and_then(|key| self.uniques.get(key)) else {
+            return Entrance::Free;
+        };
+        if job.debounce && owner.is_held {
+            let waits = |&place: &Place| JobState::WAITING.contains(&self.peek(place).state);
+            let waiting = self.find(owner.id).filter(waits);
+            // Where it runs this one comes after it.
+            return waiting.map_or(Entrance::Free, Entrance::PutsOff);
+        }
+        Entrance::Taken(owner.id)
     }
 
     pub(super) fn enqueue(&mut self, job: &NewJob, now: Now) -> Enqueued {
         if self.ids.contains_key(&job.id) {
             return self.duplicate(job.id);
         }
+        match self.entrance(job) {
+            Entrance::Free => {}
+            Entrance::Taken(owner) => return self.duplicate(owner),
+            Entrance::PutsOff(place) => {
+                let id = self.peek(place).id;
+                self.put_off(place, job, now);
+                return self.duplicate(id);
+            }
+        }
         let once_key = job.once_per.as_ref().map(|once| &once.key);
-        if let Some(owner) = once_key.and_then(|key| self.uniques.get(key)) {
-            // A debounced job puts itself off, whatever its period says.
-            if !(job.debounce && once_key == job.unique.as_ref()) {
-                return self.duplicate(owner.id);
-            }
-        }
-        if let Some(owner) = job.unique.as_ref().and_then(|key| self.uniques.get(key)) {
-            let id = owner.id;
-            let is_held = owner.is_held;
-            let waits = self
-                .find(id)
-                .filter(|&place| JobState::WAITING.contains(&self.peek(place).state));
-            match waits {
-                Some(place) if job.debounce && is_held => {
-                    self.put_off(place, job, now);
-                    return self.duplicate(id);
-                }
-                // It runs: this one comes after it.
-                None if job.debounce && is_held => {}
-                _ => return self.duplicate(id),
-            }
-        }
         let until = job.once_per.as_ref().map(|once| {
             let until = now.time.saturating_add(once.period);
             self.periods.insert((until, once.key.clone()));

@@ -40,23 +40,8 @@ pub(super) fn enqueue(
 
 /// Whether a job that is there has its id or one of its keys, so that it would not be added.
 fn is_kept_out(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<bool> {
-    if has(tx, job.id)? {
-        return Ok(true);
-    }
-    if let Some(once) = &job.once_per {
-        let puts_itself_off = job.debounce && job.unique.as_ref() == Some(&once.key);
-        if !puts_itself_off && tx.owner(&once.key)?.is_some() {
-            return Ok(true);
-        }
-    }
-    let Some(key) = &job.unique else {
-        return Ok(false);
-    };
-    let Some(owner) = tx.owner(key)? else {
-        return Ok(false);
-    };
-    let is_added = job.debounce && owner.is_held && waiting(tx, owner.id)?.is_none();
-    Ok(!is_added)
+    let is_free = matches!(entrance(tx, job)?, Entrance::Free);
+    Ok(!is_free || has(tx, job.id)?)
 }
 
 pub(super) fn add(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Enqueued> {
@@ -65,8 +50,13 @@ pub(super) fn add(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Enqueued> {
         if has(tx, job.id)? {
             return Ok(duplicate(tx, job.id));
         }
-        if let Some(owner) = keeps_out(tx, job)? {
-            return Ok(duplicate(tx, owner));
+        match entrance(tx, job)? {
+            Entrance::Free => {}
+            Entrance::Taken(owner) => return Ok(duplicate(tx, owner)),
+            Entrance::PutsOff(waiting) => {
+                put_off(tx, &waiting, job)?;
+                return Ok(duplicate(tx, JobId::from_bytes(waiting.id)));
+            }
         }
     }
     if !insert(tx, job)? {
@@ -88,30 +78,35 @@ pub(super) fn add(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Enqueued> {
     Ok(Enqueued::Added(job.id))
 }
 
-/// Who has one of its unique keys.
-fn keeps_out(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Option<JobId>> {
+/// What the unique keys of a job say to it.
+enum Entrance {
+    Free,
+    /// Another job has one.
+    Taken(JobId),
+    /// A job waits that gets its data, and its delay.
+    PutsOff(Step),
+}
+
+fn entrance(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Entrance> {
     if let Some(once) = &job.once_per {
         // A debounced job puts itself off, whatever its period says.
         let is_own = job.debounce && job.unique.as_ref() == Some(&once.key);
         if let Some(owner) = tx.owner(&once.key)?.filter(|_| !is_own) {
-            return Ok(Some(JobId::from_bytes(owner.id)));
+            return Ok(Entrance::Taken(JobId::from_bytes(owner.id)));
         }
     }
     let Some(key) = &job.unique else {
-        return Ok(None);
+        return Ok(Entrance::Free);
     };
     let Some(owner) = tx.owner(key)? else {
-        return Ok(None);
+        return Ok(Entrance::Free);
     };
-    let id = JobId::from_bytes(owner.id);
     if job.debounce && owner.is_held {
-        match waiting(tx, owner.id)? {
-            Some(waiting) => put_off(tx, &waiting, job)?,
-            // It runs: this one comes after it.
-            None => return Ok(None),
-        }
+        // Where it runs this one comes after it.
+        let waiting = waiting(tx, owner.id)?;
+        return Ok(waiting.map_or(Entrance::Free, Entrance::PutsOff));
     }
-    Ok(Some(id))
+    Ok(Entrance::Taken(JobId::from_bytes(owner.id)))
 }
 
 /// The job with that id, if it waits.
