@@ -377,3 +377,22 @@ fn jobs_of_a_key_that_expire_together_after_a_lower_limit_leave_the_counts_right
     assert_eq!((stats.expired, stats.ready, stats.parked), (3, 0, 1));
     audit(&folder, &broker);
 }
+
+/// Who comes while it takes the others away in steps is left alone.
+#[test]
+fn a_purge_takes_only_what_was_there_when_it_began() {
+    let folder = Folder::new();
+    let broker = folder.open();
+    broker.enqueue(&jobs(20_000)).unwrap();
+    let late = job();
+    thread::scope(|scope| {
+        let purge = scope.spawn(|| broker.purge(&JobState::WAITING).unwrap());
+        while broker.stats().unwrap().removed == 0 {
+            thread::yield_now();
+        }
+        broker.enqueue(std::slice::from_ref(&late)).unwrap();
+        assert_eq!(purge.join().unwrap(), 20_000);
+    });
+    assert_eq!(broker.get(late.id).unwrap().unwrap().state, JobState::Ready);
+    audit(&folder, &broker);
+}
