@@ -219,6 +219,7 @@ macro_rules! conforms {
                     a_rate_lets_a_burst_through_and_then_one_at_a_time
                     no_more_start_in_a_time_than_the_rate_allows
                     a_claim_that_finds_nothing_uses_up_no_rate
+                    a_claim_of_no_job_leaves_the_rate_as_it_is
                     no_rate_follows_the_wall_clock
                     what_is_parked_uses_up_no_rate
                     limits_of_all_kinds_hold_together

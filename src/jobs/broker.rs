@@ -14,7 +14,8 @@
 //!   expired, cancelled, deleted, purged, a duplicate.
 //! - B2: While a job, or its result, is there, the same id again is [`Enqueued::Duplicate`] of itself, and adds nothing.
 //! - B3: A claim gives a job to one consumer, until the lease is over. Each claim has a [`Lease`] of its own, and
-//!   counts as an attempt; [`Settle::Release`] takes that back. Only kinds that the request names are claimed.
+//!   counts as an attempt; [`Settle::Release`] takes that back. Only kinds that the request names are claimed. A claim of
+//!   no job does what time has brought, and changes nothing else.
 //! - B4: Only the newest lease of a job that runs can settle, extend or tell the progress of it (*fencing*).
 //! - B5: A lease that is over makes the job READY again, in its old place, and *suspect*. If it was claimed by itself its
 //!   attempt counts, and it is DEAD if it has no other one; if it was claimed together with others the attempt is taken

@@ -178,6 +178,27 @@ pub(crate) fn a_claim_that_finds_nothing_uses_up_no_rate<F: Fixture>() {
     assert!(on.claim(100).is_empty());
 }
 
+/// Whoever looks whether there is anything to do takes no time from those that the rate lets make up for being late.
+pub(crate) fn a_claim_of_no_job_leaves_the_rate_as_it_is<F: Fixture>() {
+    let again_in = |looks: bool| {
+        let on = Bench::<F>::able(|can| can.by_id)?;
+        on.limit(rate(10, seconds(1), 1));
+        let jobs = jobs(2);
+        on.add_all(&jobs);
+        assert_eq!(on.claim(5).len(), 1);
+        assert!(ok(on.broker.cancel(jobs[1].id)));
+        on.clock.advance(Duration::from_millis(120));
+        if looks {
+            on.claims(0);
+        }
+        on.add_all(&self::jobs(2));
+        let claims = on.claims(5);
+        assert_eq!(claims.jobs.len(), 1);
+        claims.again_in
+    };
+    assert_eq!(again_in(true), again_in(false));
+}
+
 /// A rate follows a clock that nobody sets: an hour back is no hour without jobs, nor is an hour
 /// ahead a burst.
 pub(crate) fn no_rate_follows_the_wall_clock<F: Fixture>() {

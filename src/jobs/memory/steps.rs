@@ -160,7 +160,7 @@ impl Store {
         self.tidy(now);
         let mut claims = Claims::default();
         let mut wait = None;
-        if !self.counts.paused {
+        if !self.counts.paused && request.most > 0 {
             let running = self.lines.len(JobState::Running);
             let room = (self.limits.running).map_or(request.most, |limit| {
                 (limit as usize).saturating_sub(running)

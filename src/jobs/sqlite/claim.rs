@@ -75,7 +75,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> rusqlite::Result
     let mut more = tidy(tx)?;
     let mut claims = Claims::default();
     let mut wait = None;
-    if !tx.queue.counts.paused {
+    if !tx.queue.counts.paused && request.most > 0 {
         let running = usize::try_from(tx.queue.counts.running).unwrap_or(usize::MAX);
         let room = (tx.queue.limits.running).map_or(request.most, |limit| {
             (limit as usize).saturating_sub(running)
