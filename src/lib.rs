@@ -48,25 +48,12 @@
 //! | tasks that run for ever | [`stop_token`](PoolHandle::stop_token) |
 //! | a share of the pool | [`limit`](PoolHandle::limit), [`serial`](PoolHandle::serial), [`keyed`](PoolHandle::keyed) |
 //! | a pool of one function, several pools as one, and both | [`FuncPool`], [`MultiPool`], [`MultiFuncPool`] |
-//! | jobs that survive the process | the module `jobs`, behind a feature |
-//!
-//! # Features
-//!
-//! The pool needs none. What is behind a feature brings dependencies of its own:
-//!
-//! | feature | |
-//! |---|---|
-//! | `jobs` | the module `jobs`: a queue of jobs that are tried again, in memory |
-//! | `sqlite` | the same in an SQLite file, where jobs survive the process; builds SQLite, for which it needs a C compiler |
-//! | `cli` | the program `anthill-jobs`, which looks after such a file |
+//! | jobs that survive the process | the crate `anthill-jobs`, on the same workers |
 
 mod builder;
 mod engine;
 mod error;
 mod global;
-// Loom has no clock and no files.
-#[cfg(all(feature = "jobs", not(all(test, anthill_loom))))]
-pub mod jobs;
 mod panic;
 mod pool;
 mod pools;
@@ -114,10 +101,6 @@ pub mod guide {
     pub mod from_rayon {}
     #[doc = include_str!("../docs/from-threadpool-and-tokio.md")]
     pub mod from_threadpool_and_tokio {}
-    #[doc = include_str!("../docs/from-taskq.md")]
-    pub mod from_taskq {}
-    #[doc = include_str!("../docs/jobs.md")]
-    pub mod jobs {}
 }
 
 #[cfg(doctest)]

@@ -236,6 +236,23 @@ impl PoolHandle {
         current::core().map(PoolHandle::new)
     }
 
+    /// Returns whether this thread runs a task (or a hook) of the pool, perhaps beneath a task of another pool.
+    ///
+    /// A call that waits for the pool's tasks cannot end there. It is never true outside the pool.
+    ///
+    /// ```
+    /// use anthill::Pool;
+    /// let pool = Pool::with_capacity(1);
+    /// assert!(!pool.is_inside());
+    /// let handle = pool.handle();
+    /// assert!(pool.spawn(move || handle.is_inside())?.join()?);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        current::is_inside(&self.core)
+    }
+
     /// Hands the pool a task; waits while there is no room.
     ///
     /// There is room while fewer tasks than capacity + backlog run or are queued. Those who wait

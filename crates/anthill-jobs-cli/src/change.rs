@@ -1,0 +1,190 @@
+//! What changes a queue: jobs retried and taken away, pauses, limits.
+
+use crate::args::SetLimits;
+use crate::out::Out;
+use crate::pages::Pages;
+use crate::{Ended, Fallible, complain, show};
+use anthill::Pool;
+use anthill_jobs::{JobId, JobState, Queue, QueueError};
+use serde::Serialize;
+use serde_json::json;
+
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Change {
+    Retry,
+    Delete,
+    Cancel,
+    RunNow,
+}
+
+impl Change {
+    /// Whether there was a job to change.
+    fn apply(self, queue: &Queue, id: JobId) -> Result<bool, QueueError> {
+        match self {
+            Change::Retry => queue.retry_dead(id),
+            Change::Delete => queue.delete(id),
+            Change::Cancel => queue.cancel(id),
+            Change::RunNow => queue.run_now(id),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Change::Retry => "ready again",
+            Change::Delete => "deleted",
+            Change::Cancel => "cancelled",
+            Change::RunNow => "due now",
+        }
+    }
+
+    fn why_not(self, queue: &Queue, id: JobId) -> Result<String, QueueError> {
+        Ok(match queue.get(id)?.map(|job| job.state) {
+            None => "there is no such job".to_owned(),
+            Some(JobState::Dead) if self == Change::Retry => ITS_KEY.to_owned(),
+            Some(state) => format!("it is {}", state.name()),
+        })
+    }
+}
+
+const ITS_KEY: &str = "another job has its unique key by now";
+
+#[derive(Default, Serialize)]
+struct Told {
+    changed: Vec<String>,
+    refused: Vec<Refused>,
+}
+
+#[derive(Serialize)]
+struct Refused {
+    id: String,
+    reason: String,
+}
+
+impl Told {
+    fn tell(&mut self, id: JobId, change: Change, out: &mut Out) -> Fallible<()> {
+        let id = id.to_string();
+        if !out.is_json() {
+            out.line(&format!("{id} {}", change.name()))?;
+        }
+        self.changed.push(id);
+        Ok(())
+    }
+
+    fn refuse(&mut self, id: JobId, reason: String) {
+        let id = id.to_string();
+        complain(&format!("{id}: {reason}"));
+        self.refused.push(Refused { id, reason });
+    }
+
+    fn end(self, out: &mut Out) -> Fallible<Ended> {
+        if out.is_json() {
+            out.document(&self)?;
+        }
+        Ok(if self.refused.is_empty() {
+            Ended::Done
+        } else {
+            Ended::Missed
+        })
+    }
+}
+
+/// The jobs with these ids, each for itself.
+pub(crate) fn named(
+    queue: &Queue,
+    change: Change,
+    ids: &[JobId],
+    out: &mut Out,
+) -> Fallible<Ended> {
+    let mut told = Told::default();
+    let changed = ids.iter().try_for_each(|&id| {
+        if change.apply(queue, id)? {
+            told.tell(id, change, out)
+        } else {
+            let reason = change.why_not(queue, id)?;
+            told.refuse(id, reason);
+            Ok(())
+        }
+    });
+    let ended = told.end(out)?;
+    changed.map(|()| ended)
+}
+
+/// Who commits at the same time shares a wait for the disk.
+const AT_ONCE: usize = 32;
+
+pub(crate) fn retry_all(queue: &Queue, out: &mut Out) -> Fallible<Ended> {
+    let ids = dead(queue)?;
+    let pool = Pool::with_capacity(AT_ONCE);
+    let ours = queue.clone();
+    let mut retried = pool.map(ids, move |id| (id, ours.retry_dead(id)));
+    let mut told = Told::default();
+    let changed = retried.try_for_each(|(id, retried)| {
+        if retried? {
+            return told.tell(id, Change::Retry, out);
+        }
+        // Another process may have seen to it meanwhile: nobody named it.
+        if (queue.get(id)?).is_some_and(|job| job.state == JobState::Dead) {
+            told.refuse(id, ITS_KEY.to_owned());
+        }
+        Ok(())
+    });
+    let ended = told.end(out)?;
+    changed.map(|()| ended)
+}
+
+/// All that are dead now. Those that die meanwhile are not meant, or this might never end.
+fn dead(queue: &Queue) -> Result<Vec<JobId>, QueueError> {
+    let most = usize::try_from(queue.stats()?.dead).unwrap_or(usize::MAX);
+    let mut pages = Pages::new(queue, JobState::Dead, None, most);
+    let mut ids = Vec::new();
+    loop {
+        let page = pages.next(0)?;
+        if page.is_empty() {
+            return Ok(ids);
+        }
+        ids.extend(page.iter().map(|job| job.id));
+    }
+}
+
+/// Without `yes` it removes nothing, and is an error if there is something.
+pub(crate) fn purge(queue: &Queue, state: JobState, yes: bool, out: &mut Out) -> Fallible<Ended> {
+    let removed = if yes {
+        queue.as_broker().purge(&[state])?
+    } else {
+        let jobs = show::count(&queue.stats()?, state);
+        if jobs > 0 {
+            let state = state.name();
+            return Err(format!("{jobs} jobs are {state}: say --yes to take them all away").into());
+        }
+        0
+    };
+    if out.is_json() {
+        out.document(&json!({ "removed": removed }))?;
+    } else {
+        out.line(&format!("{removed} removed"))?;
+    }
+    Ok(Ended::Done)
+}
+
+pub(crate) fn pause(queue: &Queue, paused: bool, out: &mut Out) -> Fallible<Ended> {
+    if paused {
+        queue.pause()?;
+    } else {
+        queue.resume()?;
+    }
+    if out.is_json() {
+        out.document(&json!({ "paused": paused }))?;
+    } else {
+        out.line(if paused { "paused" } else { "resumed" })?;
+    }
+    Ok(Ended::Done)
+}
+
+pub(crate) fn limits(queue: &Queue, set: &SetLimits, out: &mut Out) -> Fallible<Ended> {
+    let mut limits = queue.as_broker().limits()?;
+    if let Some(changed) = set.changed(limits) {
+        queue.set_limits(changed)?;
+        limits = changed;
+    }
+    show::limits(&limits, out)
+}

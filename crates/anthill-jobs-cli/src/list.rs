@@ -1,0 +1,206 @@
+//! The jobs in a state: for people a table, for scripts JSON with all that there is of each.
+
+use crate::out::{Out, cell};
+use crate::pages::Pages;
+use crate::show::{Document, missed, size, span};
+use crate::{Ended, Fallible};
+use anthill_jobs::{JobId, JobInfo, JobState, Queue, QueueError};
+use std::io::Write;
+
+/// What is read at once of a job's data; what is larger is read by itself.
+const WHOLE: usize = 16 << 10;
+
+pub(crate) fn list(
+    queue: &Queue,
+    state: JobState,
+    after: Option<JobId>,
+    limit: u32,
+    out: &mut Out,
+) -> Fallible<Ended> {
+    if let Some(id) = after {
+        // A queue would begin with its first job.
+        match queue.get(id)? {
+            Some(job) if job.state == state => {}
+            job => return Ok(missed(id, job.as_ref())),
+        }
+    }
+    let limit = limit as usize;
+    if out.is_json() {
+        documents(queue, Pages::new(queue, state, after, limit), out)?;
+        return Ok(Ended::Done);
+    }
+    // Whether there are more is told.
+    let pages = Pages::new(queue, state, after, limit.saturating_add(1));
+    if let Some(last) = table(pages, limit, out)? {
+        out.flush()?;
+        let state = state.name();
+        let _ = writeln!(
+            std::io::stderr(),
+            "there are more: list {state} --after {last}"
+        );
+    }
+    Ok(Ended::Done)
+}
+
+fn documents(queue: &Queue, mut pages: Pages<'_>, out: &mut Out) -> Fallible<()> {
+    loop {
+        let page = pages.next(WHOLE)?;
+        if page.is_empty() || out.is_closed() {
+            return Ok(());
+        }
+        for job in page {
+            if let Some(job) = whole(queue, job)? {
+                out.document(&Document::of(&job))?;
+            }
+        }
+    }
+}
+
+/// With all its data; `None` if it is gone, or somewhere else by now.
+fn whole(queue: &Queue, job: JobInfo) -> Result<Option<JobInfo>, QueueError> {
+    let is_cut = job.payload_size > job.payload.len() as u64;
+    // A list leaves out those that are large.
+    let may_have_result = job.state == JobState::Done && job.result.is_none();
+    let may_have_progress = job.attempt > 0 && job.progress.is_none();
+    if !(is_cut || may_have_result || may_have_progress) {
+        return Ok(Some(job));
+    }
+    let there = queue.get(job.id)?;
+    Ok(there.filter(|there| there.state == job.state))
+}
+
+/// The last one in it, if there are more.
+fn table(mut pages: Pages<'_>, limit: usize, out: &mut Out) -> Fallible<Option<JobId>> {
+    let columns = columns();
+    let mut shown = 0;
+    let mut widths = None;
+    let mut last = None;
+    loop {
+        let page = pages.next(MOST_DATA * 4)?;
+        let (Some(_), false) = (page.first(), out.is_closed()) else {
+            return Ok(None);
+        };
+        let is_first = widths.is_none();
+        let widths = widths.get_or_insert_with(|| Widths::of(&page, columns));
+        if is_first {
+            out.line(&widths.line(["ID", "KIND", "ATTEMPT", "AGE", "DUE", "DATA", "ERROR"]))?;
+        }
+        for job in page {
+            if shown == limit {
+                return Ok(last);
+            }
+            let attempt = format!("{}/{}", job.attempt, job.attempts);
+            out.line(&widths.line([
+                &job.id.to_string(),
+                &cut(&cell(&job.kind), MOST_KIND),
+                &attempt,
+                &span(job.age),
+                &job.due_in.map_or_else(|| "-".to_owned(), span),
+                &preview(&job, widths.data),
+                &cut(&error(&job), widths.error),
+            ]))?;
+            shown += 1;
+            last = Some(job.id);
+        }
+    }
+}
+
+/// How wide the columns are whose contents have no width of their own.
+struct Widths {
+    kind: usize,
+    data: usize,
+    error: usize,
+}
+
+const MOST_KIND: usize = 40;
+const MOST_DATA: usize = 100;
+const ID: usize = 36;
+
+impl Widths {
+    fn of(page: &[JobInfo], columns: Option<usize>) -> Widths {
+        let kinds = page.iter().map(|job| cell(&job.kind).chars().count());
+        let kind = kinds.max().unwrap_or(0).clamp("KIND".len(), MOST_KIND);
+        let Some(columns) = columns else {
+            return Widths {
+                kind,
+                data: 40,
+                error: usize::MAX,
+            };
+        };
+        let left = columns.saturating_sub(ID + kind + "  ".len() * 5 + "ATTEMPT".len() + 6 * 2);
+        let has_errors = page.iter().any(|job| job.error.is_some());
+        let data = if has_errors {
+            left / 2
+        } else {
+            left.saturating_sub("  ERROR".len())
+        };
+        let data = data.clamp(16, MOST_DATA);
+        Widths {
+            kind,
+            data,
+            error: left.saturating_sub(data + 2).max(16),
+        }
+    }
+
+    fn line(&self, cells: [&str; 7]) -> String {
+        let (kind, data) = (self.kind, self.data);
+        let [id, its_kind, attempt, age, due, its_data, error] = cells;
+        let line = format!(
+            "{id:ID$}  {its_kind:kind$}  {attempt:>7}  {age:>6}  {due:>6}  {its_data:data$}  {error}"
+        );
+        line.trim_end().to_owned()
+    }
+}
+
+/// What the terminal has, or `COLUMNS` says; `None` where nobody says it.
+fn columns() -> Option<usize> {
+    let told = std::env::var("COLUMNS").ok();
+    told.and_then(|told| told.parse().ok())
+        .or_else(of_terminal)
+        .filter(|&columns| columns > 0)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn of_terminal() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_col))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn of_terminal() -> Option<usize> {
+    None
+}
+
+/// The beginning, with the size if that is not all.
+fn preview(job: &JobInfo, width: usize) -> String {
+    let is_cut = job.payload_size > job.payload.len() as u64;
+    let text = String::from_utf8_lossy(&job.payload);
+    // The last one may be a part of a letter.
+    let text = if is_cut {
+        text.trim_end_matches('\u{fffd}')
+    } else {
+        &text
+    };
+    let text = cell(text);
+    if !is_cut && text.chars().count() <= width {
+        return text;
+    }
+    let size = format!(" {}", size(job.payload_size));
+    let room = width.saturating_sub(size.len() + 1);
+    let begin: String = text.chars().take(room).collect();
+    format!("{begin}…{size}")
+}
+
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let begin: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{begin}…")
+}
+
+/// Its first line.
+fn error(job: &JobInfo) -> String {
+    let error = job.error.as_deref().unwrap_or_default();
+    cell(error.lines().next().unwrap_or_default())
+}

@@ -1,0 +1,225 @@
+//! A queue's file, and runs of the program on it.
+
+use anthill_jobs::{Broker, ClaimRequest, Claimed, Clock, NewJob, Settle, SqliteBroker};
+use serde_json::Value;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Far more than any run here takes.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+
+/// A folder with a queue's file in it, once something is enqueued.
+pub(crate) struct Place {
+    pub(crate) folder: TempDir,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Place {
+        Place {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// One with a queue, which is empty.
+    pub(crate) fn with_queue() -> Place {
+        let place = Place::new();
+        place.broker();
+        place
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.path().join("jobs.db")
+    }
+
+    pub(crate) fn files(&self) -> usize {
+        self.folder.path().read_dir().unwrap().count()
+    }
+
+    pub(crate) fn broker(&self) -> SqliteBroker {
+        SqliteBroker::open(self.file(), "default", Clock::system()).unwrap()
+    }
+
+    /// Without an address.
+    pub(crate) fn command() -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_anthill-jobs"));
+        command
+            .env_remove("ANTHILL_QUEUE")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
+        let mut command = Place::command();
+        command.arg("--queue").arg(self.file()).args(args);
+        command.spawn().unwrap()
+    }
+
+    pub(crate) fn run_with(&self, args: &[&str], input: &str) -> Run {
+        let mut child = self.start(args);
+        // One that fails early does not read it.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        finish(child)
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Run {
+        self.run_with(args, "")
+    }
+
+    /// A run that may have so many mebibytes of data in memory.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn run_within(&self, mebibytes: u64, args: &[&str]) -> Run {
+        use std::os::unix::process::CommandExt;
+        let limit = libc::rlimit {
+            rlim_cur: mebibytes << 20,
+            rlim_max: mebibytes << 20,
+        };
+        let mut command = Place::command();
+        command.arg("--queue").arg(self.file()).args(args);
+        let set = move || {
+            // SAFETY: it only reads what it is given.
+            match unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: that call may be made between a fork and an exec.
+        unsafe { command.pre_exec(set) };
+        finish(command.spawn().unwrap())
+    }
+
+    /// The output of a run that ends well, and says nothing else.
+    #[track_caller]
+    pub(crate) fn text(&self, args: &[&str]) -> String {
+        self.run(args).well()
+    }
+
+    /// The document of such a run.
+    #[track_caller]
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let run = self.run(&[&["--json"], args].concat());
+        document(&run.well())
+    }
+
+    #[track_caller]
+    pub(crate) fn count(&self, of: &str) -> u64 {
+        self.json(&["stats"])[of].as_u64().unwrap()
+    }
+
+    /// Enqueues a job; its id.
+    #[track_caller]
+    pub(crate) fn enqueue(&self, args: &[&str], input: &str) -> String {
+        let run = self.run_with(&[&["enqueue"], args].concat(), input);
+        let out = run.well();
+        let (id, what) = out.trim_end().split_once(' ').unwrap();
+        assert_eq!(what, "added");
+        id.to_owned()
+    }
+
+    /// Enqueues so many; their ids.
+    pub(crate) fn enqueue_some(&self, jobs: usize) -> Vec<String> {
+        let lines: String = (0..jobs).map(|job| job.to_string() + "\n").collect();
+        let run = self.run_with(&["enqueue", "number", "--lines"], &lines);
+        let ids = run.well();
+        ids.lines().map(|line| line[..36].to_owned()).collect()
+    }
+
+    pub(crate) fn claim(&self, most: usize) -> Vec<Claimed> {
+        self.broker()
+            .claim(&ClaimRequest::new(most, MINUTE))
+            .unwrap()
+            .jobs
+    }
+
+    /// Makes the next jobs dead.
+    pub(crate) fn bury(&self, most: usize, why: &str) -> Vec<String> {
+        let claimed = self.claim(most);
+        let end = |job: &Claimed| {
+            let error = why.to_owned();
+            (job.lease, Settle::Dead { error })
+        };
+        let ends: Vec<_> = claimed.iter().map(end).collect();
+        assert!(self.broker().settle(&ends).unwrap().iter().all(|&was| was));
+        claimed.iter().map(|job| job.lease.id.to_string()).collect()
+    }
+
+    /// Enqueues a job whose result is kept, and does it.
+    pub(crate) fn keep_a_result(&self) -> String {
+        let mut job = NewJob::new("sum", b"[1, 2]".to_vec());
+        job.keep_result = Some(MINUTE);
+        job.priority = i16::MAX;
+        self.broker().enqueue(&[job]).unwrap();
+        let lease = self.claim(1)[0].lease;
+        let result = b"{\"sum\": 3}".to_vec();
+        let done = (lease, Settle::Done { result });
+        assert_eq!(self.broker().settle(&[done]).unwrap(), [true]);
+        lease.id.to_string()
+    }
+}
+
+impl Run {
+    #[track_caller]
+    pub(crate) fn well(self) -> String {
+        assert_eq!((self.code, &*self.err), (Some(0), ""), "{}", self.out);
+        self.out
+    }
+
+    /// What it said on standard error.
+    #[track_caller]
+    pub(crate) fn ill(self, code: i32) -> String {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.err.starts_with("error: "), "{}", self.err);
+        self.err
+    }
+}
+
+#[track_caller]
+pub(crate) fn document(out: &str) -> Value {
+    assert_eq!(out.lines().count(), 1, "{out}");
+    serde_json::from_str(out).unwrap()
+}
+
+/// The object of each line.
+#[track_caller]
+pub(crate) fn objects(out: &str) -> Vec<Value> {
+    out.lines().map(document).collect()
+}
+
+pub(crate) fn ids(objects: &[Value]) -> Vec<&str> {
+    objects
+        .iter()
+        .map(|job| job["id"].as_str().unwrap())
+        .collect()
+}
+
+/// Fails if it does not end.
+pub(crate) fn finish(child: Child) -> Run {
+    let (send, ended) = channel();
+    thread::spawn(move || send.send(child.wait_with_output()));
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = ended.recv_timeout(DEADLINE).expect("it ends").unwrap();
+    Run {
+        code: status.code(),
+        out: String::from_utf8(stdout).unwrap(),
+        err: String::from_utf8(stderr).unwrap(),
+    }
+}

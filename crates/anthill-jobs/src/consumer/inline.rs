@@ -1,0 +1,172 @@
+//! The jobs of a queue, run on the thread that asks for it: for tests.
+
+use super::Told;
+use super::attempt;
+use super::context::{Context, Signal};
+use super::handlers::Handlers;
+use super::sources::Source;
+use crate::broker::{Broker, ClaimRequest};
+use crate::error::QueueError;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+/// Runs jobs on the calling thread, in order and one by one, with the handlers, backoffs and hooks of a consumer; with a
+/// [clock](crate::Clock) that the test moves, nothing is left to chance.
+///
+/// ```
+/// use anthill::Pool;
+/// use anthill_jobs::{Clock, Context, Job, JobError, MemoryBroker, Queue};
+/// use std::time::Duration;
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct Remind;
+/// # impl Job for Remind { const KIND: &'static str = "remind"; }
+///
+/// let clock = Clock::manual();
+/// let queue = Queue::of(MemoryBroker::new(clock.clone()));
+/// let jobs = queue
+///     .consumer(&Pool::with_capacity(1))
+///     .handle(|_: Remind, _: &Context| -> Result<(), JobError> { Ok(()) })
+///     .inline();
+///
+/// queue.job(Remind).delay(Duration::from_secs(3600)).enqueue()?;
+/// assert_eq!(jobs.run_due()?, 0);
+/// clock.advance(Duration::from_secs(3600));
+/// assert_eq!(jobs.run_due()?, 1);
+///
+/// jobs.at_once(); // from now on an enqueue returns when the job has run
+/// queue.enqueue(Remind)?;
+/// assert_eq!(queue.stats()?.done, 2);
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+pub struct Inline(Arc<Run>);
+
+struct Run {
+    sources: Vec<Source>,
+    handlers: Handlers,
+    told: Told,
+    /// How many asked since the thread that runs them began: it will come to what was enqueued meanwhile, too.
+    asked: AtomicUsize,
+}
+
+impl Inline {
+    pub(super) fn new(sources: Vec<Source>, handlers: Handlers, told: Told) -> Inline {
+        Inline(Arc::new(Run {
+            sources,
+            handlers,
+            told,
+            asked: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Runs what can be claimed until there is nothing, also what those jobs enqueue; how many attempts that were.
+    ///
+    /// # Errors
+    ///
+    /// If the broker fails.
+    pub fn run_due(&self) -> Result<usize, QueueError> {
+        self.0.run_due()
+    }
+
+    /// From now on, as long as this lives, each job is run in the thread that enqueues it, or lets it be tried again,
+    /// before that returns; but one thread runs jobs at a time, and it also runs what others enqueue meanwhile. What a
+    /// job enqueues runs after it.
+    pub fn at_once(&self) {
+        for source in &self.0.sources {
+            let run: Weak<Run> = Arc::downgrade(&self.0);
+            source.broker.subscribe(Box::new(move || {
+                let Some(run) = run.upgrade() else {
+                    return false;
+                };
+                // A broker that failed is heard of by who enqueues next.
+                let _ = run.run_due();
+                true
+            }));
+        }
+    }
+}
+
+impl Run {
+    fn run_due(&self) -> Result<usize, QueueError> {
+        let mut asked = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        if asked > 1 {
+            return Ok(0);
+        }
+        let mut over = Over {
+            asked: &self.asked,
+            is_told: false,
+        };
+        let mut attempts = 0;
+        loop {
+            attempts += self.run_all()?;
+            // Whoever asked since then relies on this thread.
+            match self
+                .asked
+                .compare_exchange(asked, 0, Ordering::SeqCst, Ordering::SeqCst)
+            {
+                Ok(_) => {
+                    over.is_told = true;
+                    return Ok(attempts);
+                }
+                Err(more) => asked = more,
+            }
+        }
+    }
+
+    fn run_all(&self) -> Result<usize, QueueError> {
+        let mut attempts = 0;
+        loop {
+            let before = attempts;
+            for source in &self.sources {
+                attempts += self.run_one(&source.broker)?;
+            }
+            if attempts == before {
+                return Ok(attempts);
+            }
+        }
+    }
+
+    fn run_one(&self, broker: &Arc<dyn Broker>) -> Result<usize, QueueError> {
+        let request = ClaimRequest::new(1, self.told.lease);
+        let request = request.of_kinds(self.handlers.stored_kinds());
+        let claims = broker.claim(&request)?;
+        let limit = self.told.data_limit;
+        let contexts = claims.jobs.iter().map(|claimed| {
+            let broker = Arc::clone(broker);
+            Context::new(broker, &self.handlers, limit, claimed, Signal::new())
+        });
+        let contexts: Vec<Context> = contexts.collect();
+        let (ends, _) = attempt::run(
+            &self.handlers,
+            &claims.jobs,
+            &contexts,
+            Instant::now(),
+            || {},
+        );
+        let leases = claims.jobs.iter().map(|claimed| claimed.lease);
+        let ends: Vec<_> = leases.zip(ends).collect();
+        broker.settle(&ends)?;
+        Ok(ends.len())
+    }
+}
+
+/// Nobody runs them any more, however that ended.
+struct Over<'a> {
+    asked: &'a AtomicUsize,
+    is_told: bool,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        if !self.is_told {
+            self.asked.store(0, Ordering::SeqCst);
+        }
+    }
+}
+
+impl fmt::Debug for Inline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inline").finish_non_exhaustive()
+    }
+}

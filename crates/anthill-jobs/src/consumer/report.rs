@@ -1,0 +1,59 @@
+//! What somebody should know and nobody asked for: through the `log` crate, or, where the program has set up no logger, on
+//! standard error.
+
+use crate::error::QueueError;
+use crate::sync::lock;
+use std::error::Error;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// The same again is told so much later.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// What was told last, and when.
+#[derive(Default)]
+pub(super) struct Reports(Mutex<Option<(String, Instant)>>);
+
+impl Reports {
+    /// A broker failed. The same failure again and again is told now and then.
+    pub(super) fn failure(&self, error: &QueueError) {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(behind) = source {
+            text += ": ";
+            text += &behind.to_string();
+            source = behind.source();
+        }
+        if self.is_new(&text) {
+            warn(&format!(
+                "a consumer's broker failed, it tries again: {text}"
+            ));
+        }
+    }
+
+    fn is_new(&self, text: &str) -> bool {
+        let now = Instant::now();
+        let mut last = lock(&self.0);
+        let is_old = |(told, at): &(String, Instant)| {
+            told == text && now.saturating_duration_since(*at) < AGAIN
+        };
+        let is_new = !last.as_ref().is_some_and(is_old);
+        if is_new {
+            *last = Some((text.to_owned(), now));
+        }
+        is_new
+    }
+
+    /// It works: what fails from now on is new.
+    pub(super) fn works(&self) {
+        *lock(&self.0) = None;
+    }
+}
+
+pub(super) fn warn(text: &str) {
+    if log::max_level() == log::LevelFilter::Off {
+        eprintln!("anthill-jobs: {text}");
+    } else {
+        log::warn!(target: "anthill_jobs", "{text}");
+    }
+}

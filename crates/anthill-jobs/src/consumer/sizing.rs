@@ -1,0 +1,148 @@
+//! How many jobs a consumer runs at once: between a least and a most, following the load.
+//!
+//! - Z1: It grows, by half and at least by one, where jobs waited longer than they should while all its runners
+//!   had work, or wait so long for one of them to look; not again before what it did could show.
+//! - Z2: It shrinks by one for each while in which there was no work for a runner.
+
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+#[derive(Debug)]
+pub(super) struct Sizing {
+    least: usize,
+    most: usize,
+    wanted: usize,
+    patience: Duration,
+    calm: Duration,
+    grown: Option<Instant>,
+    /// Since when a runner has had nothing to do.
+    slack: Option<Instant>,
+}
+
+impl Sizing {
+    pub(super) fn new(
+        workers: &RangeInclusive<usize>,
+        patience: Duration,
+        calm: Duration,
+    ) -> Sizing {
+        let least = (*workers.start()).max(1);
+        Sizing {
+            least,
+            most: (*workers.end()).max(least),
+            wanted: least,
+            patience,
+            calm,
+            grown: None,
+            slack: None,
+        }
+    }
+
+    pub(super) fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// Jobs were claimed, the oldest of which had waited so long, when so many runners had work.
+    pub(super) fn saw_work(&mut self, now: Instant, waited: Duration, runners: usize) {
+        if runners < self.wanted {
+            return;
+        }
+        self.slack = None;
+        let may_show =
+            (self.grown).is_none_or(|at| now.saturating_duration_since(at) >= self.patience);
+        if waited > self.patience && may_show && self.wanted < self.most {
+            self.grow(now);
+        }
+    }
+
+    /// All runners have had work for so long that none has looked, and there is more.
+    pub(super) fn saw_others_wait(&mut self, now: Instant) {
+        self.slack = None;
+        self.grow(now);
+    }
+
+    pub(super) fn may_grow(&self) -> bool {
+        self.wanted < self.most
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    fn grow(&mut self, now: Instant) {
+        self.wanted = (self.wanted + (self.wanted / 2).max(1)).min(self.most);
+        self.grown = Some(now);
+    }
+
+    /// There was nothing to claim.
+    pub(super) fn saw_nothing(&mut self, now: Instant) {
+        let since = *self.slack.get_or_insert(now);
+        if now.saturating_duration_since(since) >= self.calm && self.wanted > self.least {
+            self.wanted -= 1;
+            self.slack = Some(now);
+        }
+    }
+
+    /// When to look again, where nothing happens before.
+    pub(super) fn shrinks_at(&self) -> Option<Instant> {
+        let since = self.slack.filter(|_| self.wanted > self.least)?;
+        since.checked_add(self.calm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(100);
+    const CALM: Duration = Duration::from_secs(1);
+    const MILLI: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn it_follows_a_load_up_and_down() {
+        let start = Instant::now();
+        let at = |millis| start + MILLI * millis;
+        let mut sizing = Sizing::new(&(2..=10), PATIENCE, CALM);
+        assert_eq!(sizing.wanted(), 2);
+        // All busy, but nothing waits for long.
+        sizing.saw_work(at(0), MILLI * 50, 2);
+        assert_eq!(sizing.wanted(), 2);
+        sizing.saw_work(at(1), MILLI * 150, 2);
+        assert_eq!(sizing.wanted(), 3);
+        // Not before it can have helped.
+        sizing.saw_work(at(2), MILLI * 150, 3);
+        assert_eq!(sizing.wanted(), 3);
+        let mut sizes = Vec::new();
+        for step in 0..5 {
+            sizing.saw_work(at(101 + step * 100), MILLI * 500, sizing.wanted());
+            sizes.push(sizing.wanted());
+        }
+        assert_eq!(sizes, [4, 6, 9, 10, 10]);
+        // No work: down by one a second, and no further than told.
+        let mut sizes = Vec::new();
+        for second in 0..12 {
+            sizing.saw_nothing(at(1_000 + second * 1_000));
+            sizes.push(sizing.wanted());
+        }
+        assert_eq!(sizes, [10, 9, 8, 7, 6, 5, 4, 3, 2, 2, 2, 2]);
+        assert_eq!(sizing.shrinks_at(), None);
+    }
+
+    #[test]
+    fn runners_that_are_missing_are_not_made_up_for_by_more() {
+        let mut sizing = Sizing::new(&(4..=8), PATIENCE, CALM);
+        sizing.saw_work(Instant::now(), MILLI * 900, 3);
+        assert_eq!(sizing.wanted(), 4);
+    }
+
+    #[test]
+    fn work_that_comes_back_ends_the_calm() {
+        let start = Instant::now();
+        let mut sizing = Sizing::new(&(1..=8), PATIENCE, CALM);
+        sizing.saw_work(start, MILLI * 900, 1);
+        sizing.saw_nothing(start);
+        assert_eq!(sizing.shrinks_at(), Some(start + CALM));
+        sizing.saw_work(start + CALM / 2, Duration::ZERO, 2);
+        sizing.saw_nothing(start + CALM);
+        assert_eq!(sizing.wanted(), 2);
+    }
+}

@@ -1,0 +1,182 @@
+//! The queues that a consumer claims from: one, or several with weights.
+//!
+//! Each claim is of one queue, so that what was claimed together (B5) was claimed by itself in each. Which queue is asked
+//! first is left to chance, by the weights; the others are asked in turn where that one has nothing. One whose broker fails
+//! is left alone for a while, and holds up none of the others.
+
+use super::shared::guarded;
+use super::state::pause_after;
+use crate::broker::{Broker, ClaimRequest, Claims};
+use crate::error::QueueError;
+use crate::sync::lock;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// A queue, as its consumer knows it.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) broker: Arc<dyn Broker>,
+    pub(super) weight: u32,
+}
+
+pub(super) struct Sources {
+    all: Vec<Source>,
+    /// Of each: it failed so often, and is not to be asked before then.
+    failures: Mutex<Vec<(u32, Option<Instant>)>>,
+}
+
+/// What a look at the queues found.
+pub(super) struct Found {
+    pub(super) claims: Claims,
+    /// In which of them.
+    pub(super) source: usize,
+    /// Others were not asked.
+    pub(super) is_part: bool,
+    /// Of those that failed, while others did not.
+    pub(super) errors: Vec<QueueError>,
+}
+
+impl Sources {
+    pub(super) fn new(all: Vec<Source>) -> Sources {
+        let failures = Mutex::new(vec![(0, None); all.len()]);
+        Sources { all, failures }
+    }
+
+    pub(super) fn broker(&self, source: usize) -> &Arc<dyn Broker> {
+        &self.all[source].broker
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn brokers(&self) -> impl Iterator<Item = &Arc<dyn Broker>> {
+        self.all.iter().map(|source| &source.broker)
+    }
+
+    /// Asks one after the other until one has something.
+    ///
+    /// # Errors
+    ///
+    /// If none could be asked.
+    pub(super) fn claim(&self, request: &ClaimRequest) -> Result<Found, QueueError> {
+        let mut found = Found {
+            claims: Claims::default(),
+            source: 0,
+            is_part: false,
+            errors: Vec::new(),
+        };
+        let (order, again_in) = self.order();
+        found.claims.again_in = again_in;
+        let mut answers = 0;
+        for (asked, &source) in order.iter().enumerate() {
+            match guarded(|| self.broker(source).claim(request)) {
+                Ok(claims) => {
+                    answers += 1;
+                    self.note(source, true);
+                    let again_in = claims.again_in.into_iter().chain(found.claims.again_in);
+                    found.claims.again_in = again_in.min();
+                    found.claims.fragile_next |= claims.fragile_next;
+                    if !claims.jobs.is_empty() {
+                        found.claims.jobs = claims.jobs;
+                        found.source = source;
+                        found.is_part = asked + 1 < order.len();
+                        return Ok(found);
+                    }
+                }
+                Err(error) => {
+                    let pause = self.note(source, false);
+                    let again_in = found.claims.again_in.into_iter().chain([pause]);
+                    found.claims.again_in = again_in.min();
+                    found.errors.push(error);
+                }
+            }
+        }
+        if answers == 0 {
+            if let Some(error) = found.errors.pop() {
+                return Err(error);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Those that may be asked, the heavier ones rather first; and in how long another one may be.
+    fn order(&self) -> (Vec<usize>, Option<Duration>) {
+        if self.all.len() == 1 {
+            return (vec![0], None);
+        }
+        let now = Instant::now();
+        let failures = lock(&self.failures);
+        let left = |at: Instant| at.saturating_duration_since(now);
+        let pauses = failures.iter().filter_map(|&(_, until)| until.map(left));
+        let again_in = pauses.filter(|left| !left.is_zero()).min();
+        let may = |source: &usize| failures[*source].1.is_none_or(|at| at <= now);
+        let mut order: Vec<(f64, usize)> = (0..self.all.len())
+            .filter(may)
+            .map(|source| {
+                // As many clocks that ring at random, each as often as its weight says (Efraimidis and Spirakis).
+                let weight = f64::from(self.all[source].weight.max(1));
+                (-(1.0 - fastrand::f64()).ln() / weight, source)
+            })
+            .collect();
+        order.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let order = order.into_iter().map(|(_, source)| source);
+        (order.collect(), again_in)
+    }
+
+    /// For how long it is left alone.
+    fn note(&self, source: usize, works: bool) -> Duration {
+        let mut failures = lock(&self.failures);
+        let (failed, until) = &mut failures[source];
+        if works {
+            (*failed, *until) = (0, None);
+            return Duration::ZERO;
+        }
+        let pause = pause_after(*failed);
+        *failed += 1;
+        *until = Instant::now().checked_add(pause);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::LEAST_PAUSE;
+    use super::*;
+    use crate::{Clock, MemoryBroker};
+
+    fn sources(weights: &[u32]) -> Sources {
+        let source = |&weight: &u32| Source {
+            broker: Arc::new(MemoryBroker::new(Clock::manual())),
+            weight,
+        };
+        Sources::new(weights.iter().map(source).collect())
+    }
+
+    #[test]
+    fn the_heavier_ones_come_first_more_often() {
+        let sources = sources(&[6, 0, 3]);
+        let mut first = [0; 3];
+        for _ in 0..10_000 {
+            let (order, _) = sources.order();
+            assert_eq!(order.len(), 3);
+            first[order[0]] += 1;
+        }
+        // By their weights 6,000, 1,000 and 3,000; a thousandth of such tests is further off than these bounds.
+        assert!((5_700..6_300).contains(&first[0]), "{first:?}");
+        assert!((850..1_150).contains(&first[1]), "{first:?}");
+    }
+
+    #[test]
+    fn one_that_failed_is_left_alone_for_a_while() {
+        let sources = sources(&[1, 1]);
+        assert_eq!(sources.note(0, false), LEAST_PAUSE);
+        assert_eq!(sources.note(0, false), LEAST_PAUSE * 2);
+        let (order, again_in) = sources.order();
+        assert_eq!(order, [1]);
+        assert!(again_in.is_some_and(|pause| pause <= LEAST_PAUSE * 2));
+        sources.note(0, true);
+        assert_eq!(sources.order().0.len(), 2);
+        assert_eq!(sources.order().1, None);
+    }
+}

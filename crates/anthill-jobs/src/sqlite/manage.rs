@@ -1,0 +1,177 @@
+//! What people ask for: jobs taken away or tried again, limits, schedules.
+
+use super::enqueue::add;
+use super::tx::{Step, Tx, step};
+use crate::{Fired, JobId, JobState, Limits, Missed, NewJob, Scheduled};
+use rusqlite::{OptionalExtension, params};
+
+pub(super) fn find(tx: &Tx<'_>, id: JobId) -> rusqlite::Result<Option<Step>> {
+    let find = "SELECT place, state, id, key, holds FROM anthill_jobs WHERE queue = ?1 AND id = ?2";
+    let mut find = tx.connection.prepare_cached(find)?;
+    find.query_row(params![tx.number, id.as_bytes()], step)
+        .optional()
+}
+
+/// Whether there was one in one of these states.
+pub(super) fn take_away(tx: &mut Tx<'_>, id: JobId, states: &[JobState]) -> rusqlite::Result<bool> {
+    let Some(job) = find(tx, id)?.filter(|job| states.contains(&job.state)) else {
+        return Ok(false);
+    };
+    tx.remove(&job)?;
+    tx.queue.counts.removed += 1;
+    Ok(true)
+}
+
+/// Not one whose unique key another job has by now.
+pub(super) fn retry_dead(tx: &mut Tx<'_>, id: JobId) -> rusqlite::Result<bool> {
+    let Some(job) = find(tx, id)?.filter(|job| job.state == JobState::Dead) else {
+        return Ok(false);
+    };
+    if let Some(key) = &job.holds {
+        match tx.owner(key)? {
+            None => tx.own(key, &job.id, true, None)?,
+            // Its own period.
+            Some(owner) if owner.id == job.id => tx.hold_again(key, &job.id)?,
+            Some(_) => return Ok(false),
+        }
+    }
+    let turn = tx.next_turn();
+    // Who asks for it wants it now, whenever it was to expire.
+    let retry = "UPDATE anthill_jobs SET state = 0, attempt = 0, expires = NULL, due = ?2, turn = ?3 WHERE place = ?1";
+    let mut retry = tx.connection.prepare_cached(retry)?;
+    retry.execute(params![job.place, tx.now.time, turn])?;
+    tx.moved(JobState::Dead, JobState::Ready, 1);
+    tx.wake = true;
+    tx.balance_key_of(&job)?;
+    Ok(true)
+}
+
+/// How many are taken away in one transaction, so that others need not wait long.
+const PURGED: u64 = 2_000;
+
+/// Takes some of the jobs in that state away, none behind `last`; how many, and whether there may be more.
+pub(super) fn purge_some(
+    tx: &mut Tx<'_>,
+    state: JobState,
+    last: i64,
+) -> rusqlite::Result<(u64, bool)> {
+    let index = index(state);
+    let number = super::tx::number(state);
+    let purged = {
+        let some = format!(
+            "SELECT place, state, id, key, holds FROM anthill_jobs INDEXED BY {index}
+            WHERE queue = ?1 AND state = {number} AND place <= ?2 LIMIT {PURGED}"
+        );
+        let mut some = tx.connection.prepare_cached(&some)?;
+        let some = some.query_map(params![tx.number, last], step)?;
+        some.collect::<rusqlite::Result<Vec<Step>>>()?
+    };
+    let remove = "DELETE FROM anthill_jobs WHERE place = ?1";
+    let mut remove = tx.connection.prepare_cached(remove)?;
+    for job in &purged {
+        remove.execute([job.place])?;
+        tx.free_key(job)?;
+    }
+    let jobs = purged.len() as u64;
+    let count = tx.queue.count(state);
+    *count = count.saturating_sub(jobs);
+    tx.queue.counts.removed += jobs;
+    if state == JobState::Ready && purged.iter().any(|job| job.key.is_some()) {
+        look_at_parked(tx);
+    }
+    Ok((jobs, jobs == PURGED))
+}
+
+/// That of the jobs in a state.
+pub(super) fn index(state: JobState) -> &'static str {
+    match state {
+        JobState::Ready => "anthill_ready",
+        JobState::Delayed => "anthill_delayed",
+        JobState::Parked => "anthill_parked",
+        JobState::Running => "anthill_running",
+        JobState::Dead => "anthill_dead",
+        JobState::Done => "anthill_done",
+    }
+}
+
+/// The claims to come see which of the parked ones have room.
+fn look_at_parked(tx: &mut Tx<'_>) {
+    if tx.queue.counts.parked > 0 {
+        tx.queue.unpark = Some(String::new());
+        tx.wake = true;
+    }
+}
+
+pub(super) fn set_paused(tx: &mut Tx<'_>, paused: bool) {
+    tx.queue.counts.paused = paused;
+    tx.wake |= !paused;
+}
+
+pub(super) fn set_limits(tx: &mut Tx<'_>, limits: Limits) {
+    let before = std::mem::replace(&mut tx.queue.limits, limits);
+    if before.rate != limits.rate {
+        // Else a slow one that was would keep a quick one waiting.
+        tx.queue.rate_kept = 0;
+        tx.queue.rate_behind = false;
+    }
+    if before.per_key != limits.per_key && tx.queue.counts.ready + tx.queue.counts.parked > 0 {
+        tx.queue.unpark = Some(String::new());
+    }
+    tx.wake = true;
+}
+
+/// By their numbers in the table.
+pub(super) const MISSED: [Missed; 3] = [Missed::Once, Missed::All, Missed::Skip];
+
+pub(super) fn put_schedule(tx: &mut Tx<'_>, schedule: &Scheduled) -> rusqlite::Result<()> {
+    let put = "INSERT INTO anthill_schedules (queue, name, cron, kind, payload, next, missed)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        ON CONFLICT (queue, name) DO UPDATE SET kind = excluded.kind, payload = excluded.payload,
+        next = CASE WHEN cron = excluded.cron THEN min(next, excluded.next) ELSE excluded.next END,
+        cron = excluded.cron, missed = excluded.missed";
+    let Scheduled {
+        name,
+        cron,
+        kind,
+        payload,
+        next,
+        missed,
+    } = schedule;
+    let missed = MISSED.iter().position(|each| each == missed);
+    tx.connection
+        .prepare_cached(put)?
+        .execute(params![tx.number, name, cron, kind, payload, next, missed])?;
+    tx.wake = true;
+    Ok(())
+}
+
+pub(super) fn drop_schedule(tx: &Tx<'_>, name: &str) -> rusqlite::Result<bool> {
+    let drop = "DELETE FROM anthill_schedules WHERE queue = ?1 AND name = ?2";
+    Ok(tx
+        .connection
+        .prepare_cached(drop)?
+        .execute(params![tx.number, name])?
+        > 0)
+}
+
+pub(super) fn fire(
+    tx: &mut Tx<'_>,
+    schedule: &Scheduled,
+    next: i64,
+    job: Option<&NewJob>,
+) -> rusqlite::Result<Fired> {
+    if tx.queue.counts.paused {
+        return Ok(Fired::Paused);
+    }
+    let fire =
+        "UPDATE anthill_schedules SET next = ?4 WHERE queue = ?1 AND name = ?2 AND next = ?3";
+    let mut fire = tx.connection.prepare_cached(fire)?;
+    if fire.execute(params![tx.number, schedule.name, schedule.next, next])? == 0 {
+        return Ok(Fired::Changed);
+    }
+    if let Some(job) = job {
+        add(tx, job)?;
+        tx.wake = true;
+    }
+    Ok(Fired::Done)
+}

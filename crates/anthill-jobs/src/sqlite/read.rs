@@ -1,0 +1,169 @@
+//! What can be seen of a queue, on a connection that never writes: nobody waits for it, and it waits for nobody.
+
+use super::kinds;
+use super::manage::{MISSED, index};
+use super::time::{Now, span};
+use super::tx::{Queue, number, state};
+use crate::{JobId, JobInfo, JobState, ListRequest, QueueStats, Scheduled};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::time::Duration;
+
+/// What [`info`] reads; `data` is the parameter that says how many bytes of a job's data to read.
+fn columns(data: &str) -> String {
+    format!(
+        "id, kind, CASE WHEN length(payload) <= {data} THEN payload ELSE substr(payload, 1, {data}) END, state, rank, attempt, attempts, key, error,
+    CASE WHEN length(progress) <= {data} THEN progress END, CASE WHEN length(result) <= {data} THEN result END, enqueued, due,
+    length(payload), holds, expires, keep"
+    )
+}
+
+fn info(row: &Row<'_>, now: Now) -> rusqlite::Result<JobInfo> {
+    let state = state(row, 3)?;
+    let rank: i64 = row.get(4)?;
+    let (enqueued, due): (i64, i64) = (row.get(11)?, row.get(12)?);
+    let left = |at: i64| span(at.saturating_sub(now.time));
+    let waits = JobState::WAITING.contains(&state);
+    Ok(JobInfo {
+        id: JobId::from_bytes(row.get(0)?),
+        kind: row.get(1)?,
+        payload: row.get(2)?,
+        payload_size: row.get::<_, i64>(13)?.unsigned_abs(),
+        state,
+        priority: i16::try_from(-rank)
+            .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(4, rank))?,
+        attempt: row.get(5)?,
+        attempts: row.get(6)?,
+        key: row.get(7)?,
+        unique: row.get(14)?,
+        error: row.get(8)?,
+        progress: row.get(9)?,
+        result: row.get(10)?,
+        age: span(now.time.saturating_sub(enqueued)),
+        due_in: (state == JobState::Delayed).then(|| left(due)),
+        expires_in: row.get::<_, Option<i64>>(15)?.filter(|_| waits).map(left),
+        keep_result: row.get::<_, Option<i64>>(16)?.map(span),
+    })
+}
+
+pub(super) fn get(
+    connection: &Connection,
+    queue: i64,
+    id: JobId,
+    now: Now,
+) -> rusqlite::Result<Option<JobInfo>> {
+    let columns = columns("?3");
+    let get = format!("SELECT {columns} FROM anthill_jobs WHERE queue = ?1 AND id = ?2");
+    let mut get = connection.prepare_cached(&get)?;
+    let found = get.query_row(params![queue, id.as_bytes(), i64::MAX], |row| {
+        info(row, now)
+    });
+    found.optional()
+}
+
+/// What the jobs in a state are ordered by, in three columns.
+fn order(state: JobState) -> &'static str {
+    match state {
+        JobState::Ready | JobState::Parked => "rank, turn, place",
+        JobState::Delayed => "due, turn, place",
+        JobState::Running | JobState::Dead => "turn, place, rank",
+        JobState::Done => "until, place, rank",
+    }
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    queue: i64,
+    request: &ListRequest,
+    now: Now,
+) -> rusqlite::Result<Vec<JobInfo>> {
+    let which = request.state;
+    let (order, index, number) = (order(which), index(which), number(which));
+    let here =
+        format!("FROM anthill_jobs INDEXED BY {index} WHERE queue = ?1 AND state = {number}");
+    let from = match request.after {
+        None => None,
+        Some(id) => {
+            let from = format!(
+                "SELECT {order} FROM anthill_jobs WHERE queue = ?1 AND state = {number} AND id = ?2"
+            );
+            let mut from = connection.prepare_cached(&from)?;
+            let from = from.query_row(params![queue, id.as_bytes()], |row| kinds::order(row, 0));
+            from.optional()?
+        }
+    };
+    let after = from.unwrap_or(kinds::START);
+    let most = i64::try_from(request.most).unwrap_or(i64::MAX);
+    let data = i64::try_from(request.data).unwrap_or(i64::MAX);
+    if which == JobState::Ready {
+        let kinds = kinds::ready_kinds(connection, queue)?;
+        let first = kinds::first_of(connection, queue, &kinds, after, request.most)?;
+        let at = format!(
+            "SELECT {} FROM anthill_jobs WHERE place = ?1",
+            columns("?2")
+        );
+        let mut at = connection.prepare_cached(&at)?;
+        let mut each = |(_, _, place)| at.query_row([place, data], |row| info(row, now));
+        return first.into_iter().map(&mut each).collect();
+    }
+    let columns = columns("?6");
+    // In two steps, so that where they must be sorted their data need not be.
+    let list = format!(
+        "SELECT {columns} FROM anthill_jobs WHERE place IN
+        (SELECT place {here} AND ({order}) > (?2, ?3, ?4) ORDER BY {order} LIMIT ?5) ORDER BY {order}"
+    );
+    let mut list = connection.prepare_cached(&list)?;
+    let after = params![queue, after.0, after.1, after.2, most, data];
+    let jobs = list.query_map(after, |row| info(row, now))?;
+    jobs.collect()
+}
+
+pub(super) fn stats(connection: &Connection, queue: i64, now: Now) -> rusqlite::Result<QueueStats> {
+    let counts = Queue::load(connection, queue)?.counts;
+    let oldest = if counts.ready == 0 {
+        None
+    } else {
+        oldest(connection, queue, now)?
+    };
+    Ok(QueueStats { oldest, ..counts })
+}
+
+/// The first of each kind and priority is the oldest of it.
+fn oldest(connection: &Connection, queue: i64, now: Now) -> rusqlite::Result<Option<Duration>> {
+    let first = "SELECT rank, due FROM anthill_jobs INDEXED BY anthill_ready
+        WHERE queue = ?1 AND state = 0 AND kind = ?2 AND rank > ?3 ORDER BY rank, turn, place LIMIT 1";
+    let mut first = connection.prepare_cached(first)?;
+    let mut oldest: Option<i64> = None;
+    for kind in kinds::ready_kinds(connection, queue)? {
+        let mut rank = i64::MIN;
+        let mut next = |rank| {
+            let next = first.query_row(params![queue, kind, rank], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            });
+            next.optional()
+        };
+        while let Some((next, due)) = next(rank)? {
+            oldest = Some(oldest.map_or(due, |oldest| oldest.min(due)));
+            rank = next;
+        }
+    }
+    Ok(oldest.map(|due| span(now.time.saturating_sub(due))))
+}
+
+pub(super) fn schedules(connection: &Connection, queue: i64) -> rusqlite::Result<Vec<Scheduled>> {
+    let all = "SELECT name, cron, kind, payload, next, missed FROM anthill_schedules WHERE queue = ?1 ORDER BY name";
+    let mut all = connection.prepare_cached(all)?;
+    let all = all.query_map([queue], |row| {
+        Ok(Scheduled {
+            name: row.get(0)?,
+            cron: row.get(1)?,
+            kind: row.get(2)?,
+            payload: row.get(3)?,
+            next: row.get(4)?,
+            missed: MISSED
+                .get(row.get::<_, usize>(5)?)
+                .copied()
+                .unwrap_or_default(),
+        })
+    })?;
+    all.collect()
+}

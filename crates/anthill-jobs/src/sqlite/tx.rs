@@ -1,0 +1,294 @@
+//! A transaction: the queue's row, loaded once and stored once, and the steps of jobs from state to state.
+//!
+//! The counts in the row are kept in step here, and so is what a job that leaves must leave behind: a unique key
+//! that is free ([`unique`](super::unique)), and room for one that is parked ([`keys`](super::keys)).
+
+use super::time::{Mark, Now, nanos, span};
+use crate::{Clock, JobState, Limits, QueueStats, Rate};
+use rusqlite::{Connection, Row, params};
+
+/// What is in a queue's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Queue {
+    pub(super) limits: Limits,
+    pub(super) rate_boot: i64,
+    pub(super) rate_kept: i64,
+    pub(super) rate_behind: bool,
+    pub(super) mark: Mark,
+    /// From which key on more or fewer may be ready than have room.
+    pub(super) unpark: Option<String>,
+    pub(super) turn: i64,
+    pub(super) counts: QueueStats,
+}
+
+pub(super) fn number(state: JobState) -> i64 {
+    match state {
+        JobState::Ready => 0,
+        JobState::Delayed => 1,
+        JobState::Parked => 2,
+        JobState::Running => 3,
+        JobState::Dead => 4,
+        JobState::Done => 5,
+    }
+}
+
+pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<JobState> {
+    let stored: i64 = row.get(column)?;
+    let state = JobState::ALL
+        .into_iter()
+        .find(|&state| number(state) == stored);
+    state.ok_or(rusqlite::Error::IntegralValueOutOfRange(column, stored))
+}
+
+impl Queue {
+    pub(super) fn load(connection: &Connection, queue: i64) -> rusqlite::Result<Queue> {
+        let load = "SELECT paused, most_running, most_per_key, rate_jobs, rate_per, rate_burst, rate_boot, rate_kept,
+            unpark, turn, ready, delayed, parked, running, dead, results, enqueued, duplicates, done, retried, died,
+            lost_leases, expired, removed, rate_behind, max_ready, time, time_boot, ahead
+            FROM anthill_queues WHERE id = ?1";
+        connection.prepare_cached(load)?.query_row([queue], |row| {
+            let count = |column| {
+                row.get(column)
+                    .map(|count: i64| u64::try_from(count).unwrap_or(0))
+            };
+            let rate = match (row.get(3)?, row.get(4)?, row.get(5)?) {
+                (Some(jobs), Some(per), Some(burst)) => {
+                    let per = span(per);
+                    Some(Rate { jobs, per, burst })
+                }
+                _ => None,
+            };
+            Ok(Queue {
+                limits: Limits {
+                    running: row.get(1)?,
+                    per_key: row.get(2)?,
+                    rate,
+                    max_ready: row.get::<_, Option<i64>>(25)?.map(i64::unsigned_abs),
+                },
+                rate_boot: row.get(6)?,
+                rate_kept: row.get(7)?,
+                rate_behind: row.get(24)?,
+                mark: Mark {
+                    time: row.get(26)?,
+                    boot: row.get(27)?,
+                    ahead: row.get(28)?,
+                },
+                unpark: row.get(8)?,
+                turn: row.get(9)?,
+                counts: QueueStats {
+                    ready: count(10)?,
+                    delayed: count(11)?,
+                    parked: count(12)?,
+                    running: count(13)?,
+                    dead: count(14)?,
+                    results: count(15)?,
+                    oldest: None,
+                    paused: row.get(0)?,
+                    enqueued: count(16)?,
+                    duplicates: count(17)?,
+                    done: count(18)?,
+                    retried: count(19)?,
+                    died: count(20)?,
+                    lost_leases: count(21)?,
+                    expired: count(22)?,
+                    removed: count(23)?,
+                },
+            })
+        })
+    }
+
+    /// How far its time has come.
+    pub(super) fn mark(connection: &Connection, queue: i64) -> rusqlite::Result<Mark> {
+        let mark = "SELECT time, time_boot, ahead FROM anthill_queues WHERE id = ?1";
+        connection.prepare_cached(mark)?.query_row([queue], |row| {
+            Ok(Mark {
+                time: row.get(0)?,
+                boot: row.get(1)?,
+                ahead: row.get(2)?,
+            })
+        })
+    }
+
+    fn store(&self, connection: &Connection, queue: i64, time: i64) -> rusqlite::Result<()> {
+        let store = "UPDATE anthill_queues SET paused = ?2, most_running = ?3, most_per_key = ?4, rate_jobs = ?5,
+            rate_per = ?6, rate_burst = ?7, rate_boot = ?8, rate_kept = ?9, unpark = ?10, turn = ?11, ready = ?12,
+            delayed = ?13, parked = ?14, running = ?15, dead = ?16, results = ?17, enqueued = ?18, duplicates = ?19,
+            done = ?20, retried = ?21, died = ?22, lost_leases = ?23, expired = ?24, removed = ?25, rate_behind = ?26,
+            max_ready = ?27, time = ?28, time_boot = ?29, ahead = ?30 WHERE id = ?1";
+        let (limits, counts) = (&self.limits, &self.counts);
+        let rate = limits.rate;
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        connection.prepare_cached(store)?.execute(params![
+            queue,
+            counts.paused,
+            limits.running,
+            limits.per_key,
+            rate.map(|rate| rate.jobs),
+            rate.map(|rate| nanos(rate.per)),
+            rate.map(|rate| rate.burst),
+            self.rate_boot,
+            self.rate_kept,
+            self.unpark,
+            self.turn,
+            count(counts.ready),
+            count(counts.delayed),
+            count(counts.parked),
+            count(counts.running),
+            count(counts.dead),
+            count(counts.results),
+            count(counts.enqueued),
+            count(counts.duplicates),
+            count(counts.done),
+            count(counts.retried),
+            count(counts.died),
+            count(counts.lost_leases),
+            count(counts.expired),
+            count(counts.removed),
+            self.rate_behind,
+            limits.max_ready.map(count),
+            time,
+            self.mark.boot,
+            self.mark.ahead,
+        ])?;
+        Ok(())
+    }
+
+    pub(super) fn count(&mut self, state: JobState) -> &mut u64 {
+        match state {
+            JobState::Ready => &mut self.counts.ready,
+            JobState::Delayed => &mut self.counts.delayed,
+            JobState::Parked => &mut self.counts.parked,
+            JobState::Running => &mut self.counts.running,
+            JobState::Dead => &mut self.counts.dead,
+            JobState::Done => &mut self.counts.results,
+        }
+    }
+}
+
+/// What must be known of a job to take a step.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) place: i64,
+    pub(super) state: JobState,
+    pub(super) id: [u8; 16],
+    pub(super) key: Option<String>,
+    /// The unique key that it has until it is over.
+    pub(super) holds: Option<String>,
+}
+
+/// From a row whose first columns are those.
+pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<Step> {
+    Ok(Step {
+        place: row.get(0)?,
+        state: state(row, 1)?,
+        id: row.get(2)?,
+        key: row.get(3)?,
+        holds: row.get(4)?,
+    })
+}
+
+/// An open transaction.
+pub(super) struct Tx<'c> {
+    pub(super) connection: &'c Connection,
+    /// The queue's number.
+    pub(super) number: i64,
+    pub(super) now: Now,
+    pub(super) queue: Queue,
+    /// There is something new to claim.
+    pub(super) wake: bool,
+    loaded: Queue,
+}
+
+impl<'c> Tx<'c> {
+    /// In a transaction that is open already.
+    pub(super) fn load(
+        connection: &'c Connection,
+        number: i64,
+        clock: &Clock,
+    ) -> rusqlite::Result<Tx<'c>> {
+        let mut queue = Queue::load(connection, number)?;
+        let loaded = queue.clone();
+        let now = queue.mark.now(clock);
+        queue.mark = queue.mark.moved(now);
+        Ok(Tx {
+            connection,
+            number,
+            now,
+            loaded,
+            queue,
+            wake: false,
+        })
+    }
+
+    /// To be called before the commit.
+    pub(super) fn store(&self) -> rusqlite::Result<()> {
+        // What has found nothing to do writes nothing, and does not wait for the disk.
+        if self.queue == self.loaded {
+            return Ok(());
+        }
+        let time = self.now.time.max(self.queue.mark.time);
+        self.queue.store(self.connection, self.number, time)
+    }
+
+    /// The turn of one that is enqueued now: the time, where the wall clock was not set back.
+    pub(super) fn next_turn(&mut self) -> i64 {
+        self.queue.turn = self.now.time.max(self.queue.turn + 1);
+        self.queue.turn
+    }
+
+    /// The turn of one that counts as enqueued then.
+    pub(super) fn turn_at(&self, due: i64) -> i64 {
+        due.max(self.queue.turn + 1)
+    }
+
+    pub(super) fn moved(&mut self, from: JobState, to: JobState, jobs: u64) {
+        let count = self.queue.count(from);
+        *count = count.saturating_sub(jobs);
+        *self.queue.count(to) += jobs;
+    }
+
+    /// Takes a job away.
+    pub(super) fn remove(&mut self, job: &Step) -> rusqlite::Result<()> {
+        let remove = "DELETE FROM anthill_jobs WHERE place = ?1";
+        self.connection
+            .prepare_cached(remove)?
+            .execute([job.place])?;
+        let count = self.queue.count(job.state);
+        *count = count.saturating_sub(1);
+        self.free_key(job)?;
+        match (job.state, &job.key) {
+            (JobState::Ready | JobState::Running, Some(key)) => self.balance_key(key),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a job that ran among the dead.
+    pub(super) fn bury(&mut self, job: &Step, error: &str) -> rusqlite::Result<()> {
+        let turn = self.next_turn();
+        let bury = "UPDATE anthill_jobs SET state = 4, turn = ?2, error = ?3, suspect = 0 WHERE place = ?1";
+        let mut bury = self.connection.prepare_cached(bury)?;
+        bury.execute(params![job.place, turn, error])?;
+        self.moved(job.state, JobState::Dead, 1);
+        self.queue.counts.died += 1;
+        self.free_key(job)?;
+        self.balance_key_of(job)
+    }
+
+    pub(super) fn at(&self, place: i64) -> rusqlite::Result<Step> {
+        let at = "SELECT place, state, id, key, holds FROM anthill_jobs WHERE place = ?1";
+        self.connection.prepare_cached(at)?.query_row([place], step)
+    }
+
+    pub(super) fn set_state(&self, place: i64, state: JobState) -> rusqlite::Result<()> {
+        let set = "UPDATE anthill_jobs SET state = ?2 WHERE place = ?1";
+        let mut set = self.connection.prepare_cached(set)?;
+        set.execute(params![place, number(state)])?;
+        Ok(())
+    }
+
+    /// Takes a job away whose time is over.
+    pub(super) fn expire(&mut self, job: &Step) -> rusqlite::Result<()> {
+        self.queue.counts.expired += 1;
+        self.remove(job)
+    }
+}
