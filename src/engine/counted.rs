@@ -2,7 +2,7 @@
 //! two holders at once, without weak ones, and freed without a locked instruction by the last one if the others
 //! are gone by then.
 //!
-//! - R1: `holders` counts those who hold the value; only who holds it adds one. So who sees that it is the
+//! - RC1: `holders` counts those who hold the value; only who holds it adds one. So who sees that it is the
 //!   only one stays so, and frees it.
 
 use crate::sync::{AtomicU32, Ordering};
@@ -87,7 +87,7 @@ impl<T: ?Sized + HasHolders> Deref for Counted<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: R1: it is there as long as somebody holds it.
+        // SAFETY: RC1: it is there as long as somebody holds it.
         unsafe { self.value.as_ref() }
     }
 }
@@ -95,9 +95,9 @@ impl<T: ?Sized + HasHolders> Deref for Counted<T> {
 impl<T: ?Sized + HasHolders> Drop for Counted<T> {
     fn drop(&mut self) {
         let holders = &self.holders().0;
-        // ORDERING: Acquire: R1: all that the others did is over. Release: so is what was done here.
+        // ORDERING: Acquire: RC1: all that the others did is over. Release: so is what was done here.
         if holders.load(Ordering::Acquire) == 1 || holders.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // SAFETY: R1: this is the only one, and `pair` made the value in a box.
+            // SAFETY: RC1: this is the only one, and `pair` made the value in a box.
             drop(unsafe { Box::from_raw(self.value.as_ptr()) });
         }
     }

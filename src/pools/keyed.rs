@@ -1,8 +1,8 @@
 //! A queue for each key: in order for each, side by side across keys.
 //!
-//! - E1: A key is in the table while anything of it is pinned: a submitter on his way in, or a task that is
+//! - KE1: A key is in the table while anything of it is pinned: a submitter on his way in, or a task that is
 //!   not over. The last to go takes it out; so there is one strand for a key at a time, and none that idles.
-//! - E2: Keys are hashed, compared and dropped outside the lock. Who compared all entries of a hash and found
+//! - KE2: Keys are hashed, compared and dropped outside the lock. Who compared all entries of a hash and found
 //!   no such key adds it only if they are still the same.
 
 use super::share::Share;
@@ -24,13 +24,13 @@ struct Entry<K> {
     strand: Arc<Strand>,
 }
 
-/// E1
+/// KE1
 struct Pinned<K> {
     entry: Arc<Entry<K>>,
     pins: usize,
 }
 
-/// E1: a submitter on his way in.
+/// KE1: a submitter on his way in.
 struct Pin<'a, K: Send + Sync> {
     table: &'a Table<K>,
     hash: u64,
@@ -57,7 +57,7 @@ impl<K: Send + Sync> Keeper for Table<K> {
         try_lock(&self.entries).is_some()
     }
 
-    /// E1
+    /// KE1
     fn unpin(&self, hash: u64, strand: &Strand, pins: usize) {
         let gone = {
             let mut entries = lock(&self.entries);
@@ -240,7 +240,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
         self.hand_in(key, |strand| spawn(strand, f, patience))
     }
 
-    /// E1: an accepted task keeps the pin.
+    /// KE1: an accepted task keeps the pin.
     fn hand_in<T, E>(
         &self,
         key: K,
@@ -276,7 +276,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
                 let entries = bucket.iter().map(|pinned| Arc::clone(&pinned.entry));
                 entries.collect()
             };
-            // E2: a user's code.
+            // KE2: a user's code.
             let found = seen.iter().find(|entry| Some(&entry.key) == key.as_ref());
             let mut entries = lock(&self.table.entries);
             let bucket = entries.entry(hash).or_default();

@@ -1,11 +1,11 @@
 //! Several pools as one: less contention on one queue, one line for those who wait.
 //!
-//! - M1: The shards are built from one [`Plan`](crate::engine::Plan), each its own copy; only the name tells them
+//! - MP1: The shards are built from one [`Plan`](crate::engine::Plan), each its own copy; only the name tells them
 //!   apart. They are united before any of them has a thread.
-//! - M2: All balancing is in `hand_in`: whatever is submitted, a closure, a job or an argument, comes there as a task.
-//! - M3: A shard is asked to make room (by its submitter, by dropping its oldest) only after all were asked for room,
+//! - MP2: All balancing is in `hand_in`: whatever is submitted, a closure, a job or an argument, comes there as a task.
+//! - MP3: A shard is asked to make room (by its submitter, by dropping its oldest) only after all were asked for room,
 //!   and who waits does so in the one line (F1 of [`family`]), never in that of a shard.
-//! - M4: What a submit frees by dropping goes to that line if there is one (F2).
+//! - MP4: What a submit frees by dropping goes to that line if there is one (F2).
 
 use crate::builder::{Builder, sealed};
 use crate::engine::admission::{Denied, Origin};
@@ -335,7 +335,7 @@ impl MultiPool {
         }
     }
 
-    /// M3: waits in the one line.
+    /// MP3: waits in the one line.
     fn wait(&self, task: Task, deadline: Option<Instant>) -> Result<Arc<Core>, Refusal> {
         let lead = self.lead();
         let taken_by = lead.wait_anywhere(task, deadline)?;
@@ -365,7 +365,7 @@ impl MultiPool {
                 if is_free && !self.lead().admission.places().has_line() {
                     return core.accept(task).map(|()| Arc::clone(core));
                 }
-                // M4
+                // MP4
                 core.leave(1);
                 break;
             }

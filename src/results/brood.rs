@@ -1,12 +1,12 @@
 //! The tasks that somebody waits for together: those of a scope, of a group.
 //!
-//! - B1: `unfinished` counts a task until it is over in every respect: for a scope from before it is handed
+//! - V1: `unfinished` counts a task until it is over in every respect: for a scope from before it is handed
 //!   in, for a group from when it was accepted.
-//! - B2: Who waits says so under the lock and looks at `unfinished` then; who ends the last task counts it
+//! - V2: Who waits says so under the lock and looks at `unfinished` then; who ends the last task counts it
 //!   first and looks for who waits then, under the lock. So one sees the other.
-//! - B3: `queued` holds the jobs that may have to be run or cancelled from here, and no more than twice
+//! - V3: `queued` holds the jobs that may have to be run or cancelled from here, and no more than twice
 //!   as many that need not be any more.
-//! - B4: Who waits in a task runs the oldest first: what a task may wait for was mostly handed in before it. The
+//! - V4: Who waits in a task runs the oldest first: what a task may wait for was mostly handed in before it. The
 //!   newest first, a chain of joins would be run each within the next, on one stack.
 
 use crate::engine::fork::Mark;
@@ -58,13 +58,13 @@ impl Brood {
         self.unfinished.load(Ordering::Acquire)
     }
 
-    /// B1: one more task.
+    /// V1: one more task.
     pub(crate) fn begin(&self) {
         // ORDERING: Relaxed: who waits does so after it, or has no part in it.
         self.unfinished.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// B1, B2: a task is over. The brood may be gone when this returns, but for who holds it.
+    /// V1, V2: a task is over. The brood may be gone when this returns, but for who holds it.
     pub(crate) fn end(&self) {
         // ORDERING: Release: publishes what the task did. Acquire: the last one publishes it all.
         if self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -81,7 +81,7 @@ impl Brood {
         waiting.iter().for_each(Thread::unpark);
     }
 
-    /// B3: keeps a job that was handed in; whoever waits may have to run it.
+    /// V3: keeps a job that was handed in; whoever waits may have to run it.
     pub(crate) fn enlist(&self, job: JobRef) {
         let waiting = {
             let mut inner = lock(&self.inner);
@@ -96,7 +96,7 @@ impl Brood {
         waiting.iter().for_each(Thread::unpark);
     }
 
-    /// B4: runs the oldest job that has not started; false if there is none.
+    /// V4: runs the oldest job that has not started; false if there is none.
     fn run_oldest(&self, core: &Arc<Core>) -> bool {
         loop {
             let Some(job) = lock(&self.inner).queued.pop_front() else {

@@ -1,6 +1,6 @@
 //! Tasks that borrow from their caller's stack: all are over before it goes on.
 //!
-//! - E1: A task begins to count (B1) as it is made, before anybody else can have it, and ends once nothing of it
+//! - E1: A task begins to count (V1) as it is made, before anybody else can have it, and ends once nothing of it
 //!   is left that borrows: its closure is gone, and its result too, if no handle holds that.
 //! - E2: [`PoolHandle::scope`] goes on only when no task counts, whatever happens: a panic of what it calls is
 //!   caught, and one in its last wait, which nothing should cause, ends the process.

@@ -1,7 +1,7 @@
 //! The signal to end: for tasks that live long, and for who waits for the end of a pool.
 //!
-//! - S1: `stopped` is set under the lock, which whoever waits holds from its look to its sleep.
-//! - S2: Who waits for a pool's end sleeps on the lock of that pool's crew instead. It is entered here first and looks
+//! - ST1: `stopped` is set under the lock, which whoever waits holds from its look to its sleep.
+//! - ST2: Who waits for a pool's end sleeps on the lock of that pool's crew instead. It is entered here first and looks
 //!   at `stopped` under the crew's lock; the signal is set first and takes the crew's lock of all who are entered
 //!   then. So one sees the other. The crew's lock is taken under the one here, never the other way round.
 
@@ -18,7 +18,7 @@ use std::time::Duration;
 /// What all tokens of one signal share.
 pub(crate) struct Stop {
     stopped: AtomicBool,
-    /// S2: the pools whose end somebody awaits who gives up at this signal.
+    /// ST2: the pools whose end somebody awaits who gives up at this signal.
     ending: Mutex<Vec<Arc<Core>>>,
     changed: Condvar,
 }
@@ -45,7 +45,7 @@ impl Stop {
         ending.iter().for_each(|core| core.crew.nudge());
     }
 
-    /// S2: while what it returns lives, the signal has whoever awaits the end of this pool look again.
+    /// ST2: while what it returns lives, the signal has whoever awaits the end of this pool look again.
     pub(crate) fn interrupts<'a>(&'a self, core: &'a Arc<Core>) -> impl Drop + use<'a> {
         struct Entered<'a>(&'a Stop, &'a Arc<Core>);
         impl Drop for Entered<'_> {

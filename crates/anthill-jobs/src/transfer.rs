@@ -7,17 +7,17 @@
 //!    └── brought back ◄──┘                           └──► IN BOTH, and told
 //! ```
 //!
-//! - M1. A job is taken from the source only when the target has acknowledged it: as added, or as one that is there with
+//! - MV1. A job is taken from the source only when the target has acknowledged it: as added, or as one that is there with
 //!   the same id, kind and data, and is not dead. So none is lost, whatever dies when.
-//! - M2. Nothing is ever taken from the target: another one may have moved the same job there, and rely on it.
-//! - M3. Before the target gets it, it is put off at the source, so that nothing starts it there meanwhile; one that has
+//! - MV2. Nothing is ever taken from the target: another one may have moved the same job there, and rely on it.
+//! - MV3. Before the target gets it, it is put off at the source, so that nothing starts it there meanwhile; one that has
 //!   started, or is gone, is not moved. Who dies between leaves it at the source, in its old place, and due within
 //!   [`HIDDEN`]; who dies after the enqueue leaves it in both, until a move that is repeated takes it from the source.
-//! - M4. It is taken from the source only if its kind and data are those that the target got: a debounced enqueue may have
+//! - MV4. It is taken from the source only if its kind and data are those that the target got: a debounced enqueue may have
 //!   changed them.
-//! - M5. Between two queues of one `SQLite` file all this is one transaction, and none is ever in both.
+//! - MV5. Between two queues of one `SQLite` file all this is one transaction, and none is ever in both.
 //!
-//! Against M3: who is frozen for longer than a job is hidden may find that it has started at the source after all. It is in
+//! Against MV3: who is frozen for longer than a job is hidden may find that it has started at the source after all. It is in
 //! both then, which is told, as after a death.
 
 use super::broker::{Enqueued, JobInfo, JobState, ListRequest};
@@ -283,7 +283,7 @@ impl Transfer<'_> {
         if !self.request.states.iter().all(may) {
             return refuse("move of jobs that run, or are done");
         }
-        // Else M1 would take each job from its own copy.
+        // Else MV1 would take each job from its own copy.
         if Arc::ptr_eq(from, to) || from.identity() == to.identity() {
             return refuse("move of jobs to the queue that they are in");
         }
@@ -423,7 +423,7 @@ impl Transfer<'_> {
         Ok(jobs)
     }
 
-    /// M3: those that waited still.
+    /// MV3: those that waited still.
     fn hide(&self, jobs: Vec<Leaving>, moved: &mut Moved) -> Result<Vec<Leaving>, QueueError> {
         let hidden: Vec<JobId> = jobs
             .iter()
@@ -489,7 +489,7 @@ impl Transfer<'_> {
         (arrived, back, ended)
     }
 
-    /// M1: whether the target has it, and not another one with its id.
+    /// MV1: whether the target has it, and not another one with its id.
     fn is_there(&self, job: &Leaving) -> Result<bool, QueueError> {
         if job.is_added {
             return Ok(true);
@@ -549,7 +549,7 @@ impl Leaving {
     }
 }
 
-/// M1: whether the target's is the source's.
+/// MV1: whether the target's is the source's.
 pub(super) fn is_same(job: &JobInfo, there: &JobInfo) -> bool {
     there.state != JobState::Dead && there.kind == job.kind && there.payload == job.payload
 }

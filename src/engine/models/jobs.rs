@@ -56,7 +56,7 @@ fn a_finished_result_is_dropped_by_its_handle() {
     });
 }
 
-/// R1: whoever is last drops the value, after all that the others did with it.
+/// RC1: whoever is last drops the value, after all that the others did with it.
 #[test]
 fn the_last_holder_drops_the_value() {
     struct Value {

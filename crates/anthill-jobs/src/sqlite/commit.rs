@@ -6,7 +6,7 @@
 //! on his own thread.
 //!
 //! It may be of several queues: all that are in the file have this line. Before anything is written, and again when all is,
-//! it is seen to that the files are those that others see ([`file`](super::file), F2).
+//! it is seen to that the files are those that others see ([`file`](super::file), FI2).
 //!
 //! Heartbeats wait behind nobody in line: they have a transaction of their own, before that of all others who wait. And
 //! while a transaction has the lock nobody can give one, in no process; so one that takes long prolongs the leases of all

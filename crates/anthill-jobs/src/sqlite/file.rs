@@ -5,16 +5,16 @@
 //! unlinks log and index when it is done; and who has them open goes on writing where nobody will ever read. The same
 //! happens to a database that is deleted, moved or replaced.
 //!
-//! - F1. A store has its files open, so no other file gets their inodes: they are its own as long as the paths lead to
+//! - FI1. A store has its files open, so no other file gets their inodes: they are its own as long as the paths lead to
 //!   the inodes that they led to when it was opened.
-//! - F2. That is looked at under the lock of a writer, before the first write, and after the commit, before anybody is
+//! - FI2. That is looked at under the lock of a writer, before the first write, and after the commit, before anybody is
 //!   told of it; and after each read. Who finds something else has been detached, and stays so.
 //!   A writer takes the lock again before each of these looks ([`relock`](super::relock)): whoever unlinks the log after
 //!   the last one sees what was committed before it.
-//! - F3. No connection of anthill unlinks a log: see `schema::connect`.
-//! - F4. Who is detached writes nothing, does not checkpoint, and closes its connections: SQLite lets all connections
+//! - FI3. No connection of anthill unlinks a log: see `schema::connect`.
+//! - FI4. Who is detached writes nothing, does not checkpoint, and closes its connections: SQLite lets all connections
 //!   of a process to the same database share an index, and so a stale one with those that are opened anew.
-//! - F5. No file that is in use is opened here: closing it would drop the locks.
+//! - FI5. No file that is in use is opened here: closing it would drop the locks.
 
 use super::relock;
 use crate::QueueError;
@@ -158,7 +158,7 @@ impl Files {
     }
 
     /// Whether a connection that was opened just now has this index, and not one that is gone: an older connection of this
-    /// process to the same database, whosever it is, may still have that one open (F4).
+    /// process to the same database, whosever it is, may still have that one open (FI4).
     pub(super) fn refuse_stale_index(&self) -> Result<(), QueueError> {
         if has_open(self.index) {
             Ok(())
@@ -222,7 +222,7 @@ impl Attachment {
         &self.files
     }
 
-    /// F2.
+    /// FI2.
     pub(super) fn check(&self) -> Result<(), QueueError> {
         if self.process != std::process::id() {
             let why = format!("process {} has opened them, before a fork", self.process);
@@ -239,7 +239,7 @@ impl Attachment {
         checked
     }
 
-    /// F2, and so that it stays so until the locks are lost again.
+    /// FI2, and so that it stays so until the locks are lost again.
     pub(super) fn hold(&self, connection: &Connection) -> Result<(), QueueError> {
         let held = relock::take_again(connection);
         if let Err(QueueError::Detached(why)) = &held {
@@ -268,7 +268,7 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// Of a file that is not opened for it (F5).
+/// Of a file that is not opened for it (FI5).
 pub(super) fn size(path: &Path) -> u64 {
     path.metadata().map_or(0, |found| found.len())
 }

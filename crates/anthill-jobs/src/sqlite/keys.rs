@@ -1,8 +1,8 @@
 //! B7: how many jobs with a key may run, and which of them wait for that aside.
 //!
-//! - K1: With a limit, as many jobs with a key are ready as it has room for beside those that run, and no more; the rest
+//! - JK1: With a limit, as many jobs with a key are ready as it has room for beside those that run, and no more; the rest
 //!   are parked. So a claim meets nothing that it would have to pass over, however many there are with one key.
-//! - K2: Those that are ready go before those that are parked, so the order is as if none were.
+//! - JK2: Those that are ready go before those that are parked, so the order is as if none were.
 //!
 //! Each step that makes a job with a key ready, or takes one from those that are ready or run, *balances* the key. After a
 //! change of the limits the claims to come go through the keys and balance each (`balance_all`), before they claim.
@@ -35,7 +35,7 @@ impl Tx<'_> {
         }
     }
 
-    /// K1 and K2, where one step has changed something.
+    /// JK1 and JK2, where one step has changed something.
     pub(super) fn balance_key(&mut self, key: &str) -> rusqlite::Result<()> {
         match self.queue.limits.per_key {
             Some(_) => self.balance(key, BATCH).map(drop),
@@ -43,7 +43,7 @@ impl Tx<'_> {
         }
     }
 
-    /// K1 and K2, in at most so many moves; how many.
+    /// JK1 and JK2, in at most so many moves; how many.
     pub(super) fn balance(&mut self, key: &str, most: u32) -> rusqlite::Result<u32> {
         let (room, ready) = match self.queue.limits.per_key {
             None => (u32::MAX, 0),

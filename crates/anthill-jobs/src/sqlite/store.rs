@@ -1,11 +1,11 @@
 //! What all handles of this process share that have the same files open, and the same clock: the connection that writes, and
 //! so the transactions; the one that reads; and for each queue those who want to hear of it.
 //!
-//! - S1. The reader is opened when it is first needed: who only enqueues has none.
-//! - S2. Connections are closed as soon as it is known that the store is detached (see [`file`](super::file), F4): by
+//! - SS1. The reader is opened when it is first needed: who only enqueues has none.
+//! - SS2. Connections are closed as soon as it is known that the store is detached (see [`file`](super::file), FI4): by
 //!   who finds it out, or by who has the connection in hand then. Nobody who comes later shares it.
-//! - S3. No thread waits for the one connection while it has the other.
-//! - S4. The last handle closes it. It is in the list of stores only as long as one is there, and nothing waits for a
+//! - SS3. No thread waits for the one connection while it has the other.
+//! - SS4. The last handle closes it. It is in the list of stores only as long as one is there, and nothing waits for a
 //!   disk under the lock of that list.
 
 use super::commit::{Group, QueueRef, Urgency};
@@ -126,7 +126,7 @@ impl Store {
         checked.and(end)
     }
 
-    /// S2.
+    /// SS2.
     fn close_if_lost(&self) {
         if self.attachment.is_lost() {
             self.group.close();
@@ -266,7 +266,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         *lock(&self.reader) = None;
-        // F4; else who comes next finds an empty log, if nobody uses it now.
+        // FI4; else who comes next finds an empty log, if nobody uses it now.
         let _ = self.group.with_writer(Instant::now(), |writer| {
             if file::size(&file::log(self.path())) > 0 {
                 let _ = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
@@ -283,7 +283,7 @@ fn live() -> Vec<Arc<Store>> {
 }
 
 /// One that is open already. All of the same database are looked at, so that those that are detached close their
-/// connections (F4) before another one is opened.
+/// connections (FI4) before another one is opened.
 fn shared(path: &Path, clock: &Clock, access: Access) -> Option<Arc<Store>> {
     let files = Files::at(path);
     let mut shared = None;

@@ -437,7 +437,7 @@ pub(crate) fn no_more_are_ready_or_run_than_may<F: Fixture>() {
     all_come(&on, &["b1", "a3", "a4", "a-due", "a-due", "a1", "a2"]);
 }
 
-/// K2: as if none had been parked.
+/// JK2: as if none had been parked.
 pub(crate) fn the_order_is_kept_while_limits_go_up_and_down<F: Fixture>() {
     let Some(on) = Bench::<F>::able(|can| can.per_key && can.by_id) else {
         return;
