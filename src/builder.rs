@@ -1,6 +1,6 @@
 //! How a pool is to be.
 
-use crate::engine::{Core, Hooks, Overflow, Plan, thread_name};
+use crate::engine::{Config, Core, Hooks, Overflow, thread_name};
 use crate::error::BuildError;
 use crate::panic::{TaskPanic, WorkerId};
 use crate::pool::Pool;
@@ -44,7 +44,7 @@ use std::time::Duration;
 pub struct Builder<P: Built = Pool> {
     /// `None`: as many as there are processors for the thread that builds the pool.
     capacity: Option<usize>,
-    plan: Plan,
+    config: Config,
     parts: P::Parts,
 }
 
@@ -91,7 +91,7 @@ impl<P: Built> Clone for Builder<P> {
     fn clone(&self) -> Builder<P> {
         Builder {
             capacity: self.capacity,
-            plan: self.plan.clone(),
+            config: self.config.clone(),
             parts: self.parts.clone(),
         }
     }
@@ -119,7 +119,7 @@ impl<P: Built> Builder<P> {
     pub(crate) fn with_parts(parts: P::Parts) -> Builder<P> {
         Builder {
             capacity: None,
-            plan: Plan {
+            config: Config {
                 backlog: Some(0),
                 overflow: Overflow::Block,
                 max_waiting: usize::MAX,
@@ -161,7 +161,7 @@ impl<P: Built> Builder<P> {
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
     pub fn min_workers(mut self, n: usize) -> Builder<P> {
-        self.plan.min_workers = n;
+        self.config.min_workers = n;
         self
     }
 
@@ -173,7 +173,7 @@ impl<P: Built> Builder<P> {
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
     pub fn idle_timeout(mut self, timeout: Duration) -> Builder<P> {
-        self.plan.idle_timeout = Some(timeout);
+        self.config.idle_timeout = Some(timeout);
         self
     }
 
@@ -185,7 +185,7 @@ impl<P: Built> Builder<P> {
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
     pub fn keep_workers(mut self) -> Builder<P> {
-        self.plan.idle_timeout = None;
+        self.config.idle_timeout = None;
         self
     }
 
@@ -203,7 +203,7 @@ impl<P: Built> Builder<P> {
     /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
     /// ```
     pub fn backlog(mut self, n: usize) -> Builder<P> {
-        self.plan.backlog = Some(n);
+        self.config.backlog = Some(n);
         self
     }
 
@@ -219,7 +219,7 @@ impl<P: Built> Builder<P> {
     /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
     /// ```
     pub fn unbounded_backlog(mut self) -> Builder<P> {
-        self.plan.backlog = None;
+        self.config.backlog = None;
         self
     }
 
@@ -231,7 +231,7 @@ impl<P: Built> Builder<P> {
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
     pub fn overflow(mut self, overflow: Overflow) -> Builder<P> {
-        self.plan.overflow = overflow;
+        self.config.overflow = overflow;
         self
     }
 
@@ -246,7 +246,7 @@ impl<P: Built> Builder<P> {
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
     pub fn max_waiting(mut self, n: usize) -> Builder<P> {
-        self.plan.max_waiting = n;
+        self.config.max_waiting = n;
         self
     }
 
@@ -266,7 +266,7 @@ impl<P: Built> Builder<P> {
     where
         H: Fn(TaskPanic) + Send + Sync + 'static,
     {
-        self.plan.hooks.panics.shared = Some(Arc::new(handler));
+        self.config.hooks.panics.shared = Some(Arc::new(handler));
         self
     }
 
@@ -292,7 +292,7 @@ impl<P: Built> Builder<P> {
         H: FnMut(TaskPanic) + 'static,
     {
         let boxed = move |worker| -> crate::panic::PanicHandler { Box::new(make(worker)) };
-        self.plan.hooks.panics.per_worker = Some(Arc::new(boxed));
+        self.config.hooks.panics.per_worker = Some(Arc::new(boxed));
         self
     }
 
@@ -308,7 +308,7 @@ impl<P: Built> Builder<P> {
     /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
     /// ```
     pub fn name(mut self, name: impl Into<String>) -> Builder<P> {
-        self.plan.name = name.into();
+        self.config.name = name.into();
         self
     }
 
@@ -325,7 +325,7 @@ impl<P: Built> Builder<P> {
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
     pub fn stack_size(mut self, bytes: usize) -> Builder<P> {
-        self.plan.stack_size = Some(bytes);
+        self.config.stack_size = Some(bytes);
         self
     }
 
@@ -342,7 +342,7 @@ impl<P: Built> Builder<P> {
     where
         H: Fn(WorkerId) + Send + Sync + 'static,
     {
-        self.plan.hooks.on_start = Some(Arc::new(hook));
+        self.config.hooks.on_start = Some(Arc::new(hook));
         self
     }
 
@@ -358,7 +358,7 @@ impl<P: Built> Builder<P> {
     where
         H: Fn(WorkerId) + Send + Sync + 'static,
     {
-        self.plan.hooks.on_stop = Some(Arc::new(hook));
+        self.config.hooks.on_stop = Some(Arc::new(hook));
         self
     }
 
@@ -376,13 +376,13 @@ impl<P: Built> Builder<P> {
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
     pub fn build(mut self) -> Result<P, BuildError> {
-        self.plan.processors = Processors::here();
-        let Plan {
+        self.config.processors = Processors::here();
+        let Config {
             min_workers,
             backlog,
             overflow,
             ..
-        } = self.plan;
+        } = self.config;
         let capacity = self.capacity.unwrap_or_else(processors);
         if min_workers > capacity {
             return Err(BuildError::MinWorkersAboveCapacity {
@@ -393,10 +393,10 @@ impl<P: Built> Builder<P> {
         if overflow == Overflow::DropOldest && backlog == Some(0) {
             return Err(BuildError::DropOldestWithoutBacklog);
         }
-        if self.plan.name.contains('\0') {
+        if self.config.name.contains('\0') {
             return Err(BuildError::NameContainsNul);
         }
-        match self.plan.stack_size {
+        match self.config.stack_size {
             Some(stack_size) if stack_size > LARGEST_STACK => {
                 return Err(BuildError::StackSizeTooLarge { stack_size });
             }
@@ -411,7 +411,7 @@ impl<P: Built> Builder<P> {
         P::check(&self.parts)?;
         let mut cores = Vec::new();
         let built = self.make(|core| cores.push(Arc::clone(core)));
-        let fill = |core: &Arc<Core>| core.crew.fill(core);
+        let fill = |core: &Arc<Core>| core.threads.fill(core);
         cores
             .iter()
             .try_for_each(fill)
@@ -422,7 +422,7 @@ impl<P: Built> Builder<P> {
     /// The pool of a builder that only constructors have touched: it needs no check and starts no
     /// thread.
     pub(crate) fn into_pool(mut self) -> P {
-        self.plan.processors = Processors::here();
+        self.config.processors = Processors::here();
         self.make(|_| ())
     }
 
@@ -430,16 +430,16 @@ impl<P: Built> Builder<P> {
     fn make(self, mut made: impl FnMut(&Arc<Core>)) -> P {
         let Builder {
             capacity,
-            plan,
+            config,
             parts,
         } = self;
         let capacity = capacity.unwrap_or_else(processors);
         P::new(parts, |shard| {
-            let mut plan = plan.clone();
+            let mut config = config.clone();
             if let Some(shard) = shard {
-                plan.name = thread_name::of_shard(&plan.name, shard);
+                config.name = thread_name::of_shard(&config.name, shard);
             }
-            let core = Core::new(capacity, plan);
+            let core = Core::new(capacity, config);
             made(&core);
             Pool::from_core(core)
         })
@@ -454,19 +454,19 @@ const LARGEST_STACK: usize = isize::MAX as usize / 2;
 
 impl<P: Built> fmt::Debug for Builder<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plan = &self.plan;
+        let config = &self.config;
         let mut builder = f.debug_struct("Builder");
         if let Some(capacity) = &self.capacity {
             builder.field("capacity", capacity);
         }
         builder
-            .field("min_workers", &plan.min_workers)
-            .field("idle_timeout", &plan.idle_timeout)
-            .field("backlog", &plan.backlog)
-            .field("overflow", &plan.overflow)
-            .field("max_waiting", &plan.max_waiting)
-            .field("name", &plan.name)
-            .field("stack_size", &plan.stack_size)
+            .field("min_workers", &config.min_workers)
+            .field("idle_timeout", &config.idle_timeout)
+            .field("backlog", &config.backlog)
+            .field("overflow", &config.overflow)
+            .field("max_waiting", &config.max_waiting)
+            .field("name", &config.name)
+            .field("stack_size", &config.stack_size)
             .finish_non_exhaustive()
     }
 }

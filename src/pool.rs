@@ -1,7 +1,7 @@
 //! The pool as its users see it: an owner, and handles to talk to it.
 
 use crate::builder::Builder;
-use crate::engine::submit::{Door, Patience};
+use crate::engine::submit::{Patience, Submit};
 use crate::engine::{Core, current};
 use crate::error::{ReleaseTimeout, SubmitError};
 use crate::results::stop::StopToken;

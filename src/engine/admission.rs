@@ -13,15 +13,15 @@
 //! - A3: Whoever gives places back and finds `LINE` set serves the line. Whoever joins sets `LINE`
 //!   first and then looks for room once more; so room and a line never stay side by side.
 //! - A4: `LINE`, `CLOSED` and `DISCARDING` change only under the lock.
-//! - A5: `WATCHED` is set, under the lock of [`Quiet`], while somebody waits for rest. From a word
+//! - A5: `WATCHED` is set, under the lock of [`Quiescence`], while somebody waits for rest. From a word
 //!   that is at rest and watched nobody goes on before that moment is counted and `WATCHED`
 //!   cleared, under that lock; whoever finds such a word sees to it. So every moment of rest after
 //!   a waiter came is counted, and none from before it.
 //!
 //! [`serve`]: Admission::serve
 
-use super::looks::Looks;
-use super::quiet::Quiet;
+use super::quiescence::Quiescence;
+use super::spin::AdaptiveSpin;
 use super::task::{Accepted, Task};
 use super::waiter::{Answer, Waiter};
 use crate::sync::{
@@ -107,7 +107,7 @@ impl Origin {
 
 /// What became of one who wanted to join the line.
 pub(crate) enum Joined {
-    /// In line, under this ticket.
+    /// In line, under this number in line.
     Waits(Arc<Waiter>, u64),
     /// In line, and accepted.
     WaitsAlone,
@@ -120,9 +120,9 @@ pub(crate) enum Joined {
 }
 
 struct Entry<D> {
-    ticket: u64,
+    line_number: u64,
     task: Task,
-    /// Where in the house the task belongs.
+    /// Where in the target the task belongs.
     dest: D,
     /// The blocked submitter; `None` for a task that a task submitted while others waited, which
     /// is accepted already.
@@ -131,22 +131,22 @@ struct Entry<D> {
 
 struct Line<D> {
     entries: VecDeque<Entry<D>>,
-    next_ticket: u64,
+    next_line_number: u64,
     /// Y2: submitters that were let in and are still to be woken.
     unwoken: VecDeque<Arc<Waiter>>,
 }
 
 impl<D> Line<D> {
     fn append(&mut self, task: Task, dest: D, waiter: Option<Arc<Waiter>>) -> u64 {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+        let line_number = self.next_line_number;
+        self.next_line_number += 1;
         self.entries.push_back(Entry {
-            ticket,
+            line_number,
             task,
             dest,
             waiter,
         });
-        ticket
+        line_number
     }
 }
 
@@ -156,7 +156,7 @@ struct Word {
     accepted: CounterU64,
 }
 
-/// `D` says where in the house a task belongs, for those that wait in line.
+/// `D` says where in the target a task belongs, for those that wait in line.
 pub(crate) struct Admission<D = ()> {
     word: CachePadded<Word>,
     limit: AtomicU64,
@@ -167,9 +167,9 @@ pub(crate) struct Admission<D = ()> {
     has_unwoken: AtomicBool,
     /// A submitter was let in from the line of late.
     lets_in: AtomicBool,
-    quiet: Quiet,
+    quiescence: Quiescence,
     /// How often a submitter looks for room.
-    pub(crate) looks: Looks,
+    pub(crate) spin: AdaptiveSpin,
 }
 
 /// What the one who gave places back has to do next.
@@ -196,15 +196,15 @@ impl<D> Admission<D> {
             limit: AtomicU64::new(clamp(limit)),
             line: Mutex::new(Line {
                 entries: VecDeque::new(),
-                next_ticket: 0,
+                next_line_number: 0,
                 unwoken: VecDeque::new(),
             }),
             waiting: AtomicUsize::new(0),
             max_waiting,
             has_unwoken: AtomicBool::new(false),
             lets_in: AtomicBool::new(false),
-            quiet: Quiet::new(processors),
-            looks: Looks::new(processors),
+            quiescence: Quiescence::new(processors),
+            spin: AdaptiveSpin::new(processors),
         }
     }
 
@@ -313,10 +313,10 @@ impl<D> Admission<D> {
     /// A5.
     #[cold]
     fn count_rest(&self) {
-        let lock = self.quiet.lock();
+        let lock = self.quiescence.lock();
         if self.places().is_uncounted_rest() {
             self.word.places.fetch_and(!WATCHED, Ordering::SeqCst);
-            self.quiet.count(&lock);
+            self.quiescence.count(&lock);
         }
     }
 
@@ -327,15 +327,15 @@ impl<D> Admission<D> {
         deadline: Option<Instant>,
         retry: impl Fn() -> Option<Instant>,
     ) -> bool {
-        let lock = self.quiet.lock();
-        let last = self.quiet.moment(&lock);
+        let lock = self.quiescence.lock();
+        let last = self.quiescence.moment(&lock);
         let now = Places(self.word.places.fetch_or(WATCHED, Ordering::SeqCst));
         drop(lock);
         if now.at_rest() {
             self.count_rest();
             return true;
         }
-        self.quiet.wait_after(last, deadline, retry)
+        self.quiescence.wait_after(last, deadline, retry)
     }
 
     /// Takes a place where the word showed room beside a line: a passing sight, since whoever
@@ -365,8 +365,8 @@ impl<D> Admission<D> {
         } else {
             let waiter = Waiter::of_this_thread();
             self.waiting.fetch_add(1, Ordering::SeqCst);
-            let ticket = line.append(task, dest, Some(Arc::clone(&waiter)));
-            Joined::Waits(waiter, ticket)
+            let line_number = line.append(task, dest, Some(Arc::clone(&waiter)));
+            Joined::Waits(waiter, line_number)
         };
         (joined, self.end_empty_line(&line))
     }
@@ -408,23 +408,23 @@ impl<D> Admission<D> {
     }
 
     /// Takes a submitter out of the line; `None` if it has been taken out before.
-    pub(crate) fn quit(&self, ticket: u64) -> Option<(Task, Left)> {
+    pub(crate) fn quit(&self, line_number: u64) -> Option<(Task, Left)> {
         let mut line = lock(&self.line);
         let at = (line.entries)
-            .binary_search_by_key(&ticket, |entry| entry.ticket)
+            .binary_search_by_key(&line_number, |entry| entry.line_number)
             .ok()?;
         let entry = line.entries.remove(at)?;
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         Some((entry.task, self.end_empty_line(&line)))
     }
 
-    /// Lets the oldest in while there is room, or sends them away where no worker lives and `staff`
+    /// Lets the oldest in while there is room, or sends them away where no worker lives and `ensure_worker`
     /// gets none. `push` queues each task with its place. All of it in order, under the line's
     /// lock. A submitter that sleeps is woken, unless `defer` says that somebody sees to that (Y2). Whether it
     /// ended the pool.
     pub(crate) fn serve(
         &self,
-        staff: impl Fn() -> io::Result<()>,
+        ensure_worker: impl Fn() -> io::Result<()>,
         mut push: impl FnMut(Accepted, D),
         defer: Option<&dyn Fn() -> bool>,
     ) -> bool {
@@ -443,7 +443,7 @@ impl<D> Admission<D> {
                 waiter,
                 ..
             } = entry;
-            let staffed = staff();
+            let ensured = ensure_worker();
             let Some(waiter) = waiter else {
                 // Accepted already: if no worker lives, whoever waits for the task tries again.
                 if task.hold_place() {
@@ -456,7 +456,7 @@ impl<D> Admission<D> {
                 continue;
             };
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-            let answer = match staffed {
+            let answer = match ensured {
                 Ok(()) => {
                     task.hold_place();
                     let number = self.count_accepted();
@@ -659,10 +659,10 @@ impl<D> Admission<D> {
         entries.into_iter().map(taken).collect()
     }
 
-    /// Drops the shells in line: they want nothing any more.
-    pub(crate) fn drop_shells(&self) -> Left {
+    /// Drops the tombstones in line: they want nothing any more.
+    pub(crate) fn drop_tombstones(&self) -> Left {
         let mut line = lock(&self.line);
-        line.entries.retain_mut(|entry| !entry.task.is_shell());
+        line.entries.retain_mut(|entry| !entry.task.is_tombstone());
         self.end_empty_line(&line)
     }
 
@@ -699,7 +699,7 @@ impl<D> Admission<D> {
             .filter_map(|entry| entry.waiter.as_ref());
         waiters.for_each(|waiter| waiter.nudge());
         drop(line);
-        self.quiet.nudge();
+        self.quiescence.nudge();
     }
 
     /// G2 of [`fork`](super::fork): nobody is in, nobody waits, and nobody holds a lock.
@@ -708,7 +708,7 @@ impl<D> Admission<D> {
         line.is_some_and(|line| line.entries.is_empty())
             && self.places().at_rest()
             && self.waiting() == 0
-            && self.quiet.is_unlocked()
+            && self.quiescence.is_unlocked()
     }
 
     /// Says that the pool was closed, where the lock must not be touched.

@@ -1,20 +1,20 @@
-//! What others do to a job that is queued: cancel it, or run it because they wait for it.
+//! What others do to a claimable that is queued: cancel it, or run it because they wait for it.
 //!
-//! Whoever claims a job gives its place back at once (T2), and leaves a shell where it was queued.
+//! Whoever claims a claimable gives its place back at once (T2), and leaves a tombstone where it was queued.
 
-use super::job::{Claim, Job, Spot, Unrun};
-use super::submit::{Door, House};
+use super::claimable::{Claim, Claimable, Spot, Unrun};
+use super::submit::{Submit, Target};
 use super::task::{Outcome, Payload};
 use super::{Core, current};
 use crate::panic::TaskPanic;
 use crate::sync::{Arc, Ordering, lock};
 
 impl Core {
-    /// Cancels a job that nobody has claimed: its captures and its place are free when this returns.
-    pub(crate) fn cancel(self: &Arc<Self>, job: &dyn Job) -> bool {
+    /// Cancels a claimable that nobody has claimed: its captures and its place are free when this returns.
+    pub(crate) fn cancel(self: &Arc<Self>, claimable: &dyn Claimable) -> bool {
         // The pool is not at rest before the captures are gone.
         self.admission.hold();
-        let claim = Claim::take(job);
+        let claim = Claim::take(claimable);
         let cancelled = claim.is_some();
         if let Some(claim) = claim {
             let spot = claim.spot();
@@ -31,7 +31,7 @@ impl Core {
         cancelled
     }
 
-    /// Runs a claimed job within the task of this pool that runs on this thread, and on its place.
+    /// Runs a claimed claimable within the task of this pool that runs on this thread, and on its place.
     pub(crate) fn run_within(self: &Arc<Self>, claim: Claim<'_>) {
         let spot = claim.spot();
         self.run_instead(Some(spot), || claim.run()).settle();
@@ -64,7 +64,7 @@ impl Core {
                 outcome
             });
             current::with_worker(self, |worker| {
-                // One that has left its desk, whose thread-locals are dropped, must not count there.
+                // One that has left its local queue, whose thread-locals are dropped, must not count there.
                 if let Some(run) = run.take_if(|_| worker.is_seated()) {
                     worker.run_within(spot, run);
                 }
@@ -82,7 +82,7 @@ impl Core {
         value.unwrap_or_else(|| unreachable!("it ran, here or there"))
     }
 
-    /// A task that was handed in is not wanted any more, and is a shell from now on.
+    /// A task that was handed in is not wanted any more, and is a tombstone from now on.
     pub(crate) fn take_back(self: &Arc<Self>, spot: Spot) {
         self.counts.cancelled.add(1);
         self.vacate(spot);
@@ -90,7 +90,7 @@ impl Core {
 
     /// Tells the pool's handler of a panic that came to light on no worker.
     pub(crate) fn tell_panic(&self, payload: Payload) {
-        self.plan
+        self.config
             .hooks
             .panics
             .tell(None, TaskPanic::new(None, payload));
@@ -107,27 +107,27 @@ impl Core {
         }
     }
 
-    /// Gives back what a job held that was claimed elsewhere, but for its shell.
+    /// Gives back what a claimable held that was claimed elsewhere, but for its tombstone.
     fn vacate(self: &Arc<Self>, spot: Spot) {
         match spot {
             Spot::Placed => {
                 self.leave(1);
-                if self.queue.add_shell() {
+                if self.queue.add_tombstone() {
                     self.sweep();
                 }
             }
             Spot::Loose if self.admission.places().has_line() => {
-                self.after(self.admission.drop_shells());
+                self.after(self.admission.drop_tombstones());
             }
             Spot::Loose => {}
         }
     }
 
-    /// Under the reins: what a discarding pool takes out of its queue is not in other hands.
+    /// Under the lifecycle lock: what a discarding pool takes out of its queue is not in other hands.
     #[cold]
     fn sweep(self: &Arc<Self>) {
         {
-            let _reins = lock(&self.reins);
+            let _reins = lock(&self.lifecycle);
             self.queue.sweep();
         }
         self.wake_more();

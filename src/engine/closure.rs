@@ -10,7 +10,7 @@
 //!   it and is moved out last, by `over`. What is left of the closure in between is bytes: whatever it owned (a
 //!   `Box`, say) is freed by then, so it must not be moved as what it was.
 
-use super::job::Unrun;
+use super::claimable::Unrun;
 use super::task::{Outcome, Payload};
 use crate::panic::drop_quietly;
 use crate::sync::Arc;

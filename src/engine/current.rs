@@ -116,7 +116,7 @@ pub(crate) fn call_here<T>(core: &Arc<Core>, f: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Something that runs on this thread: a job, or the group or share that a task belongs to; each has an
+/// Something that runs on this thread: a claimable, or the group or share that a task belongs to; each has an
 /// address of its own.
 #[derive(Clone, Copy)]
 struct Frame {

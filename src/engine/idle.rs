@@ -4,14 +4,14 @@
 //! longest, expires first and is the first to be retired. So cold workers go cold.
 //!
 //! - I1: A worker is on the stack exactly while its bell is `Silent`; both change together, under
-//!   the crew's lock. Whoever takes it off rings: the waker and the sleeper never both claim it.
+//!   the threads's lock. Whoever takes it off rings: the waker and the sleeper never both claim it.
 //! - I2: A bell is rung after the lock is released, so that the woken worker does not run into it.
 
 use crate::sync::{AtomicU32, Instant, Ordering, Thread, is_past, park_until};
 use once_cell::sync::OnceCell;
 use std::collections::VecDeque;
 
-/// The idle workers, by what is a worker's own: its desk.
+/// The idle workers, by what is a worker's own: its local queue.
 pub(crate) struct IdleStack<T>(VecDeque<T>);
 
 impl<T> Default for IdleStack<T> {
@@ -95,7 +95,7 @@ impl Bell {
     /// Before the worker, whose thread this is, goes on the stack.
     pub(crate) fn silence(&self, this: impl FnOnce() -> Thread) {
         self.sleeper.get_or_init(this);
-        // ORDERING: Relaxed: the crew's lock publishes it to the ringer.
+        // ORDERING: Relaxed: the threads's lock publishes it to the ringer.
         self.rung.store(SILENT, Ordering::Relaxed);
     }
 

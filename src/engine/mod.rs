@@ -1,22 +1,22 @@
-//! The engine: one task's way through the house, and the rooms it passes.
+//! The engine: one task's way through the target, and the rooms it passes.
 //!
 //! ```text
 //!  submit ─► admission ──────► queue ─────────► wake or start ─► worker ────► admission
 //!            a place, or       shared queue,    one worker,      takes, runs,  gives the place
-//!            the line          or a desk's      if all are busy  catches       back, serves the
-//!                              own deque        (crew, idle)                   line; at rest?
-//!                                                                              (quiet)
+//!            the line          or a local queue's      if all are busy  catches       back, serves the
+//!                              own deque        (threads, idle)                   line; at rest?
+//!                                                                              (quiescence)
 //! ```
 //!
 //! | room | what it owns |
 //! |---|---|
-//! | [`task`] | a [`closure`], type-erased, or a [`ticket`] to a [`job`] or a [token](tokens) |
-//! | [`admission`], [`waiter`], [`looks`] | places, room, the line of those who wait, and the looks before it |
-//! | [`queue`], [`desk`] | where accepted tasks wait, and what workers lend |
-//! | [`idle`], [`crew`] | the stack of idle workers; the threads and their number |
+//! | [`task`] | a [`closure`], type-erased, or a [`shared`] to a [`claimable`] or a [permit](permits) |
+//! | [`admission`], [`waiter`], [`spin`] | places, room, the line of those who wait, and the looks before it |
+//! | [`queue`], [`local`] | where accepted tasks wait, and what workers lend |
+//! | [`idle`], [`threads`] | the stack of idle workers; the threads and their number |
 //! | [`standby`], [`trust`] | wakes that are put off where there is a single processor; whether that pays |
 //! | [`worker`], [`current`] | the loop; which pool this thread works for |
-//! | [`quiet`] | waiting for the pool to be at rest |
+//! | [`quiescence`] | waiting for the pool to be at rest |
 //! | [`fork`] | in which process all this may be used |
 //! | [`rescue`] | trying again where a thread was refused |
 //! | [`thread_name`] | what workers are called, here and by the system |
@@ -29,26 +29,26 @@
 
 pub(crate) mod admission;
 pub(crate) mod claim;
+pub(crate) mod claimable;
 pub(crate) mod closure;
-pub(crate) mod counted;
-pub(crate) mod crew;
 pub(crate) mod current;
-pub(crate) mod desk;
-pub(crate) mod family;
 pub(crate) mod fork;
 pub(crate) mod idle;
-pub(crate) mod job;
-pub(crate) mod looks;
+pub(crate) mod intrusive_arc;
+pub(crate) mod linked;
+pub(crate) mod local;
+pub(crate) mod permits;
 pub(crate) mod queue;
-pub(crate) mod quiet;
+pub(crate) mod quiescence;
 pub(crate) mod rescue;
+pub(crate) mod shared;
+pub(crate) mod shares;
+pub(crate) mod spin;
 pub(crate) mod standby;
 pub(crate) mod submit;
 pub(crate) mod task;
-pub(crate) mod tenants;
 pub(crate) mod thread_name;
-pub(crate) mod ticket;
-pub(crate) mod tokens;
+pub(crate) mod threads;
 pub(crate) mod trust;
 pub(crate) mod waiter;
 pub(crate) mod worker;
@@ -65,21 +65,21 @@ use crate::sync::{
     Weak, deadline_after, fence, lock, order_seqcst, spawn, spin_loop, try_lock, yield_now,
 };
 use admission::{Admission, Left};
-use crew::{Crew, CrewCounts, Hire, Outlook, Roll};
 use crossbeam_utils::CachePadded;
-use desk::{Desk, Tallies};
-use family::Family;
 use fork::Mark;
+use linked::Linked;
+use local::{WorkerCounts, WorkerShared};
 use once_cell::sync::OnceCell;
 use queue::{Queue, insist};
 use rescue::Rescue;
-use standby::Single;
+use shares::Shares;
+use standby::SingleProcessor;
 use std::any::Any;
 use std::io;
 use std::time::Duration;
-use submit::House;
+use submit::Target;
 use task::{Accepted, Task};
-use tenants::Tenants;
+use threads::{Outlook, StartThread, ThreadCounts, ThreadTotals, Threads};
 
 /// What [`submit`](crate::PoolHandle::submit) does when the pool has no room.
 ///
@@ -130,7 +130,7 @@ impl Hooks {
 
 /// How a pool is to be: what never changes after `build`.
 #[derive(Clone)]
-pub(crate) struct Plan {
+pub(crate) struct Config {
     /// `None`: unbounded.
     pub(crate) backlog: Option<usize>,
     pub(crate) overflow: Overflow,
@@ -147,7 +147,7 @@ pub(crate) struct Plan {
     pub(crate) processors: Processors,
 }
 
-impl Plan {
+impl Config {
     fn limit(&self, capacity: usize) -> Option<usize> {
         self.backlog.map(|backlog| capacity.saturating_add(backlog))
     }
@@ -156,14 +156,14 @@ impl Plan {
 /// How long to let the system be after it refused a thread, while somebody waits for one.
 pub(crate) const RETRY: Duration = Duration::from_millis(10);
 
-/// Looks whether the workers that are up catch up, before one more is woken.
+/// AdaptiveSpin whether the workers that are up catch up, before one more is woken.
 const GRACE: u32 = 20;
 
 /// How often two counters that move are looked at, for their difference.
 const DIFFERENCES: usize = 8;
 
-/// Whoever changes the capacity, or opens or closes the pool, holds the reins.
-struct Reins {
+/// Whoever changes the capacity, or opens or closes the pool, holds the lifecycle lock.
+struct Lifecycle {
     /// The last capacity above 0: what a release lifts a pause to.
     resume: usize,
     closed: bool,
@@ -172,22 +172,22 @@ struct Reins {
 }
 
 pub(crate) struct Core {
-    pub(crate) plan: Plan,
+    pub(crate) config: Config,
     pub(crate) admission: Admission,
     pub(crate) queue: Queue,
-    pub(crate) crew: Crew,
+    pub(crate) threads: Threads,
     pub(crate) rescue: Rescue,
     pub(crate) counts: Counts,
     /// A free worker spins.
     pub(crate) spinning: CachePadded<AtomicBool>,
-    single: Single,
+    single: SingleProcessor,
     /// Submitters that run their tasks themselves.
     pub(crate) calling: AtomicUsize,
     capacity: AtomicUsize,
-    reins: Mutex<Reins>,
-    pub(crate) tenants: Tenants,
+    lifecycle: Mutex<Lifecycle>,
+    pub(crate) shares: Shares,
     /// The pools that are one with this one.
-    family: OnceCell<Family>,
+    linked: OnceCell<Linked>,
     /// Whose line is served first when both are: the lead's, or this one's own.
     turn: AtomicBool,
     /// Tells tasks that the pool was closed; another one after it was opened again.
@@ -197,22 +197,22 @@ pub(crate) struct Core {
     mark: Mark,
 }
 
-impl Hire for Arc<Core> {
-    fn start(&self, id: u64, desk: Arc<Desk>) -> io::Result<JoinHandle<()>> {
+impl StartThread for Arc<Core> {
+    fn start(&self, id: u64, worker: Arc<WorkerShared>) -> io::Result<JoinHandle<()>> {
         let core = Arc::clone(self);
         fork::watch()?;
-        let name = thread_name::of_worker(&self.plan.name, id);
+        let name = thread_name::of_worker(&self.config.name, id);
         let shown = thread_name::shown_instead(&name);
-        spawn(name, self.plan.stack_size, move || {
+        spawn(name, self.config.stack_size, move || {
             if let Some(shown) = shown {
                 thread_name::show(&shown);
             }
-            worker::main(core, WorkerId(id), desk);
+            worker::main(core, WorkerId(id), worker);
         })
     }
 }
 
-impl House for Core {
+impl Target for Core {
     type Dest = ();
 
     fn dest(self: &Arc<Self>) {}
@@ -245,7 +245,7 @@ impl House for Core {
     fn queue_accepted(self: &Arc<Self>, mut task: Task) {
         let number = self.admission.count_accepted();
         // SAFETY: a task comes here once, within the submit that made it, and none that was in line does: that
-        // holds its place as it is let in. Whoever else is to hold its job gets it when that submit returns.
+        // holds its place as it is let in. Whoever else is to hold its claimable gets it when that submit returns.
         if !unsafe { task.hold_first_place() } {
             return self.leave(1);
         }
@@ -253,7 +253,7 @@ impl House for Core {
         self.wake_for_queued();
     }
 
-    /// At the worker's desk, where it runs on the worker's own place; unless others wait or have waited.
+    /// At the worker's local queue, where it runs on the worker's own place; unless others wait or have waited.
     #[inline]
     fn keep<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M> {
         // L3: in this order: who leaves the line is in the queue first.
@@ -275,21 +275,21 @@ impl House for Core {
     }
 
     fn keeps_all(&self) -> bool {
-        self.plan.backlog.is_none()
+        self.config.backlog.is_none()
     }
 
     fn serve(self: &Arc<Self>) {
-        let staff = || self.staff();
+        let ensure_worker = || self.ensure_worker();
         let push = |accepted, ()| self.queue.push(accepted);
         let defer: Option<&dyn Fn() -> bool> = if self.may_defer_let_in() {
-            Some(&|| self.crew.defer())
+            Some(&|| self.threads.defer())
         } else {
             None
         };
-        let ended = self.admission.serve(staff, push, defer);
+        let ended = self.admission.serve(ensure_worker, push, defer);
         self.wake_for_queued();
         if ended {
-            self.crew.retire_idle(|| self.outlook());
+            self.threads.retire_idle(|| self.outlook());
         }
         self.help_lead(usize::MAX);
     }
@@ -309,7 +309,7 @@ impl House for Core {
             self.help_lead(usize::MAX);
         }
         if left.ended {
-            self.crew.retire_idle(|| self.outlook());
+            self.threads.retire_idle(|| self.outlook());
         }
     }
 
@@ -333,31 +333,35 @@ impl House for Core {
 }
 
 impl Core {
-    pub(crate) fn new(capacity: usize, plan: Plan) -> Arc<Core> {
+    pub(crate) fn new(capacity: usize, config: Config) -> Arc<Core> {
         // G5: where it fails, the first thread is refused.
         let _ = fork::watch();
         Arc::new(Core {
-            admission: Admission::new(plan.limit(capacity), plan.max_waiting, plan.processors),
+            admission: Admission::new(
+                config.limit(capacity),
+                config.max_waiting,
+                config.processors,
+            ),
             queue: Queue::new(),
-            crew: Crew::new(capacity, plan.min_workers),
+            threads: Threads::new(capacity, config.min_workers),
             rescue: Rescue::default(),
             counts: Counts::default(),
             spinning: CachePadded::new(AtomicBool::new(false)),
-            single: Single::default(),
+            single: SingleProcessor::default(),
             calling: AtomicUsize::new(0),
             capacity: AtomicUsize::new(capacity),
-            reins: Mutex::new(Reins {
+            lifecycle: Mutex::new(Lifecycle {
                 resume: capacity.max(1),
                 closed: false,
                 abandoned: false,
             }),
-            tenants: Tenants::default(),
-            family: OnceCell::new(),
+            shares: Shares::default(),
+            linked: OnceCell::new(),
             turn: AtomicBool::new(true),
             stop: Mutex::new(Stop::new()),
             handles: AtomicUsize::new(0),
             mark: Mark::new(),
-            plan,
+            config,
         })
     }
 
@@ -372,10 +376,10 @@ impl Core {
     #[cold]
     fn is_foreign_here(&self) -> bool {
         // Pools that are one stay or go as one.
-        match self.family.get() {
+        match self.linked.get() {
             None => self.mark.is_foreign(|| self.is_untouched()),
-            Some(Family::Member(lead)) => lead.is_foreign_here(),
-            Some(Family::Lead(members)) => self.mark.is_foreign(|| {
+            Some(Linked::Member(lead)) => lead.is_foreign_here(),
+            Some(Linked::Lead(members)) => self.mark.is_foreign(|| {
                 let members: Vec<_> = members.iter().filter_map(Weak::upgrade).collect();
                 self.is_untouched() && members.iter().all(|member| member.is_untouched())
             }),
@@ -384,13 +388,13 @@ impl Core {
 
     /// G2
     fn is_untouched(&self) -> bool {
-        try_lock(&self.reins).is_some()
+        try_lock(&self.lifecycle).is_some()
             && try_lock(&self.stop).is_some_and(|stop| stop.is_unlocked())
             && self.calling.load(Ordering::SeqCst) == 0
-            && self.crew.is_untouched()
+            && self.threads.is_untouched()
             && self.admission.is_untouched()
             && self.queue.is_untouched()
-            && self.tenants.are_untouched()
+            && self.shares.are_untouched()
             && self.rescue.is_untouched()
     }
 
@@ -398,15 +402,15 @@ impl Core {
 
     /// The wake rule, for whoever queued a task.
     pub(crate) fn wake_for_queued(self: &Arc<Self>) {
-        // The push before the look at the roll; pairs with the fence of a worker's last look. The
+        // The push before the look at the thread counts; pairs with the fence of a worker's last look. The
         // places are read after the push, too: a task pushed meanwhile may have taken the worker
         // that was woken for this one.
         fence(Ordering::SeqCst);
-        let roll = self.crew.roll();
-        if roll.may_activate()
-            && self.admission.places().held() > self.crew.ready(roll)
-            && !self.catches_up(roll)
-            && !self.defers(roll)
+        let counts = self.threads.counts();
+        if counts.may_activate()
+            && self.admission.places().held() > self.threads.ready(counts)
+            && !self.catches_up(counts)
+            && !self.defers(counts)
         {
             self.activate();
         }
@@ -415,31 +419,31 @@ impl Core {
     /// The wake rule, for whoever lent a task: it holds no place that would count for it.
     pub(crate) fn wake_for_lent(self: &Arc<Self>) {
         fence(Ordering::SeqCst);
-        let roll = self.crew.roll();
-        if roll.may_activate() && self.admission.places().held() >= self.crew.ready(roll) {
+        let counts = self.threads.counts();
+        if counts.may_activate() && self.admission.places().held() >= self.threads.ready(counts) {
             self.activate();
         }
     }
 
     /// Whether the workers that are up get to what there is in less time than it takes to wake one
     /// more. It is not worth a look where more than one task too many is queued already.
-    fn catches_up(&self, roll: Roll) -> bool {
-        let up = self.crew.ready(roll);
+    fn catches_up(&self, counts: ThreadCounts) -> bool {
+        let up = self.threads.ready(counts);
         let held = || self.admission.places().held();
         up > 0
-            && (self.plan.backlog.is_some() || held() == up + 1)
-            && (0..self.plan.processors.spins(GRACE)).any(|_| {
+            && (self.config.backlog.is_some() || held() == up + 1)
+            && (0..self.config.processors.spins(GRACE)).any(|_| {
                 spin_loop();
                 let held = held();
-                held <= up && held <= self.crew.ready(self.crew.roll())
+                held <= up && held <= self.threads.ready(self.threads.counts())
             })
     }
 
     /// The wake rule, for a worker that cannot tell: is there a task that no active worker will take?
     pub(crate) fn wake_more(self: &Arc<Self>) {
         fence(Ordering::SeqCst);
-        let roll = self.crew.roll();
-        if self.needs_more(roll) && !self.defers(roll) {
+        let counts = self.threads.counts();
+        if self.needs_more(counts) && !self.defers(counts) {
             self.activate();
         }
         self.tell_awaiting();
@@ -448,32 +452,32 @@ impl Core {
     /// The same, at once, for whoever may hold a lock.
     pub(crate) fn wake_more_now(self: &Arc<Self>) {
         fence(Ordering::SeqCst);
-        if self.needs_more(self.crew.roll()) {
+        if self.needs_more(self.threads.counts()) {
             self.activate();
         }
     }
 
-    fn needs_more(&self, roll: Roll) -> bool {
-        roll.may_activate() && self.claims() > self.crew.ready(roll) && self.queue.has_work()
+    fn needs_more(&self, counts: ThreadCounts) -> bool {
+        counts.may_activate() && self.demand() > self.threads.ready(counts) && self.queue.has_work()
     }
 
     /// Who expects something soon may look for it for a moment before it goes to sleep: where more workers are
     /// active than there are processors it would take one from somebody else.
     pub(crate) fn may_spin(&self) -> bool {
-        self.plan.processors.fit(self.crew.roll().active())
+        self.config.processors.fit(self.threads.counts().active())
     }
 
-    /// How many workers could be busy: one for each place, and one for what the desks lend.
-    pub(crate) fn claims(&self) -> u64 {
+    /// How many workers could be busy: one for each place, and one for what the local queues lend.
+    pub(crate) fn demand(&self) -> u64 {
         self.admission.places().held() + u64::from(self.queue.has_lenders())
     }
 
     #[cold]
     pub(crate) fn activate(self: &Arc<Self>) {
-        let activated = self.crew.activate(
+        let activated = self.threads.activate(
             self,
-            |roll| self.claims() > self.crew.ready(roll),
-            |roll| self.unfinished().saturating_sub(self.crew.ready(roll)),
+            |counts| self.demand() > self.threads.ready(counts),
+            |counts| self.unfinished().saturating_sub(self.threads.ready(counts)),
         );
         // A refusal leaves the task to the workers there are; one lives (C5). But it may be what they wait for.
         if activated.is_err() {
@@ -482,11 +486,11 @@ impl Core {
     }
 
     /// C4, C5: sees to it that a worker lives; the caller holds a place.
-    pub(crate) fn staff(self: &Arc<Self>) -> io::Result<()> {
-        if self.crew.roll().is_staffed() {
+    pub(crate) fn ensure_worker(self: &Arc<Self>) -> io::Result<()> {
+        if self.threads.counts().has_worker() {
             return Ok(());
         }
-        self.crew.staff(self)
+        self.threads.ensure_worker(self)
     }
 
     /// For a thread that is about to wait for the pool. Makes up for the wake it may have deferred (Y4), and tries
@@ -529,45 +533,45 @@ impl Core {
         if self.is_foreign() {
             return self.capacity.swap(capacity, Ordering::SeqCst);
         }
-        let mut reins = lock(&self.reins);
+        let mut lifecycle = lock(&self.lifecycle);
         let old = self.capacity.swap(capacity, Ordering::SeqCst);
         if capacity > 0 {
-            reins.resume = capacity;
+            lifecycle.resume = capacity;
         }
-        self.apply_capacity(&reins);
-        drop(reins);
-        self.tenants.retune();
+        self.apply_capacity(&lifecycle);
+        drop(lifecycle);
+        self.shares.retune();
         old
     }
 
-    fn apply_capacity(self: &Arc<Self>, reins: &Reins) {
+    fn apply_capacity(self: &Arc<Self>, lifecycle: &Lifecycle) {
         // A closed pool is not paused: its tasks are to end.
         let capacity = match self.capacity() {
-            0 if reins.closed => reins.resume,
+            0 if lifecycle.closed => lifecycle.resume,
             capacity => capacity,
         };
-        self.crew.set_capacity(capacity);
-        self.admission.set_limit(self.plan.limit(capacity));
-        self.crew.retire_idle(|| self.outlook());
-        self.resume(reins);
+        self.threads.set_capacity(capacity);
+        self.admission.set_limit(self.config.limit(capacity));
+        self.threads.retire_idle(|| self.outlook());
+        self.resume(lifecycle);
     }
 
     /// Brings the workers to what the capacity, the places and the line ask for.
-    fn resume(self: &Arc<Self>, reins: &Reins) {
+    fn resume(self: &Arc<Self>, lifecycle: &Lifecycle) {
         let places = self.admission.places();
         let wanted = places.held() > 0 || places.has_line();
-        let staffed = if wanted { self.staff() } else { Ok(()) };
-        let filled = if reins.closed {
+        let ensured = if wanted { self.ensure_worker() } else { Ok(()) };
+        let filled = if lifecycle.closed {
             Ok(())
         } else {
-            self.crew.fill(self)
+            self.threads.fill(self)
         };
         self.serve();
         self.wake_more_now();
-        if staffed.and(filled).is_err() {
+        if ensured.and(filled).is_err() {
             // Whoever waits tries again.
             self.admission.nudge();
-            self.crew.nudge();
+            self.threads.nudge();
             self.send_rescuer();
         }
     }
@@ -580,12 +584,12 @@ impl Core {
             self.admission.close_foreign();
             return 0;
         }
-        let of_tenants = self.tenants.close(discard);
-        let reins = lock(&self.reins);
-        let of_pool = self.close_with(reins, discard);
+        let of_shares = self.shares.close(discard);
+        let lifecycle = lock(&self.lifecycle);
+        let of_pool = self.close_with(lifecycle, discard);
         // An opening may have come between; and a pause was lifted.
-        self.tenants.follow();
-        of_tenants + of_pool
+        self.shares.follow();
+        of_shares + of_pool
     }
 
     /// Nobody owns the pool any more: closes it for good.
@@ -593,36 +597,43 @@ impl Core {
         if self.is_foreign() {
             return self.admission.close_foreign();
         }
-        self.tenants.close(false);
-        let mut reins = lock(&self.reins);
-        reins.abandoned = true;
-        self.close_with(reins, false);
-        self.tenants.follow();
+        self.shares.close(false);
+        let mut lifecycle = lock(&self.lifecycle);
+        lifecycle.abandoned = true;
+        self.close_with(lifecycle, false);
+        self.shares.follow();
     }
 
-    fn close_with(self: &Arc<Self>, mut reins: MutexGuard<'_, Reins>, discard: bool) -> usize {
-        reins.closed = true;
-        self.crew.close(false);
+    fn close_with(
+        self: &Arc<Self>,
+        mut lifecycle: MutexGuard<'_, Lifecycle>,
+        discard: bool,
+    ) -> usize {
+        lifecycle.closed = true;
+        self.threads.close(false);
         let left = self.admission.close(discard);
         if self.capacity() == 0 {
-            self.capacity.store(reins.resume, Ordering::SeqCst);
+            self.capacity.store(lifecycle.resume, Ordering::SeqCst);
         }
-        // A desk's own tasks hold no place: the pool is not at rest before they are dropped.
+        // A local queue's own tasks hold no place: the pool is not at rest before they are dropped.
         self.admission.hold();
         let mut backlog = Vec::new();
         if discard {
-            self.crew.close(true);
+            self.threads.close(true);
             order_seqcst();
             // L6
-            while self.queue.any(|desk| desk.reaching.load(Ordering::SeqCst)) {
+            while self
+                .queue
+                .any(|worker| worker.reaching.load(Ordering::SeqCst))
+            {
                 yield_now();
             }
             backlog = self.take_backlog();
         }
         // Only now: a task that ends on it frees its worker, which must find nothing to run.
         self.stop_signal().stop();
-        self.apply_capacity(&reins);
-        drop(reins);
+        self.apply_capacity(&lifecycle);
+        drop(lifecycle);
         self.after(left);
         let discarded = backlog.len();
         for (task, places) in backlog {
@@ -639,9 +650,9 @@ impl Core {
     pub(crate) fn discard_late(self: &Arc<Self>, take: impl Fn() -> Option<Task>, places: u64) {
         loop {
             let task = {
-                let _reins = lock(&self.reins);
+                let _reins = lock(&self.lifecycle);
                 // A pool opened again keeps its tasks.
-                self.crew.roll().is_discarding().then(&take).flatten()
+                self.threads.counts().is_discarding().then(&take).flatten()
             };
             let Some(mut task) = task else {
                 return;
@@ -657,7 +668,7 @@ impl Core {
     }
 
     /// Takes all tasks that no worker has taken, each with how many places it holds; under the
-    /// reins, so that none of a pool opened again is among them.
+    /// lifecycle lock, so that none of a pool opened again is among them.
     fn take_backlog(&self) -> Vec<(Task, u64)> {
         // The way that tasks go, so that none is missed.
         let mut backlog = Vec::new();
@@ -694,14 +705,13 @@ impl Core {
             return Ok(());
         }
         // What a share accepted may not have come to the pool yet (its N4). Those that come later are closed.
-        let tenants = self.tenants.all();
-        let at_rest = || {
-            self.admission.places().at_rest() && tenants.iter().all(|tenant| tenant.is_at_rest())
-        };
+        let shares = self.shares.all();
+        let at_rest =
+            || self.admission.places().at_rest() && shares.iter().all(|share| share.is_at_rest());
         let gives_up = || interrupt.is_some_and(StopToken::is_stopped);
         let _entered = interrupt.map(|stop| stop.signal().interrupts(self));
         let ended = !current::is_inside(self)
-            && (self.crew).join(deadline, at_rest, gives_up, || self.rescue());
+            && (self.threads).join(deadline, at_rest, gives_up, || self.rescue());
         if ended {
             return Ok(());
         }
@@ -718,17 +728,17 @@ impl Core {
         if self.is_foreign() {
             return;
         }
-        let mut reins = lock(&self.reins);
-        if !reins.closed || reins.abandoned {
+        let mut lifecycle = lock(&self.lifecycle);
+        if !lifecycle.closed || lifecycle.abandoned {
             return;
         }
-        reins.closed = false;
+        lifecycle.closed = false;
         *lock(&self.stop) = Stop::new();
-        self.crew.reopen();
+        self.threads.reopen();
         self.admission.reopen();
-        self.apply_capacity(&reins);
-        drop(reins);
-        self.tenants.follow();
+        self.apply_capacity(&lifecycle);
+        drop(lifecycle);
+        self.shares.follow();
     }
 
     pub(crate) fn wait_idle(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
@@ -750,7 +760,7 @@ impl Core {
         if self.is_foreign() {
             return 0;
         }
-        usize::try_from(self.crew.roll().live()).unwrap_or(usize::MAX)
+        usize::try_from(self.threads.counts().live()).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn running(&self) -> usize {
@@ -766,7 +776,7 @@ impl Core {
             return 0;
         }
         let busy = self.queue.busy();
-        count(self.crew.roll().live().saturating_sub(busy))
+        count(self.threads.counts().live().saturating_sub(busy))
     }
 
     /// By the places, where they are the bound: `running` is left a moment before room is made.
@@ -774,7 +784,7 @@ impl Core {
         if self.is_foreign() {
             return 0;
         }
-        let in_use = match self.plan.backlog {
+        let in_use = match self.config.backlog {
             Some(_) => self.admission.places().held(),
             None => self.unfinished(),
         };
@@ -797,18 +807,18 @@ impl Core {
     }
 
     fn submitted(&self) -> u64 {
-        self.admission.accepted() + self.queue.sum(|tallies| tallies.submitted.get())
+        self.admission.accepted() + self.queue.sum(|counts| counts.submitted.get())
     }
 
     fn started(&self) -> u64 {
-        self.counts.called.get() + self.queue.sum(|tallies| tallies.started.get())
+        self.counts.called.get() + self.queue.sum(|counts| counts.started.get())
     }
 
     fn finished(&self) -> u64 {
         let counts = &self.counts;
         let called = counts.call_completed.get() + counts.call_panicked.get();
         let dropped = counts.discarded.get() + counts.cancelled.get();
-        let ran = |tallies: &Tallies| tallies.completed.get() + tallies.panicked.get();
+        let ran = |counts: &WorkerCounts| counts.completed.get() + counts.panicked.get();
         called + dropped + self.queue.sum(ran)
     }
 
@@ -825,11 +835,11 @@ impl Core {
                 ..Stats::default()
             };
         }
-        let sum = |tally: fn(&Tallies) -> u64| self.queue.sum(tally);
-        let CrewCounts { totals, leaving } = self.crew.counts();
+        let sum = |counter: fn(&WorkerCounts) -> u64| self.queue.sum(counter);
+        let ThreadTotals { totals, leaving } = self.threads.totals();
         Stats {
-            completed: counts.call_completed.get() + sum(|tallies| tallies.completed.get()),
-            panicked: counts.call_panicked.get() + sum(|tallies| tallies.panicked.get()),
+            completed: counts.call_completed.get() + sum(|counts| counts.completed.get()),
+            panicked: counts.call_panicked.get() + sum(|counts| counts.panicked.get()),
             cancelled: counts.cancelled.get(),
             discarded: counts.discarded.get(),
             rejected: counts.rejected.get(),
@@ -840,7 +850,7 @@ impl Core {
             workers_expired: totals.expired,
             workers_peak: count(totals.peak),
             wakes: totals.wakes,
-            steals: sum(|tallies| tallies.steals.get()),
+            steals: sum(|counts| counts.steals.get()),
             hook_panics: counts.hook_panics.get(),
             submitted: self.submitted(),
         }
@@ -853,7 +863,7 @@ impl Drop for Core {
         if self.is_foreign() {
             // G3
             std::mem::forget(std::mem::replace(&mut self.queue, Queue::new()));
-            std::mem::forget(std::mem::replace(&mut self.crew, Crew::new(0, 0)));
+            std::mem::forget(std::mem::replace(&mut self.threads, Threads::new(0, 0)));
             let admission = Admission::new(None, 0, Processors::SINGLE);
             std::mem::forget(std::mem::replace(&mut self.admission, admission));
             return;
@@ -861,8 +871,8 @@ impl Drop for Core {
         while let Some(task) = self.queue.take() {
             drop_quietly(task);
         }
-        drop_quietly(std::mem::take(&mut self.plan.hooks));
-        drop_quietly(self.plan.keeps.take());
+        drop_quietly(std::mem::take(&mut self.config.hooks));
+        drop_quietly(self.config.keeps.take());
     }
 }
 

@@ -1,24 +1,24 @@
-//! Where accepted tasks wait: the shared queue, and what the workers' desks lend.
+//! Where accepted tasks wait: the shared queue, and what the workers' local queues lend.
 //!
 //! - Q1: Tasks from outside go to the shared queue, numbered as they were accepted, and leave it in
 //!   order. With a bounded backlog each is taken alone; with an unbounded one a worker takes a batch
-//!   to its desk.
+//!   to its local queue.
 //! - Q2: A batch that its worker may not run (a pause, a smaller capacity) is handed back. That is
 //!   older than what the shared queue holds, and is taken first, by its numbers; while there is any,
 //!   all workers hand back. So the order holds at capacity 1, whatever the capacity was before.
-//! - Q3: A desk that may hold a task has `lending` set, and `lenders` counts such desks, before anybody
-//!   is counted on to come for it. With no lender nobody looks at a desk.
+//! - Q3: A local queue that may hold a task has `lending` set, and `lenders` counts such local queues, before anybody
+//!   is counted on to come for it. With no lender nobody looks in a local queue.
 //! - Q4: `waited` counts the tasks in the shared queue whose submitters waited in line, from before the
 //!   push on: what tasks submit then goes behind them.
-//! - Q5: Nothing here blocks, and no task is run or dropped here, but shells.
-//! - Q6: When half of what is queued are shells, they are swept out. The rest is in hand meanwhile, and
+//! - Q5: Nothing here blocks, and no task is run or dropped here, but tombstones.
+//! - Q6: When half of what is queued are tombstones, they are swept out. The rest is in hand meanwhile, and
 //!   then handed back; who took a task past it hands that back, too (Q2).
-//! - Q7: The list of desks has those of live workers, and what was counted at the others (D2). What a gauge
+//! - Q7: The list of local queues has those of live workers, and what was counted at the others (D2). What a gauge
 //!   costs and what the queue keeps is a matter of how many workers and tasks there are, not of how many
 //!   there were.
 
-use super::desk::{Deques, Desk, Stealers, Tallies};
 use super::idle::shrunk;
+use super::local::{LocalQueue, Stealers, WorkerCounts, WorkerShared};
 use super::task::{Accepted, Task};
 use crate::sync::deque::{Injector, Steal, Stealer, Worker};
 use crate::sync::{
@@ -32,25 +32,25 @@ use std::collections::binary_heap::PeekMut;
 /// The most tasks that a worker takes at once: a block of the injector.
 const MOST_BATCHED: u64 = 63;
 
-/// So many shells may stay where they are, however few tasks there are beside them.
-const MOST_SHELLS: usize = 64;
+/// So many tombstones may stay where they are, however few tasks there are beside them.
+const MOST_TOMBSTONES: usize = 64;
 
 pub(crate) struct Queue {
     shared: Injector<Accepted>,
     handed_back: Mutex<BinaryHeap<Reverse<Accepted>>>,
     handed_back_len: AtomicUsize,
     waited: AtomicUsize,
-    /// About how many shells there are.
-    shells: AtomicUsize,
+    /// About how many tombstones there are.
+    tombstones: AtomicUsize,
     lenders: CachePadded<AtomicUsize>,
-    desks: RwLock<Desks>,
+    workers: RwLock<Workers>,
 }
 
 /// Q7.
 #[derive(Default)]
-struct Desks {
-    list: Vec<(Arc<Desk>, Stealers)>,
-    given_up: Tallies,
+struct Workers {
+    list: Vec<(Arc<WorkerShared>, Stealers)>,
+    given_up: WorkerCounts,
 }
 
 impl Queue {
@@ -60,9 +60,9 @@ impl Queue {
             handed_back: Mutex::new(BinaryHeap::new()),
             handed_back_len: AtomicUsize::new(0),
             waited: AtomicUsize::new(0),
-            shells: AtomicUsize::new(0),
+            tombstones: AtomicUsize::new(0),
             lenders: CachePadded::new(AtomicUsize::new(0)),
-            desks: RwLock::new(Desks::default()),
+            workers: RwLock::new(Workers::default()),
         }
     }
 
@@ -121,7 +121,7 @@ impl Queue {
             if accepted.task.claim() {
                 return Some(accepted.task);
             }
-            self.count_shell();
+            self.count_tombstone();
         }
     }
 
@@ -135,7 +135,7 @@ impl Queue {
     }
 
     /// The oldest task of the shared queue, claimed, and some that follow it into `batch`: a worker's
-    /// share of what is queued, so that none waits at a desk while workers are idle. For an unbounded
+    /// share of what is queued, so that none waits in a local queue while workers are idle. For an unbounded
     /// backlog: none of them waited.
     pub(crate) fn take_batch(&self, batch: &Worker<Accepted>, workers: u64) -> Option<Task> {
         let share = self.shared.len() as u64 / workers.max(1);
@@ -149,23 +149,24 @@ impl Queue {
             if accepted.task.claim() {
                 return Some(accepted.task);
             }
-            self.count_shell();
+            self.count_tombstone();
         }
     }
 
-    /// Q6: the task of a job in the queue became a shell: whether it is time for a [`sweep`].
+    /// Q6: the task of a claimable in the queue became a tombstone: whether it is time for a [`sweep`].
     ///
     /// [`sweep`]: Queue::sweep
-    pub(crate) fn add_shell(&self) -> bool {
-        let shells = self.shells.fetch_add(1, Ordering::SeqCst) + 1;
+    pub(crate) fn add_tombstone(&self) -> bool {
+        let tombstones = self.tombstones.fetch_add(1, Ordering::SeqCst) + 1;
         let handed_back = self.handed_back_len.load(Ordering::SeqCst);
-        shells > MOST_SHELLS && shells > self.shared.len().saturating_add(handed_back) / 2
+        tombstones > MOST_TOMBSTONES
+            && tombstones > self.shared.len().saturating_add(handed_back) / 2
     }
 
-    /// Q6: drops the shells in front, if there may be any; whether it did. To be called by a worker that
+    /// Q6: drops the tombstones in front, if there may be any; whether it did. To be called by a worker that
     /// reaches for a task.
-    pub(crate) fn skips_shells(&self) -> bool {
-        if self.shells.load(Ordering::SeqCst) == 0 {
+    pub(crate) fn skips_tombstones(&self) -> bool {
+        if self.tombstones.load(Ordering::SeqCst) == 0 {
             return false;
         }
         if self.has_handed_back() {
@@ -175,14 +176,14 @@ impl Queue {
             return true;
         }
         while let Some(mut accepted) = insist(|| self.shared.steal()) {
-            if !accepted.task.is_shell() {
+            if !accepted.task.is_tombstone() {
                 self.hand_back(std::iter::once(accepted));
                 break;
             }
             if accepted.has_waited() {
                 self.waited.fetch_sub(1, Ordering::SeqCst);
             }
-            self.count_shell();
+            self.count_tombstone();
         }
         true
     }
@@ -190,31 +191,31 @@ impl Queue {
     fn skip_handed_back(&self) {
         let mut handed_back = lock(&self.handed_back);
         while let Some(mut first) = handed_back.peek_mut() {
-            if !first.0.task.is_shell() {
+            if !first.0.task.is_tombstone() {
                 break;
             }
             let Reverse(accepted) = PeekMut::pop(first);
             if accepted.has_waited() {
                 self.waited.fetch_sub(1, Ordering::SeqCst);
             }
-            self.count_shell();
+            self.count_tombstone();
         }
         self.count_handed_back(&mut handed_back);
     }
 
-    fn count_shell(&self) {
-        let less = |shells: usize| Some(shells.saturating_sub(1));
-        let _ = (self.shells).fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+    fn count_tombstone(&self) {
+        let less = |tombstones: usize| Some(tombstones.saturating_sub(1));
+        let _ = (self.tombstones).fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
     }
 
-    /// Q6: drops the shells. To be followed by a look for those who looked for work meanwhile.
+    /// Q6: drops the tombstones. To be followed by a look for those who looked for work meanwhile.
     pub(crate) fn sweep(&self) {
         let mut handed_back = lock(&self.handed_back);
         self.handed_back_len.store(usize::MAX, Ordering::SeqCst);
         order_seqcst();
-        self.shells.store(0, Ordering::SeqCst);
+        self.tombstones.store(0, Ordering::SeqCst);
         let keep = |accepted: &mut Accepted| {
-            let keep = !accepted.task.is_shell();
+            let keep = !accepted.task.is_tombstone();
             if !keep && accepted.has_waited() {
                 self.waited.fetch_sub(1, Ordering::SeqCst);
             }
@@ -237,12 +238,12 @@ impl Queue {
     /// G2 of [`fork`](super::fork): nothing is queued, and nobody holds a lock.
     pub(crate) fn is_untouched(&self) -> bool {
         try_lock(&self.handed_back).is_some()
-            && try_write(&self.desks).is_some()
+            && try_write(&self.workers).is_some()
             && !self.has_shared()
             && !self.has_lenders()
     }
 
-    /// Whether a task can be had from the shared queue or from a desk.
+    /// Whether a task can be had from the shared queue or from a local queue.
     pub(crate) fn has_work(&self) -> bool {
         self.has_shared() || self.has_lent()
     }
@@ -256,90 +257,96 @@ impl Queue {
     }
 
     fn has_lent(&self) -> bool {
-        let has_work = |(desk, stealers): &(Arc<Desk>, Stealers)| desk.has_work(stealers);
-        self.has_lenders() && read(&self.desks).list.iter().any(has_work)
+        let has_work =
+            |(worker, stealers): &(Arc<WorkerShared>, Stealers)| worker.has_work(stealers);
+        self.has_lenders() && read(&self.workers).list.iter().any(has_work)
     }
 
-    /// Q3: `desk` begins to lend.
-    pub(crate) fn lend(&self, desk: &Desk) {
+    /// Q3: `worker` begins to lend.
+    pub(crate) fn lend(&self, worker: &WorkerShared) {
         self.lenders.fetch_add(1, Ordering::SeqCst);
-        desk.lending.store(true, Ordering::SeqCst);
+        worker.lending.store(true, Ordering::SeqCst);
     }
 
-    /// Q3: the deques of `desk` are empty, says its worker.
-    pub(crate) fn end_lending(&self, desk: &Desk) {
-        desk.lending.store(false, Ordering::SeqCst);
+    /// Q3: the deques of `worker` are empty, says its worker.
+    pub(crate) fn end_lending(&self, worker: &WorkerShared) {
+        worker.lending.store(false, Ordering::SeqCst);
         self.lenders.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Q7: a worker takes its desk; the deques for it.
-    pub(crate) fn take_desk(&self, desk: &Arc<Desk>) -> Deques {
-        let deques = Deques::new();
-        let entry = (Arc::clone(desk), deques.stealers());
-        let mut desks = write(&self.desks);
-        desk.move_to(desks.list.len());
-        desks.list.push(entry);
-        deques
+    /// Q7: a worker takes its local queue; the deques for it.
+    pub(crate) fn register(&self, worker: &Arc<WorkerShared>) -> LocalQueue {
+        let local = LocalQueue::new();
+        let entry = (Arc::clone(worker), local.stealers());
+        let mut workers = write(&self.workers);
+        worker.move_to(workers.list.len());
+        workers.list.push(entry);
+        local
     }
 
-    /// D1, D2: a worker gives up its desk.
-    pub(crate) fn give_up_desk(&self, desk: &Desk) {
-        let mut desks = write(&self.desks);
-        desks.given_up.add(&desk.tallies);
-        let at = desk.at();
-        let entry = desks.list.swap_remove(at);
-        if let Some((moved, _)) = desks.list.get(at) {
+    /// D1, D2: a worker gives up its local queue.
+    pub(crate) fn unregister(&self, worker: &WorkerShared) {
+        let mut workers = write(&self.workers);
+        workers.given_up.add(&worker.counts);
+        let at = worker.at();
+        let entry = workers.list.swap_remove(at);
+        if let Some((moved, _)) = workers.list.get(at) {
             moved.move_to(at);
         }
-        if let Some(capacity) = shrunk(desks.list.len(), desks.list.capacity()) {
-            desks.list.shrink_to(capacity);
+        if let Some(capacity) = shrunk(workers.list.len(), workers.list.capacity()) {
+            workers.list.shrink_to(capacity);
         }
-        drop(desks);
+        drop(workers);
         drop(entry);
     }
 
-    /// The worker at a desk has a new deque for its own tasks. Returns the old stealer, which frees the old
+    /// The worker in a local queue has a new deque for its own tasks. Returns the old stealer, which frees the old
     /// deque as it is dropped: not under the lock.
-    pub(crate) fn renew_own(&self, desk: &Desk, own: Stealer<Task>) -> Stealer<Task> {
-        let mut desks = write(&self.desks);
-        let (_, stealers) = &mut desks.list[desk.at()];
+    pub(crate) fn renew_own(&self, worker: &WorkerShared, own: Stealer<Task>) -> Stealer<Task> {
+        let mut workers = write(&self.workers);
+        let (_, stealers) = &mut workers.list[worker.at()];
         std::mem::replace(&mut stealers.own, own)
     }
 
-    /// Calls `f` for each desk, from the one after `first` on and around, until it returns something.
+    /// Calls `f` for each local queue, from the one after `first` on and around, until it returns something.
     pub(crate) fn visit<T>(
         &self,
-        first: Option<&Desk>,
-        mut f: impl FnMut(&Desk, &Stealers) -> Option<T>,
+        first: Option<&WorkerShared>,
+        mut f: impl FnMut(&WorkerShared, &Stealers) -> Option<T>,
     ) -> Option<T> {
-        let desks = read(&self.desks);
-        let first = first.map_or(0, |desk| desk.at() + 1);
-        let (before, after) = desks.list.split_at(first.min(desks.list.len()));
+        let workers = read(&self.workers);
+        let first = first.map_or(0, |worker| worker.at() + 1);
+        let (before, after) = workers.list.split_at(first.min(workers.list.len()));
         let mut all = after.iter().chain(before);
-        all.find_map(|(desk, stealers)| f(desk, stealers))
+        all.find_map(|(worker, stealers)| f(worker, stealers))
     }
 
-    /// Nobody looks at a desk while `f` runs.
+    /// Nobody looks in a local queue while `f` runs.
     pub(crate) fn without_thieves(&self, f: impl FnOnce()) {
-        let _desks = write(&self.desks);
+        let _desks = write(&self.workers);
         f();
     }
 
-    pub(crate) fn any(&self, f: impl Fn(&Desk) -> bool) -> bool {
-        read(&self.desks).list.iter().any(|(desk, _)| f(desk))
+    pub(crate) fn any(&self, f: impl Fn(&WorkerShared) -> bool) -> bool {
+        read(&self.workers).list.iter().any(|(worker, _)| f(worker))
     }
 
     /// How many workers are busy.
     pub(crate) fn busy(&self) -> u64 {
-        let busy = |(desk, _): &(Arc<Desk>, _)| u64::from(desk.busy.load(Ordering::SeqCst));
-        read(&self.desks).list.iter().map(busy).sum()
+        let busy =
+            |(worker, _): &(Arc<WorkerShared>, _)| u64::from(worker.busy.load(Ordering::SeqCst));
+        read(&self.workers).list.iter().map(busy).sum()
     }
 
-    /// What was counted at all desks there are and were.
-    pub(crate) fn sum(&self, f: impl Fn(&Tallies) -> u64) -> u64 {
-        let desks = read(&self.desks);
-        let now: u64 = desks.list.iter().map(|(desk, _)| f(&desk.tallies)).sum();
-        f(&desks.given_up) + now
+    /// What was counted at all local queues there are and were.
+    pub(crate) fn sum(&self, f: impl Fn(&WorkerCounts) -> u64) -> u64 {
+        let workers = read(&self.workers);
+        let now: u64 = workers
+            .list
+            .iter()
+            .map(|(worker, _)| f(&worker.counts))
+            .sum();
+        f(&workers.given_up) + now
     }
 }
 
@@ -359,49 +366,49 @@ mod tests {
     use super::*;
 
     fn submitted(queue: &Queue) -> u64 {
-        queue.sum(|tallies| tallies.submitted.get())
+        queue.sum(|counts| counts.submitted.get())
     }
 
     #[test]
     fn the_list_has_the_desks_of_live_workers_and_the_counts_of_all() {
         let queue = Queue::new();
-        let desks: Vec<_> = (0..1_000).map(|_| Arc::new(Desk::new())).collect();
-        for desk in &desks {
-            drop(queue.take_desk(desk));
-            desk.tallies.submitted.add(1);
+        let workers: Vec<_> = (0..1_000).map(|_| Arc::new(WorkerShared::new())).collect();
+        for worker in &workers {
+            drop(queue.register(worker));
+            worker.counts.submitted.add(1);
         }
         // Those in the middle first.
-        let (first, last) = desks.split_at(500);
-        for (left, desk) in last.iter().chain(first.iter().rev()).enumerate() {
-            queue.give_up_desk(desk);
+        let (first, last) = workers.split_at(500);
+        for (left, worker) in last.iter().chain(first.iter().rev()).enumerate() {
+            queue.unregister(worker);
             assert_eq!(submitted(&queue), 1_000);
-            let desks = read(&queue.desks);
-            assert_eq!(desks.list.len(), 1_000 - left - 1);
-            let in_place = |(at, (desk, _)): (usize, &(Arc<Desk>, _))| desk.at() == at;
-            assert!(desks.list.iter().enumerate().all(in_place));
+            let workers = read(&queue.workers);
+            assert_eq!(workers.list.len(), 1_000 - left - 1);
+            let in_place = |(at, (worker, _)): (usize, &(Arc<WorkerShared>, _))| worker.at() == at;
+            assert!(workers.list.iter().enumerate().all(in_place));
         }
-        assert!(read(&queue.desks).list.capacity() <= 64);
+        assert!(read(&queue.workers).list.capacity() <= 64);
     }
 
     #[test]
     fn a_worker_visits_all_others_from_its_own_desk_on() {
         let queue = Queue::new();
-        let desks: Vec<_> = (0..5).map(|_| Arc::new(Desk::new())).collect();
-        for desk in &desks {
-            drop(queue.take_desk(desk));
+        let workers: Vec<_> = (0..5).map(|_| Arc::new(WorkerShared::new())).collect();
+        for worker in &workers {
+            drop(queue.register(worker));
         }
         // The last one takes its place in the list.
-        queue.give_up_desk(&desks[1]);
+        queue.unregister(&workers[1]);
         let visited = |first| {
             let mut visited = Vec::new();
-            queue.visit(first, |desk, _| -> Option<()> {
-                visited.push(desk.at());
+            queue.visit(first, |worker, _| -> Option<()> {
+                visited.push(worker.at());
                 None
             });
             visited
         };
         assert_eq!(visited(None), [0, 1, 2, 3]);
-        assert_eq!(visited(Some(&desks[4])), [2, 3, 0, 1]);
-        assert_eq!(visited(Some(&desks[3])), [0, 1, 2, 3]);
+        assert_eq!(visited(Some(&workers[4])), [2, 3, 0, 1]);
+        assert_eq!(visited(Some(&workers[3])), [0, 1, 2, 3]);
     }
 }

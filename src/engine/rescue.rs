@@ -40,7 +40,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::task::Waker;
 
-/// Enough to start threads and to hand in tokens, and for the drop of what users left in a pool that
+/// Enough to start threads and to hand in permits, and for the drop of what users left in a pool that
 /// goes with this thread.
 const STACK: usize = 256 * 1024;
 
@@ -111,26 +111,26 @@ impl Stake {
 impl Core {
     /// Whether tasks wait for a thread that was refused.
     pub(super) fn lacks(&self) -> bool {
-        self.is_stranded() || self.crew.lacks_thread() || self.tenants.lack()
+        self.is_stranded() || self.threads.lacks_thread() || self.shares.lack()
     }
 
     /// Nobody lives to run what holds a place. For a moment this is so of each submitter that is about to start the
     /// first worker.
     fn is_stranded(&self) -> bool {
-        let roll = self.crew.roll();
-        roll.live() == 0 && roll.capacity() > 0 && self.admission.places().held() > 0
+        let counts = self.threads.counts();
+        counts.live() == 0 && counts.capacity() > 0 && self.admission.places().held() > 0
     }
 
     /// X5: tasks wait for a worker for which a thread may have to be started, and it is for somebody to see to it.
     pub(crate) fn is_due(&self) -> bool {
-        let roll = self.crew.roll();
-        if roll.live() >= roll.capacity() && !roll.is_starting() {
+        let counts = self.threads.counts();
+        if counts.live() >= counts.capacity() && !counts.is_starting() {
             return false;
         }
-        let roll = self.crew.settled_roll();
-        let up = self.crew.ready(roll);
-        roll.active() < roll.capacity()
-            && self.claims() > up
+        let counts = self.threads.settled_counts();
+        let up = self.threads.ready(counts);
+        counts.active() < counts.capacity()
+            && self.demand() > up
             && self.queue.has_work()
             && self.unfinished() > up
     }
@@ -140,14 +140,14 @@ impl Core {
         if !self.lacks() {
             return false;
         }
-        if self.is_stranded() && self.staff().is_err() {
+        if self.is_stranded() && self.ensure_worker().is_err() {
             return true;
         }
-        if self.crew.lacks_thread() {
+        if self.threads.lacks_thread() {
             self.activate();
         }
-        if self.tenants.lack() {
-            self.tenants.try_again();
+        if self.shares.lack() {
+            self.shares.try_again();
         }
         self.lacks()
     }
@@ -160,7 +160,7 @@ impl Core {
         let mut present = lock(&self.rescue.present);
         if !*present {
             let core = Arc::downgrade(self);
-            let name = format!("{}-rescue", self.plan.name);
+            let name = format!("{}-rescue", self.config.name);
             *present = spawn_helper(name, STACK, move || rescue(&core)).is_ok();
         }
         *present

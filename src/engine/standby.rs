@@ -10,7 +10,7 @@
 //! wakes are deferred only while a worker is on *standby*: idle, on the idle stack, but asleep for no longer
 //! than a [`TICK`] at a time, or two while all goes well.
 //!
-//! - Y1: A wake is deferred by setting `DEFERRED` in the roll where `STANDBY` is set. Both are of one word: the
+//! - Y1: A wake is deferred by setting `DEFERRED` in the thread counts where `STANDBY` is set. Both are of one word: the
 //!   worker on standby sees it, or was seen to be gone.
 //! - Y2: At each tick the worker on standby takes `DEFERRED`, wakes the submitters that were let in and looks for work.
 //!   If there is some, of which no more than a [`FEW`] tasks were started since the last tick, it gets up, and
@@ -23,8 +23,8 @@
 //!   a tick, those who submit wait for something else: the pool trusts them less, and in the end defers no such wake
 //!   for a number of occasions, which doubles.
 
-use super::crew::Roll;
-use super::desk::Desk;
+use super::local::WorkerShared;
+use super::threads::ThreadCounts;
 use super::trust::Trust;
 use super::{Core, current};
 use crate::sync::{Arc, Ordering, TICK, elapsed, fence, now, yield_now};
@@ -41,7 +41,7 @@ const DEAR: Duration = Duration::from_micros(50);
 
 /// What is learnt of a pool on a single processor.
 #[derive(Default)]
-pub(super) struct Single {
+pub(super) struct SingleProcessor {
     /// Y5: those who defer the wake of the first worker make up for it.
     makes_up: Trust,
     /// To give the processor away is cheap: nobody else wants it.
@@ -85,24 +85,24 @@ impl Core {
     /// Whether a worker that goes to rest may stand by: a single processor runs all threads, and there may be
     /// wakes to defer beside another active worker, or while submitters wait for room.
     pub(super) fn may_stand_by(&self) -> bool {
-        self.plan.processors.is_single()
-            && self.plan.backlog.is_some()
-            && (self.crew.roll().active() > 1 || self.admission.lets_in())
+        self.config.processors.is_single()
+            && self.config.backlog.is_some()
+            && (self.threads.counts().active() > 1 || self.admission.lets_in())
     }
 
     /// Whether a worker that finds nothing gives its processor away a few times before it rests: it may be the very one
     /// that a submitter wants which it does not know of. (Who waits for room is told.)
     pub(super) fn gives_way(&self) -> bool {
-        if !self.plan.processors.is_single() {
-            return self.plan.backlog.is_none();
+        if !self.config.processors.is_single() {
+            return self.config.backlog.is_none();
         }
-        (self.plan.backlog.is_none() || !self.admission.lets_in())
+        (self.config.backlog.is_none() || !self.admission.lets_in())
             && self.single.gives_way.is_given()
     }
 
     /// Gives the processor away, once.
     pub(super) fn give_way(&self) {
-        if !self.plan.processors.is_single() {
+        if !self.config.processors.is_single() {
             return yield_now();
         }
         let begun = now();
@@ -110,9 +110,9 @@ impl Core {
         self.single.gives_way.learn(elapsed(begun) < DEAR);
     }
 
-    /// Y1: `roll` was read behind a fence, after what the wake is for.
-    pub(super) fn defers(&self, roll: Roll) -> bool {
-        roll.has_standby() && (roll.active() > 0 || self.defers_first()) && self.crew.defer()
+    /// Y1: `counts` was read behind a fence, after what the wake is for.
+    pub(super) fn defers(&self, counts: ThreadCounts) -> bool {
+        counts.has_standby() && (counts.active() > 0 || self.defers_first()) && self.threads.defer()
     }
 
     /// Y5
@@ -122,13 +122,13 @@ impl Core {
 
     /// Y4: a worker wakes whom it lets in when it goes to rest.
     pub(super) fn may_defer_let_in(self: &Arc<Self>) -> bool {
-        self.crew.roll().has_standby() && current::with_worker(self, |_| ()).is_some()
+        self.threads.counts().has_standby() && current::with_worker(self, |_| ()).is_some()
     }
 
     /// Y4: for whoever is about to wait.
     pub(crate) fn wake_deferred(self: &Arc<Self>) {
-        let roll = self.crew.roll();
-        if roll.has_standby() && roll.active() == 0 {
+        let counts = self.threads.counts();
+        if counts.has_standby() && counts.active() == 0 {
             self.wake_more_now();
         }
     }
@@ -140,21 +140,21 @@ impl Core {
     }
 
     /// Y2: the worker on standby has slept for a tick.
-    pub(super) fn tick(self: &Arc<Self>, desk: &Arc<Desk>, duty: &mut Duty) -> Tick {
-        let deferred = self.crew.take_deferred();
+    pub(super) fn tick(self: &Arc<Self>, worker: &Arc<WorkerShared>, duty: &mut Duty) -> Tick {
+        let deferred = self.threads.take_deferred();
         self.admission.wake_let_in();
         fence(Ordering::SeqCst);
         if self.queue.has_work() {
             let before = std::mem::replace(&mut duty.started, self.started());
-            let made_up = self.crew.roll().active() > 0;
+            let made_up = self.threads.counts().active() > 0;
             self.single.makes_up.learn(made_up);
             if made_up && duty.started - before > FEW {
                 // If it was claimed meanwhile, the bell will ring.
-                let _ = self.crew.defer();
+                let _ = self.threads.defer();
                 duty.tick = (duty.tick * 2).min(TICK * LONGEST);
                 return Tick::Stay;
             }
-            if self.crew.unsettle(desk) {
+            if self.threads.unsettle(worker) {
                 self.make_up();
                 return Tick::Up;
             }
@@ -162,7 +162,7 @@ impl Core {
             duty.tick = (duty.tick * 2).min(TICK * LONGEST);
             return Tick::Stay;
         }
-        if self.crew.stand_down(desk) {
+        if self.threads.stand_down(worker) {
             self.admission.forget_line();
             Tick::StandDown
         } else {

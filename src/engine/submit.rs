@@ -1,9 +1,9 @@
 //! The front door: how a task comes in, from outside and from the pool's own tasks.
 //!
-//! It is the same door for a pool and for a share of one: each is a [`House`].
+//! It is the same door for a pool and for a share of one: each is a [`Target`].
 
 use super::admission::{Admission, Denied, Joined, Left, Origin, Places};
-use super::looks::Look;
+use super::spin::Probe;
 use super::task::{Body, Manner, Outcome, Task};
 use super::waiter::{Answer, Waiter};
 use super::{Core, Overflow, current, fork};
@@ -72,8 +72,8 @@ impl Refusal {
 pub(crate) type Submitted = Result<(), Refusal>;
 
 /// What tasks are handed in to: a pool, or a share of one.
-pub(crate) trait House: Send + Sync + 'static {
-    /// Where in the house a task belongs, if that is not always the same.
+pub(crate) trait Target: Send + Sync + 'static {
+    /// Where in the target a task belongs, if that is not always the same.
     type Dest: Send;
 
     fn dest(self: &Arc<Self>) -> Self::Dest;
@@ -113,12 +113,12 @@ pub(crate) trait House: Send + Sync + 'static {
     fn has_queued(&self) -> bool;
     /// Drops a claimed task that will not run.
     fn discard(self: &Arc<Self>, task: Task, from: Self::Dest);
-    /// Runs `f` on this thread as a task of the house runs.
+    /// Runs `f` on this thread as a task of the target runs.
     fn call<T>(self: &Arc<Self>, f: impl FnOnce() -> T) -> T;
 }
 
-/// The front door of a house.
-pub(crate) trait Door: House {
+/// The front door of a target.
+pub(crate) trait Submit: Target {
     /// Hands in the task that `make` makes: where it is wanted, in each branch anew, since it is large enough for
     /// its moves to be dear.
     #[inline]
@@ -132,7 +132,7 @@ pub(crate) trait Door: House {
         if let Err(denied) = self.enter(patience) {
             return self.without_room(make(), patience, denied);
         }
-        if let Err(refusal) = self.core().staff() {
+        if let Err(refusal) = self.core().ensure_worker() {
             return self.refuse_thread(make(), refusal);
         }
         self.queue_accepted(make());
@@ -189,7 +189,7 @@ pub(crate) trait Door: House {
         if self.admission().places().bars(origin) {
             return Err(Refusal::new(SubmitErrorKind::Closed, task));
         }
-        if let Err(refusal) = self.core().staff() {
+        if let Err(refusal) = self.core().ensure_worker() {
             return Err(Refusal::no_thread(refusal, task));
         }
         let (joined, left) = (self.admission()).join_alone(origin, task, self.dest());
@@ -206,7 +206,7 @@ pub(crate) trait Door: House {
     #[inline]
     fn enter(self: &Arc<Self>, patience: Patience) -> Result<Places, Denied> {
         match self.admission().enter(Origin::Outside) {
-            Err(Denied::NoRoom) if patience.waits(self.core().plan.overflow) => {
+            Err(Denied::NoRoom) if patience.waits(self.core().config.overflow) => {
                 self.look_for_room()
             }
             outcome => outcome,
@@ -217,15 +217,15 @@ pub(crate) trait Door: House {
     fn look_for_room(self: &Arc<Self>) -> Result<Places, Denied> {
         let (core, admission) = (self.core(), self.admission());
         let mut outcome = Err(Denied::NoRoom);
-        admission.looks.while_full(|| {
+        admission.spin.while_full(|| {
             if !core.may_spin() {
-                return Look::Over;
+                return Probe::Over;
             }
             outcome = admission.enter(Origin::Outside);
             match outcome {
-                Ok(_) => Look::Room,
-                Err(Denied::NoRoom) => Look::Full,
-                Err(Denied::Line | Denied::Closed) => Look::Over,
+                Ok(_) => Probe::Room,
+                Err(Denied::NoRoom) => Probe::Full,
+                Err(Denied::Line | Denied::Closed) => Probe::Over,
             }
         });
         outcome
@@ -233,7 +233,7 @@ pub(crate) trait Door: House {
 
     /// Queues a task that has its place; gives it back if no thread is to be had.
     fn accept(self: &Arc<Self>, task: Task) -> Submitted {
-        if let Err(refusal) = self.core().staff() {
+        if let Err(refusal) = self.core().ensure_worker() {
             return self.refuse_thread(task, refusal);
         }
         self.queue_accepted(task);
@@ -265,7 +265,7 @@ pub(crate) trait Door: House {
             return self.refuse(SubmitErrorKind::Closed, task);
         }
         self.core().wake_deferred();
-        match (patience, self.core().plan.overflow) {
+        match (patience, self.core().config.overflow) {
             (Patience::None, _) | (Patience::Policy, Overflow::Reject) => {
                 match self.enter_for_certain(Origin::Outside) {
                     Ok(_place) => self.accept(task),
@@ -313,9 +313,9 @@ pub(crate) trait Door: House {
             Joined::Entered(task) => self.accept(task),
             Joined::Closed(task) => self.refuse(SubmitErrorKind::Closed, task),
             Joined::TooMany(task) => self.refuse(SubmitErrorKind::TooManyWaiting, task),
-            Joined::Waits(waiter, ticket) => {
+            Joined::Waits(waiter, line_number) => {
                 self.has_joined();
-                let outcome = self.wait_in_line(&waiter, ticket, deadline);
+                let outcome = self.wait_in_line(&waiter, line_number, deadline);
                 waiter.keep();
                 match outcome {
                     Ok(Answer::Queued) => Ok(()),
@@ -337,7 +337,7 @@ pub(crate) trait Door: House {
     fn wait_in_line(
         self: &Arc<Self>,
         waiter: &Waiter,
-        ticket: u64,
+        line_number: u64,
         deadline: Option<Instant>,
     ) -> Result<Answer, Task> {
         let mut deadline = deadline;
@@ -345,7 +345,7 @@ pub(crate) trait Door: House {
             if let Some(answer) = waiter.wait(deadline, || self.core().rescue()) {
                 return Ok(answer);
             }
-            if let Some((task, left)) = self.admission().quit(ticket) {
+            if let Some((task, left)) = self.admission().quit(line_number) {
                 self.after(left);
                 return Err(task);
             }
@@ -354,7 +354,7 @@ pub(crate) trait Door: House {
         }
     }
 
-    /// `CallerRuns`: the submitter's thread runs the task; gives it back if the house is paused or
+    /// `CallerRuns`: the submitter's thread runs the task; gives it back if the target is paused or
     /// closed.
     fn run_here(self: &Arc<Self>, mut task: Task) -> Option<Task> {
         if !self.admission().hold_open() {
@@ -426,7 +426,7 @@ pub(crate) trait Door: House {
             match self.enter_for_certain(origin) {
                 Ok(_place) => return self.accept(task),
                 Err(Denied::Closed) => return self.refuse(SubmitErrorKind::Closed, task),
-                // What fills the house runs already.
+                // What fills the target runs already.
                 Err(_) if !self.has_queued() && inside => return self.queue_beyond(|| task),
                 Err(_) if !self.has_queued() => return self.wait(task, None),
                 Err(_) => {}
@@ -452,7 +452,7 @@ pub(crate) trait Door: House {
     }
 
     fn enter_inside(self: &Arc<Self>, task: Task, patience: Patience) -> Submitted {
-        let overflow = self.core().plan.overflow;
+        let overflow = self.core().config.overflow;
         let refuses = match patience {
             Patience::None => true,
             Patience::Policy => overflow == Overflow::Reject,
@@ -499,4 +499,4 @@ pub(crate) trait Door: House {
     }
 }
 
-impl<H: House> Door for H {}
+impl<H: Target> Submit for H {}

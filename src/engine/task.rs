@@ -1,14 +1,14 @@
-//! What the queue carries: a [closure](Closure), which only its task can run, or a [ticket](Ticket) to work
+//! What the queue carries: a [closure](Closure), which only its task can run, or a [shared task](SharedTask) to work
 //! that others hold as well.
 //!
 //! A [`Task`] is claimed, and then run or discarded; or it is dropped. What is done out of that turn does nothing
-//! (a closure) or panics (a ticket). It is large enough for its moves to be
+//! (a closure) or panics (a shared task). It is large enough for its moves to be
 //! dear, as long as it was written just now: it is claimed and run where it is. Nothing here knows of pools.
 
+use super::claimable::{Claim, ClaimableRef, Ended};
 pub(crate) use super::closure::{Body, Closure, Manner, Owns};
-use super::job::{Claim, Ended, JobRef};
-use super::ticket::Ticket;
-use super::tokens::Token;
+use super::permits::Permit;
+use super::shared::SharedTask;
 use crate::sync::Arc;
 use std::any::Any;
 use std::cmp;
@@ -21,7 +21,7 @@ pub(crate) enum Outcome {
     Completed,
     /// The pool's panic handler is to be told.
     Panicked(Payload),
-    /// Whoever holds the job has the payload.
+    /// Whoever holds the claimable has the payload.
     PanicTaken,
     /// It was cancelled before its first step.
     Cancelled,
@@ -29,7 +29,7 @@ pub(crate) enum Outcome {
 
 pub(crate) enum Task {
     Closure(Closure),
-    Shared(Ticket),
+    Shared(SharedTask),
 }
 
 impl Task {
@@ -51,28 +51,28 @@ impl Task {
         Task::Closure(unsafe { Closure::owned(closure, owner) })
     }
 
-    pub(crate) fn of_job(job: JobRef) -> Task {
-        Task::Shared(Ticket::of_job(job))
+    pub(crate) fn of_claimable(claimable: ClaimableRef) -> Task {
+        Task::Shared(SharedTask::of_claimable(claimable))
     }
 
-    pub(crate) fn of_token(token: Arc<dyn Token>) -> Task {
-        Task::Shared(Ticket::of_token(token))
+    pub(crate) fn of_permit(permit: Arc<dyn Permit>) -> Task {
+        Task::Shared(SharedTask::of_permit(permit))
     }
 
-    /// T2: takes the right to run the task, or to discard it; false for a shell.
+    /// T2: takes the right to run the task, or to discard it; false for a tombstone.
     #[inline]
     pub(crate) fn claim(&mut self) -> bool {
         match self {
             Task::Closure(_) => true,
-            Task::Shared(ticket) => ticket.claim(),
+            Task::Shared(shared) => shared.claim(),
         }
     }
 
-    /// Notes that the task holds a place from now on; false for a shell, which cannot.
+    /// Notes that the task holds a place from now on; false for a tombstone, which cannot.
     pub(crate) fn hold_place(&mut self) -> bool {
         match self {
             Task::Closure(_) => true,
-            Task::Shared(ticket) => ticket.hold_place(),
+            Task::Shared(shared) => shared.hold_place(),
         }
     }
 
@@ -80,51 +80,51 @@ impl Task {
     ///
     /// # Safety
     ///
-    /// Nobody has claimed its job, and nobody can do so before this returns.
+    /// Nobody has claimed its claimable, and nobody can do so before this returns.
     pub(crate) unsafe fn hold_first_place(&mut self) -> bool {
         match self {
             Task::Closure(_) => true,
             // SAFETY: the caller's.
-            Task::Shared(ticket) => unsafe { ticket.hold_first_place() },
+            Task::Shared(shared) => unsafe { shared.hold_first_place() },
         }
     }
 
-    pub(crate) fn is_shell(&mut self) -> bool {
+    pub(crate) fn is_tombstone(&mut self) -> bool {
         match self {
             Task::Closure(_) => false,
-            Task::Shared(ticket) => ticket.is_shell(),
+            Task::Shared(shared) => shared.is_tombstone(),
         }
     }
 
-    /// Gives up a task that is not to run, and leaves its job as it is.
+    /// Gives up a task that is not to run, and leaves its claimable as it is.
     pub(crate) fn disown(self) {
         match self {
             Task::Closure(closure) => drop(closure),
-            Task::Shared(ticket) => ticket.disown(),
+            Task::Shared(shared) => shared.disown(),
         }
     }
 
     /// Runs the task, which the caller claimed. `over` hears how it ended, before those are told who wait for a
-    /// job.
+    /// claimable.
     pub(crate) fn run(&mut self, over: impl FnOnce(Outcome)) {
         match self {
             Task::Closure(closure) => closure.run(over),
-            Task::Shared(ticket) => {
-                ticket.run(over);
-                ticket.settle();
+            Task::Shared(shared) => {
+                shared.run(over);
+                shared.settle();
             }
         }
     }
 
     /// Drops the task unrun, which the caller claimed; a panic in that is caught. `over` is called before those
-    /// are told who wait for a job.
+    /// are told who wait for a claimable.
     pub(crate) fn discard(mut self, over: impl FnOnce()) {
         match &mut self {
             Task::Closure(closure) => closure.discard(over),
-            Task::Shared(ticket) => {
-                ticket.abandon();
+            Task::Shared(shared) => {
+                shared.abandon();
                 over();
-                ticket.settle();
+                shared.settle();
             }
         }
     }
@@ -143,24 +143,24 @@ impl Task {
     }
 }
 
-/// Work of a share that somebody claimed: a task, or a job apart from its task, which is a shell now.
+/// Work of a share that somebody claimed: a task, or a claimable apart from its task, which is a tombstone now.
 pub(crate) enum Claimed<'a> {
     Task(Task),
-    Job(Claim<'a>),
+    Claimable(Claim<'a>),
 }
 
 /// Work of a share that is over: whoever waits for it is told when this is settled.
 #[must_use]
 pub(crate) enum Unsettled<'a> {
-    Ticket(Ticket),
-    Job(Ended<'a>),
+    SharedTask(SharedTask),
+    Claimable(Ended<'a>),
 }
 
 impl Unsettled<'_> {
     pub(crate) fn settle(self) {
         match self {
-            Unsettled::Ticket(mut ticket) => ticket.settle(),
-            Unsettled::Job(ended) => ended.settle(),
+            Unsettled::SharedTask(mut shared) => shared.settle(),
+            Unsettled::Claimable(ended) => ended.settle(),
         }
     }
 }
@@ -173,14 +173,14 @@ impl<'a> Claimed<'a> {
                 closure.run(over);
                 None
             }
-            Claimed::Task(Task::Shared(mut ticket)) => {
-                ticket.run(over);
-                Some(Unsettled::Ticket(ticket))
+            Claimed::Task(Task::Shared(mut shared)) => {
+                shared.run(over);
+                Some(Unsettled::SharedTask(shared))
             }
-            Claimed::Job(claim) => {
+            Claimed::Claimable(claim) => {
                 let (outcome, ended) = claim.run();
                 over(outcome);
-                Some(Unsettled::Job(ended))
+                Some(Unsettled::Claimable(ended))
             }
         }
     }

@@ -2,27 +2,27 @@
 //!
 //! A worker is **free** or **busy**. Busy, it holds at least one place; free, none.
 //!
-//! - L1: `busy` is raised before the last look at the roll, and lowered when no task is left at the
-//!   desk or none was had: once `running` reads 0 after a pause, nothing starts.
+//! - L1: `busy` is raised before the last look at the thread counts, and lowered when no task is left at the
+//!   local queue or none was had: once `running` reads 0 after a pause, nothing starts.
 //! - L2: A busy worker with tasks of its own keeps its place for them, so those who wait outside
 //!   are neither overtaken by later tasks nor told of room that is not there.
-//! - L3: A worker runs the tasks at its desk first, and one of the shared queue in each 61st turn, so
+//! - L3: A worker runs the tasks in its local queue first, and one of the shared queue in each 61st turn, so
 //!   that nobody starves. Nobody who waited in line is overtaken: what a task submits while somebody
-//!   waits, or has waited and is in the queue, does not go to the desk but behind them.
-//! - L4: A worker that took a task looks whether another desk lends one, for one more worker.
+//!   waits, or has waited and is in the queue, does not go to the local queue but behind them.
+//! - L4: A worker that took a task looks whether another local queue lends one, for one more worker.
 //! - L5: No user code runs under a lock, and none can end the worker: each call is caught.
 //! - L6: Once the pool discards its backlog no task is taken any more, and whoever discards it waits
-//!   until none is on its way to a desk or back; what shows up later the workers drop.
+//!   until none is on its way to a local queue or back; what shows up later the workers drop.
 
-use super::crew::{Expiry, Rest};
+use super::claimable::Spot;
 use super::current;
-use super::desk::{Deques, Desk};
 use super::idle::Ring;
-use super::job::Spot;
+use super::local::{LocalQueue, WorkerShared};
 use super::queue::insist;
 use super::standby::{Duty, Tick};
-use super::submit::House;
+use super::submit::Target;
 use super::task::{Accepted, Outcome, Payload, Task};
+use super::threads::{Expiry, Rest};
 use super::{Core, Hooks};
 use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
 use crate::sync::deque::Worker as Deque;
@@ -37,7 +37,7 @@ use std::time::Duration;
 /// own rhythm.
 const ODD_TURN: u32 = 61;
 
-/// Looks of the one spinning worker before it rests, and the most pauses between two of them: they
+/// AdaptiveSpin of the one spinning worker before it rests, and the most pauses between two of them: they
 /// double, so that it finds more than one task if they come fast, and disturbs nobody.
 const LOOKS: u32 = 40;
 const MOST_PAUSES: u32 = 16;
@@ -60,19 +60,19 @@ const GATHER: u32 = 200;
 /// The least time for which a last worker whose time is up waits for a task that is on its way.
 const RENEWAL: Duration = Duration::from_millis(1);
 
-/// After a worker kept more tasks than that at its desk it takes a new deque, once it is free. It looks for
+/// After a worker kept more tasks than that in its local queue it takes a new deque, once it is free. It looks for
 /// how many there are after each so many, which is all that the length can grow meanwhile.
 const MANY_KEPT: usize = 1024;
 const KEPT_BETWEEN_LOOKS: u32 = 256;
 
-/// So many shells at a desk are not worth a sweep.
-const FEW_SHELLS: usize = 64;
+/// So many tombstones in a local queue are not worth a sweep.
+const FEW_TOMBSTONES: usize = 64;
 
 pub(crate) struct Worker {
     core: Arc<Core>,
     id: WorkerId,
-    desk: Arc<Desk>,
-    deques: RefCell<Option<Deques>>,
+    shared: Arc<WorkerShared>,
+    local: RefCell<Option<LocalQueue>>,
     handler: RefCell<Option<PanicHandler>>,
     /// Places held: of the task that runs, and of those of its batch that are done.
     held: Cell<u64>,
@@ -82,32 +82,32 @@ pub(crate) struct Worker {
     streak: Cell<u32>,
     /// There was a line when it gave places back: it may have let a submitter in, which is about to come.
     served: Cell<bool>,
-    /// So many tasks at the desk are worth a look for shells.
+    /// So many tasks in the local queue are worth a look for tombstones.
     sweep_at: Cell<usize>,
-    /// Jobs that this worker claimed elsewhere than at the end of a queue: about as many shells are at its
-    /// desk.
-    shells: Cell<usize>,
-    /// How many tasks were kept at the desk so far, and whether they were very many at once of late.
+    /// Jobs that this worker claimed elsewhere than at the end of a queue: about as many tombstones are at its
+    /// local queue.
+    tombstones: Cell<usize>,
+    /// How many tasks were kept in the local queue so far, and whether they were very many at once of late.
     kept: Cell<u32>,
     outgrown: Cell<bool>,
 }
 
 /// The body of a worker's thread.
-pub(crate) fn main(core: Arc<Core>, id: WorkerId, desk: Arc<Desk>) {
-    let deques = core.queue.take_desk(&desk);
+pub(crate) fn main(core: Arc<Core>, id: WorkerId, shared: Arc<WorkerShared>) {
+    let local = core.queue.register(&shared);
     current::begin_worker(Worker {
-        deques: RefCell::new(Some(deques)),
+        local: RefCell::new(Some(local)),
         handler: RefCell::new(None),
         core,
         id,
-        desk,
+        shared,
         held: Cell::new(0),
         lending: Cell::new(false),
         turns: Cell::new(0),
         streak: Cell::new(0),
         served: Cell::new(false),
-        sweep_at: Cell::new(2 * FEW_SHELLS),
-        shells: Cell::new(0),
+        sweep_at: Cell::new(2 * FEW_TOMBSTONES),
+        tombstones: Cell::new(0),
         kept: Cell::new(0),
         outgrown: Cell::new(false),
     });
@@ -119,11 +119,11 @@ impl Worker {
     }
 
     pub(crate) fn live(&self) {
-        self.core.crew.arrive();
+        self.core.threads.arrive();
         self.core.wake_more();
-        let hooks = &self.core.plan.hooks;
+        let hooks = &self.core.config.hooks;
         if hooks.greet() {
-            self.core.crew.in_hooks(|| self.greet(hooks));
+            self.core.threads.in_hooks(|| self.greet(hooks));
         }
         loop {
             loop {
@@ -147,15 +147,15 @@ impl Worker {
         if self.core.is_foreign() {
             return;
         }
-        self.give_up_desk();
+        self.unregister();
     }
 
-    fn give_up_desk(&self) {
+    fn unregister(&self) {
         // From here on nothing is counted or kept at it, whatever thread-locals do as they are dropped.
-        let deques = self.deques.take();
-        self.core.queue.give_up_desk(&self.desk);
+        let local = self.local.take();
+        self.core.queue.unregister(&self.shared);
         // D1. Else they would be dropped here, outside all locks, but never count as over.
-        debug_assert!(deques.is_none_or(|deques| deques.are_empty()));
+        debug_assert!(local.is_none_or(|local| local.are_empty()));
     }
 
     fn greet(&self, hooks: &Hooks) {
@@ -196,36 +196,36 @@ impl Worker {
         true
     }
 
-    /// Runs the next task at the desk, for a worker that is busy.
+    /// Runs the next task in the local queue, for a worker that is busy.
     fn run_next_here(&self) -> bool {
-        let deques = self.deques.borrow();
-        let Some(deques) = deques.as_ref() else {
+        let local = self.local.borrow();
+        let Some(local) = local.as_ref() else {
             return false;
         };
         loop {
-            let roll = self.core.crew.roll();
-            if roll.is_discarding() {
-                self.core.discard_late(|| Some(deques.batch.pop()?.task), 1);
-                self.core.discard_late(|| deques.own.pop(), 0);
-            } else if !roll.permits() || self.core.queue.has_handed_back() {
+            let counts = self.core.threads.counts();
+            if counts.is_discarding() {
+                self.core.discard_late(|| Some(local.batch.pop()?.task), 1);
+                self.core.discard_late(|| local.own.pop(), 0);
+            } else if !counts.permits() || self.core.queue.has_handed_back() {
                 // C2, Q2
-                self.hand_back(deques);
+                self.hand_back(local);
             } else {
                 break;
             }
-            if deques.are_empty() {
+            if local.are_empty() {
                 return false;
             }
             // The pool was opened again meanwhile, or discards what was to be handed back.
         }
         self.turns.set(self.turns.get().wrapping_add(1));
         if self.turns.get() % ODD_TURN == 0 {
-            return self.run_batched(deques) || self.run_shared() || self.run_own(deques);
+            return self.run_batched(local) || self.run_shared() || self.run_own(local);
         }
-        self.run_own(deques) || self.run_batched(deques)
+        self.run_own(local) || self.run_batched(local)
     }
 
-    /// L3: one task of the shared queue, with its place, for a worker that has more at its desk.
+    /// L3: one task of the shared queue, with its place, for a worker that has more in its local queue.
     fn run_shared(&self) -> bool {
         if !self.core.queue.has_shared() {
             return false;
@@ -239,15 +239,15 @@ impl Worker {
     }
 
     /// A task is run where it was popped to: just written, its moves would be dear.
-    fn run_batched(&self, deques: &Deques) -> bool {
+    fn run_batched(&self, local: &LocalQueue) -> bool {
         loop {
-            let mut popped = deques.batch.pop();
+            let mut popped = local.batch.pop();
             let Some(Accepted { task, .. }) = &mut popped else {
                 return false;
             };
             if task.claim() {
                 let held = self.held.replace(self.held.get() + 1);
-                if deques.batch.is_empty() {
+                if local.batch.is_empty() {
                     self.give_back(held);
                 }
                 self.execute(task);
@@ -256,9 +256,9 @@ impl Worker {
         }
     }
 
-    fn run_own(&self, deques: &Deques) -> bool {
+    fn run_own(&self, local: &LocalQueue) -> bool {
         loop {
-            let mut popped = deques.own.pop();
+            let mut popped = local.own.pop();
             let Some(task) = &mut popped else {
                 return false;
             };
@@ -276,20 +276,20 @@ impl Worker {
         }
     }
 
-    /// What is left at the desk goes back to the queue. On its way it escaped those who looked for
+    /// What is left in the local queue goes back to the queue. On its way it escaped those who looked for
     /// work meanwhile, so there is a look for them afterwards. L6: as in [`reach`](Self::reach).
-    fn hand_back(&self, deques: &Deques) {
-        let reaching = &self.desk.reaching;
+    fn hand_back(&self, local: &LocalQueue) {
+        let reaching = &self.shared.reaching;
         reaching.store(true, Ordering::SeqCst);
         order_seqcst();
-        if self.core.crew.roll().is_discarding() {
+        if self.core.threads.counts().is_discarding() {
             reaching.store(false, Ordering::Release);
             return;
         }
-        let batch = std::iter::from_fn(|| deques.batch.pop());
+        let batch = std::iter::from_fn(|| local.batch.pop());
         self.core.queue.hand_back(batch);
         let admission = &self.core.admission;
-        while let Some(mut task) = deques.own.pop() {
+        while let Some(mut task) = local.own.pop() {
             admission.enter_beyond();
             if task.hold_place() {
                 let number = admission.accepted();
@@ -308,14 +308,14 @@ impl Worker {
         if self.core.is_foreign() {
             return;
         }
-        if self.shells.get() > 0 {
+        if self.tombstones.get() > 0 {
             self.sweep_finished();
         }
-        let (more, batch) = match &*self.deques.borrow() {
+        let (more, batch) = match &*self.local.borrow() {
             None => (false, false),
-            Some(deques) => {
-                let batch = !deques.batch.is_empty();
-                (batch || !deques.own.is_empty(), batch)
+            Some(local) => {
+                let batch = !local.batch.is_empty();
+                (batch || !local.own.is_empty(), batch)
             }
         };
         if !more {
@@ -328,10 +328,10 @@ impl Worker {
     /// Gives all places back. The gauges change first: whoever sees the pool at rest sees them so.
     fn go_free(&self) {
         if self.lending.replace(false) {
-            self.core.queue.end_lending(&self.desk);
+            self.core.queue.end_lending(&self.shared);
         }
         // ORDERING: Release: who reads that nothing runs sees what ran.
-        self.desk.busy.store(false, Ordering::Release);
+        self.shared.busy.store(false, Ordering::Release);
         self.leave(self.held.take());
     }
 
@@ -348,7 +348,7 @@ impl Worker {
         let core = &self.core;
         let mut spinning = None;
         let mut looks = 0;
-        let processors = core.plan.processors;
+        let processors = core.config.processors;
         let spinning_looks = processors.spins(LOOKS);
         let gives_way = core.gives_way();
         let most_looks = spinning_looks + yields(if gives_way { YIELDING_LOOKS } else { 0 });
@@ -365,9 +365,9 @@ impl Worker {
                     return Some(task);
                 }
             }
-            let roll = core.crew.roll();
-            let may_spin = processors.fit(roll.active());
-            if looks == most_looks || !roll.permits() || !may_spin || roll.is_closed() {
+            let counts = core.threads.counts();
+            let may_spin = processors.fit(counts.active());
+            if looks == most_looks || !counts.permits() || !may_spin || counts.is_closed() {
                 return None;
             }
             looks += 1;
@@ -385,30 +385,33 @@ impl Worker {
 
     /// L1, L6: takes a task if that is still permitted once it shows.
     fn reach(&self) -> Option<Task> {
-        let desk = &self.desk;
-        desk.reaching.store(true, Ordering::SeqCst);
+        let shared = &self.shared;
+        shared.reaching.store(true, Ordering::SeqCst);
         order_seqcst();
         let queue = &self.core.queue;
         // L6: nothing is moved any more once the pool discards.
-        if !self.core.crew.roll().is_discarding() && queue.skips_shells() && !queue.has_work() {
-            // Nothing but shells: it is not busy for those.
-            desk.reaching.store(false, Ordering::Release);
+        if !self.core.threads.counts().is_discarding()
+            && queue.skips_tombstones()
+            && !queue.has_work()
+        {
+            // Nothing but tombstones: it is not busy for those.
+            shared.reaching.store(false, Ordering::Release);
             return None;
         }
-        desk.busy.store(true, Ordering::SeqCst);
+        shared.busy.store(true, Ordering::SeqCst);
         order_seqcst();
-        let roll = self.core.crew.roll();
-        let task = if roll.permits() && !roll.is_discarding() {
+        let counts = self.core.threads.counts();
+        let task = if counts.permits() && !counts.is_discarding() {
             self.take()
         } else {
             None
         };
         if task.is_none() {
-            desk.busy.store(false, Ordering::SeqCst);
+            shared.busy.store(false, Ordering::SeqCst);
         }
         // ORDERING: Release: who sees it sees what was moved.
-        desk.reaching.store(false, Ordering::Release);
-        if roll.is_discarding() {
+        shared.reaching.store(false, Ordering::Release);
+        if counts.is_discarding() {
             self.core.discard_late(|| self.core.queue.take(), 1);
         }
         task
@@ -416,18 +419,18 @@ impl Worker {
 
     /// A task alone, with the next one on its way already: a stream, not a round trip.
     fn count_streak(&self, looks: u32) {
-        let batches = self.core.plan.backlog.is_none();
+        let batches = self.core.config.backlog.is_none();
         let alone = batches && looks == 0 && !self.lending.get();
         let streams = alone && self.core.admission.places().held() > 1;
         self.streak
             .set(if streams { self.streak.get() + 1 } else { 0 });
     }
 
-    /// L4: a desk's own tasks hold no place that would count for them: whoever lent them relied on
+    /// L4: a local queue's own tasks hold no place that would count for them: whoever lent them relied on
     /// the free workers there were, of which this one is no longer one. And if a thread was
     /// refused, this is the time to try again.
     fn pass_on(&self) {
-        if self.core.queue.has_lenders() || self.core.crew.lacks_thread() {
+        if self.core.queue.has_lenders() || self.core.threads.lacks_thread() {
             self.core.wake_more();
         }
     }
@@ -435,12 +438,12 @@ impl Worker {
     /// Takes a task from the shared queue, else steals. On success the worker holds a place.
     fn take(&self) -> Option<Task> {
         let core = &self.core;
-        let deques = self.deques.borrow();
-        let deques = deques.as_ref()?;
-        let shared = if core.plan.backlog.is_none() {
-            let workers = core.crew.roll().capacity();
-            let task = core.queue.take_batch(&deques.batch, workers);
-            self.lend_if(!deques.batch.is_empty());
+        let local = self.local.borrow();
+        let local = local.as_ref()?;
+        let shared = if core.config.backlog.is_none() {
+            let workers = core.threads.counts().capacity();
+            let task = core.queue.take_batch(&local.batch, workers);
+            self.lend_if(!local.batch.is_empty());
             task
         } else {
             core.queue.take()
@@ -454,71 +457,73 @@ impl Worker {
         }
         // A victim may come to rest while its task is in our hands: hold the pool.
         core.admission.hold();
-        let stolen = self.steal(deques);
+        let stolen = self.steal(local);
         match stolen {
             Some((_, Stolen::Own)) => core.admission.settle_hold(),
             Some((_, Stolen::Batched)) | None => core.after(core.admission.unhold()),
         }
         let (task, _) = stolen?;
         self.held.set(1);
-        self.lend_if(!deques.are_empty());
-        self.desk.tallies.steals.add(1);
+        self.lend_if(!local.are_empty());
+        self.shared.counts.steals.add(1);
         Some(task)
     }
 
-    /// Steals half of what some desk lends.
-    fn steal(&self, deques: &Deques) -> Option<(Task, Stolen)> {
-        let Deques { own, batch } = deques;
-        self.core.queue.visit(Some(&self.desk), |desk, stealers| {
-            if !desk.has_work(stealers) {
-                return None;
-            }
-            let batched = || {
-                let first = || insist(|| stealers.batch.steal_batch_and_pop(batch));
-                Some(batch.pop().or_else(first)?.task)
-            };
-            let owned = || {
-                let first = || insist(|| stealers.own.steal_batch_and_pop(own));
-                own.pop().or_else(first)
-            };
-            (claim_next(batched).map(|task| (task, Stolen::Batched)))
-                .or_else(|| claim_next(owned).map(|task| (task, Stolen::Own)))
-        })
+    /// Steals half of what some local queue lends.
+    fn steal(&self, local: &LocalQueue) -> Option<(Task, Stolen)> {
+        let LocalQueue { own, batch } = local;
+        self.core
+            .queue
+            .visit(Some(&self.shared), |shared, stealers| {
+                if !shared.has_work(stealers) {
+                    return None;
+                }
+                let batched = || {
+                    let first = || insist(|| stealers.batch.steal_batch_and_pop(batch));
+                    Some(batch.pop().or_else(first)?.task)
+                };
+                let owned = || {
+                    let first = || insist(|| stealers.own.steal_batch_and_pop(own));
+                    own.pop().or_else(first)
+                };
+                (claim_next(batched).map(|task| (task, Stolen::Batched)))
+                    .or_else(|| claim_next(owned).map(|task| (task, Stolen::Own)))
+            })
     }
 
     fn lend_if(&self, lending: bool) {
         if lending && !self.lending.replace(true) {
-            self.core.queue.lend(&self.desk);
+            self.core.queue.lend(&self.shared);
         }
     }
 
     /// Whether tasks wait here that tasks submitted beyond the bound.
     pub(crate) fn has_own(&self) -> bool {
-        let deques = self.deques.borrow();
-        (deques.as_ref()).is_some_and(|deques| !deques.own.is_empty())
+        let local = self.local.borrow();
+        (local.as_ref()).is_some_and(|local| !local.own.is_empty())
     }
 
     /// Makes a task here that the running task submitted beyond the bound; leaves its maker if no task runs on
     /// this worker (but a hook, say).
     #[inline]
     pub(crate) fn keep<M: FnOnce() -> Task>(&self, make: &mut Option<M>) {
-        let deques = self.deques.borrow();
-        let Some(deques) = deques.as_ref().filter(|_| self.held.get() > 0) else {
+        let local = self.local.borrow();
+        let Some(local) = local.as_ref().filter(|_| self.held.get() > 0) else {
             return;
         };
         let Some(make) = make.take() else {
             return;
         };
-        self.desk.tallies.submitted.add(1);
+        self.shared.counts.submitted.add(1);
         self.lend_if(true);
         let task = make();
-        if matches!(task, Task::Shared(_)) && deques.own.len() >= self.sweep_at.get() {
-            self.sweep_own(&deques.own);
+        if matches!(task, Task::Shared(_)) && local.own.len() >= self.sweep_at.get() {
+            self.sweep_own(&local.own);
         }
-        deques.own.push(task);
+        local.own.push(task);
         let kept = self.kept.get().wrapping_add(1);
         self.kept.set(kept);
-        if kept % KEPT_BETWEEN_LOOKS == 0 && deques.own.len() > MANY_KEPT {
+        if kept % KEPT_BETWEEN_LOOKS == 0 && local.own.len() > MANY_KEPT {
             self.outgrown.set(true);
         }
     }
@@ -529,20 +534,20 @@ impl Worker {
     fn renew_own(&self) {
         self.outgrown.set(false);
         let new = Deque::new_fifo();
-        let _stealer = self.core.queue.renew_own(&self.desk, new.stealer());
-        if let Some(deques) = &mut *self.deques.borrow_mut() {
-            debug_assert!(deques.own.is_empty());
-            deques.own = new;
+        let _stealer = self.core.queue.renew_own(&self.shared, new.stealer());
+        if let Some(local) = &mut *self.local.borrow_mut() {
+            debug_assert!(local.own.is_empty());
+            local.own = new;
         }
     }
 
-    /// What the task left at the desk of jobs that it waited for must not keep the place.
+    /// What the task left in the local queue of claimables that it waited for must not keep the place.
     #[cold]
     fn sweep_finished(&self) {
-        let swept = match &*self.deques.borrow() {
-            Some(deques) if deques.own.len() <= 2 * self.shells.get() => {
-                self.sweep_own(&deques.own);
-                !deques.own.is_empty()
+        let swept = match &*self.local.borrow() {
+            Some(local) if local.own.len() <= 2 * self.tombstones.get() => {
+                self.sweep_own(&local.own);
+                !local.own.is_empty()
             }
             _ => false,
         };
@@ -551,14 +556,14 @@ impl Worker {
         }
     }
 
-    /// Drops the shells among the tasks at the desk. L6: as in [`reach`](Self::reach); the look for those
+    /// Drops the tombstones among the tasks in the local queue. L6: as in [`reach`](Self::reach); the look for those
     /// who looked for work meanwhile is the caller's.
     #[cold]
     fn sweep_own(&self, own: &Deque<Task>) {
-        let reaching = &self.desk.reaching;
+        let reaching = &self.shared.reaching;
         reaching.store(true, Ordering::SeqCst);
         order_seqcst();
-        if !self.core.crew.roll().is_discarding() {
+        if !self.core.threads.counts().is_discarding() {
             // Nobody steals meanwhile: what is taken from the middle may wait for all those that were moved to the
             // end, and would run them one within the other.
             self.core.queue.without_thieves(|| {
@@ -566,7 +571,7 @@ impl Worker {
                     let Some(mut task) = own.pop() else {
                         break;
                     };
-                    if !task.is_shell() {
+                    if !task.is_tombstone() {
                         own.push(task);
                     }
                 }
@@ -574,12 +579,12 @@ impl Worker {
         }
         // ORDERING: Release: who sees it sees what was moved.
         reaching.store(false, Ordering::Release);
-        self.shells.set(0);
-        self.sweep_at.set(2 * own.len().max(FEW_SHELLS));
+        self.tombstones.set(0);
+        self.sweep_at.set(2 * own.len().max(FEW_TOMBSTONES));
     }
 
     fn execute(&self, task: &mut Task) {
-        self.desk.tallies.started.add(1);
+        self.shared.counts.started.add(1);
         task.run(|outcome| {
             self.record(outcome);
             self.finish();
@@ -589,14 +594,14 @@ impl Worker {
     /// Runs a task within the one that runs, on its place.
     pub(crate) fn run_within(&self, spot: Option<Spot>, run: impl FnOnce() -> Outcome) {
         if spot == Some(Spot::Loose) {
-            self.shells.set(self.shells.get() + 1);
+            self.tombstones.set(self.tombstones.get() + 1);
         }
-        self.desk.tallies.started.add(1);
+        self.shared.counts.started.add(1);
         self.record(run());
     }
 
     pub(crate) fn is_seated(&self) -> bool {
-        self.deques.borrow().is_some()
+        self.local.borrow().is_some()
     }
 
     pub(crate) fn holds_place(&self) -> bool {
@@ -605,18 +610,18 @@ impl Worker {
 
     /// Counts the end of a task, and tells of its panic.
     fn record(&self, outcome: Outcome) {
-        let tallies = &self.desk.tallies;
+        let counts = &self.shared.counts;
         match outcome {
-            Outcome::Completed => return tallies.completed.add(1),
+            Outcome::Completed => return counts.completed.add(1),
             Outcome::Panicked(payload) => self.tell(payload),
             Outcome::PanicTaken => {}
             Outcome::Cancelled => {
                 self.core.counts.cancelled.add(1);
-                return tallies.started.take_back();
+                return counts.started.take_back();
             }
         }
         // Over only now: until then it may need another worker.
-        tallies.panicked.add(1);
+        counts.panicked.add(1);
     }
 
     /// Tells the worker's panic handler, or the pool's.
@@ -625,7 +630,7 @@ impl Worker {
         // A handler that is running already (its own task panicked within it) is passed over.
         let mut handler = self.handler.try_borrow_mut().ok();
         let own = handler.as_mut().and_then(|own| own.as_mut());
-        self.core.plan.hooks.panics.tell(own, panic);
+        self.core.config.hooks.panics.tell(own, panic);
     }
 
     /// Goes to rest: on the idle stack, a last look, asleep; or leaves.
@@ -634,19 +639,19 @@ impl Worker {
         let outlook = || core.outlook();
         core.admission.wake_let_in();
         let may_stand_by = core.may_stand_by();
-        let rest = core.crew.settle(&self.desk, may_stand_by, outlook);
+        let rest = core.threads.settle(&self.shared, may_stand_by, outlook);
         if !matches!(rest, Rest::Sleep | Rest::StandBy) {
             return rest;
         }
         // The last look: whoever pushed a task before this counted on us.
         fence(Ordering::SeqCst);
-        if core.queue.has_work() && core.crew.unsettle(&self.desk) {
+        if core.queue.has_work() && core.threads.unsettle(&self.shared) {
             if rest == Rest::StandBy {
                 core.make_up();
             }
             return Rest::Again;
         }
-        let idle_timeout = core.plan.idle_timeout;
+        let idle_timeout = core.config.idle_timeout;
         let mut deadline = idle_timeout.and_then(deadline_after);
         let mut duty = (rest == Rest::StandBy).then(|| Duty::begin(core));
         loop {
@@ -654,9 +659,9 @@ impl Worker {
                 Some(duty) => deadline_after(duty.tick()),
                 None => deadline,
             };
-            let Some(ring) = self.desk.bell.sleep(until) else {
+            let Some(ring) = self.shared.bell.sleep(until) else {
                 if let Some(on_duty) = &mut duty {
-                    match core.tick(&self.desk, on_duty) {
+                    match core.tick(&self.shared, on_duty) {
                         Tick::Stay => {}
                         Tick::Up => return Rest::Again,
                         Tick::StandDown => {
@@ -666,7 +671,7 @@ impl Worker {
                     }
                     continue;
                 }
-                deadline = match core.crew.expire(&self.desk, outlook) {
+                deadline = match core.threads.expire(&self.shared, outlook) {
                     Expiry::Again => return Rest::Again,
                     Expiry::Leave => return Rest::Leave,
                     Expiry::Renew => {
@@ -681,7 +686,7 @@ impl Worker {
                 core.admission.wake_let_in();
                 return Rest::Leave;
             }
-            core.crew.arrive();
+            core.threads.arrive();
             core.make_up();
             return Rest::Again;
         }
@@ -697,11 +702,11 @@ impl Drop for Worker {
         if self.core.is_foreign() {
             return;
         }
-        self.core.crew.depart(self.id.0);
+        self.core.threads.depart(self.id.0);
     }
 }
 
-/// The next task that is no shell, claimed.
+/// The next task that is no tombstone, claimed.
 fn claim_next(mut take: impl FnMut() -> Option<Task>) -> Option<Task> {
     loop {
         let mut task = take()?;
@@ -711,7 +716,7 @@ fn claim_next(mut take: impl FnMut() -> Option<Task>) -> Option<Task> {
     }
 }
 
-/// From which deque of a desk: it tells whether the task came with its place.
+/// From which deque of a local queue: it tells whether the task came with its place.
 enum Stolen {
     Own,
     Batched,

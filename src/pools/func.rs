@@ -1,7 +1,7 @@
 //! A pool of one function, to which only the argument is handed in.
 
 use crate::builder::{Builder, sealed};
-use crate::engine::submit::{Door, Patience};
+use crate::engine::submit::{Patience, Submit};
 use crate::engine::task::{Body, Manner};
 use crate::error::SubmitError;
 use crate::panic::drop_quietly;
@@ -61,7 +61,7 @@ where
 {
     fn call(self) {
         let CallOf(Call { callee, argument }, _) = self;
-        // SAFETY: `Func::new` made it for this `F`; the core keeps it (`Plan::keeps`) and outlives the tasks it
+        // SAFETY: `Func::new` made it for this `F`; the core keeps it (`Config::keeps`) and outlives the tasks it
         // runs.
         let callee = unsafe { callee.cast::<Callee<F>>().as_ref() };
         (callee.0)(argument);

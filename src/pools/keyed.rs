@@ -1,13 +1,13 @@
 //! A queue for each key: in order for each, side by side across keys.
 //!
 //! - KE1: A key is in the table while anything of it is pinned: a submitter on his way in, or a task that is
-//!   not over. The last to go takes it out; so there is one strand for a key at a time, and none that idles.
+//!   not over. The last to go takes it out; so there is one sub-queue for a key at a time, and none that idles.
 //! - KE2: Keys are hashed, compared and dropped outside the lock. Who compared all entries of a hash and found
 //!   no such key adds it only if they are still the same.
 
 use super::share::Share;
-use super::strand::{Keeper, Strand};
-use crate::engine::submit::{Door, Patience};
+use super::sub_queue::{Keeper, SubQueue};
+use crate::engine::submit::{Patience, Submit};
 use crate::error::SubmitError;
 use crate::panic::drop_quietly;
 use crate::pool::PoolHandle;
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 struct Entry<K> {
     key: K,
-    strand: Arc<Strand>,
+    sub_queue: Arc<SubQueue>,
 }
 
 /// KE1
@@ -35,13 +35,13 @@ struct Pin<'a, K: Send + Sync> {
     table: &'a Table<K>,
     hash: u64,
     /// `None` once a task keeps the pin.
-    strand: Option<Arc<Strand>>,
+    sub_queue: Option<Arc<SubQueue>>,
 }
 
 impl<K: Send + Sync> Drop for Pin<'_, K> {
     fn drop(&mut self) {
-        if let Some(strand) = self.strand.take() {
-            self.table.unpin(self.hash, &strand, 1);
+        if let Some(sub_queue) = self.sub_queue.take() {
+            self.table.unpin(self.hash, &sub_queue, 1);
         }
     }
 }
@@ -58,13 +58,13 @@ impl<K: Send + Sync> Keeper for Table<K> {
     }
 
     /// KE1
-    fn unpin(&self, hash: u64, strand: &Strand, pins: usize) {
+    fn unpin(&self, hash: u64, sub_queue: &SubQueue, pins: usize) {
         let gone = {
             let mut entries = lock(&self.entries);
             let Some(bucket) = entries.get_mut(&hash) else {
                 return;
             };
-            let is_it = |pinned: &Pinned<K>| pinned.entry.strand.is(strand);
+            let is_it = |pinned: &Pinned<K>| pinned.entry.sub_queue.is(sub_queue);
             let Some(at) = bucket.iter().position(is_it) else {
                 return;
             };
@@ -78,7 +78,7 @@ impl<K: Send + Sync> Keeper for Table<K> {
             }
             gone
         };
-        strand.lane().forget(strand);
+        sub_queue.share().forget(sub_queue);
         drop_quietly(gone.entry);
     }
 }
@@ -123,7 +123,7 @@ impl PoolHandle {
                 entries: Mutex::new(HashMap::new()),
             }),
         };
-        keyed.share.lane().set_keeper(keyed.keeper());
+        keyed.share.share().set_keeper(keyed.keeper());
         keyed
     }
 }
@@ -135,7 +135,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
     /// first: its key's oldest is dropped, or the oldest of all if none of its key waits.
     #[must_use]
     pub fn backlog(self, n: usize) -> Keyed<K> {
-        self.share.lane().set_backlog(n);
+        self.share.share().set_backlog(n);
         self
     }
 
@@ -150,7 +150,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
     /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
     /// ```
     pub fn keys(&self) -> usize {
-        if self.share.lane().is_foreign() {
+        if self.share.share().is_foreign() {
             return 0;
         }
         lock(&self.table.entries).values().map(Vec::len).sum()
@@ -166,7 +166,9 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
     where
         F: FnOnce() + Send + 'static,
     {
-        self.hand_in(key, |strand| strand.submit_closure(f, Patience::Policy))
+        self.hand_in(key, |sub_queue| {
+            sub_queue.submit_closure(f, Patience::Policy)
+        })
     }
 
     /// Hands the share a task of a key if there is room right now.
@@ -178,7 +180,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
     where
         F: FnOnce() + Send + 'static,
     {
-        self.hand_in(key, |strand| strand.submit_closure(f, Patience::None))
+        self.hand_in(key, |sub_queue| sub_queue.submit_closure(f, Patience::None))
     }
 
     /// Hands the share a task of a key; waits for room for `timeout` at most.
@@ -191,7 +193,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
         F: FnOnce() + Send + 'static,
     {
         let patience = Patience::Until(deadline_after(timeout));
-        self.hand_in(key, |strand| strand.submit_closure(f, patience))
+        self.hand_in(key, |sub_queue| sub_queue.submit_closure(f, patience))
     }
 
     /// Like [`submit`](Keyed::submit), and returns a handle to the result. A [join](JoinHandle::join) in a
@@ -205,7 +207,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.hand_in(key, |strand| spawn(strand, f, Patience::Policy))
+        self.hand_in(key, |sub_queue| spawn(sub_queue, f, Patience::Policy))
     }
 
     /// Like [`spawn`](Keyed::spawn), if there is room right now.
@@ -218,7 +220,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.hand_in(key, |strand| spawn(strand, f, Patience::None))
+        self.hand_in(key, |sub_queue| spawn(sub_queue, f, Patience::None))
     }
 
     /// Like [`spawn`](Keyed::spawn), but waits for room for `timeout` at most.
@@ -237,38 +239,38 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
         T: Send + 'static,
     {
         let patience = Patience::Until(deadline_after(timeout));
-        self.hand_in(key, |strand| spawn(strand, f, patience))
+        self.hand_in(key, |sub_queue| spawn(sub_queue, f, patience))
     }
 
     /// KE1: an accepted task keeps the pin.
     fn hand_in<T, E>(
         &self,
         key: K,
-        submit: impl FnOnce(&Arc<Strand>) -> Result<T, E>,
+        submit: impl FnOnce(&Arc<SubQueue>) -> Result<T, E>,
     ) -> Result<T, E> {
-        if self.share.lane().is_foreign() {
-            // It is refused there, by a strand that nobody knows.
-            return submit(&Strand::of_nobody(self.share.lane()));
+        if self.share.share().is_foreign() {
+            // It is refused there, by a sub-queue that nobody knows.
+            return submit(&SubQueue::of_nobody(self.share.share()));
         }
         let hash = self.table.hasher.hash_one(&key);
         let mut key = Some(key);
-        let strand = self.pin(hash, &mut key);
+        let sub_queue = self.pin(hash, &mut key);
         let mut pin = Pin {
             table: &*self.table,
             hash,
-            strand: Some(Arc::clone(&strand)),
+            sub_queue: Some(Arc::clone(&sub_queue)),
         };
         // A user's code: if it panics, the pin is dropped.
         drop(key);
-        let outcome = submit(&strand);
+        let outcome = submit(&sub_queue);
         if outcome.is_ok() {
-            pin.strand = None;
+            pin.sub_queue = None;
         }
         outcome
     }
 
-    /// Pins the strand of a key, which is taken if it is a new one.
-    fn pin(&self, hash: u64, key: &mut Option<K>) -> Arc<Strand> {
+    /// Pins the sub-queue of a key, which is taken if it is a new one.
+    fn pin(&self, hash: u64, key: &mut Option<K>) -> Arc<SubQueue> {
         loop {
             let seen: Vec<Arc<Entry<K>>> = {
                 let entries = lock(&self.table.entries);
@@ -283,20 +285,20 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
             let is_same = bucket.len() == seen.len()
                 && (bucket.iter().zip(&seen))
                     .all(|(pinned, seen)| Arc::ptr_eq(&pinned.entry, seen));
-            let strand = if let Some(found) = found {
+            let sub_queue = if let Some(found) = found {
                 let same = |pinned: &&mut Pinned<K>| Arc::ptr_eq(&pinned.entry, found);
                 bucket.iter_mut().find(same).map(|pinned| {
                     pinned.pins += 1;
-                    Arc::clone(&found.strand)
+                    Arc::clone(&found.sub_queue)
                 })
             } else if let Some(key) = is_same.then(|| key.take()).flatten() {
-                let strand = self.new_strand(hash);
+                let sub_queue = self.new_sub_queue(hash);
                 let entry = Arc::new(Entry {
                     key,
-                    strand: Arc::clone(&strand),
+                    sub_queue: Arc::clone(&sub_queue),
                 });
                 bucket.push(Pinned { entry, pins: 1 });
-                Some(strand)
+                Some(sub_queue)
             } else {
                 None
             };
@@ -305,14 +307,14 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
             }
             drop(entries);
             drop_quietly(seen);
-            if let Some(strand) = strand {
-                return strand;
+            if let Some(sub_queue) = sub_queue {
+                return sub_queue;
             }
         }
     }
 
-    fn new_strand(&self, hash: u64) -> Arc<Strand> {
-        Strand::new(self.share.lane(), 1, true, Some((self.keeper(), hash)))
+    fn new_sub_queue(&self, hash: u64) -> Arc<SubQueue> {
+        SubQueue::new(self.share.share(), 1, true, Some((self.keeper(), hash)))
     }
 
     fn keeper(&self) -> Weak<dyn Keeper> {

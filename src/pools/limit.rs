@@ -1,8 +1,8 @@
 //! Shares of a pool with one queue: at most so many tasks at once, or one after the other.
 
 use super::share::Share;
-use super::strand::Strand;
-use crate::engine::submit::{Door, Patience};
+use super::sub_queue::SubQueue;
+use crate::engine::submit::{Patience, Submit};
 use crate::error::SubmitError;
 use crate::pool::PoolHandle;
 use crate::results::handle::{JoinHandle, spawn};
@@ -26,7 +26,7 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Limited {
     share: Share,
-    strand: Arc<Strand>,
+    sub_queue: Arc<SubQueue>,
 }
 
 impl PoolHandle {
@@ -64,8 +64,8 @@ impl Limited {
     fn new(pool: &PoolHandle, slots: usize, ordered: bool) -> Limited {
         let most = if ordered { 1 } else { usize::MAX };
         let share = Share::new(pool, Some(slots), most);
-        let strand = Strand::new(share.lane(), slots, ordered, None);
-        Limited { share, strand }
+        let sub_queue = SubQueue::new(share.share(), slots, ordered, None);
+        Limited { share, sub_queue }
     }
 
     /// Bounds the accepted tasks of the share that wait for their turn.
@@ -79,7 +79,7 @@ impl Limited {
     /// ```
     #[must_use]
     pub fn backlog(self, n: usize) -> Limited {
-        self.share.lane().set_backlog(n);
+        self.share.share().set_backlog(n);
         self
     }
 
@@ -91,7 +91,7 @@ impl Limited {
     /// assert_eq!((share.tune(4), share.capacity()), (2, 4));
     /// ```
     pub fn tune(&self, n: usize) -> usize {
-        self.share.lane().tune(n)
+        self.share.share().tune(n)
     }
 
     /// Hands the share a task; waits for room, if its backlog is bounded, as [`PoolHandle::submit`] does.
@@ -104,7 +104,7 @@ impl Limited {
     where
         F: FnOnce() + Send + 'static,
     {
-        self.strand.submit_closure(f, Patience::Policy)
+        self.sub_queue.submit_closure(f, Patience::Policy)
     }
 
     /// Hands the share a task if there is room right now.
@@ -116,7 +116,7 @@ impl Limited {
     where
         F: FnOnce() + Send + 'static,
     {
-        self.strand.submit_closure(f, Patience::None)
+        self.sub_queue.submit_closure(f, Patience::None)
     }
 
     /// Hands the share a task; waits for room for `timeout` at most.
@@ -129,7 +129,7 @@ impl Limited {
         F: FnOnce() + Send + 'static,
     {
         let patience = Patience::Until(deadline_after(timeout));
-        self.strand.submit_closure(f, patience)
+        self.sub_queue.submit_closure(f, patience)
     }
 
     /// Like [`submit`](Limited::submit), and returns a handle to the result. A [join](JoinHandle::join) in a
@@ -150,7 +150,7 @@ impl Limited {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        spawn(&self.strand, f, Patience::Policy)
+        spawn(&self.sub_queue, f, Patience::Policy)
     }
 
     /// Like [`spawn`](Limited::spawn), if there is room right now.
@@ -163,7 +163,7 @@ impl Limited {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        spawn(&self.strand, f, Patience::None)
+        spawn(&self.sub_queue, f, Patience::None)
     }
 
     /// Like [`spawn`](Limited::spawn), but waits for room for `timeout` at most.
@@ -180,7 +180,7 @@ impl Limited {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        spawn(&self.strand, f, Patience::Until(deadline_after(timeout)))
+        spawn(&self.sub_queue, f, Patience::Until(deadline_after(timeout)))
     }
 }
 

@@ -5,17 +5,17 @@
 //! | [`func`] | `FuncPool`: a pool of one function |
 //! | [`multi`] | `MultiPool`: several pools as one |
 //! | [`multi_func`] | `MultiFuncPool`: several pools of one function as one |
-//! | [`strand`] | a queue of which only so many tasks run at once, on the workers of a pool |
-//! | [`lane`] | bounds, line, counts and end of a share |
+//! | [`sub_queue`] | a queue of which only so many tasks run at once, on the workers of a pool |
+//! | [`share`] | bounds, line, counts and end of a share |
 //! | [`share`] | what the shares have in common, as users see it |
-//! | [`limit`] | `Limited`, `Serial`: a share with one strand |
-//! | [`keyed`] | `Keyed`: a strand for each key |
+//! | [`limit`] | `Limited`, `Serial`: a share with one sub-queue |
+//! | [`keyed`] | `Keyed`: a sub-queue for each key |
 
 pub(crate) mod func;
 pub(crate) mod keyed;
-mod lane;
 pub(crate) mod limit;
 pub(crate) mod multi;
 pub(crate) mod multi_func;
 pub(crate) mod share;
-pub(crate) mod strand;
+mod share_core;
+pub(crate) mod sub_queue;

@@ -1,18 +1,18 @@
 //! Several pools as one: less contention on one queue, one line for those who wait.
 //!
-//! - MP1: The shards are built from one [`Plan`](crate::engine::Plan), each its own copy; only the name tells them
+//! - MP1: The shards are built from one [`Config`](crate::engine::Config), each its own copy; only the name tells them
 //!   apart. They are united before any of them has a thread.
-//! - MP2: All balancing is in `hand_in`: whatever is submitted, a closure, a job or an argument, comes there as a task.
+//! - MP2: All balancing is in `hand_in`: whatever is submitted, a closure, a claimable or an argument, comes there as a task.
 //! - MP3: A shard is asked to make room (by its submitter, by dropping its oldest) only after all were asked for room,
-//!   and who waits does so in the one line (F1 of [`family`]), never in that of a shard.
+//!   and who waits does so in the one line (F1 of [`linked`]), never in that of a shard.
 //! - MP4: What a submit frees by dropping goes to that line if there is one (F2).
 
 use crate::builder::{Builder, sealed};
 use crate::engine::admission::{Denied, Origin};
-use crate::engine::looks::Look;
-use crate::engine::submit::{Door, House, Patience, Refusal};
+use crate::engine::spin::Probe;
+use crate::engine::submit::{Patience, Refusal, Submit, Target};
 use crate::engine::task::{Manner, Task};
-use crate::engine::{Core, Overflow, current, family, fork};
+use crate::engine::{Core, Overflow, current, fork, linked};
 use crate::error::{BuildError, ReleaseTimeout, SubmitError, SubmitErrorKind};
 use crate::pool::{Pool, PoolHandle};
 use crate::results::handle::{JoinHandle, spawn_with};
@@ -201,7 +201,9 @@ impl MultiPool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        spawn_with(f, |job| self.hand_in(Task::of_job(job), Patience::Policy))
+        spawn_with(f, |claimable| {
+            self.hand_in(Task::of_claimable(claimable), Patience::Policy)
+        })
     }
 
     /// Like [`spawn`](MultiPool::spawn), if a pool has room right now.
@@ -214,7 +216,9 @@ impl MultiPool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        spawn_with(f, |job| self.hand_in(Task::of_job(job), Patience::None))
+        spawn_with(f, |claimable| {
+            self.hand_in(Task::of_claimable(claimable), Patience::None)
+        })
     }
 
     /// Like [`spawn`](MultiPool::spawn), but waits for room for `timeout` at most.
@@ -232,7 +236,9 @@ impl MultiPool {
         T: Send + 'static,
     {
         let patience = Patience::Until(deadline_after(timeout));
-        spawn_with(f, |job| self.hand_in(Task::of_job(job), patience))
+        spawn_with(f, |claimable| {
+            self.hand_in(Task::of_claimable(claimable), patience)
+        })
     }
 
     fn cores(&self) -> impl Iterator<Item = &Arc<Core>> {
@@ -269,7 +275,7 @@ impl MultiPool {
         let mut no_thread = None;
         for core in self.in_turn() {
             match core.enter_as(self.lead()) {
-                Ok(()) => match core.staff() {
+                Ok(()) => match core.ensure_worker() {
                     Ok(()) => {
                         core.queue_accepted(task);
                         return Ok(Arc::clone(core));
@@ -309,7 +315,7 @@ impl MultiPool {
             return self.refuse(refusal);
         }
         let task = refusal.task;
-        match (patience, self.lead().plan.overflow) {
+        match (patience, self.lead().config.overflow) {
             (Patience::None, _) | (Patience::Policy, Overflow::Reject) => {
                 self.enter_for_certain(task)
             }
@@ -385,28 +391,28 @@ impl MultiPool {
         (self.cores().filter(is_open)).any(|core| core.has_queued())
     }
 
-    /// Looks for room anywhere, as often as was worth it of late where the line is: which pool took the task, or the
+    /// AdaptiveSpin for room anywhere, as often as was worth it of late where the line is: which pool took the task, or the
     /// task. While there is a line nobody enters but from it, so it tells nothing of how soon there is room (F2).
     fn look_for_room(&self, task: Task, mut denied: Denied) -> Result<Arc<Core>, Task> {
         let lead = self.lead();
         let (mut task, mut taken_by) = (Some(task), None);
-        lead.admission.looks.while_full(|| {
+        lead.admission.spin.while_full(|| {
             if denied != Denied::NoRoom || !lead.may_spin() {
-                return Look::Over;
+                return Probe::Over;
             }
             let Some(handed_in) = task.take() else {
-                return Look::Over;
+                return Probe::Over;
             };
             match self.enter(handed_in) {
                 Ok(core) => {
                     taken_by = Some(core);
-                    Look::Room
+                    Probe::Room
                 }
                 Err((why, refusal)) => {
                     (denied, task) = (why, Some(refusal.task));
                     match denied {
-                        Denied::NoRoom => Look::Full,
-                        Denied::Line | Denied::Closed => Look::Over,
+                        Denied::NoRoom => Probe::Full,
+                        Denied::Line | Denied::Closed => Probe::Over,
                     }
                 }
             }
@@ -425,7 +431,7 @@ impl MultiPool {
         loop {
             let before = accepted();
             // A line may be just coming or going.
-            self.cores().for_each(House::serve);
+            self.cores().for_each(Target::serve);
             match self.enter(task) {
                 Ok(core) => return Ok(core),
                 Err((_, refusal)) if accepted() == before => return self.refuse(refusal),
@@ -620,7 +626,7 @@ impl sealed::Built for MultiPool {
     ) -> MultiPool {
         let shards: Vec<Pool> = (0..shards).map(|shard| pool(Some(shard))).collect();
         let cores: Vec<&Arc<Core>> = shards.iter().map(|shard| shard.core()).collect();
-        family::unite(&cores);
+        linked::unite(&cores);
         MultiPool {
             shards,
             balance,
@@ -661,7 +667,7 @@ mod tests {
             pools.next.load(Ordering::SeqCst) - before
         };
         let (first, _, later) = (looks_of(1), looks_of(60), looks_of(40));
-        let is_single = pools.lead().plan.processors.is_single();
+        let is_single = pools.lead().config.processors.is_single();
         assert!(is_single || later < 20 * first, "{first}, {later}");
         drop(go);
     }

@@ -1,6 +1,6 @@
 //! What the shares of a pool have in common, as their users see it.
 
-use super::lane::Lane;
+use super::share_core::ShareCore;
 use crate::error::ReleaseTimeout;
 use crate::pool::PoolHandle;
 use crate::stats::Stats;
@@ -22,12 +22,12 @@ pub struct Share(Arc<Owner>);
 /// What the clones of a share have in common.
 struct Owner {
     pool: PoolHandle,
-    lane: Arc<Lane>,
+    share: Arc<ShareCore>,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.lane.close(false, false);
+        self.share.close(false, false);
     }
 }
 
@@ -35,12 +35,12 @@ impl Share {
     pub(super) fn new(pool: &PoolHandle, limit: Option<usize>, most: usize) -> Share {
         Share(Arc::new(Owner {
             pool: pool.clone(),
-            lane: Lane::new(pool.core(), limit, most),
+            share: ShareCore::new(pool.core(), limit, most),
         }))
     }
 
-    pub(super) fn lane(&self) -> &Arc<Lane> {
-        &self.0.lane
+    pub(super) fn share(&self) -> &Arc<ShareCore> {
+        &self.0.share
     }
 
     /// The pool whose workers run the tasks.
@@ -50,27 +50,27 @@ impl Share {
 
     /// The most tasks of the share that run at once.
     pub fn capacity(&self) -> usize {
-        self.0.lane.capacity()
+        self.0.share.capacity()
     }
 
     /// How many tasks of the share run now.
     pub fn running(&self) -> usize {
-        self.0.lane.running()
+        self.0.share.running()
     }
 
     /// How many accepted tasks of the share have not started.
     pub fn queued(&self) -> usize {
-        self.0.lane.queued()
+        self.0.share.queued()
     }
 
     /// How many submitters wait for room in the share.
     pub fn waiting(&self) -> usize {
-        self.0.lane.waiting()
+        self.0.share.waiting()
     }
 
     /// How many more tasks of the share could run.
     pub fn free(&self) -> usize {
-        if self.0.lane.is_foreign() {
+        if self.0.share.is_foreign() {
             return 0;
         }
         self.capacity().saturating_sub(self.running())
@@ -78,12 +78,12 @@ impl Share {
 
     /// Whether the share, or its pool, was released and not opened again.
     pub fn is_closed(&self) -> bool {
-        self.0.lane.is_closed()
+        self.0.share.is_closed()
     }
 
     /// What the share has counted so far. Of threads it counts none: they are the pool's.
     pub fn stats(&self) -> Stats {
-        self.0.lane.stats()
+        self.0.share.stats()
     }
 
     /// Waits until the share is at rest, as [`PoolHandle::wait_idle`] does for a pool. In a task of the pool
@@ -95,23 +95,23 @@ impl Share {
     #[track_caller]
     pub fn wait_idle(&self) {
         assert!(
-            !self.0.lane.is_within(),
+            !self.0.share.is_within(),
             "wait_idle was called in a task of the share it waits for: it would wait for itself"
         );
-        self.0.lane.wait_idle(None);
+        self.0.share.wait_idle(None);
     }
 
     /// Waits like [`wait_idle`](Share::wait_idle), for `timeout` at most: whether the share was at rest. In a
     /// task of the share `false`, at once.
     #[must_use]
     pub fn wait_idle_timeout(&self, timeout: Duration) -> bool {
-        !self.0.lane.is_within() && self.0.lane.wait_idle(deadline_after(timeout))
+        !self.0.share.is_within() && self.0.share.wait_idle(deadline_after(timeout))
     }
 
     /// Closes the share, not the pool, and does not wait: nothing more is accepted from outside, those who
     /// wait for room are sent away, what was accepted still runs.
     pub fn release(&self) {
-        self.0.lane.close(false, false);
+        self.0.share.close(false, false);
     }
 
     /// Closes the share like [`release`](Share::release), and waits for its tasks, for `timeout` at most.
@@ -136,12 +136,12 @@ impl Share {
     /// Closes the share, also to what tasks of the pool submit, and drops its backlog: how many tasks it
     /// dropped. Does not wait.
     pub fn release_now(&self) -> usize {
-        self.0.lane.close(true, false)
+        self.0.share.close(true, false)
     }
 
     /// Opens a released share again; not while its pool is closed.
     pub fn reboot(&self) {
-        self.0.lane.reopen();
+        self.0.share.reopen();
     }
 
     pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {

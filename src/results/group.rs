@@ -1,12 +1,12 @@
 //! Tasks that stand and fall together.
 
-use super::brood::Brood;
 use super::handle::{Handle, JoinHandle, hand_in};
 use super::join_error::JoinError;
+use super::pending::PendingSet;
 use super::spawned::{Held, Owner, Spawned, SpawnedRef};
-use crate::engine::counted::Counted;
-use crate::engine::job::{Claim, Unrun};
-use crate::engine::submit::{Door, Patience};
+use crate::engine::claimable::{Claim, Unrun};
+use crate::engine::intrusive_arc::IntrusiveArc;
+use crate::engine::submit::{Patience, Submit};
 use crate::engine::task::{Payload, Task};
 use crate::engine::{Core, current, fork};
 use crate::error::{SubmitError, SubmitErrorKind};
@@ -90,7 +90,7 @@ pub struct KeepGoing(());
 /// What the tasks of a group share.
 struct State<E> {
     core: Arc<Core>,
-    brood: Brood,
+    pending: PendingSet,
     keeps_going: AtomicBool,
     cancelled: AtomicBool,
     submitted: AtomicUsize,
@@ -110,7 +110,7 @@ impl<E> State<E> {
 
     /// G1 of [`fork`].
     fn is_foreign(&self) -> bool {
-        (self.brood).is_foreign(&self.core, || try_lock(&self.errors).is_some())
+        (self.pending).is_foreign(&self.core, || try_lock(&self.errors).is_some())
     }
 
     /// Keeps an error; the first one of a group that ends with it cancels the rest.
@@ -139,7 +139,7 @@ impl<E> State<E> {
         // ORDERING: Release: who sees it sees the error.
         self.cancelled.store(true, Ordering::Release);
         if !self.is_foreign() {
-            self.brood.cancel(&self.core);
+            self.pending.cancel(&self.core);
         }
     }
 }
@@ -198,7 +198,7 @@ impl<R: Send, E: Send> Owner<Result<R, E>> for InGroup<E> {
 
     fn over(self, was_counted: bool) {
         if was_counted {
-            self.group.brood.end();
+            self.group.pending.end();
         }
     }
 }
@@ -260,7 +260,7 @@ impl PoolHandle {
     pub fn group<E>(&self) -> Group<E> {
         let state = State {
             core: Arc::clone(self.core()),
-            brood: Brood::new(),
+            pending: PendingSet::new(),
             keeps_going: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             submitted: AtomicUsize::new(0),
@@ -374,9 +374,9 @@ impl<E, Way> Group<E, Way> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let job = self.hand_in(f, true)?;
+        let claimable = self.hand_in(f, true)?;
         let home = (&self.state.core).into();
-        Ok(JoinHandle(Handle::new(job, home)))
+        Ok(JoinHandle(Handle::new(claimable, home)))
     }
 
     fn hand_in<F, T>(&self, closure: F, held: bool) -> Result<Member<F, T, E>, SubmitError<F>>
@@ -389,7 +389,7 @@ impl<E, Way> Group<E, Way> {
             let kind = SubmitErrorKind::NoThread;
             return Err(SubmitError::new(kind, Some(fork::refusal()), closure));
         }
-        let State { core, brood, .. } = &**self.state;
+        let State { core, pending, .. } = &**self.state;
         let number = &self.state.submitted;
         // ORDERING: Relaxed: a number.
         let index = number.fetch_add(1, Ordering::Relaxed);
@@ -399,29 +399,29 @@ impl<E, Way> Group<E, Way> {
         };
         let make = || Spawned::new(closure, owner, held);
         if self.is_cancelled() {
-            let (job, _) = Counted::pair(make);
-            if let Some(claim) = Claim::take(&*job) {
+            let (claimable, _) = IntrusiveArc::pair(make);
+            if let Some(claim) = Claim::take(&*claimable) {
                 claim.abandon(Unrun::Cancelled).settle();
             }
-            return Ok(job);
+            return Ok(claimable);
         }
-        let submit = |job| core.submit(|| Task::of_job(job), Patience::Policy);
-        let (job, ()) = hand_in(make, submit).inspect_err(|_| {
+        let submit = |claimable| core.submit(|| Task::of_claimable(claimable), Patience::Policy);
+        let (claimable, ()) = hand_in(make, submit).inspect_err(|_| {
             // ORDERING: Relaxed: a number, which another submit may have followed by now.
             let relaxed = Ordering::Relaxed;
             let _ = number.compare_exchange(index + 1, index, relaxed, relaxed);
         })?;
         // Only now: whoever waits for the group must not wait for one who waits for his room.
-        brood.begin();
-        if !job.state().count() {
-            brood.end();
+        pending.begin();
+        if !claimable.state().count() {
+            pending.end();
         }
-        brood.enlist(Spawned::as_job(job.clone()));
+        pending.enlist(Spawned::as_claimable(claimable.clone()));
         if self.is_cancelled() {
             // Whoever cancelled it may have missed this one.
-            brood.cancel(core);
+            pending.cancel(core);
         }
-        Ok(job)
+        Ok(claimable)
     }
 
     /// Cancels the tasks that have not started: no further one starts.
@@ -451,7 +451,7 @@ impl<E, Way> Group<E, Way> {
             "Group::wait was called in a task of the group: it would wait for itself"
         );
         if !self.state.is_foreign() {
-            self.state.brood.wait(&self.state.core);
+            self.state.pending.wait(&self.state.core);
         }
         // One of its tasks may have forked meanwhile, on this stack.
         if self.state.is_foreign() {
@@ -469,7 +469,7 @@ impl<E, Way> Group<E, Way> {
             try_lock(&state.errors).map_or_else(Vec::new, |mut errors| mem::take(&mut *errors));
         // ORDERING: Relaxed: a number.
         let submitted = state.submitted.load(Ordering::Relaxed);
-        let first = submitted.saturating_sub(state.brood.unfinished());
+        let first = submitted.saturating_sub(state.pending.unfinished());
         errors.extend((first..submitted).map(|index| (index, GroupError::Cancelled)));
         errors
     }

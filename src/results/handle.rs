@@ -3,15 +3,15 @@
 use super::join_error::JoinError;
 use super::spawned::{Held, Nobody, Owner, Spawned, SpawnedRef};
 use super::state::Keeper;
-use crate::engine::counted::Counted;
-use crate::engine::job::JobRef;
+use crate::engine::claimable::ClaimableRef;
+use crate::engine::intrusive_arc::IntrusiveArc;
 use crate::engine::rescue::Stake;
-use crate::engine::submit::{Door, House, Patience, Refusal};
+use crate::engine::submit::{Patience, Refusal, Submit, Target};
 use crate::engine::task::Task;
 use crate::engine::{Core, current, fork};
 use crate::error::SubmitError;
 use crate::pool::PoolHandle;
-use crate::pools::strand::Strand;
+use crate::pools::sub_queue::SubQueue;
 use crate::sync::{Arc, Instant, deadline_after};
 use std::fmt;
 use std::future::Future;
@@ -22,7 +22,7 @@ use std::ptr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// Looks of one who joins before it parks.
+/// AdaptiveSpin of one who joins before it parks.
 const LOOKS: u32 = 200;
 
 impl PoolHandle {
@@ -94,10 +94,10 @@ impl PoolHandle {
     }
 }
 
-/// Where a job was handed in.
+/// Where a claimable was handed in.
 pub(crate) enum Home {
     Pool(Arc<Core>),
-    Strand(Arc<Strand>),
+    SubQueue(Arc<SubQueue>),
 }
 
 impl From<&Arc<Core>> for Home {
@@ -106,9 +106,9 @@ impl From<&Arc<Core>> for Home {
     }
 }
 
-impl From<&Arc<Strand>> for Home {
-    fn from(strand: &Arc<Strand>) -> Home {
-        Home::Strand(Arc::clone(strand))
+impl From<&Arc<SubQueue>> for Home {
+    fn from(sub_queue: &Arc<SubQueue>) -> Home {
+        Home::SubQueue(Arc::clone(sub_queue))
     }
 }
 
@@ -116,7 +116,7 @@ impl Home {
     pub(super) fn core(&self) -> &Arc<Core> {
         match self {
             Home::Pool(core) => core,
-            Home::Strand(strand) => strand.core(),
+            Home::SubQueue(sub_queue) => sub_queue.core(),
         }
     }
 
@@ -129,70 +129,70 @@ impl Home {
                     core.run_within(claim);
                 }
             }
-            Home::Strand(strand) => strand.help_with(held.job(), deadline),
+            Home::SubQueue(sub_queue) => sub_queue.help_with(held.claimable(), deadline),
         }
     }
 
     fn cancel<T>(&self, held: &dyn Held<T>) -> bool {
         match self {
-            Home::Pool(core) => core.cancel(held.job()),
-            Home::Strand(strand) => strand.cancel(held.job()),
+            Home::Pool(core) => core.cancel(held.claimable()),
+            Home::SubQueue(sub_queue) => sub_queue.cancel(held.claimable()),
         }
     }
 }
 
 /// Hands a task in at a pool or a share of one.
 pub(crate) fn spawn<H, F, T>(
-    house: &Arc<H>,
+    target: &Arc<H>,
     closure: F,
     patience: Patience,
 ) -> Result<JoinHandle<T>, SubmitError<F>>
 where
-    H: House,
+    H: Target,
     for<'a> Home: From<&'a Arc<H>>,
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let submit = |job| house.submit(|| Task::of_job(job), patience);
-    let (job, ()) = hand_in(|| Spawned::new(closure, Nobody, true), submit)?;
-    let home = Home::from(house);
-    Ok(JoinHandle(Handle::new(job, home)))
+    let submit = |claimable| target.submit(|| Task::of_claimable(claimable), patience);
+    let (claimable, ()) = hand_in(|| Spawned::new(closure, Nobody, true), submit)?;
+    let home = Home::from(target);
+    Ok(JoinHandle(Handle::new(claimable, home)))
 }
 
 /// Hands a task in at one of several pools; `submit` says which.
 pub(crate) fn spawn_with<F, T>(
     closure: F,
-    submit: impl FnOnce(JobRef) -> Result<Arc<Core>, Refusal>,
+    submit: impl FnOnce(ClaimableRef) -> Result<Arc<Core>, Refusal>,
 ) -> Result<JoinHandle<T>, SubmitError<F>>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let (job, core) = hand_in(|| Spawned::new(closure, Nobody, true), submit)?;
-    Ok(JoinHandle(Handle::new(job, Home::Pool(core))))
+    let (claimable, core) = hand_in(|| Spawned::new(closure, Nobody, true), submit)?;
+    Ok(JoinHandle(Handle::new(claimable, Home::Pool(core))))
 }
 
-/// A job that was handed in, and where.
+/// A claimable that was handed in, and where.
 type HandedIn<F, T, O, Where> = (SpawnedRef<F, T, O>, Where);
 
-/// Hands a job in; its closure comes back if it is refused.
+/// Hands a claimable in; its closure comes back if it is refused.
 pub(super) fn hand_in<F, R, T, O, Where>(
     make: impl FnOnce() -> Spawned<F, T, O>,
-    submit: impl FnOnce(JobRef) -> Result<Where, Refusal>,
+    submit: impl FnOnce(ClaimableRef) -> Result<Where, Refusal>,
 ) -> Result<HandedIn<F, T, O, Where>, SubmitError<F>>
 where
     F: FnOnce() -> R + Send + 'static,
     T: Send + 'static,
     O: Owner<R, Value = T> + 'static,
 {
-    let (job, queued) = Counted::pair(make);
-    match submit(Spawned::as_job(queued)) {
-        Ok(place) => Ok((job, place)),
+    let (claimable, queued) = IntrusiveArc::pair(make);
+    match submit(Spawned::as_claimable(queued)) {
+        Ok(place) => Ok((claimable, place)),
         Err(refusal) => {
             refusal.task.disown();
-            match job.take_back() {
+            match claimable.take_back() {
                 Some(closure) => Err(SubmitError::new(refusal.kind, refusal.source, closure)),
-                None => unreachable!("a refused job is nobody else's"),
+                None => unreachable!("a refused claimable is nobody else's"),
             }
         }
     }
@@ -200,7 +200,7 @@ where
 
 /// What the handles have in common.
 pub(super) struct Handle<'a, T> {
-    pub(super) job: Counted<dyn Held<T> + 'a>,
+    pub(super) claimable: IntrusiveArc<dyn Held<T> + 'a>,
     pub(super) home: Home,
     /// G4 of [`fork`]: the generation of the handle, and so of the task.
     made: u64,
@@ -220,15 +220,15 @@ impl<T> Handle<'_, T> {
     /// Runs the task, if it has not started and this is a task of its pool; whether the wait for it could
     /// end.
     fn help(&self, deadline: Option<Instant>) -> bool {
-        let state = self.job.state();
+        let state = self.claimable.state();
         if state.is_settled() {
             return true;
         }
         if !state.is_claimed() && current::is_inside(self.home.core()) {
-            self.home.help(&*self.job, deadline);
+            self.home.help(&*self.claimable, deadline);
             return true;
         }
-        !current::is_within(ptr::from_ref(self.job.job()).cast())
+        !current::is_within(ptr::from_ref(self.claimable.claimable()).cast())
     }
 
     fn wait(&self, deadline: Option<Instant>) -> Waited {
@@ -237,13 +237,13 @@ impl<T> Handle<'_, T> {
         }
         let core = self.home.core();
         let looks = if core.may_spin() {
-            core.plan.processors.spins(LOOKS)
+            core.config.processors.spins(LOOKS)
         } else {
             0
         };
         // Where threads were refused: whoever waits tries again.
         let retry = || core.rescue();
-        if self.job.state().wait(looks, deadline, retry) {
+        if self.claimable.state().wait(looks, deadline, retry) {
             Waited::Done
         } else {
             Waited::TimedOut
@@ -256,9 +256,9 @@ impl<T> Handle<'_, T> {
     ///
     /// H2: the caller saw that the task is settled.
     unsafe fn take(&self) -> Result<T, JoinError> {
-        debug_assert!(self.job.state().is_settled());
+        debug_assert!(self.claimable.state().is_settled());
         // SAFETY: this is the handle; and the caller's: the task is done.
-        unsafe { self.job.take() }
+        unsafe { self.claimable.take() }
     }
 
     /// G4: the process was forked since the task was handed in.
@@ -270,19 +270,19 @@ impl<T> Handle<'_, T> {
     /// alone.
     #[cold]
     fn take_inherited(&self) -> Result<T, JoinError> {
-        if !self.job.state().is_done() {
+        if !self.claimable.state().is_done() {
             return Err(JoinError::cancelled());
         }
         // SAFETY: this is the handle, and the task is done.
-        unsafe { self.job.take() }
+        unsafe { self.claimable.take() }
     }
 
     pub(super) fn join(self) -> Result<T, JoinError> {
-        let state = self.job.state();
+        let state = self.claimable.state();
         if state.is_settled_and_unwatched() {
-            let (job, _home) = self.into_parts();
+            let (claimable, _home) = self.into_parts();
             // SAFETY: this was the handle, and the task is done.
-            return unsafe { job.take() };
+            return unsafe { claimable.take() };
         }
         if self.is_inherited() {
             return self.take_inherited();
@@ -307,11 +307,13 @@ impl<T> Handle<'_, T> {
     }
 
     pub(super) fn is_finished(&self) -> bool {
-        self.job.state().is_done() || self.is_inherited()
+        self.claimable.state().is_done() || self.is_inherited()
     }
 
     pub(super) fn cancel(&self) -> bool {
-        !self.job.state().is_claimed() && !self.is_inherited() && self.home.cancel(&*self.job)
+        !self.claimable.state().is_claimed()
+            && !self.is_inherited()
+            && self.home.cancel(&*self.claimable)
     }
 
     fn poll(&mut self, context: &Context<'_>) -> Poll<Result<T, JoinError>> {
@@ -322,7 +324,7 @@ impl<T> Handle<'_, T> {
         if !self.help(deadline_after(Duration::ZERO)) {
             return Poll::Ready(Err(JoinError::deadlock()));
         }
-        if !self.job.state().poll(context.waker()) {
+        if !self.claimable.state().poll(context.waker()) {
             let core = self.home.core();
             core.watch(&mut self.stake, context.waker());
             return Poll::Pending;
@@ -334,15 +336,15 @@ impl<T> Handle<'_, T> {
 }
 
 impl<'a, T> Handle<'a, T> {
-    pub(super) fn new<F, R, O>(job: SpawnedRef<F, T, O>, home: Home) -> Self
+    pub(super) fn new<F, R, O>(claimable: SpawnedRef<F, T, O>, home: Home) -> Self
     where
         F: FnOnce() -> R + Send + 'a,
         T: Send + 'a,
         O: Owner<R, Value = T> + 'a,
     {
-        let job = Spawned::as_held(job);
+        let claimable = Spawned::as_held(claimable);
         Handle {
-            job,
+            claimable,
             home,
             made: fork::generation(),
             stake: Stake::default(),
@@ -352,20 +354,20 @@ impl<'a, T> Handle<'a, T> {
     /// Lets go of the task; why it failed, if it is over and its result was not taken.
     pub(super) fn detach(self) -> Option<JoinError> {
         let made = self.made;
-        let (job, _home) = self.into_parts();
+        let (claimable, _home) = self.into_parts();
         // SAFETY: this was the handle.
-        unsafe { let_go(&*job, made) }
+        unsafe { let_go(&*claimable, made) }
     }
 
     /// Without letting go of the task.
-    fn into_parts(mut self) -> (Counted<dyn Held<T> + 'a>, Home) {
+    fn into_parts(mut self) -> (IntrusiveArc<dyn Held<T> + 'a>, Home) {
         self.stake.withdraw(self.home.core());
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used again, moved or dropped.
-        let job = unsafe { ptr::read(&raw const this.job) };
+        let claimable = unsafe { ptr::read(&raw const this.claimable) };
         // SAFETY: as above.
         let home = unsafe { ptr::read(&raw const this.home) };
-        (job, home)
+        (claimable, home)
     }
 }
 
@@ -374,21 +376,21 @@ impl<'a, T> Handle<'a, T> {
 /// # Safety
 ///
 /// H2: for the handle, which lets go of the task here.
-unsafe fn let_go<T>(job: &dyn Held<T>, made: u64) -> Option<JoinError> {
-    if job.state().is_done_and_unwatched() {
+unsafe fn let_go<T>(claimable: &dyn Held<T>, made: u64) -> Option<JoinError> {
+    if claimable.state().is_done_and_unwatched() {
         // SAFETY: the task is done, and its result the handle's.
-        return unsafe { job.drop_result() };
+        return unsafe { claimable.drop_result() };
     }
     if fork::is_inherited(made) {
         // G4: what was left word of is not taken back, and who is not there is not told.
-        let is_done = job.state().is_done();
+        let is_done = claimable.state().is_done();
         // SAFETY: the task is done, and its result the handle's.
-        return is_done.then(|| unsafe { job.drop_result() })?;
+        return is_done.then(|| unsafe { claimable.drop_result() })?;
     }
     // SAFETY: the caller's: the handle is gone with this.
-    match unsafe { job.state().let_go() } {
+    match unsafe { claimable.state().let_go() } {
         // SAFETY: the task is done, and its result the handle's.
-        Keeper::Handle => unsafe { job.drop_result() },
+        Keeper::Handle => unsafe { claimable.drop_result() },
         Keeper::Runner => None,
     }
 }
@@ -398,7 +400,7 @@ impl<T> Drop for Handle<'_, T> {
     fn drop(&mut self) {
         self.stake.withdraw(self.home.core());
         // SAFETY: this was the handle.
-        drop(unsafe { let_go(&*self.job, self.made) });
+        drop(unsafe { let_go(&*self.claimable, self.made) });
     }
 }
 

@@ -18,11 +18,11 @@
 //! - M4: A caller that sleeps says at which item it wants to be woken. It is woken at each pause of a
 //!   runner, too; and where it asked to be woken late, because items are short, it wakes by itself: nobody
 //!   may rely on the next item being short as well.
-//! - M5: No user code runs under a lock, and a shell holds nothing of a user's.
+//! - M5: No user code runs under a lock, and a tombstone holds nothing of a user's.
 
 use super::runner::{AWAKE, LINGERS, Shared};
+use crate::engine::permits::Permits;
 use crate::engine::task::Outcome;
-use crate::engine::tokens::Tokens;
 use crate::engine::{Core, current, queue};
 use crate::panic::drop_quietly;
 use crate::pool::PoolHandle;
@@ -296,7 +296,7 @@ where
         let Some((taken, item)) = shared.take(only) else {
             return false;
         };
-        shared.runner.change(Tokens::begin);
+        shared.runner.change(Permits::begin);
         let work = || shared.work_on(taken, item);
         let worked = if current::is_inside(&self.core) {
             current::call_here(&self.core, work)
@@ -309,7 +309,7 @@ where
             }
         }
         if !shared.is_inherited() {
-            shared.runner.change(Tokens::end);
+            shared.runner.change(Permits::end);
         }
         true
     }

@@ -3,10 +3,10 @@
 
 use super::window::{Taken, Window};
 use crate::engine::admission::Origin;
+use crate::engine::permits::{Permit, Permits};
 use crate::engine::queue::insist;
-use crate::engine::submit::Door;
+use crate::engine::submit::Submit;
 use crate::engine::task::{Outcome, Payload, Task};
-use crate::engine::tokens::{Token, Tokens};
 use crate::engine::{Core, current, fork};
 use crate::panic::drop_quietly;
 use crate::sync::deque::Injector;
@@ -35,7 +35,7 @@ pub(super) const LINGERS: u32 = 30;
 
 /// The runners' tasks.
 pub(super) struct Runner<T, R, F> {
-    tokens: Mutex<Tokens>,
+    permits: Mutex<Permits>,
     /// How many are on their way or at work, as it was when the lock was released last.
     present: AtomicUsize,
     shared: Weak<Shared<T, R, F>>,
@@ -75,14 +75,14 @@ enum Panic {
 }
 
 impl<T, R, F> Runner<T, R, F> {
-    pub(super) fn change(&self, change: impl FnOnce(&mut Tokens)) {
-        let mut tokens = lock(&self.tokens);
-        change(&mut tokens);
-        self.count(&tokens);
+    pub(super) fn change(&self, change: impl FnOnce(&mut Permits)) {
+        let mut permits = lock(&self.permits);
+        change(&mut permits);
+        self.count(&permits);
     }
 
-    fn count(&self, tokens: &Tokens) {
-        let present = tokens.len() + tokens.working();
+    fn count(&self, permits: &Permits) {
+        let present = permits.len() + permits.working();
         self.present.store(present, Ordering::SeqCst);
     }
 }
@@ -110,7 +110,7 @@ impl<T, R, F> Shared<T, R, F> {
         Arc::new_cyclic(|shared| Shared {
             f,
             runner: Arc::new(Runner {
-                tokens: Mutex::new(Tokens::default()),
+                permits: Mutex::new(Permits::default()),
                 present: AtomicUsize::new(0),
                 shared: Weak::clone(shared),
             }),
@@ -127,8 +127,8 @@ impl<T, R, F> Shared<T, R, F> {
         })
     }
 
-    fn tokens(&self) -> MutexGuard<'_, Tokens> {
-        lock(&self.runner.tokens)
+    fn permits(&self) -> MutexGuard<'_, Permits> {
+        lock(&self.runner.permits)
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -151,7 +151,7 @@ impl<T, R, F> Shared<T, R, F> {
     /// Stops, and takes the runners back that have not begun.
     pub(super) fn end(&self, core: &Arc<Core>) {
         self.stop();
-        while let Some(spot) = { self.tokens().retire(0) } {
+        while let Some(spot) = { self.permits().retire(0) } {
             core.take_back(spot);
         }
     }
@@ -206,9 +206,9 @@ impl<T, R, F> Shared<T, R, F> {
     }
 
     /// M3
-    fn needs_runner(&self, tokens: &Tokens, most: usize) -> bool {
-        tokens.len() + tokens.working() < most
-            && tokens.len() < self.window.waiting()
+    fn needs_runner(&self, permits: &Permits, most: usize) -> bool {
+        permits.len() + permits.working() < most
+            && permits.len() < self.window.waiting()
             && !self.is_stopped()
     }
 
@@ -222,12 +222,12 @@ impl<T, R, F> Shared<T, R, F> {
 
     /// Nobody works, and nobody is on the way.
     pub(super) fn is_deserted(&self) -> bool {
-        let tokens = self.tokens();
-        tokens.working() == 0 && tokens.len() == 0
+        let permits = self.permits();
+        permits.working() == 0 && permits.len() == 0
     }
 
     pub(super) fn works(&self) -> bool {
-        self.tokens().working() > 0
+        self.permits().working() > 0
     }
 }
 
@@ -302,12 +302,12 @@ where
                 return;
             }
             {
-                let mut tokens = self.tokens();
-                if !self.needs_runner(&tokens, most) {
+                let mut permits = self.permits();
+                if !self.needs_runner(&permits, most) {
                     return;
                 }
-                tokens.add();
-                self.runner.count(&tokens);
+                permits.add();
+                self.runner.count(&permits);
             }
             if !self.send(core) {
                 return;
@@ -317,7 +317,7 @@ where
 
     /// Hands in a runner that was added; false if the pool refuses it.
     fn send(&self, core: &Arc<Core>) -> bool {
-        let task = Task::of_token(Arc::clone(&self.runner) as _);
+        let task = Task::of_permit(Arc::clone(&self.runner) as _);
         let accepted = match core.submit_ahead(task, Origin::Outside) {
             Ok(()) => true,
             Err(refusal) => {
@@ -325,7 +325,7 @@ where
                 false
             }
         };
-        self.runner.change(|tokens| tokens.added(accepted));
+        self.runner.change(|permits| permits.added(accepted));
         accepted
     }
 
@@ -352,13 +352,13 @@ where
             self.run.store(next_run, Ordering::Relaxed);
         }
         let goes_on = {
-            let mut tokens = self.tokens();
-            tokens.end();
-            self.runner.count(&tokens);
-            let goes_on = self.needs_runner(&tokens, self.room_for_runners(core));
+            let mut permits = self.permits();
+            permits.end();
+            self.runner.count(&permits);
+            let goes_on = self.needs_runner(&permits, self.room_for_runners(core));
             if goes_on {
-                tokens.add();
-                self.runner.count(&tokens);
+                permits.add();
+                self.runner.count(&permits);
             }
             goes_on
         };
@@ -370,27 +370,27 @@ where
     }
 }
 
-impl<T, R, F> Token for Runner<T, R, F>
+impl<T, R, F> Permit for Runner<T, R, F>
 where
     T: Send + 'static,
     R: Send + 'static,
     F: Fn(T) -> R + Send + Sync + 'static,
 {
     fn claim(&self, placed: bool) -> bool {
-        lock(&self.tokens).claim(placed)
+        lock(&self.permits).claim(placed)
     }
 
     fn has(&self, placed: bool) -> bool {
-        lock(&self.tokens).has(placed)
+        lock(&self.permits).has(placed)
     }
 
     fn hold_place(&self) -> bool {
-        lock(&self.tokens).hold_place()
+        lock(&self.permits).hold_place()
     }
 
     fn run(&self, over: &mut dyn FnMut(Outcome)) {
         let (Some(shared), Some(core)) = (self.shared.upgrade(), current::core()) else {
-            self.change(Tokens::end);
+            self.change(Permits::end);
             return over(Outcome::Completed);
         };
         let outcome = shared.turn(&core);
@@ -399,7 +399,7 @@ where
     }
 
     fn abandon(&self) {
-        self.change(Tokens::end);
+        self.change(Permits::end);
         if let Some(shared) = self.shared.upgrade() {
             shared.discarded.store(true, Ordering::SeqCst);
             shared.stop();

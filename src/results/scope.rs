@@ -7,13 +7,13 @@
 //! - E3: The handle of a task is there before the task is handed in: a result that nobody will take is dropped by
 //!   who runs the task, also where handing it in unwinds.
 
-use super::brood::Brood;
 use super::handle::Handle;
 use super::join_error::JoinError;
+use super::pending::PendingSet;
 use super::spawned::{Owner, Spawned, SpawnedRef};
-use crate::engine::counted::Counted;
-use crate::engine::job::{Job, JobRef, Unrun};
-use crate::engine::submit::{Door, Patience, Submitted};
+use crate::engine::claimable::{Claimable, ClaimableRef, Unrun};
+use crate::engine::intrusive_arc::IntrusiveArc;
+use crate::engine::submit::{Patience, Submit, Submitted};
 use crate::engine::task::{Outcome, Owns, Payload, Task};
 use crate::engine::{Core, current};
 use crate::panic::or_abort;
@@ -27,7 +27,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// What the tasks of a scope share.
 struct State {
     core: Arc<Core>,
-    brood: Brood,
+    pending: PendingSet,
     panic: Mutex<Option<Payload>>,
     discarded: AtomicBool,
 }
@@ -35,7 +35,7 @@ struct State {
 impl State {
     /// G1 of [`fork`](crate::engine::fork).
     fn is_foreign(&self) -> bool {
-        (self.brood).is_foreign(&self.core, || try_lock(&self.panic).is_some())
+        (self.pending).is_foreign(&self.core, || try_lock(&self.panic).is_some())
     }
 }
 
@@ -61,7 +61,7 @@ impl Owns for State {
     }
 
     fn over(&self) {
-        self.brood.end();
+        self.pending.end();
     }
 }
 
@@ -134,7 +134,7 @@ impl PoolHandle {
         let scope = Scope {
             state: Arc::new(State {
                 core: Arc::clone(self.core()),
-                brood: Brood::new(),
+                pending: PendingSet::new(),
                 panic: Mutex::new(None),
                 discarded: AtomicBool::new(false),
             }),
@@ -155,7 +155,7 @@ impl PoolHandle {
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(3);
-    /// let results = pool.run_all((0..9).map(|job| move || if job == 4 { panic!("no") } else { job }));
+    /// let results = pool.run_all((0..9).map(|claimable| move || if claimable == 4 { panic!("no") } else { claimable }));
     /// assert_eq!(results.len(), 9);
     /// assert_eq!(*results[8].as_ref().unwrap(), 8);
     /// assert!(results[4].as_ref().unwrap_err().is_panic());
@@ -196,14 +196,14 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() + Send + 'scope,
     {
         if self.inside {
-            let (_, queued) = self.job(f, false);
+            let (_, queued) = self.claimable(f, false);
             self.hand_in(queued);
             return;
         }
-        // Nobody may have to run it but its worker: it needs no job.
+        // Nobody may have to run it but its worker: it needs no claimable.
         let foreign = self.state.is_foreign();
         let make = || {
-            self.state.brood.begin();
+            self.state.pending.begin();
             // SAFETY: E1, E2: `scope` returns only once its state has heard that the closure is over; or in a
             // process where nobody has it (G3 of `engine::fork`).
             unsafe { Task::owned(f, Arc::clone(&self.state)) }
@@ -231,46 +231,51 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        let (job, queued) = self.job(f, true);
+        let (claimable, queued) = self.claimable(f, true);
         // E3
         let handle = ScopedJoinHandle {
-            handle: Some(Handle::new(job, (&self.state.core).into())),
+            handle: Some(Handle::new(claimable, (&self.state.core).into())),
             scope: Arc::clone(&self.state),
         };
         self.hand_in(queued);
         handle
     }
 
-    /// A job of the scope: for its handle, and for the pool.
-    fn job<F, T>(
+    /// A claimable of the scope: for its handle, and for the pool.
+    fn claimable<F, T>(
         &'scope self,
         f: F,
         held: bool,
-    ) -> (SpawnedRef<F, T, InScope>, Counted<dyn Job + 'scope>)
+    ) -> (
+        SpawnedRef<F, T, InScope>,
+        IntrusiveArc<dyn Claimable + 'scope>,
+    )
     where
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
         let owner = InScope(Arc::clone(&self.state));
-        let (job, queued) = Counted::pair(|| Spawned::new(f, owner, held));
-        (job, Spawned::as_job(queued))
+        let (claimable, queued) = IntrusiveArc::pair(|| Spawned::new(f, owner, held));
+        (claimable, Spawned::as_claimable(queued))
     }
 
-    fn hand_in(&'scope self, job: Counted<dyn Job + 'scope>) {
-        // SAFETY: E1, E2: `scope` returns only once the job is over, and so run or dropped, with all that
-        // belongs to 'scope but the result that a handle has. What is left of it is a shell. (Or it returns in a
-        // process where nobody has the job: G3 of `engine::fork`.)
-        let job = unsafe { mem::transmute::<Counted<dyn Job + 'scope>, JobRef>(job) };
+    fn hand_in(&'scope self, claimable: IntrusiveArc<dyn Claimable + 'scope>) {
+        // SAFETY: E1, E2: `scope` returns only once the claimable is over, and so run or dropped, with all that
+        // belongs to 'scope but the result that a handle has. What is left of it is a tombstone. (Or it returns in a
+        // process where nobody has the claimable: G3 of `engine::fork`.)
+        let claimable = unsafe {
+            mem::transmute::<IntrusiveArc<dyn Claimable + 'scope>, ClaimableRef>(claimable)
+        };
         let foreign = self.state.is_foreign();
-        let enlisted = self.inside.then(|| job.clone());
+        let enlisted = self.inside.then(|| claimable.clone());
         let make = || {
-            self.state.brood.begin();
-            Task::of_job(job)
+            self.state.pending.begin();
+            Task::of_claimable(claimable)
         };
         match self.submit_to_pool(make, foreign) {
             Ok(()) => {
-                if let Some(job) = enlisted {
-                    self.state.brood.enlist(job);
+                if let Some(claimable) = enlisted {
+                    self.state.pending.enlist(claimable);
                 }
             }
             Err(refusal) => self.run_refused(refusal.task),
@@ -302,7 +307,7 @@ impl<'scope> Scope<'scope, '_> {
             // E2
             or_abort(
                 "the wait of a scope unwinds, and its tasks may still use what they borrow",
-                || self.state.brood.wait(&self.state.core),
+                || self.state.pending.wait(&self.state.core),
             );
         }
         // One of its tasks may have forked meanwhile, on this stack.
@@ -310,7 +315,7 @@ impl<'scope> Scope<'scope, '_> {
         let panic = if foreign {
             try_lock(&self.state.panic).and_then(|mut panic| panic.take())
         } else {
-            self.state.brood.clear();
+            self.state.pending.clear();
             lock(&self.state.panic).take()
         };
         match (outcome, panic) {
@@ -320,7 +325,7 @@ impl<'scope> Scope<'scope, '_> {
                 let discarded = self.state.discarded.load(Ordering::Relaxed);
                 assert!(!discarded, "the pool discarded a task of this scope");
                 assert!(
-                    !foreign || self.state.brood.unfinished() == 0,
+                    !foreign || self.state.pending.unfinished() == 0,
                     "the process was forked while tasks of this scope were not over: they are in its parent"
                 );
                 value

@@ -1,15 +1,15 @@
 //! A spawned task and its result, in one allocation.
 //!
-//! The pool's task holds it as a [`Job`], the handle as a [`Held`]. Its [`State`] says who may touch what;
+//! The pool's task holds it as a [`Claimable`], the handle as a [`Held`]. Its [`State`] says who may touch what;
 //! its [`Owner`] is told of its end. Nothing of a user's is in it once it was claimed elsewhere and its
-//! handle is gone: a shell may be dropped wherever it is found. It is written and read on two processors, so it
+//! handle is gone: a tombstone may be dropped wherever it is found. It is written and read on two processors, so it
 //! is kept small.
 
 use super::join_error::JoinError;
 use super::state::{Keeper, State};
-use crate::engine::counted::{Counted, HasHolders, Holders};
+use crate::engine::claimable::{Claim, Claimable, Spot, Unrun};
 use crate::engine::current;
-use crate::engine::job::{Claim, Job, Spot, Unrun};
+use crate::engine::intrusive_arc::{HasHolders, Holders, IntrusiveArc};
 use crate::engine::task::{Outcome, Payload};
 use crate::panic::drop_quietly;
 use crate::sync::cell::UnsafeCell;
@@ -64,10 +64,10 @@ impl<R: Send> Owner<R> for Nobody {
 }
 
 /// What a handle holds.
-pub(crate) trait Held<T>: Job {
+pub(crate) trait Held<T>: Claimable {
     fn state(&self) -> &State;
-    fn job(&self) -> &dyn Job;
-    /// Claims the job, if nobody has.
+    fn claimable(&self) -> &dyn Claimable;
+    /// Claims the claimable, if nobody has.
     fn take_claim(&self) -> Option<Claim<'_>>;
     /// Takes the result of a task that is done. It is written where the caller wants it in the end: a move of
     /// what was written just now is dear.
@@ -88,7 +88,7 @@ pub(crate) trait Held<T>: Job {
     unsafe fn drop_result(&self) -> Option<JoinError>;
 }
 
-pub(crate) type SpawnedRef<F, T, O> = Counted<Spawned<F, T, O>>;
+pub(crate) type SpawnedRef<F, T, O> = IntrusiveArc<Spawned<F, T, O>>;
 
 enum Stage<F, T> {
     Closure(F),
@@ -126,7 +126,7 @@ where
         }
     }
 
-    /// Takes the closure out of a job that no task holds any more.
+    /// Takes the closure out of a claimable that no task holds any more.
     pub(crate) fn take_back(&self) -> Option<F> {
         let _spot = self.state.claim()?;
         // SAFETY: H1: claimed.
@@ -183,15 +183,15 @@ where
     O: Owner<R, Value = T> + 'a,
 {
     /// For the pool's task.
-    pub(crate) fn as_job(this: SpawnedRef<F, T, O>) -> Counted<dyn Job + 'a> {
+    pub(crate) fn as_claimable(this: SpawnedRef<F, T, O>) -> IntrusiveArc<dyn Claimable + 'a> {
         // SAFETY: the same value.
-        unsafe { this.cast(|job| job as NonNull<dyn Job + 'a>) }
+        unsafe { this.cast(|claimable| claimable as NonNull<dyn Claimable + 'a>) }
     }
 
     /// For the handle.
-    pub(crate) fn as_held(this: SpawnedRef<F, T, O>) -> Counted<dyn Held<T> + 'a> {
+    pub(crate) fn as_held(this: SpawnedRef<F, T, O>) -> IntrusiveArc<dyn Held<T> + 'a> {
         // SAFETY: the same value.
-        unsafe { this.cast(|job| job as NonNull<dyn Held<T> + 'a>) }
+        unsafe { this.cast(|claimable| claimable as NonNull<dyn Held<T> + 'a>) }
     }
 }
 
@@ -232,7 +232,7 @@ fn tell<R>(owner: &impl Owner<R>, payload: Payload) -> Outcome {
 }
 
 // SAFETY: H1: `CLAIMED` is set once.
-unsafe impl<F, R, T, O> Job for Spawned<F, T, O>
+unsafe impl<F, R, T, O> Claimable for Spawned<F, T, O>
 where
     F: FnOnce() -> R + Send,
     T: Send,
@@ -251,7 +251,7 @@ where
     }
 
     unsafe fn hold_first_place(&self) {
-        // SAFETY: the caller's; and who has a handle has it once the job was handed in.
+        // SAFETY: the caller's; and who has a handle has it once the claimable was handed in.
         unsafe { self.state.hold_first_place() };
     }
 
@@ -265,7 +265,7 @@ where
         }
         // SAFETY: H1: claimed.
         let Stage::Closure(closure) = (unsafe { self.replace(Stage::Gone) }) else {
-            unreachable!("a job is run once");
+            unreachable!("a claimable is run once");
         };
         let stage = self.call(owner, closure);
         let panic = match &stage {
@@ -295,7 +295,7 @@ where
 
     unsafe fn settle(&self) {
         debug_assert!(!self.state.is_settled());
-        // SAFETY: H1: claimed, and settled here, once. A shell keeps no owner.
+        // SAFETY: H1: claimed, and settled here, once. A tombstone keeps no owner.
         let owner = unsafe { self.take_owner() };
         // SAFETY: H1: the caller's.
         let was_counted = unsafe { self.state.settle() };
@@ -320,7 +320,7 @@ where
         &self.state
     }
 
-    fn job(&self) -> &dyn Job {
+    fn claimable(&self) -> &dyn Claimable {
         self
     }
 

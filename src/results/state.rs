@@ -22,10 +22,10 @@
 //!   may be over by then: of who counts and who settles the second sees the first.
 //! - H6: A waker is a user's code. It is cloned, woken and dropped without the lock, where the state is whole; what its
 //!   clone panics with is the poller's, who has changed nothing yet, all else is caught. The handle takes the last one
-//!   out as it lets go: none is in a shell.
+//!   out as it lets go: none is in a tombstone.
 
-use crate::engine::counted::Holders;
-use crate::engine::job::Spot;
+use crate::engine::claimable::Spot;
+use crate::engine::intrusive_arc::Holders;
 use crate::panic::{drop_quietly, wake_quietly};
 use crate::sync::{
     AtomicU32, Instant, Mutex, Ordering, Thread, current, is_past, lock, park_until, sooner,
@@ -56,7 +56,7 @@ enum Waits {
 
 pub(crate) struct State {
     word: AtomicU32,
-    /// Who holds the job: at first its spawner, for the handle, and the pool's task.
+    /// Who holds the claimable: at first its spawner, for the handle, and the pool's task.
     pub(super) holders: Holders,
     waiter: Mutex<Option<Waits>>,
 }
@@ -72,7 +72,7 @@ impl State {
 
     /// H1: takes the right to run the task or to abandon it.
     pub(crate) fn claim(&self) -> Option<Spot> {
-        // ORDERING: Acquire: pairs with `hold_place`, and with whoever handed the job over.
+        // ORDERING: Acquire: pairs with `hold_place`, and with whoever handed the claimable over.
         let before = self.word.fetch_or(CLAIMED, Ordering::AcqRel);
         match before & (CLAIMED | PLACED) {
             0 => Some(Spot::Loose),
@@ -101,8 +101,8 @@ impl State {
     /// Nobody has claimed it (H1), has let go of it (H2) or waits for it (H4), and nobody can before this returns.
     pub(crate) unsafe fn hold_first_place(&self) {
         let word = self.word.load(Ordering::Relaxed);
-        debug_assert!(word & !(HELD | PLACED) == 0, "the job is new");
-        // ORDERING: Relaxed: whoever hands the job over publishes it.
+        debug_assert!(word & !(HELD | PLACED) == 0, "the claimable is new");
+        // ORDERING: Relaxed: whoever hands the claimable over publishes it.
         self.word.store(word | PLACED, Ordering::Relaxed);
     }
 

@@ -1,9 +1,9 @@
 //! The signal to end: for tasks that live long, and for who waits for the end of a pool.
 //!
 //! - ST1: `stopped` is set under the lock, which whoever waits holds from its look to its sleep.
-//! - ST2: Who waits for a pool's end sleeps on the lock of that pool's crew instead. It is entered here first and looks
-//!   at `stopped` under the crew's lock; the signal is set first and takes the crew's lock of all who are entered
-//!   then. So one sees the other. The crew's lock is taken under the one here, never the other way round.
+//! - ST2: Who waits for a pool's end sleeps on the lock of that pool's threads instead. It is entered here first and looks
+//!   at `stopped` under the threads's lock; the signal is set first and takes the threads's lock of all who are entered
+//!   then. So one sees the other. The threads's lock is taken under the one here, never the other way round.
 
 use crate::engine::{Core, fork};
 use crate::pool::PoolHandle;
@@ -42,7 +42,7 @@ impl Stop {
         // ORDERING: Release: who sees the signal sees what came before it.
         self.stopped.store(true, Ordering::Release);
         self.changed.notify_all();
-        ending.iter().for_each(|core| core.crew.nudge());
+        ending.iter().for_each(|core| core.threads.nudge());
     }
 
     /// ST2: while what it returns lives, the signal has whoever awaits the end of this pool look again.

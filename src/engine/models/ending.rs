@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn release_against_submit() {
     model(3, || {
-        let (core, ran) = (Core::new(1, plan(Some(0), EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(Some(0), EVER)), Ran::new());
         let submitter = {
             let (core, ran) = (Arc::clone(&core), ran.clone());
             thread::spawn(move || {
@@ -29,7 +29,7 @@ fn release_against_submit() {
 #[test]
 fn release_against_rest() {
     model(3, || {
-        let (core, ran) = (Core::new(1, plan(None, EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(None, EVER)), Ran::new());
         submit(&core, &ran);
         end(&core);
         assert_eq!(ran.count(), 1);
@@ -41,7 +41,7 @@ fn release_against_rest() {
 #[test]
 fn release_without_another_thread() {
     model(3, || {
-        let core = Core::new(1, plan(Some(1), EVER));
+        let core = Core::new(1, config(Some(1), EVER));
         assert!(submit_and_see(&core));
         refuse_threads(u32::MAX);
         let other = {
@@ -68,7 +68,7 @@ fn release_without_another_thread() {
 #[test]
 fn release_now_counts_what_it_discards() {
     model(2, || {
-        let (core, ran) = (Core::new(0, plan(None, EVER)), Ran::new());
+        let (core, ran) = (Core::new(0, config(None, EVER)), Ran::new());
         (0..3).for_each(|_| submit(&core, &ran));
         core.tune(1);
         let discarded = core.close(true);
@@ -86,13 +86,13 @@ fn release_now_ends_the_last_worker() {
     impl Drop for InHand {
         fn drop(&mut self) {
             self.1.give();
-            while self.0.crew.roll().active() > 0 {
+            while self.0.threads.counts().active() > 0 {
                 thread::yield_now();
             }
         }
     }
     model(2, || {
-        let core = Core::new(1, plan(Some(1), EVER));
+        let core = Core::new(1, config(Some(1), EVER));
         let go = Signal::new();
         let in_hand = InHand(Arc::clone(&core), go.clone());
         core.submit_closure(move || go.wait(), Patience::Policy)
@@ -103,7 +103,7 @@ fn release_now_ends_the_last_worker() {
         core.submit_closure(move || drop(in_hand), Patience::Policy)
             .unwrap();
         core.close(true);
-        while core.crew.roll().live() > 0 {
+        while core.threads.counts().live() > 0 {
             thread::yield_now();
         }
         end(&core);
@@ -115,7 +115,7 @@ fn release_now_ends_the_last_worker() {
 #[test]
 fn reboot_leaves_no_task_at_a_desk() {
     model(3, || {
-        let (core, ran) = (Core::new(1, plan(None, EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(None, EVER)), Ran::new());
         let (inner, child) = (Arc::clone(&core), ran.clone());
         let parent = move || drop(inner.submit_closure(child.task(), Patience::Policy));
         core.submit_closure(parent, Patience::Policy).unwrap();

@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn admission() {
     model(3, || {
-        let (core, ran) = (Core::new(1, plan(Some(0), EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(Some(0), EVER)), Ran::new());
         let other = {
             let (core, ran) = (Arc::clone(&core), ran.clone());
             thread::spawn(move || submit(&core, &ran))
@@ -23,7 +23,7 @@ fn admission() {
 #[test]
 fn admission_times_out() {
     model(3, || {
-        let (core, ran) = (Core::new(1, plan(Some(0), EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(Some(0), EVER)), Ran::new());
         submit(&core, &ran);
         let timeout = Patience::Until(crate::sync::deadline_after(Duration::ZERO));
         let accepted = match core.submit_closure(ran.task(), timeout) {
@@ -43,7 +43,7 @@ fn admission_times_out() {
 #[test]
 fn tune_lets_the_line_in() {
     model(3, || {
-        let (core, ran) = (Core::new(0, plan(Some(0), EVER)), Ran::new());
+        let (core, ran) = (Core::new(0, config(Some(0), EVER)), Ran::new());
         let tuner = {
             let core = Arc::clone(&core);
             thread::spawn(move || {
@@ -62,7 +62,7 @@ fn tune_lets_the_line_in() {
 #[test]
 fn wait_idle_against_finish() {
     model(3, || {
-        let (core, ran) = (Core::new(1, plan(Some(0), EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(Some(0), EVER)), Ran::new());
         submit(&core, &ran);
         core.wait_idle(None);
         assert_eq!(ran.count(), 1);
@@ -74,7 +74,11 @@ fn wait_idle_against_finish() {
 #[test]
 fn nobody_overtakes_the_line() {
     model(2, || {
-        let (core, ran, go) = (Core::new(1, plan(Some(0), EVER)), Ran::new(), Signal::new());
+        let (core, ran, go) = (
+            Core::new(1, config(Some(0), EVER)),
+            Ran::new(),
+            Signal::new(),
+        );
         let waits = go.clone();
         core.submit_closure(move || waits.wait(), Patience::Policy)
             .unwrap();
@@ -98,7 +102,7 @@ fn nobody_overtakes_the_line() {
 /// L3: what a task submits after somebody began to wait starts after that one's task, also if he
 /// is let in meanwhile. There is one worker, so the order in which tasks start can be seen.
 fn a_child_does_not_overtake(tuned_by_the_parent: bool) {
-    let (core, ran) = (Core::new(1, plan(Some(0), EVER)), Ran::new());
+    let (core, ran) = (Core::new(1, config(Some(0), EVER)), Ran::new());
     let (inner, later) = (Arc::clone(&core), ran.clone());
     let parent = move || {
         refuse_threads(u32::MAX);
@@ -139,7 +143,7 @@ fn a_child_does_not_overtake_who_is_just_let_in() {
 #[test]
 fn who_was_let_in_sees_what_made_room() {
     model(3, || {
-        let core = Core::new(1, plan(Some(0), EVER));
+        let core = Core::new(1, config(Some(0), EVER));
         let done = Arc::new(AtomicUsize::new(0));
         let does = Arc::clone(&done);
         let submitter = thread::current();
@@ -159,7 +163,7 @@ fn who_was_let_in_sees_what_made_room() {
 #[test]
 fn a_moment_of_rest_is_not_missed() {
     model(2, || {
-        let (core, ran) = (Core::new(1, plan(None, EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(None, EVER)), Ran::new());
         let idle = Signal::new();
         submit(&core, &ran);
         let other = {
@@ -183,7 +187,7 @@ fn a_moment_of_rest_is_not_missed() {
 #[test]
 fn a_moment_of_rest_is_not_told_later() {
     model(2, || {
-        let (core, ran) = (Core::new(1, plan(None, EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(None, EVER)), Ran::new());
         submit(&core, &ran);
         let other = {
             let core = Arc::clone(&core);
@@ -205,7 +209,7 @@ fn a_moment_of_rest_is_not_told_later() {
 #[test]
 fn a_refusal_is_honest() {
     model(2, || {
-        let (core, ran) = (Core::new(2, plan(Some(0), EVER)), Ran::new());
+        let (core, ran) = (Core::new(2, config(Some(0), EVER)), Ran::new());
         let other = {
             let core = Arc::clone(&core);
             thread::spawn(move || {

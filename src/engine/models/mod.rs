@@ -3,8 +3,8 @@
 //! `RUSTFLAGS="--cfg anthill_loom" cargo test --release --lib models`. docs/testing.md names for each
 //! ordering, fence and re-check the model that fails without it.
 
+mod claims;
 mod ending;
-mod jobs;
 mod line;
 mod shares;
 mod standby;
@@ -12,9 +12,9 @@ mod threads;
 mod waking;
 
 use super::admission::Joined;
-use super::submit::{Door, House, Patience};
+use super::submit::{Patience, Submit, Target};
 use super::task::Task;
-use super::{Core, Hooks, Overflow, Plan};
+use super::{Config, Core, Hooks, Overflow};
 use crate::error::SubmitErrorKind;
 use crate::sync::{
     Arc, AtomicBool, AtomicUsize, Ordering, Processors, allow_helpers, refuse_threads, unjoined,
@@ -25,8 +25,8 @@ use std::time::Duration;
 
 const EVER: Duration = Duration::from_secs(1);
 
-fn plan(backlog: Option<usize>, idle_timeout: Duration) -> Plan {
-    Plan {
+fn config(backlog: Option<usize>, idle_timeout: Duration) -> Config {
+    Config {
         backlog,
         overflow: Overflow::Block,
         max_waiting: usize::MAX,

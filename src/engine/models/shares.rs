@@ -1,11 +1,11 @@
-//! Shares: how many tokens a strand sends, when a token ends, and the end of the pool.
+//! Shares: how many permits a sub-queue sends, when a permit ends, and the end of the pool.
 
 use super::*;
 use crate::pool::Pool;
 use crate::pools::limit::Limited;
 
 fn pool_of(capacity: usize, backlog: Option<usize>) -> (Arc<Core>, Pool) {
-    let core = Core::new(capacity, plan(backlog, EVER));
+    let core = Core::new(capacity, config(backlog, EVER));
     (Arc::clone(&core), Pool::from_core(core))
 }
 
@@ -13,7 +13,7 @@ fn submit_to(share: &Limited, ran: &Ran) -> bool {
     share.submit(ran.task()).is_ok()
 }
 
-/// S3, P2: a task has one token, also where there is a slot for a second one as the worker gets to the first; and one
+/// S3, P2: a task has one permit, also where there is a slot for a second one as the worker gets to the first; and one
 /// worker runs it.
 #[test]
 fn a_task_of_a_share_has_one_token() {
@@ -54,7 +54,7 @@ fn a_serial_keeps_one_worker() {
     });
 }
 
-/// S5: the pool is not at rest between a token that ended and the next one, and has room in the share once it is.
+/// S5: the pool is not at rest between a permit that ended and the next one, and has room in the share once it is.
 #[test]
 fn a_pool_is_not_at_rest_between_two_tokens() {
     model(2, || {
@@ -67,9 +67,9 @@ fn a_pool_is_not_at_rest_between_two_tokens() {
     });
 }
 
-/// S6: who was accepted relies on the token that another one is about to hand in.
+/// S6: who was accepted relies on the permit that another one is about to hand in.
 #[test]
-fn a_pool_is_not_at_rest_before_a_token_is_in() {
+fn a_pool_is_not_at_rest_before_a_permit_is_in() {
     model(2, || {
         let (core, pool) = pool_of(1, None);
         let (serial, ran) = (pool.serial(), Ran::new());
@@ -86,7 +86,7 @@ fn a_pool_is_not_at_rest_before_a_token_is_in() {
 
 /// S6: who was let in finds that the pool is not at rest.
 #[test]
-fn a_pool_is_not_at_rest_before_who_was_let_in_has_a_token() {
+fn a_pool_is_not_at_rest_before_who_was_let_in_has_a_permit() {
     model(2, || {
         let (core, pool) = pool_of(1, None);
         let (paused, ran) = (pool.limit(0).backlog(0), Ran::new());
@@ -140,9 +140,9 @@ fn a_pool_ends_with_a_cancelled_task_of_a_share() {
     });
 }
 
-/// S7: a task is cancelled as its token comes in, in a pool that closes, whose worker has stayed for the place.
+/// S7: a task is cancelled as its permit comes in, in a pool that closes, whose worker has stayed for the place.
 #[test]
-fn a_token_taken_back_as_it_comes_in_keeps_no_worker() {
+fn a_permit_taken_back_as_it_comes_in_keeps_no_worker() {
     model(2, || {
         let (core, pool) = pool_of(1, None);
         let serial = pool.serial();
@@ -163,7 +163,7 @@ fn a_token_taken_back_as_it_comes_in_keeps_no_worker() {
 #[test]
 fn a_pool_ends_after_a_share_that_was_refused_a_thread() {
     model(2, || {
-        let core = Core::new(1, plan(None, Duration::ZERO));
+        let core = Core::new(1, config(None, Duration::ZERO));
         let pool = Pool::from_core(Arc::clone(&core));
         let (serial, ran) = (pool.serial(), Ran::new());
         serial.tune(0);

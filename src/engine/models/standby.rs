@@ -4,9 +4,9 @@ use super::*;
 
 /// A pool whose workers stand by when they go to rest.
 fn single(capacity: usize) -> Arc<Core> {
-    let mut plan = plan(Some(0), EVER);
-    plan.processors = Processors::SINGLE;
-    let core = Core::new(capacity, plan);
+    let mut config = config(Some(0), EVER);
+    config.processors = Processors::SINGLE;
+    let core = Core::new(capacity, config);
     core.admission.remember_line();
     core
 }

@@ -1,7 +1,7 @@
 //! Threads that expire, are refused, or may run no more.
 
 use super::*;
-use crate::engine::tenants::Tenant;
+use crate::engine::shares::ShareEvents;
 use crate::results::handle::{JoinHandle, spawn};
 use crate::sync::leave_behind;
 use std::future::Future;
@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 #[test]
 fn expiry_against_wake() {
     model(3, || {
-        let (core, ran) = (Core::new(1, plan(None, Duration::ZERO)), Ran::new());
+        let (core, ran) = (Core::new(1, config(None, Duration::ZERO)), Ran::new());
         submit(&core, &ran);
         core.wait_idle(None);
         submit(&core, &ran);
@@ -26,7 +26,7 @@ fn expiry_against_wake() {
 #[test]
 fn tune_against_submit() {
     model(3, || {
-        let (core, ran) = (Core::new(1, plan(Some(1), EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(Some(1), EVER)), Ran::new());
         let tuner = {
             let core = Arc::clone(&core);
             thread::spawn(move || {
@@ -46,7 +46,7 @@ fn tune_against_submit() {
 #[test]
 fn pause_is_exact() {
     model(3, || {
-        let (core, ran) = (Core::new(1, plan(None, EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(None, EVER)), Ran::new());
         submit(&core, &ran);
         core.tune(0);
         if core.running() == 0 {
@@ -66,7 +66,7 @@ fn pause_is_exact() {
 #[test]
 fn refused_thread() {
     model(3, || {
-        let core = Core::new(1, plan(Some(1), EVER));
+        let core = Core::new(1, config(Some(1), EVER));
         refuse_threads(1);
         let other = {
             let core = Arc::clone(&core);
@@ -82,7 +82,7 @@ fn refused_thread() {
 #[test]
 fn expiry_without_another_thread() {
     model(3, || {
-        let core = Core::new(1, plan(None, Duration::ZERO));
+        let core = Core::new(1, config(None, Duration::ZERO));
         assert!(submit_and_see(&core));
         refuse_threads(1);
         submit_and_see(&core);
@@ -94,7 +94,7 @@ fn expiry_without_another_thread() {
 #[test]
 fn refused_thread_with_a_line() {
     model(3, || {
-        let (core, ran) = (Core::new(1, plan(Some(0), EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(Some(0), EVER)), Ran::new());
         refuse_threads(1);
         let other = {
             let (core, ran) = (Arc::clone(&core), ran.clone());
@@ -112,7 +112,7 @@ fn refused_thread_with_a_line() {
 #[test]
 fn expiry_against_the_wake_of_one_of_two() {
     model(2, || {
-        let core = Core::new(2, plan(Some(0), Duration::ZERO));
+        let core = Core::new(2, config(Some(0), Duration::ZERO));
         let second = Signal::new();
         let tells = second.clone();
         core.submit_closure(move || second.wait(), Patience::Policy)
@@ -122,7 +122,10 @@ fn expiry_against_the_wake_of_one_of_two() {
         core.submit_closure(|| (), Patience::Policy).unwrap();
         core.wait_idle(None);
         end(&core);
-        assert_eq!((core.crew.roll().live(), core.crew.roll().active()), (0, 0));
+        assert_eq!(
+            (core.threads.counts().live(), core.threads.counts().active()),
+            (0, 0)
+        );
     });
 }
 
@@ -130,9 +133,9 @@ fn expiry_against_the_wake_of_one_of_two() {
 #[test]
 fn a_caller_heeds_the_pause() {
     model(3, || {
-        let mut plan = plan(Some(0), EVER);
-        plan.overflow = Overflow::CallerRuns;
-        let (core, ran) = (Core::new(1, plan), Ran::new());
+        let mut config = config(Some(0), EVER);
+        config.overflow = Overflow::CallerRuns;
+        let (core, ran) = (Core::new(1, config), Ran::new());
         core.admission.enter_beyond();
         let other = {
             let (core, ran) = (Arc::clone(&core), ran.clone());
@@ -157,7 +160,7 @@ fn a_caller_heeds_the_pause() {
 #[test]
 fn refused_thread_for_the_line() {
     model(2, || {
-        let core = Core::new(0, plan(Some(0), EVER));
+        let core = Core::new(0, config(Some(0), EVER));
         refuse_threads(u32::MAX);
         let other = {
             let core = Arc::clone(&core);
@@ -172,7 +175,7 @@ fn refused_thread_for_the_line() {
 
 /// A pool whose worker waits for a second task, for which a thread was refused so often: who would wait for that one.
 fn apart(refusals: u32) -> (Arc<Core>, JoinHandle<()>) {
-    let core = Core::new(2, plan(Some(1), EVER));
+    let core = Core::new(2, config(Some(1), EVER));
     let met = Signal::new();
     let meets = met.clone();
     core.submit_closure(move || met.wait(), Patience::Policy)
@@ -244,12 +247,12 @@ struct Lacking {
 impl Lacking {
     fn lack(&self) {
         self.lacks.store(true, Ordering::SeqCst);
-        self.core.tenants.lacks_token();
+        self.core.shares.lacks_permit();
         self.core.send_rescuer();
     }
 }
 
-impl Tenant for Lacking {
+impl ShareEvents for Lacking {
     fn close(self: Arc<Self>, _discard: bool) -> usize {
         0
     }
@@ -268,7 +271,7 @@ impl Tenant for Lacking {
 
     fn try_again(self: Arc<Self>) {
         if self.lacks.swap(false, Ordering::SeqCst) {
-            self.core.tenants.has_token();
+            self.core.shares.has_permit();
         }
     }
 }
@@ -278,12 +281,12 @@ impl Tenant for Lacking {
 fn refused_thread_as_the_rescuer_ends() {
     model(2, || {
         allow_helpers(true);
-        let core = Core::new(1, plan(Some(0), EVER));
+        let core = Core::new(1, config(Some(0), EVER));
         let share = Arc::new(Lacking {
             core: Arc::clone(&core),
             lacks: AtomicBool::new(false),
         });
-        core.tenants.add(Arc::clone(&share) as _);
+        core.shares.add(Arc::clone(&share) as _);
         for _ in 0..2 {
             share.lack();
             while core.lacks() {
@@ -299,7 +302,7 @@ fn refused_thread_as_the_rescuer_ends() {
 #[test]
 fn thread_locals_are_dropped_side_by_side() {
     model(1, || {
-        let core = Core::new(2, plan(Some(0), EVER));
+        let core = Core::new(2, config(Some(0), EVER));
         let both_run = Signal::new();
         let (one, other) = (Signal::new(), Signal::new());
         let (begun, tells) = (both_run.clone(), other.clone());
@@ -334,7 +337,7 @@ fn thread_locals_are_dropped_side_by_side() {
 #[test]
 fn two_wait_for_the_threads_to_end() {
     model(2, || {
-        let (core, ran) = (Core::new(1, plan(Some(0), EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(Some(0), EVER)), Ran::new());
         submit(&core, &ran);
         let ends = |core: &Arc<Core>| {
             core.end(None, None).unwrap();

@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn idle_and_wake() {
     model(3, || {
-        let (core, ran) = (Core::new(1, plan(None, EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(None, EVER)), Ran::new());
         submit(&core, &ran);
         submit(&core, &ran);
         core.wait_idle(None);
@@ -19,7 +19,7 @@ fn idle_and_wake() {
 #[test]
 fn two_workers() {
     model(1, || {
-        let (core, ran) = (Core::new(2, plan(Some(0), EVER)), Ran::new());
+        let (core, ran) = (Core::new(2, config(Some(0), EVER)), Ran::new());
         submit(&core, &ran);
         submit(&core, &ran);
         core.wait_idle(None);
@@ -33,7 +33,7 @@ fn two_workers() {
 #[test]
 fn an_arriving_worker_calls_the_next() {
     model(1, || {
-        let core = Core::new(2, plan(Some(0), EVER));
+        let core = Core::new(2, config(Some(0), EVER));
         let second = Signal::new();
         let tells = second.clone();
         core.submit_closure(move || second.wait(), Patience::Policy)
@@ -45,11 +45,11 @@ fn an_arriving_worker_calls_the_next() {
     });
 }
 
-/// A thief between two desks keeps the pool from being at rest.
+/// A thief between two local queues keeps the pool from being at rest.
 #[test]
 fn a_stolen_task_is_not_at_rest() {
     model(2, || {
-        let (core, ran) = (Core::new(2, plan(None, EVER)), Ran::new());
+        let (core, ran) = (Core::new(2, config(None, EVER)), Ran::new());
         let (inner, child) = (Arc::clone(&core), ran.clone());
         let parent = move || {
             inner
@@ -65,10 +65,10 @@ fn a_stolen_task_is_not_at_rest() {
 
 /// A pool with two workers on their way up.
 fn with_two_workers(capacity: usize, backlog: Option<usize>) -> Arc<Core> {
-    let mut plan = plan(backlog, EVER);
-    plan.min_workers = 2;
-    let core = Core::new(capacity, plan);
-    core.crew.fill(&core).unwrap();
+    let mut config = config(backlog, EVER);
+    config.min_workers = 2;
+    let core = Core::new(capacity, config);
+    core.threads.fill(&core).unwrap();
     core
 }
 
@@ -118,7 +118,7 @@ fn waits_for_its_child(core: &Arc<Core>) -> impl FnOnce() + Send + 'static {
 #[test]
 fn a_task_that_waits_for_its_child_gets_a_second_worker() {
     model(2, || {
-        let core = Core::new(2, plan(None, EVER));
+        let core = Core::new(2, config(None, EVER));
         core.submit_closure(waits_for_its_child(&core), Patience::Policy)
             .unwrap();
         core.wait_idle(None);
@@ -143,7 +143,7 @@ fn a_lent_task_is_seen_by_who_goes_to_rest() {
 #[test]
 fn an_arriving_worker_sees_what_others_relied_on() {
     model(1, || {
-        let core = Core::new(2, plan(Some(0), EVER));
+        let core = Core::new(2, config(Some(0), EVER));
         let (second, submitted) = (Signal::new(), Arc::new(AtomicBool::new(false)));
         let tells = second.clone();
         let other = {
@@ -170,7 +170,7 @@ fn an_arriving_worker_sees_what_others_relied_on() {
 fn a_woken_worker_calls_the_next() {
     model(1, || {
         let core = with_two_workers(2, Some(0));
-        while core.crew.roll().active() > 0 {
+        while core.threads.counts().active() > 0 {
             thread::yield_now();
         }
         let second = Signal::new();
@@ -188,7 +188,7 @@ fn a_woken_worker_calls_the_next() {
 #[test]
 fn tune_calls_a_second_worker() {
     model(2, || {
-        let core = Core::new(1, plan(None, EVER));
+        let core = Core::new(1, config(None, EVER));
         core.submit_closure(waits_for_its_child(&core), Patience::Policy)
             .unwrap();
         core.tune(2);
@@ -202,7 +202,7 @@ fn tune_calls_a_second_worker() {
 #[test]
 fn what_is_handed_back_is_not_left() {
     model(2, || {
-        let core = Core::new(0, plan(None, EVER));
+        let core = Core::new(0, config(None, EVER));
         let (paused, last) = (Signal::new(), Signal::new());
         let (pauses, tells, inner) = (paused.clone(), last.clone(), Arc::clone(&core));
         let first = move || {

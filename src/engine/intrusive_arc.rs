@@ -14,13 +14,13 @@ use std::ptr::NonNull;
 pub(crate) struct Holders(AtomicU32);
 
 impl Holders {
-    /// Those that [`Counted::pair`] makes.
+    /// Those that [`IntrusiveArc::pair`] makes.
     pub(crate) fn two() -> Holders {
         Holders(AtomicU32::new(2))
     }
 }
 
-/// A value that may be [`Counted`].
+/// A value that may be [`IntrusiveArc`].
 ///
 /// # Safety
 ///
@@ -29,24 +29,24 @@ pub(crate) unsafe trait HasHolders {
     fn holders(&self) -> &Holders;
 }
 
-pub(crate) struct Counted<T: ?Sized + HasHolders> {
+pub(crate) struct IntrusiveArc<T: ?Sized + HasHolders> {
     value: NonNull<T>,
     owns: PhantomData<Box<T>>,
 }
 
 // SAFETY: as for `Arc`: it lends the value to several threads, and the last one drops it.
-unsafe impl<T: ?Sized + HasHolders + Send + Sync> Send for Counted<T> {}
+unsafe impl<T: ?Sized + HasHolders + Send + Sync> Send for IntrusiveArc<T> {}
 // SAFETY: as above.
-unsafe impl<T: ?Sized + HasHolders + Send + Sync> Sync for Counted<T> {}
+unsafe impl<T: ?Sized + HasHolders + Send + Sync> Sync for IntrusiveArc<T> {}
 
-impl<T: HasHolders> Counted<T> {
+impl<T: HasHolders> IntrusiveArc<T> {
     /// The two holders of a new value, which is made where it is to stay.
-    pub(crate) fn pair(make: impl FnOnce() -> T) -> (Counted<T>, Counted<T>) {
+    pub(crate) fn pair(make: impl FnOnce() -> T) -> (IntrusiveArc<T>, IntrusiveArc<T>) {
         let mut place = Box::new_uninit();
         place.write(make());
         // SAFETY: it was written just now.
         let value = NonNull::from(Box::leak(unsafe { place.assume_init() }));
-        let holder = || Counted {
+        let holder = || IntrusiveArc {
             value,
             owns: PhantomData,
         };
@@ -61,29 +61,29 @@ impl<T: HasHolders> Counted<T> {
     pub(crate) unsafe fn cast<U: ?Sized + HasHolders>(
         self,
         cast: impl FnOnce(NonNull<T>) -> NonNull<U>,
-    ) -> Counted<U> {
+    ) -> IntrusiveArc<U> {
         let value = self.value;
         // The new one holds the value instead.
         std::mem::forget(self);
-        Counted {
+        IntrusiveArc {
             value: cast(value),
             owns: PhantomData,
         }
     }
 }
 
-impl<T: ?Sized + HasHolders> Clone for Counted<T> {
-    fn clone(&self) -> Counted<T> {
+impl<T: ?Sized + HasHolders> Clone for IntrusiveArc<T> {
+    fn clone(&self) -> IntrusiveArc<T> {
         // ORDERING: Relaxed: there is a holder already. No overflow: nobody makes more than a few.
         self.holders().0.fetch_add(1, Ordering::Relaxed);
-        Counted {
+        IntrusiveArc {
             value: self.value,
             owns: PhantomData,
         }
     }
 }
 
-impl<T: ?Sized + HasHolders> Deref for Counted<T> {
+impl<T: ?Sized + HasHolders> Deref for IntrusiveArc<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -92,7 +92,7 @@ impl<T: ?Sized + HasHolders> Deref for Counted<T> {
     }
 }
 
-impl<T: ?Sized + HasHolders> Drop for Counted<T> {
+impl<T: ?Sized + HasHolders> Drop for IntrusiveArc<T> {
     fn drop(&mut self) {
         let holders = &self.holders().0;
         // ORDERING: Acquire: RC1: all that the others did is over. Release: so is what was done here.

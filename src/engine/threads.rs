@@ -1,9 +1,9 @@
 //! The threads: start, wake, retire, join, and how many of them may be up.
 //!
 //! A worker is **live** from the start of its thread until it decides to leave, and **active**
-//! while it is live and not on the idle stack. The crew never touches a task.
+//! while it is live and not on the idle stack. The threads never touches a task.
 //!
-//! The roll: `| capacity: 19 | live: 19 | active: 19 | STARTING | DEFERRED | STANDBY | UNSURE | CLOSED |
+//! The thread counts: `| capacity: 19 | live: 19 | active: 19 | STARTING | DEFERRED | STANDBY | UNSURE | CLOSED |
 //! DISCARDING | WAKING |` (low bits on the right). It is written under the lock, except that an arriving worker clears
 //! `WAKING` on its own, and `DEFERRED` is changed as [`standby`](super::standby) says; anybody reads it.
 //!
@@ -13,7 +13,7 @@
 //! - C3: At most one worker is on its way up (`WAKING`): it was woken or started and has not
 //!   arrived. On arrival it clears the flag and looks whether another one is needed.
 //! - C4: A thread is started under the lock, and rolled back under it where the system refuses:
-//!   nobody counts on a worker that never was. The roll says meanwhile that one is `STARTING`. While it is
+//!   nobody counts on a worker that never was. The thread counts says meanwhile that one is `STARTING`. While it is
 //!   the first one it is also `UNSURE`, and whoever needs a live worker waits for the lock.
 //! - C5: The last live worker does not leave while a place is held, unless the pool is paused:
 //!   whoever takes a place and then sees a live worker may rely on it.
@@ -25,7 +25,7 @@
 //! ```text
 //!       settle, expire, retire_idle                      depart
 //!  live ───────────────────────────► leaving ─────────────────────────────► departed ──────────► joined
-//!                                    calls its stop hook, gives up its desk, has nothing left     by the next to
+//!                                    calls its stop hook, gives up its local queue, has nothing left     by the next to
 //!                                    drops its thread-locals                 to do but to end     depart, or by
 //!                                                                                                 who waits
 //! ```
@@ -39,8 +39,8 @@
 //! who waits for the release waits for that join as well. What bounds the threads that are leaving is
 //! how long their thread-locals take to drop.
 
-use super::desk::Desk;
 use super::idle::{IdleStack, Ring};
+use super::local::WorkerShared;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, Condvar, Instant, JoinHandle, Mutex, Ordering, current, is_past,
     join, lock, sooner, try_lock, wait_until,
@@ -62,11 +62,11 @@ const LIVE: u64 = ACTIVE << FIELD_BITS;
 const CAPACITY: u64 = LIVE << FIELD_BITS;
 const FIELD: u64 = (1 << FIELD_BITS) - 1;
 
-/// A snapshot of the roll.
+/// A snapshot of the thread counts.
 #[derive(Clone, Copy)]
-pub(crate) struct Roll(u64);
+pub(crate) struct ThreadCounts(u64);
 
-impl Roll {
+impl ThreadCounts {
     pub(crate) fn capacity(self) -> u64 {
         (self.0 / CAPACITY) & FIELD
     }
@@ -90,7 +90,7 @@ impl Roll {
     }
 
     /// C4, C5: a worker lives, for certain.
-    pub(crate) fn is_staffed(self) -> bool {
+    pub(crate) fn has_worker(self) -> bool {
         self.live() > 0 && self.0 & UNSURE == 0
     }
 
@@ -161,16 +161,16 @@ pub(crate) struct Totals {
 }
 
 /// What became of the threads so far, and how many are leaving now.
-pub(crate) struct CrewCounts {
+pub(crate) struct ThreadTotals {
     pub(crate) totals: Totals,
     pub(crate) leaving: usize,
 }
 
 #[derive(Default)]
 struct Inner {
-    idle: IdleStack<Arc<Desk>>,
+    idle: IdleStack<Arc<WorkerShared>>,
     /// Which of the idle workers is on standby.
-    standby: Option<Arc<Desk>>,
+    standby: Option<Arc<WorkerShared>>,
     /// C6: the threads that are present, by the numbers of their workers.
     present: BTreeMap<u64, JoinHandle<()>>,
     /// C6: the thread that departed last, unless somebody has it in hand.
@@ -183,18 +183,18 @@ struct Inner {
 }
 
 impl Inner {
-    fn is_on_standby(&self, desk: &Arc<Desk>) -> bool {
-        (self.standby.as_ref()).is_some_and(|on_standby| Arc::ptr_eq(on_standby, desk))
+    fn is_on_standby(&self, worker: &Arc<WorkerShared>) -> bool {
+        (self.standby.as_ref()).is_some_and(|on_standby| Arc::ptr_eq(on_standby, worker))
     }
 }
 
-/// Starts threads for the crew, or tells the system's refusal.
-pub(crate) trait Hire {
-    fn start(&self, id: u64, desk: Arc<Desk>) -> io::Result<JoinHandle<()>>;
+/// Starts threads for the threads, or tells the system's refusal.
+pub(crate) trait StartThread {
+    fn start(&self, id: u64, worker: Arc<WorkerShared>) -> io::Result<JoinHandle<()>>;
 }
 
-pub(crate) struct Crew {
-    roll: CachePadded<AtomicU64>,
+pub(crate) struct Threads {
+    counts: CachePadded<AtomicU64>,
     inner: Mutex<Inner>,
     gone: Condvar,
     /// Active workers that are in their start hook.
@@ -204,10 +204,10 @@ pub(crate) struct Crew {
     min_workers: usize,
 }
 
-impl Crew {
-    pub(crate) fn new(capacity: usize, min_workers: usize) -> Crew {
-        Crew {
-            roll: CachePadded::new(AtomicU64::new(clamp(capacity) * CAPACITY)),
+impl Threads {
+    pub(crate) fn new(capacity: usize, min_workers: usize) -> Threads {
+        Threads {
+            counts: CachePadded::new(AtomicU64::new(clamp(capacity) * CAPACITY)),
             inner: Mutex::new(Inner::default()),
             gone: Condvar::new(),
             in_hooks: AtomicU64::new(0),
@@ -216,23 +216,23 @@ impl Crew {
         }
     }
 
-    pub(crate) fn roll(&self) -> Roll {
-        Roll(self.roll.load(Ordering::SeqCst))
+    pub(crate) fn counts(&self) -> ThreadCounts {
+        ThreadCounts(self.counts.load(Ordering::SeqCst))
     }
 
-    /// The roll, without a worker whose thread may still be refused (C4).
-    pub(crate) fn settled_roll(&self) -> Roll {
-        let roll = self.roll();
-        if !roll.is_starting() {
-            return roll;
+    /// The thread counts, without a worker whose thread may still be refused (C4).
+    pub(crate) fn settled_counts(&self) -> ThreadCounts {
+        let counts = self.counts();
+        if !counts.is_starting() {
+            return counts;
         }
         let _inner = lock(&self.inner);
-        self.roll()
+        self.counts()
     }
 
     /// How many active workers there are that no hook keeps from looking for work.
-    pub(crate) fn ready(&self, roll: Roll) -> u64 {
-        (roll.active()).saturating_sub(self.in_hooks.load(Ordering::SeqCst))
+    pub(crate) fn ready(&self, counts: ThreadCounts) -> u64 {
+        (counts.active()).saturating_sub(self.in_hooks.load(Ordering::SeqCst))
     }
 
     /// Calls the start hooks of a worker.
@@ -243,60 +243,60 @@ impl Crew {
     }
 
     fn add(&self, amount: u64) {
-        self.roll.fetch_add(amount, Ordering::SeqCst);
+        self.counts.fetch_add(amount, Ordering::SeqCst);
     }
 
     fn sub(&self, amount: u64) {
-        self.roll.fetch_sub(amount, Ordering::SeqCst);
+        self.counts.fetch_sub(amount, Ordering::SeqCst);
     }
 
     /// C3: the worker that was on its way up is here.
     pub(crate) fn arrive(&self) {
-        self.roll.fetch_and(!WAKING, Ordering::SeqCst);
+        self.counts.fetch_and(!WAKING, Ordering::SeqCst);
     }
 
     /// Wakes the newest idle worker, or starts one, if one is `needed`; a start must also be backed by
     /// more unfinished tasks than there are active workers, and `spare` says by how many more. That takes a
-    /// look at all desks; so a look is good for as many starts as an eighth of the workers, until one of them
+    /// look at all local queues; so a look is good for as many starts as an eighth of the workers, until one of them
     /// finds nothing to do. Else a burst would take time for each pair of its workers.
     pub(crate) fn activate(
         &self,
-        hire: &impl Hire,
-        needed: impl Fn(Roll) -> bool,
-        spare: impl Fn(Roll) -> u64,
+        starter: &impl StartThread,
+        needed: impl Fn(ThreadCounts) -> bool,
+        spare: impl Fn(ThreadCounts) -> u64,
     ) -> io::Result<()> {
         let mut inner = lock(&self.inner);
-        let roll = self.roll();
-        if roll.active() < roll.capacity() && !roll.may_activate() {
+        let counts = self.counts();
+        if counts.active() < counts.capacity() && !counts.may_activate() {
             // One is on its way up, and looks on arrival.
             return Ok(());
         }
-        if !roll.may_activate() || !needed(roll) {
+        if !counts.may_activate() || !needed(counts) {
             inner.backed = 0;
             self.lacks_thread.store(false, Ordering::SeqCst);
             return Ok(());
         }
-        if let Some(desk) = inner.idle.pop_newest() {
-            self.end_standby(&mut inner, &desk);
+        if let Some(worker) = inner.idle.pop_newest() {
+            self.end_standby(&mut inner, &worker);
             self.add(ACTIVE);
-            self.roll.fetch_or(WAKING, Ordering::SeqCst);
+            self.counts.fetch_or(WAKING, Ordering::SeqCst);
             inner.counts.wakes += 1;
             inner.backed = 0;
             // I2
             drop(inner);
-            desk.bell.ring(Ring::Work);
+            worker.bell.ring(Ring::Work);
             return Ok(());
         }
-        if roll.live() >= roll.capacity() {
+        if counts.live() >= counts.capacity() {
             self.lacks_thread.store(false, Ordering::SeqCst);
             return Ok(());
         }
         if inner.backed == 0 {
-            inner.backed = spare(roll).min(1 + roll.live() / 8);
+            inner.backed = spare(counts).min(1 + counts.live() / 8);
         }
         let started = if inner.backed > 0 {
             inner.backed -= 1;
-            self.start(&mut inner, hire)
+            self.start(&mut inner, starter)
         } else {
             Ok(())
         };
@@ -310,48 +310,49 @@ impl Crew {
     }
 
     /// C4: starts a worker if none lives. `Ok` says that one does, or that the pool is paused.
-    pub(crate) fn staff(&self, hire: &impl Hire) -> io::Result<()> {
+    pub(crate) fn ensure_worker(&self, starter: &impl StartThread) -> io::Result<()> {
         let mut inner = lock(&self.inner);
-        let roll = self.roll();
-        if roll.live() > 0 || roll.capacity() == 0 {
+        let counts = self.counts();
+        if counts.live() > 0 || counts.capacity() == 0 {
             return Ok(());
         }
-        self.start(&mut inner, hire)
+        self.start(&mut inner, starter)
     }
 
     /// Starts what is missing to the minimum.
-    pub(crate) fn fill(&self, hire: &impl Hire) -> io::Result<()> {
+    pub(crate) fn fill(&self, starter: &impl StartThread) -> io::Result<()> {
         let mut inner = lock(&self.inner);
-        while self.roll().live() < self.minimum(self.roll()) {
-            self.start(&mut inner, hire)?;
+        while self.counts().live() < self.minimum(self.counts()) {
+            self.start(&mut inner, starter)?;
         }
         Ok(())
     }
 
-    fn minimum(&self, roll: Roll) -> u64 {
-        clamp(self.min_workers).min(roll.capacity())
+    fn minimum(&self, counts: ThreadCounts) -> u64 {
+        clamp(self.min_workers).min(counts.capacity())
     }
 
-    fn start(&self, inner: &mut Inner, hire: &impl Hire) -> io::Result<()> {
-        let unsure = if self.roll().live() == 0 { UNSURE } else { 0 };
-        self.roll
+    fn start(&self, inner: &mut Inner, starter: &impl StartThread) -> io::Result<()> {
+        let unsure = if self.counts().live() == 0 { UNSURE } else { 0 };
+        self.counts
             .fetch_or(WAKING | STARTING | unsure, Ordering::SeqCst);
         self.add(LIVE + ACTIVE);
         let id = inner.counts.started;
-        let outcome = match hire.start(id, Arc::new(Desk::new())) {
+        let outcome = match starter.start(id, Arc::new(WorkerShared::new())) {
             Ok(thread) => {
                 inner.present.insert(id, thread);
                 inner.counts.started += 1;
-                inner.counts.peak = inner.counts.peak.max(self.roll().live());
+                inner.counts.peak = inner.counts.peak.max(self.counts().live());
                 Ok(())
             }
             Err(refusal) => {
                 self.sub(LIVE + ACTIVE);
-                self.roll.fetch_and(!WAKING, Ordering::SeqCst);
+                self.counts.fetch_and(!WAKING, Ordering::SeqCst);
                 Err(refusal)
             }
         };
-        self.roll.fetch_and(!(UNSURE | STARTING), Ordering::SeqCst);
+        self.counts
+            .fetch_and(!(UNSURE | STARTING), Ordering::SeqCst);
         outcome
     }
 
@@ -359,20 +360,20 @@ impl Crew {
     /// leaves.
     pub(crate) fn settle(
         &self,
-        desk: &Arc<Desk>,
+        worker: &Arc<WorkerShared>,
         may_stand_by: bool,
         outlook: impl Fn() -> Outlook,
     ) -> Rest {
         let mut inner = lock(&self.inner);
         inner.backed = 0;
-        let roll = self.roll();
-        if !roll.permits() && roll.live() > roll.capacity() {
+        let counts = self.counts();
+        if !counts.permits() && counts.live() > counts.capacity() {
             self.sub(LIVE + ACTIVE);
             return Rest::Leave;
         }
-        if roll.permits() && roll.is_closed() {
+        if counts.permits() && counts.is_closed() {
             self.sub(LIVE + ACTIVE);
-            match (outlook(), self.roll().live()) {
+            match (outlook(), self.counts().live()) {
                 (Outlook::Work, _) => {
                     self.add(LIVE + ACTIVE);
                     return Rest::Again;
@@ -382,25 +383,25 @@ impl Crew {
                 _ => return Rest::Leave,
             }
         }
-        desk.bell.silence(current);
-        inner.idle.push(Arc::clone(desk));
+        worker.bell.silence(current);
+        inner.idle.push(Arc::clone(worker));
         self.sub(ACTIVE);
-        if may_stand_by && inner.standby.is_none() && !roll.is_closed() {
-            inner.standby = Some(Arc::clone(desk));
-            self.roll.fetch_or(STANDBY, Ordering::SeqCst);
+        if may_stand_by && inner.standby.is_none() && !counts.is_closed() {
+            inner.standby = Some(Arc::clone(worker));
+            self.counts.fetch_or(STANDBY, Ordering::SeqCst);
             return Rest::StandBy;
         }
         Rest::Sleep
     }
 
     /// The last look found work: takes the worker off the stack, if nobody has and it may run.
-    pub(crate) fn unsettle(&self, desk: &Arc<Desk>) -> bool {
+    pub(crate) fn unsettle(&self, worker: &Arc<WorkerShared>) -> bool {
         let mut inner = lock(&self.inner);
-        let roll = self.roll();
-        let is_it = |idle: &Arc<Desk>| Arc::ptr_eq(idle, desk);
-        let up = roll.active() < roll.capacity() && inner.idle.remove(is_it);
+        let counts = self.counts();
+        let is_it = |idle: &Arc<WorkerShared>| Arc::ptr_eq(idle, worker);
+        let up = counts.active() < counts.capacity() && inner.idle.remove(is_it);
         if up {
-            self.end_standby(&mut inner, desk);
+            self.end_standby(&mut inner, worker);
             self.add(ACTIVE);
         }
         up
@@ -410,28 +411,28 @@ impl Crew {
 
     /// Y1: defers a wake, if a worker is on standby.
     pub(crate) fn defer(&self) -> bool {
-        let deferred = |roll: u64| (roll & STANDBY != 0).then_some(roll | DEFERRED);
-        let roll = self.roll.load(Ordering::SeqCst);
-        roll & (STANDBY | DEFERRED) == STANDBY | DEFERRED
-            || (self.roll)
+        let deferred = |counts: u64| (counts & STANDBY != 0).then_some(counts | DEFERRED);
+        let counts = self.counts.load(Ordering::SeqCst);
+        counts & (STANDBY | DEFERRED) == STANDBY | DEFERRED
+            || (self.counts)
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, deferred)
                 .is_ok()
     }
 
     /// Y2: whether a wake was deferred since the last tick.
     pub(crate) fn take_deferred(&self) -> bool {
-        self.roll.fetch_and(!DEFERRED, Ordering::SeqCst) & DEFERRED != 0
+        self.counts.fetch_and(!DEFERRED, Ordering::SeqCst) & DEFERRED != 0
     }
 
     /// Y2: a worker is on standby no longer; false if a wake has just been deferred, and it is.
-    pub(crate) fn stand_down(&self, desk: &Arc<Desk>) -> bool {
+    pub(crate) fn stand_down(&self, worker: &Arc<WorkerShared>) -> bool {
         let mut inner = lock(&self.inner);
-        if !inner.is_on_standby(desk) {
+        if !inner.is_on_standby(worker) {
             // Somebody claimed it: the bell will ring.
             return true;
         }
-        if self.roll.fetch_and(!STANDBY, Ordering::SeqCst) & DEFERRED != 0 {
-            self.roll.fetch_or(STANDBY, Ordering::SeqCst);
+        if self.counts.fetch_and(!STANDBY, Ordering::SeqCst) & DEFERRED != 0 {
+            self.counts.fetch_or(STANDBY, Ordering::SeqCst);
             return false;
         }
         inner.standby = None;
@@ -439,33 +440,38 @@ impl Crew {
     }
 
     /// Y3: whoever takes the worker off the idle stack.
-    fn end_standby(&self, inner: &mut Inner, desk: &Arc<Desk>) {
-        if inner.is_on_standby(desk) {
+    fn end_standby(&self, inner: &mut Inner, worker: &Arc<WorkerShared>) {
+        if inner.is_on_standby(worker) {
             inner.standby = None;
-            self.roll.fetch_and(!(STANDBY | DEFERRED), Ordering::SeqCst);
+            self.counts
+                .fetch_and(!(STANDBY | DEFERRED), Ordering::SeqCst);
         }
     }
 
     // ── leaving ─────────────────────────────────────────────────────────────────────────────
 
     /// A worker has idled for its time.
-    pub(crate) fn expire(&self, desk: &Arc<Desk>, outlook: impl Fn() -> Outlook) -> Expiry {
+    pub(crate) fn expire(
+        &self,
+        worker: &Arc<WorkerShared>,
+        outlook: impl Fn() -> Outlook,
+    ) -> Expiry {
         let mut inner = lock(&self.inner);
-        let roll = self.roll();
-        if roll.live() <= self.minimum(roll) {
+        let counts = self.counts();
+        if counts.live() <= self.minimum(counts) {
             return Expiry::Stay;
         }
-        if !inner.idle.remove(|idle| Arc::ptr_eq(idle, desk)) {
+        if !inner.idle.remove(|idle| Arc::ptr_eq(idle, worker)) {
             return Expiry::Claimed;
         }
         self.sub(LIVE);
         if self.must_stay(&outlook) {
             self.add(LIVE);
-            if outlook() == Outlook::Work && self.roll().may_activate() {
+            if outlook() == Outlook::Work && self.counts().may_activate() {
                 self.add(ACTIVE);
                 return Expiry::Again;
             }
-            inner.idle.push(Arc::clone(desk));
+            inner.idle.push(Arc::clone(worker));
             return Expiry::Renew;
         }
         inner.counts.expired += 1;
@@ -474,8 +480,8 @@ impl Crew {
 
     /// C5.
     fn must_stay(&self, outlook: &impl Fn() -> Outlook) -> bool {
-        let roll = self.roll();
-        roll.live() == 0 && roll.capacity() > 0 && outlook() != Outlook::Clear
+        let counts = self.counts();
+        counts.live() == 0 && counts.capacity() > 0 && outlook() != Outlook::Clear
     }
 
     /// Retires idle workers from the bottom of the stack: those beyond the capacity, or all of
@@ -484,27 +490,27 @@ impl Crew {
         let mut inner = lock(&self.inner);
         let mut retired = Vec::new();
         loop {
-            let roll = self.roll();
-            if !roll.is_closed() && roll.live() <= roll.capacity() {
+            let counts = self.counts();
+            if !counts.is_closed() && counts.live() <= counts.capacity() {
                 break;
             }
-            let Some(desk) = inner.idle.steal_oldest() else {
+            let Some(worker) = inner.idle.steal_oldest() else {
                 break;
             };
             self.sub(LIVE);
             if self.must_stay(&outlook) {
                 self.add(LIVE);
-                inner.idle.push(desk);
+                inner.idle.push(worker);
                 break;
             }
-            self.end_standby(&mut inner, &desk);
-            retired.push(desk);
+            self.end_standby(&mut inner, &worker);
+            retired.push(worker);
         }
         self.gone.notify_all();
         // I2
         drop(inner);
-        for desk in &retired {
-            desk.bell.ring(Ring::Retire);
+        for worker in &retired {
+            worker.bell.ring(Ring::Retire);
         }
     }
 
@@ -525,7 +531,7 @@ impl Crew {
 
     /// Waits until no thread is left and `done`, and all are joined; `retry` is called again and
     /// again, and its answer is when to do so next. False if `deadline` passed, the pool was opened
-    /// again or `gives_up`, at which it looks again when it is [nudged](Crew::nudge).
+    /// again or `gives_up`, at which it looks again when it is [nudged](Threads::nudge).
     pub(crate) fn join(
         &self,
         deadline: Option<Instant>,
@@ -549,7 +555,7 @@ impl Crew {
                     return true;
                 }
             }
-            if is_past(deadline) || gives_up() || !self.roll().is_closed() {
+            if is_past(deadline) || gives_up() || !self.counts().is_closed() {
                 return false;
             }
             drop(wait_until(&self.gone, inner, sooner(again, deadline)));
@@ -558,7 +564,7 @@ impl Crew {
 
     pub(crate) fn set_capacity(&self, capacity: usize) {
         let _inner = lock(&self.inner);
-        let now = self.roll().capacity();
+        let now = self.counts().capacity();
         // The difference, modulo the word: nobody else writes this field.
         self.add(clamp(capacity).wrapping_sub(now).wrapping_mul(CAPACITY));
     }
@@ -566,12 +572,12 @@ impl Crew {
     pub(crate) fn close(&self, discard: bool) {
         let _inner = lock(&self.inner);
         let flags = if discard { CLOSED | DISCARDING } else { CLOSED };
-        self.roll.fetch_or(flags, Ordering::SeqCst);
+        self.counts.fetch_or(flags, Ordering::SeqCst);
     }
 
     pub(crate) fn reopen(&self) {
         let _inner = lock(&self.inner);
-        (self.roll).fetch_and(!(CLOSED | DISCARDING), Ordering::SeqCst);
+        (self.counts).fetch_and(!(CLOSED | DISCARDING), Ordering::SeqCst);
         self.gone.notify_all();
     }
 
@@ -583,7 +589,7 @@ impl Crew {
         inner.present.is_empty()
             && inner.departed.is_none()
             && inner.joining == 0
-            && self.roll().live() == 0
+            && self.counts().live() == 0
     }
 
     /// Makes whoever joins look again.
@@ -592,10 +598,10 @@ impl Crew {
         self.gone.notify_all();
     }
 
-    pub(crate) fn counts(&self) -> CrewCounts {
+    pub(crate) fn totals(&self) -> ThreadTotals {
         let inner = lock(&self.inner);
-        let live = usize::try_from(self.roll().live()).unwrap_or(usize::MAX);
-        CrewCounts {
+        let live = usize::try_from(self.counts().live()).unwrap_or(usize::MAX);
+        ThreadTotals {
             totals: inner.counts,
             leaving: inner.present.len().saturating_sub(live),
         }

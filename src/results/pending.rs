@@ -4,23 +4,23 @@
 //!   in, for a group from when it was accepted.
 //! - V2: Who waits says so under the lock and looks at `unfinished` then; who ends the last task counts it
 //!   first and looks for who waits then, under the lock. So one sees the other.
-//! - V3: `queued` holds the jobs that may have to be run or cancelled from here, and no more than twice
+//! - V3: `queued` holds the claimables that may have to be run or cancelled from here, and no more than twice
 //!   as many that need not be any more.
 //! - V4: Who waits in a task runs the oldest first: what a task may wait for was mostly handed in before it. The
 //!   newest first, a chain of joins would be run each within the next, on one stack.
 
+use crate::engine::claimable::{Claim, ClaimableRef};
 use crate::engine::fork::Mark;
-use crate::engine::job::{Claim, JobRef};
 use crate::engine::{Core, current};
 use crate::sync::{
     Arc, AtomicUsize, Mutex, Ordering, Thread, current as this_thread, lock, park_until, try_lock,
 };
 use std::collections::VecDeque;
 
-/// So many jobs are not worth a look for those that started.
+/// So many claimables are not worth a look for those that started.
 const FEW: usize = 32;
 
-pub(crate) struct Brood {
+pub(crate) struct PendingSet {
     unfinished: AtomicUsize,
     inner: Mutex<Inner>,
     mark: Mark,
@@ -28,15 +28,15 @@ pub(crate) struct Brood {
 
 #[derive(Default)]
 struct Inner {
-    queued: VecDeque<JobRef>,
+    queued: VecDeque<ClaimableRef>,
     /// So many in `queued` are worth a look for those that started.
     sweep_at: usize,
     waiting: Vec<Thread>,
 }
 
-impl Brood {
-    pub(crate) fn new() -> Brood {
-        Brood {
+impl PendingSet {
+    pub(crate) fn new() -> PendingSet {
+        PendingSet {
             unfinished: AtomicUsize::new(0),
             inner: Mutex::new(Inner::default()),
             mark: Mark::new(),
@@ -64,7 +64,7 @@ impl Brood {
         self.unfinished.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// V1, V2: a task is over. The brood may be gone when this returns, but for who holds it.
+    /// V1, V2: a task is over. The pending set may be gone when this returns, but for who holds it.
     pub(crate) fn end(&self) {
         // ORDERING: Release: publishes what the task did. Acquire: the last one publishes it all.
         if self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -81,28 +81,28 @@ impl Brood {
         waiting.iter().for_each(Thread::unpark);
     }
 
-    /// V3: keeps a job that was handed in; whoever waits may have to run it.
-    pub(crate) fn enlist(&self, job: JobRef) {
+    /// V3: keeps a claimable that was handed in; whoever waits may have to run it.
+    pub(crate) fn enlist(&self, claimable: ClaimableRef) {
         let waiting = {
             let mut inner = lock(&self.inner);
             if inner.queued.len() >= inner.sweep_at {
                 // Of what it lets go nothing is dropped but a count: its user's part is gone or running.
-                inner.queued.retain(|job| !job.is_claimed());
+                inner.queued.retain(|claimable| !claimable.is_claimed());
                 inner.sweep_at = 2 * inner.queued.len().max(FEW);
             }
-            inner.queued.push_back(job);
+            inner.queued.push_back(claimable);
             std::mem::take(&mut inner.waiting)
         };
         waiting.iter().for_each(Thread::unpark);
     }
 
-    /// V4: runs the oldest job that has not started; false if there is none.
+    /// V4: runs the oldest claimable that has not started; false if there is none.
     fn run_oldest(&self, core: &Arc<Core>) -> bool {
         loop {
-            let Some(job) = lock(&self.inner).queued.pop_front() else {
+            let Some(claimable) = lock(&self.inner).queued.pop_front() else {
                 return false;
             };
-            if let Some(claim) = Claim::take(&*job) {
+            if let Some(claim) = Claim::take(&*claimable) {
                 core.run_within(claim);
                 return true;
             }
@@ -112,10 +112,10 @@ impl Brood {
     /// Cancels what has not started.
     pub(crate) fn cancel(&self, core: &Arc<Core>) {
         loop {
-            let Some(job) = lock(&self.inner).queued.pop_front() else {
+            let Some(claimable) = lock(&self.inner).queued.pop_front() else {
                 return;
             };
-            core.cancel(&*job);
+            core.cancel(&*claimable);
         }
     }
 
@@ -149,7 +149,7 @@ impl Brood {
         self.unfinished() == 0
     }
 
-    /// Lets go of the jobs, which hold the brood.
+    /// Lets go of the claimables, which hold the pending set.
     pub(crate) fn clear(&self) {
         let queued = std::mem::take(&mut lock(&self.inner).queued);
         drop(queued);

@@ -1,12 +1,12 @@
 //! What a worker leaves in the open: its deques to steal from, its bell, its counters.
 //!
-//! A desk is made for a worker and given up with it. Only that worker writes the counters and pushes to the
-//! deques; others find both through the queue's list of desks, under its lock.
+//! A local queue is made for a worker and given up with it. Only that worker writes the counters and pushes to the
+//! deques; others find both through the queue's list of local queues, under its lock.
 //!
-//! - D1: A worker gives up its desk when it is free for good: its deques are empty. It goes free only when
-//!   they are, thieves do no more than take, and what its hooks submit does not go to the desk, since it
+//! - D1: A worker gives up its local queue when it is free for good: its deques are empty. It goes free only when
+//!   they are, thieves do no more than take, and what its hooks submit does not go to the local queue, since it
 //!   holds no place then ([`keep`](super::worker::Worker::keep)).
-//! - D2: Its tallies are added to those of the desks before it in the critical section in which it leaves the
+//! - D2: Its counts are added to those of the local queues before it in the critical section in which it leaves the
 //!   list. So each look at the list counts what was counted there once, and no sum goes back by it.
 
 use super::idle::Bell;
@@ -17,9 +17,9 @@ use crossbeam_utils::CachePadded;
 
 /// A counter with one writer at a time.
 #[derive(Default)]
-pub(crate) struct Tally(CounterU64);
+pub(crate) struct OwnCounter(CounterU64);
 
-impl Tally {
+impl OwnCounter {
     pub(crate) fn add(&self, amount: u64) {
         // ORDERING: Relaxed: one writer. Release: with `get`, who sees an end sees the beginning.
         let now = self.0.load(Ordering::Relaxed);
@@ -40,17 +40,17 @@ impl Tally {
 }
 
 #[derive(Default)]
-pub(crate) struct Tallies {
-    pub(crate) submitted: Tally,
-    pub(crate) started: Tally,
-    pub(crate) completed: Tally,
-    pub(crate) panicked: Tally,
-    pub(crate) steals: Tally,
+pub(crate) struct WorkerCounts {
+    pub(crate) submitted: OwnCounter,
+    pub(crate) started: OwnCounter,
+    pub(crate) completed: OwnCounter,
+    pub(crate) panicked: OwnCounter,
+    pub(crate) steals: OwnCounter,
 }
 
-impl Tallies {
-    /// D2: adds what was counted at a desk that is given up.
-    pub(crate) fn add(&self, other: &Tallies) {
+impl WorkerCounts {
+    /// D2: adds what was counted in a local queue that is given up.
+    pub(crate) fn add(&self, other: &WorkerCounts) {
         self.submitted.add(other.submitted.get());
         self.started.add(other.started.get());
         self.completed.add(other.completed.get());
@@ -59,17 +59,17 @@ impl Tallies {
     }
 }
 
-/// The two deques of a desk, owner's side.
-pub(crate) struct Deques {
+/// The two deques of a local queue, owner's side.
+pub(crate) struct LocalQueue {
     /// Tasks that tasks of this worker submitted; they hold no place of their own.
     pub(crate) own: Worker<Task>,
     /// A batch from the shared queue; each holds its place.
     pub(crate) batch: Worker<Accepted>,
 }
 
-impl Deques {
-    pub(crate) fn new() -> Deques {
-        Deques {
+impl LocalQueue {
+    pub(crate) fn new() -> LocalQueue {
+        LocalQueue {
             own: Worker::new_fifo(),
             batch: Worker::new_fifo(),
         }
@@ -87,34 +87,34 @@ impl Deques {
     }
 }
 
-/// The two deques of a desk, thieves' side.
+/// The two deques of a local queue, thieves' side.
 pub(crate) struct Stealers {
     pub(crate) own: Stealer<Task>,
     pub(crate) batch: Stealer<Accepted>,
 }
 
-pub(crate) struct Desk {
+pub(crate) struct WorkerShared {
     pub(crate) bell: Bell,
     /// The worker has a task, or is about to take one.
     pub(crate) busy: AtomicBool,
-    /// The worker is moving tasks from the queue or another desk to its own.
+    /// The worker is moving tasks from the queue or another local queue to its own.
     pub(crate) reaching: AtomicBool,
     /// The deques may hold something to steal.
     pub(crate) lending: AtomicBool,
     /// Where in the queue's list it is.
     at: CounterU64,
-    pub(crate) tallies: CachePadded<Tallies>,
+    pub(crate) counts: CachePadded<WorkerCounts>,
 }
 
-impl Desk {
-    pub(crate) fn new() -> Desk {
-        Desk {
+impl WorkerShared {
+    pub(crate) fn new() -> WorkerShared {
+        WorkerShared {
             bell: Bell::new(),
             busy: AtomicBool::new(false),
             reaching: AtomicBool::new(false),
             lending: AtomicBool::new(false),
             at: CounterU64::new(0),
-            tallies: CachePadded::new(Tallies::default()),
+            counts: CachePadded::new(WorkerCounts::default()),
         }
     }
 

@@ -10,13 +10,13 @@
 
 use super::Core;
 use super::admission::{Denied, Origin};
-use super::submit::House;
+use super::submit::Target;
 use super::task::Accepted;
 use super::waiter::Answer;
 use crate::sync::{Arc, Ordering, Weak};
 
 /// What a pool is to the others.
-pub(crate) enum Family {
+pub(crate) enum Linked {
     Lead(Vec<Weak<Core>>),
     Member(Arc<Core>),
 }
@@ -27,15 +27,15 @@ pub(crate) fn unite(pools: &[&Arc<Core>]) {
         return;
     };
     let weak = members.iter().map(|member| Arc::downgrade(member));
-    let _ = lead.family.set(Family::Lead(weak.collect()));
+    let _ = lead.linked.set(Linked::Lead(weak.collect()));
     for member in members {
-        let _ = member.family.set(Family::Member(Arc::clone(lead)));
+        let _ = member.linked.set(Linked::Member(Arc::clone(lead)));
     }
 }
 
 impl Core {
     fn lead_with_line(&self) -> Option<&Arc<Core>> {
-        let Some(Family::Member(lead)) = self.family.get() else {
+        let Some(Linked::Member(lead)) = self.linked.get() else {
             return None;
         };
         Some(lead).filter(|lead| lead.admission.places().has_line())
@@ -65,7 +65,7 @@ impl Core {
             most,
             || self.admission.enter(Origin::Outside).is_ok(),
             |mut task| {
-                if self.staff().is_err() {
+                if self.ensure_worker().is_err() {
                     // Another one may have a worker.
                     let _ = self.admission.leave(1);
                     return Err(task);
@@ -82,7 +82,7 @@ impl Core {
 
     /// F1: somebody has just joined the line of this pool.
     pub(super) fn ask_members(self: &Arc<Self>) {
-        if let Some(Family::Lead(members)) = self.family.get() {
+        if let Some(Linked::Lead(members)) = self.linked.get() {
             let members = members.iter().filter_map(Weak::upgrade);
             members.for_each(|member| member.help_lead(usize::MAX));
         }

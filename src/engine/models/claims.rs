@@ -1,7 +1,7 @@
 //! Jobs that others claim: handles, cancellation, scopes, shares, several pools as one.
 
 use super::*;
-use crate::engine::counted::{Counted, HasHolders, Holders};
+use crate::engine::intrusive_arc::{HasHolders, Holders, IntrusiveArc};
 use crate::pool::Pool;
 use crate::pools::multi::{Balance, MultiPool};
 use crate::results::handle::{JoinHandle, spawn};
@@ -22,7 +22,7 @@ fn spawn_in<T: Send + 'static>(
 #[test]
 fn completion_against_join() {
     model(3, || {
-        let core = Core::new(1, plan(Some(0), EVER));
+        let core = Core::new(1, config(Some(0), EVER));
         assert_eq!(spawn_in(&core, || 7).join().unwrap(), 7);
         assert!(core.admission.places().at_rest());
         end(&core);
@@ -33,7 +33,7 @@ fn completion_against_join() {
 #[test]
 fn rest_comes_after_the_result() {
     model(2, || {
-        let core = Core::new(1, plan(None, EVER));
+        let core = Core::new(1, config(None, EVER));
         let handle = spawn_in(&core, || 7);
         core.wait_idle(None);
         assert!(handle.is_finished());
@@ -46,7 +46,7 @@ fn rest_comes_after_the_result() {
 #[test]
 fn a_finished_result_is_dropped_by_its_handle() {
     model(2, || {
-        let core = Core::new(1, plan(None, EVER));
+        let core = Core::new(1, config(None, EVER));
         let handle = spawn_in(&core, || 7);
         while !handle.is_finished() {
             thread::yield_now();
@@ -79,13 +79,13 @@ fn the_last_holder_drops_the_value() {
             self.drops.fetch_add(1, Ordering::Relaxed);
         }
     }
-    fn uses(held: &Counted<Value>) {
+    fn uses(held: &IntrusiveArc<Value>) {
         // SAFETY: nobody writes it before the last one is gone.
         held.part.with(|part| assert_eq!(unsafe { *part }, 7));
     }
     model(3, || {
         let drops = Arc::new(AtomicUsize::new(0));
-        let (one, other) = Counted::pair(|| Value {
+        let (one, other) = IntrusiveArc::pair(|| Value {
             holders: Holders::two(),
             part: UnsafeCell::new(7),
             drops: Arc::clone(&drops),
@@ -94,7 +94,9 @@ fn the_last_holder_drops_the_value() {
         let threads = [other, third].map(|held| thread::spawn(move || uses(&held)));
         uses(&one);
         drop(one);
-        threads.map(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         assert_eq!(drops.load(Ordering::Relaxed), 1);
     });
 }
@@ -103,7 +105,7 @@ fn the_last_holder_drops_the_value() {
 #[test]
 fn completion_against_poll() {
     model(2, || {
-        let core = Core::new(1, plan(None, EVER));
+        let core = Core::new(1, config(None, EVER));
         let mut handle = pin!(spawn_in(&core, || 7));
         let mut polls = 0;
         loop {
@@ -125,7 +127,7 @@ fn completion_against_poll() {
 #[test]
 fn cancel_against_start() {
     model(3, || {
-        let (core, ran) = (Core::new(1, plan(Some(1), EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(Some(1), EVER)), Ran::new());
         let handle = spawn_in(&core, ran.task());
         let cancelled = handle.cancel();
         if cancelled {
@@ -142,7 +144,7 @@ fn cancel_against_start() {
 #[test]
 fn cancel_against_release_now() {
     model(2, || {
-        let core = Core::new(0, plan(Some(1), EVER));
+        let core = Core::new(0, config(Some(1), EVER));
         let handle = spawn_in(&core, || ());
         let closing = Arc::clone(&core);
         let closer = thread::spawn(move || closing.close(true));
@@ -159,12 +161,12 @@ fn cancel_against_release_now() {
 fn a_panic_has_one_place() {
     model(3, || {
         let told = Arc::new(AtomicUsize::new(0));
-        let mut plan = plan(None, EVER);
+        let mut config = config(None, EVER);
         let telling = Arc::clone(&told);
-        plan.hooks.panics.shared = Some(Arc::new(move |_| {
+        config.hooks.panics.shared = Some(Arc::new(move |_| {
             telling.fetch_add(1, Ordering::SeqCst);
         }));
-        let core = Core::new(1, plan);
+        let core = Core::new(1, config);
         let handle = spawn_in(&core, || resume_unwind(Box::new(7)));
         let seen = handle.is_finished();
         drop::<JoinHandle<()>>(handle);
@@ -185,7 +187,7 @@ fn a_result_that_nobody_wants_is_dropped_once() {
         }
     }
     model(3, || {
-        let core = Core::new(1, plan(None, EVER));
+        let core = Core::new(1, config(None, EVER));
         let drops = Arc::new(AtomicUsize::new(0));
         let result = Drops(Arc::clone(&drops));
         drop(spawn_in(&core, move || result));
@@ -199,7 +201,7 @@ fn a_result_that_nobody_wants_is_dropped_once() {
 #[test]
 fn join_in_a_task_against_cancel() {
     model(2, || {
-        let core = Core::new(1, plan(Some(0), EVER));
+        let core = Core::new(1, config(Some(0), EVER));
         let inner = Arc::clone(&core);
         let outer = spawn_in(&core, move || spawn_in(&inner, || 7).join().unwrap());
         assert_eq!(outer.join().unwrap(), 7);
@@ -212,7 +214,7 @@ fn join_in_a_task_against_cancel() {
 #[test]
 fn scope_exit_against_the_last_task() {
     model(2, || {
-        let pool = Pool::from_core(Core::new(1, plan(None, EVER)));
+        let pool = Pool::from_core(Core::new(1, config(None, EVER)));
         let mut done = [false; 2];
         let [first, second] = &mut done;
         pool.scope(|s| {
@@ -227,7 +229,7 @@ fn scope_exit_against_the_last_task() {
 #[test]
 fn scope_in_a_task() {
     model(1, || {
-        let core = Core::new(2, plan(None, EVER));
+        let core = Core::new(2, config(None, EVER));
         let pool = Pool::from_core(Arc::clone(&core));
         let handle = pool.handle();
         let outer = spawn_in(&core, move || {
@@ -243,7 +245,7 @@ fn scope_in_a_task() {
 #[test]
 fn a_group_ends_with_its_first_error() {
     model(2, || {
-        let (core, ran) = (Core::new(1, plan(None, EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(None, EVER)), Ran::new());
         let pool = Pool::from_core(core);
         let group = pool.group();
         let task = ran.task();
@@ -254,11 +256,11 @@ fn a_group_ends_with_its_first_error() {
     });
 }
 
-/// A task of a share is cancelled as its token gets to a worker.
+/// A task of a share is cancelled as its permit gets to a worker.
 #[test]
-fn a_token_against_cancel() {
+fn a_permit_against_cancel() {
     model(2, || {
-        let (core, ran) = (Core::new(1, plan(Some(0), EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(Some(0), EVER)), Ran::new());
         let pool = Pool::from_core(Arc::clone(&core));
         let serial = pool.serial();
         let handle = serial.spawn(ran.task()).ok().unwrap();
@@ -274,7 +276,7 @@ fn a_token_against_cancel() {
 #[test]
 fn a_share_goes_on_to_its_next_task() {
     model(2, || {
-        let (core, ran) = (Core::new(1, plan(Some(0), EVER)), Ran::new());
+        let (core, ran) = (Core::new(1, config(Some(0), EVER)), Ran::new());
         let pool = Pool::from_core(core);
         let serial = pool.serial();
         serial.submit(ran.task()).ok().unwrap();
@@ -288,7 +290,7 @@ fn a_share_goes_on_to_its_next_task() {
 #[test]
 fn a_map_wakes_its_caller() {
     model(2, || {
-        let pool = Pool::from_core(Core::new(1, plan(None, EVER)));
+        let pool = Pool::from_core(Core::new(1, config(None, EVER)));
         assert!(pool.map(0..2, |n| n + 1).eq(1..3));
     });
 }

@@ -11,7 +11,7 @@ const MOST: u64 = 200;
 const LEAST: u64 = 16;
 
 /// What a look showed.
-pub(crate) enum Look {
+pub(crate) enum Probe {
     Full,
     Room,
     /// It tells nothing of how long room takes to come, and more of them are to no avail.
@@ -20,21 +20,21 @@ pub(crate) enum Look {
 
 /// The looks of the next submitter; from `LEAST` down it counts those until the next long try, at 0. Read and written as a
 /// whole; who is late with what it learnt spoils nothing.
-pub(crate) struct Looks {
+pub(crate) struct AdaptiveSpin {
     state: CounterU64,
     processors: Processors,
 }
 
-impl Looks {
-    pub(crate) fn new(processors: Processors) -> Looks {
-        Looks {
+impl AdaptiveSpin {
+    pub(crate) fn new(processors: Processors) -> AdaptiveSpin {
+        AdaptiveSpin {
             state: CounterU64::new(MOST),
             processors,
         }
     }
 
     /// Calls `look` again and again while all is full, or until that was often enough.
-    pub(crate) fn while_full(&self, mut look: impl FnMut() -> Look) {
+    pub(crate) fn while_full(&self, mut look: impl FnMut() -> Probe) {
         // ORDERING: Relaxed: a guess.
         let state = self.state.load(Ordering::Relaxed);
         let turns = self.processors.spins(turns(state));
@@ -45,12 +45,12 @@ impl Looks {
         for _ in 0..turns {
             spin_loop();
             match look() {
-                Look::Full => {}
-                Look::Room => {
+                Probe::Full => {}
+                Probe::Room => {
                     found = true;
                     break;
                 }
-                Look::Over => return,
+                Probe::Over => return,
             }
         }
         let next = after(state, found);
@@ -120,8 +120,8 @@ mod tests {
 
     #[test]
     fn looks_until_there_is_room_and_learns_only_of_that() {
-        let looks = Looks::new(Processors::TWO);
-        let count = |last: fn(u32) -> Look| {
+        let looks = AdaptiveSpin::new(Processors::TWO);
+        let count = |last: fn(u32) -> Probe| {
             let mut calls = 0;
             looks.while_full(|| {
                 calls += 1;
@@ -129,15 +129,15 @@ mod tests {
             });
             calls
         };
-        let over = |call| if call == 5 { Look::Over } else { Look::Full };
-        let room = |call| if call == 7 { Look::Room } else { Look::Full };
+        let over = |call| if call == 5 { Probe::Over } else { Probe::Full };
+        let room = |call| if call == 7 { Probe::Room } else { Probe::Full };
         assert_eq!((count(over), count(room)), (5, 7));
-        assert_eq!(count(|_| Look::Full), 200);
-        assert_eq!(count(|_| Look::Full), 175);
+        assert_eq!(count(|_| Probe::Full), 200);
+        assert_eq!(count(|_| Probe::Full), 175);
     }
 
     #[test]
     fn does_not_look_on_a_single_processor() {
-        Looks::new(Processors::SINGLE).while_full(|| unreachable!());
+        AdaptiveSpin::new(Processors::SINGLE).while_full(|| unreachable!());
     }
 }

@@ -13,7 +13,7 @@ use crate::sync::{
 /// Turns a waiter spins before it blocks.
 const SPINS: u32 = 200;
 
-pub(crate) struct Quiet {
+pub(crate) struct Quiescence {
     moments: AtomicU64,
     /// Changes under the lock, like `moments`.
     nudges: AtomicU64,
@@ -22,9 +22,9 @@ pub(crate) struct Quiet {
     processors: Processors,
 }
 
-impl Quiet {
-    pub(crate) fn new(processors: Processors) -> Quiet {
-        Quiet {
+impl Quiescence {
+    pub(crate) fn new(processors: Processors) -> Quiescence {
+        Quiescence {
             moments: AtomicU64::new(0),
             nudges: AtomicU64::new(0),
             lock: Mutex::new(()),

@@ -3,7 +3,7 @@
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Weak, lock, try_lock};
 
 /// A share, as its pool sees it.
-pub(crate) trait Tenant: Send + Sync {
+pub(crate) trait ShareEvents: Send + Sync {
     /// The pool closes; with `discard` the share drops its backlog: how many tasks.
     fn close(self: Arc<Self>, discard: bool) -> usize;
     /// The pool was closed or opened: the share is to be as it is now.
@@ -19,7 +19,7 @@ pub(crate) trait Tenant: Send + Sync {
 }
 
 #[derive(Default)]
-pub(crate) struct Tenants {
+pub(crate) struct Shares {
     inner: Mutex<Inner>,
     /// How often threads were refused and nobody has tried again with success.
     lacking: AtomicUsize,
@@ -27,24 +27,24 @@ pub(crate) struct Tenants {
 
 #[derive(Default)]
 struct Inner {
-    tenants: Vec<Weak<dyn Tenant>>,
+    shares: Vec<Weak<dyn ShareEvents>>,
 }
 
-impl Tenants {
-    pub(crate) fn add(&self, tenant: Arc<dyn Tenant>) {
+impl Shares {
+    pub(crate) fn add(&self, share: Arc<dyn ShareEvents>) {
         {
             let mut inner = lock(&self.inner);
-            if inner.tenants.len() == inner.tenants.capacity() {
-                inner.tenants.retain(|tenant| tenant.strong_count() > 0);
+            if inner.shares.len() == inner.shares.capacity() {
+                inner.shares.retain(|share| share.strong_count() > 0);
             }
-            inner.tenants.push(Arc::downgrade(&tenant));
+            inner.shares.push(Arc::downgrade(&share));
         }
-        tenant.follow();
+        share.follow();
     }
 
-    pub(crate) fn all(&self) -> Vec<Arc<dyn Tenant>> {
+    pub(crate) fn all(&self) -> Vec<Arc<dyn ShareEvents>> {
         let inner = lock(&self.inner);
-        inner.tenants.iter().filter_map(Weak::upgrade).collect()
+        inner.shares.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// G2 of [`fork`](super::fork).
@@ -52,35 +52,32 @@ impl Tenants {
         let Some(inner) = try_lock(&self.inner) else {
             return false;
         };
-        let tenants: Vec<_> = inner.tenants.iter().filter_map(Weak::upgrade).collect();
+        let shares: Vec<_> = inner.shares.iter().filter_map(Weak::upgrade).collect();
         drop(inner);
-        tenants.iter().all(|tenant| tenant.is_untouched())
+        shares.iter().all(|share| share.is_untouched())
     }
 
     pub(crate) fn close(&self, discard: bool) -> usize {
-        let tenants = self.all();
-        tenants
-            .into_iter()
-            .map(|tenant| tenant.close(discard))
-            .sum()
+        let shares = self.all();
+        shares.into_iter().map(|share| share.close(discard)).sum()
     }
 
     pub(crate) fn follow(&self) {
-        let tenants = self.all();
-        tenants.into_iter().for_each(Tenant::follow);
+        let shares = self.all();
+        shares.into_iter().for_each(ShareEvents::follow);
     }
 
     pub(crate) fn retune(&self) {
-        let tenants = self.all();
-        tenants.into_iter().for_each(Tenant::retune);
+        let shares = self.all();
+        shares.into_iter().for_each(ShareEvents::retune);
     }
 
     /// A share could not hand in what stands for its tasks, as no thread was to be had.
-    pub(crate) fn lacks_token(&self) {
+    pub(crate) fn lacks_permit(&self) {
         self.lacking.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(crate) fn has_token(&self) {
+    pub(crate) fn has_permit(&self) {
         self.lacking.fetch_sub(1, Ordering::SeqCst);
     }
 
@@ -90,7 +87,7 @@ impl Tenants {
     }
 
     pub(crate) fn try_again(&self) {
-        let tenants = self.all();
-        tenants.into_iter().for_each(Tenant::try_again);
+        let shares = self.all();
+        shares.into_iter().for_each(ShareEvents::try_again);
     }
 }

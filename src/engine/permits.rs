@@ -1,23 +1,23 @@
 //! Tasks that a map or a share keeps in the pool: each says that there is work to be had, none says which.
 //!
 //! They are all alike, so they are only counted: whoever owns them can take one back without finding it.
-//! The task of one too many is a shell then.
+//! The task of one too many is a tombstone then.
 //!
-//! - K1: `placed` tokens hold a place, `loose` ones do not. A task counts as the one or the other, as its
-//!   ticket says, and is a shell when there is none left of its kind.
-//! - K2: `underway` tokens are being handed in; so many loose ones are not taken back.
+//! - K1: `placed` permits hold a place, `loose` ones do not. A task counts as the one or the other, as its
+//!   shared task says, and is a tombstone when there is none left of its kind.
+//! - K2: `underway` permits are being handed in; so many loose ones are not taken back.
 //! - K3: `working` counts those that were claimed and are not over, and whoever does their work himself.
 
-use super::job::Spot;
+use super::claimable::Spot;
 use super::task::Outcome;
 
-/// Who owns tokens, as their tasks see him.
-pub(crate) trait Token: Send + Sync {
+/// Who owns permits, as their tasks see him.
+pub(crate) trait Permit: Send + Sync {
     /// Takes the right to run or abandon one. `placed` is what its task noted.
     fn claim(&self, placed: bool) -> bool;
-    /// Whether a task of that kind is no shell.
+    /// Whether a task of that kind is no tombstone.
     fn has(&self, placed: bool) -> bool;
-    /// Notes that a task of one holds a place from now on; false if the task is a shell.
+    /// Notes that a task of one holds a place from now on; false if the task is a tombstone.
     fn hold_place(&self) -> bool;
     /// Does the work of one that was claimed; catches what it panics with. Calls `over` once, with how it ended:
     /// when that returns, the place of its task is free.
@@ -27,14 +27,14 @@ pub(crate) trait Token: Send + Sync {
 }
 
 #[derive(Default)]
-pub(crate) struct Tokens {
+pub(crate) struct Permits {
     placed: usize,
     loose: usize,
     underway: usize,
     working: usize,
 }
 
-impl Tokens {
+impl Permits {
     /// How many are on their way.
     pub(crate) fn len(&self) -> usize {
         self.placed + self.loose

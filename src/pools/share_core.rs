@@ -1,25 +1,25 @@
-//! A share of a pool: its bounds, its line, its counts and its end. Its tasks wait in [strands](Strand).
+//! A share of a pool: its bounds, its line, its counts and its end. Its tasks wait in [sub-queues](SubQueue).
 //!
-//! A lane is a house of its own beside the pool, with its own places; but it has no workers, and closes and
+//! A share is a target of its own beside the pool, with its own places; but it has no workers, and closes and
 //! opens with the pool.
 //!
-//! - N1: A place of the lane is held by each accepted task from its acceptance to its end.
-//! - N2: A lane that is closed is not paused: its tasks are to end.
-//! - N3: Helpers are tasks of the pool that wait for tasks of the lane, and run them if there is a slot. They
+//! - N1: A place of the share is held by each accepted task from its acceptance to its end.
+//! - N2: A share that is closed is not paused: its tasks are to end.
+//! - N3: Helpers are tasks of the pool that wait for tasks of the share, and run them if there is a slot. They
 //!   are woken when a slot or a place is given back, and when a task comes in; each says that it waits
 //!   before it looks once more.
-//! - N4: Whoever ends the pool waits until its lanes are at rest, too: who took a place here before the lane was
-//!   closed may still have to send its token, for which the pool holds nothing yet. It looks at the pool first,
-//!   with the crew's lock, without which no worker is started. A lane that comes to rest when it is closed
+//! - N4: Whoever ends the pool waits until its shares are at rest, too: who took a place here before the share was
+//!   closed may still have to send its permit, for which the pool holds nothing yet. It looks at the pool first,
+//!   with the threads's lock, without which no worker is started. A share that comes to rest when it is closed
 //!   has it look again.
-//! - N5: Of a lane that discards its backlog, or whose pool does, tasks are taken under the reins, and so are the
+//! - N5: Of a share that discards its backlog, or whose pool does, tasks are taken under the lifecycle lock, and so are the
 //!   late ones: one that is opened again meanwhile keeps its tasks.
 
-use super::strand::{Keeper, Strand};
+use super::sub_queue::{Keeper, SubQueue};
 use crate::engine::admission::{Admission, Left};
-use crate::engine::submit::House;
+use crate::engine::shares::ShareEvents;
+use crate::engine::submit::Target;
 use crate::engine::task::{Outcome, Task};
-use crate::engine::tenants::Tenant;
 use crate::engine::{Core, current, difference};
 use crate::stats::{Counter, Counts, Stats};
 use crate::sync::{
@@ -31,9 +31,9 @@ use std::collections::BTreeMap;
 use std::mem;
 
 /// A share of a pool.
-pub(crate) struct Lane {
+pub(crate) struct ShareCore {
     pub(super) core: Arc<Core>,
-    pub(super) admission: Admission<Arc<Strand>>,
+    pub(super) admission: Admission<Arc<SubQueue>>,
     pub(super) counts: Counts,
     started: Counter,
     completed: Counter,
@@ -41,20 +41,20 @@ pub(crate) struct Lane {
     running: AtomicUsize,
     pub(super) calling: AtomicUsize,
     /// By their addresses.
-    strands: Mutex<BTreeMap<usize, Weak<Strand>>>,
+    sub_queues: Mutex<BTreeMap<usize, Weak<SubQueue>>>,
     /// N3
     helpers: Mutex<Vec<Thread>>,
     /// No limit is higher.
     most: usize,
-    /// N4: strands that could not hand in a token, since no thread was to be had; each holds the pool.
-    lacking: Mutex<Vec<Arc<Strand>>>,
-    reins: Mutex<Reins>,
-    /// Who keeps the strands, if anybody does.
+    /// N4: sub-queues that could not hand in a permit, since no thread was to be had; each holds the pool.
+    lacking: Mutex<Vec<Arc<SubQueue>>>,
+    lifecycle: Mutex<Lifecycle>,
+    /// Who keeps the sub-queues, if anybody does.
     keeper: OnceCell<Weak<dyn Keeper>>,
 }
 
 /// How the share is to be.
-struct Reins {
+struct Lifecycle {
     /// The most tasks at once; `None`: as many as the pool runs.
     limit: Option<usize>,
     /// The last limit above 0: what a release lifts a pause to.
@@ -62,27 +62,27 @@ struct Reins {
     /// `None`: unbounded.
     backlog: Option<usize>,
     closed: bool,
-    /// The pool is closed, and with it the lane.
+    /// The pool is closed, and with it the share.
     pool_closed: bool,
 }
 
-impl Lane {
+impl ShareCore {
     /// `limit`: the most tasks at once, if that is not the pool's to say; it is never raised above `most`.
-    pub(crate) fn new(core: &Arc<Core>, limit: Option<usize>, most: usize) -> Arc<Lane> {
-        let lane = Arc::new(Lane {
+    pub(crate) fn new(core: &Arc<Core>, limit: Option<usize>, most: usize) -> Arc<ShareCore> {
+        let share = Arc::new(ShareCore {
             core: Arc::clone(core),
-            admission: Admission::new(None, core.plan.max_waiting, core.plan.processors),
+            admission: Admission::new(None, core.config.max_waiting, core.config.processors),
             counts: Counts::default(),
             started: Counter::default(),
             completed: Counter::default(),
             panicked: Counter::default(),
             running: AtomicUsize::new(0),
             calling: AtomicUsize::new(0),
-            strands: Mutex::new(BTreeMap::new()),
+            sub_queues: Mutex::new(BTreeMap::new()),
             helpers: Mutex::new(Vec::new()),
             most,
             lacking: Mutex::new(Vec::new()),
-            reins: Mutex::new(Reins {
+            lifecycle: Mutex::new(Lifecycle {
                 limit,
                 resume: limit.unwrap_or(1).max(1),
                 backlog: None,
@@ -93,27 +93,27 @@ impl Lane {
         });
         // What belongs to the process that this one was forked from takes nobody in.
         if !core.is_foreign() {
-            core.tenants.add(Arc::clone(&lane) as _);
+            core.shares.add(Arc::clone(&share) as _);
         }
-        lane
+        share
     }
 
-    /// A strand is one of the lane's as long as it lives, or until it is [forgotten](Lane::forget).
-    pub(super) fn enrol(&self, strand: &Arc<Strand>) {
-        lock(&self.strands).insert(strand.address(), Arc::downgrade(strand));
+    /// A sub-queue is one of the share's as long as it lives, or until it is [forgotten](ShareCore::forget).
+    pub(super) fn enrol(&self, sub_queue: &Arc<SubQueue>) {
+        lock(&self.sub_queues).insert(sub_queue.address(), Arc::downgrade(sub_queue));
     }
 
     pub(super) fn set_keeper(&self, keeper: Weak<dyn Keeper>) {
         let _ = self.keeper.set(keeper);
     }
 
-    pub(super) fn forget(&self, strand: &Strand) {
-        lock(&self.strands).remove(&strand.address());
+    pub(super) fn forget(&self, sub_queue: &SubQueue) {
+        lock(&self.sub_queues).remove(&sub_queue.address());
     }
 
-    pub(super) fn strands(&self) -> Vec<Arc<Strand>> {
-        let strands = lock(&self.strands);
-        strands.values().filter_map(Weak::upgrade).collect()
+    pub(super) fn sub_queues(&self) -> Vec<Arc<SubQueue>> {
+        let sub_queues = lock(&self.sub_queues);
+        sub_queues.values().filter_map(Weak::upgrade).collect()
     }
 
     pub(super) fn address(&self) -> *const () {
@@ -136,7 +136,7 @@ impl Lane {
     /// N4
     fn has_ended(&self, ended: bool) {
         if ended {
-            self.core.crew.nudge();
+            self.core.threads.nudge();
         }
     }
 
@@ -144,18 +144,21 @@ impl Lane {
         if !self.admission.places().has_line() {
             return;
         }
-        // As S6: who is let in may look at the pool before there is a token.
+        // As S6: who is let in may look at the pool before there is a permit.
         self.core.admission.hold();
-        let mut served: Vec<Arc<Strand>> = Vec::new();
-        let staff = || self.core.staff();
-        let push = |accepted, strand: Arc<Strand>| {
-            strand.push(accepted);
-            if !served.last().is_some_and(|last| Arc::ptr_eq(last, &strand)) {
-                served.push(strand);
+        let mut served: Vec<Arc<SubQueue>> = Vec::new();
+        let ensure_worker = || self.core.ensure_worker();
+        let push = |accepted, sub_queue: Arc<SubQueue>| {
+            sub_queue.push(accepted);
+            if !served
+                .last()
+                .is_some_and(|last| Arc::ptr_eq(last, &sub_queue))
+            {
+                served.push(sub_queue);
             }
         };
-        let ended = self.admission.serve(staff, push, None);
-        served.iter().for_each(Strand::settle);
+        let ended = self.admission.serve(ensure_worker, push, None);
+        served.iter().for_each(SubQueue::settle);
         self.core.after(self.core.admission.unhold());
         self.has_ended(ended);
     }
@@ -166,7 +169,7 @@ impl Lane {
         if self.is_foreign() {
             return self.core.capacity().min(self.most);
         }
-        let limit = lock(&self.reins).limit;
+        let limit = lock(&self.lifecycle).limit;
         let of_pool = self.core.capacity();
         limit.map_or(of_pool, |limit| limit.min(of_pool))
     }
@@ -175,10 +178,10 @@ impl Lane {
         if self.is_foreign() {
             return;
         }
-        let mut reins = lock(&self.reins);
-        reins.backlog = Some(backlog);
-        self.apply(&reins);
-        drop(reins);
+        let mut lifecycle = lock(&self.lifecycle);
+        lifecycle.backlog = Some(backlog);
+        self.apply(&lifecycle);
+        drop(lifecycle);
         self.settle();
     }
 
@@ -186,37 +189,39 @@ impl Lane {
         if self.is_foreign() {
             return self.capacity();
         }
-        let mut reins = lock(&self.reins);
+        let mut lifecycle = lock(&self.lifecycle);
         let limit = limit.min(self.most);
-        let before = reins.limit.replace(limit);
+        let before = lifecycle.limit.replace(limit);
         if limit > 0 {
-            reins.resume = limit;
+            lifecycle.resume = limit;
         }
-        self.apply(&reins);
-        drop(reins);
+        self.apply(&lifecycle);
+        drop(lifecycle);
         self.settle();
         before.unwrap_or(limit)
     }
 
-    /// Brings room and slots to what the reins say. What is closed is not paused: its tasks are to end.
-    fn apply(self: &Arc<Self>, reins: &Reins) {
-        let limit = match reins.limit {
-            Some(0) if reins.closed || reins.pool_closed => Some(reins.resume),
+    /// Brings room and slots to what the lifecycle lock say. What is closed is not paused: its tasks are to end.
+    fn apply(self: &Arc<Self>, lifecycle: &Lifecycle) {
+        let limit = match lifecycle.limit {
+            Some(0) if lifecycle.closed || lifecycle.pool_closed => Some(lifecycle.resume),
             limit => limit,
         };
         if let Some(slots) = limit {
-            for strand in self.strands() {
-                strand.set_slots(slots);
+            for sub_queue in self.sub_queues() {
+                sub_queue.set_slots(slots);
             }
         }
         let limit = limit.unwrap_or_else(|| self.core.capacity());
-        let room = reins.backlog.map(|backlog| limit.saturating_add(backlog));
+        let room = lifecycle
+            .backlog
+            .map(|backlog| limit.saturating_add(backlog));
         self.admission.set_limit(room);
     }
 
     fn settle(self: &Arc<Self>) {
         self.serve();
-        self.strands().iter().for_each(Strand::settle);
+        self.sub_queues().iter().for_each(SubQueue::settle);
         self.wake_helpers();
     }
 
@@ -249,7 +254,7 @@ impl Lane {
             if self.is_at_rest() {
                 return true;
             }
-            if self.strands().iter().any(Strand::help_with_next) {
+            if self.sub_queues().iter().any(SubQueue::help_with_next) {
                 if self.is_foreign() {
                     // What it ran forked.
                     return true;
@@ -257,7 +262,12 @@ impl Lane {
                 continue;
             }
             self.will_help();
-            if self.is_at_rest() || self.strands().iter().any(|strand| strand.may_help()) {
+            if self.is_at_rest()
+                || self
+                    .sub_queues()
+                    .iter()
+                    .any(|sub_queue| sub_queue.may_help())
+            {
                 continue;
             }
             if is_past(deadline) {
@@ -275,23 +285,23 @@ impl Lane {
         self.core.rescue()
     }
 
-    /// S6: a strand could not hand in a token, as no thread was to be had. It comes with a hold of the pool.
-    pub(super) fn lacks_token(self: &Arc<Self>, strand: &Arc<Strand>) {
-        self.core.tenants.lacks_token();
-        self.lack(strand);
+    /// S6: a sub-queue could not hand in a permit, as no thread was to be had. It comes with a hold of the pool.
+    pub(super) fn lacks_permit(self: &Arc<Self>, sub_queue: &Arc<SubQueue>) {
+        self.core.shares.lacks_permit();
+        self.lack(sub_queue);
         // Those who wait already try again from now on.
         self.admission.nudge();
         self.core.admission.nudge();
-        self.core.crew.nudge();
+        self.core.threads.nudge();
         self.core.send_rescuer();
     }
 
-    /// Keeps a strand that lacks a token, which was counted, with its hold; once.
-    fn lack(self: &Arc<Self>, strand: &Arc<Strand>) {
+    /// Keeps a sub-queue that lacks a permit, which was counted, with its hold; once.
+    fn lack(self: &Arc<Self>, sub_queue: &Arc<SubQueue>) {
         {
             let mut lacking = lock(&self.lacking);
-            if !lacking.iter().any(|other| Arc::ptr_eq(other, strand)) {
-                lacking.push(Arc::clone(strand));
+            if !lacking.iter().any(|other| Arc::ptr_eq(other, sub_queue)) {
+                lacking.push(Arc::clone(sub_queue));
                 return;
             }
         }
@@ -299,7 +309,7 @@ impl Lane {
     }
 
     fn lacks_no_more(&self) {
-        self.core.tenants.has_token();
+        self.core.shares.has_permit();
         self.core.after(self.core.admission.unhold());
     }
 
@@ -311,20 +321,24 @@ impl Lane {
             self.admission.close_foreign();
             return 0;
         }
-        let mut reins = lock(&self.reins);
+        let mut lifecycle = lock(&self.lifecycle);
         if by_pool {
-            reins.pool_closed = true;
+            lifecycle.pool_closed = true;
         } else {
-            reins.closed = true;
+            lifecycle.closed = true;
         }
-        self.close_with(reins, discard)
+        self.close_with(lifecycle, discard)
     }
 
-    fn close_with(self: &Arc<Self>, mut reins: MutexGuard<'_, Reins>, discard: bool) -> usize {
-        if reins.limit == Some(0) {
-            reins.limit = Some(reins.resume);
+    fn close_with(
+        self: &Arc<Self>,
+        mut lifecycle: MutexGuard<'_, Lifecycle>,
+        discard: bool,
+    ) -> usize {
+        if lifecycle.limit == Some(0) {
+            lifecycle.limit = Some(lifecycle.resume);
         }
-        self.apply(&reins);
+        self.apply(&lifecycle);
         self.admission.hold();
         let left = self.admission.close(discard);
         let backlog = if discard {
@@ -332,7 +346,7 @@ impl Lane {
         } else {
             Vec::new()
         };
-        drop(reins);
+        drop(lifecycle);
         let discarded = self.drop_backlog(backlog);
         self.after(left);
         self.settle();
@@ -341,28 +355,28 @@ impl Lane {
         discarded
     }
 
-    /// N5: takes all tasks that no worker has taken, each with how many places it holds; under the reins.
-    fn take_backlog(&self) -> Vec<(Task, Arc<Strand>, usize)> {
+    /// N5: takes all tasks that no worker has taken, each with how many places it holds; under the lifecycle lock.
+    fn take_backlog(&self) -> Vec<(Task, Arc<SubQueue>, usize)> {
         let in_line = self.admission.take_accepted().into_iter();
         let mut backlog: Vec<_> = (in_line)
             // Whoever claimed it before has unpinned it, or will.
-            .filter_map(|(mut task, strand)| task.claim().then_some((task, strand, 0)))
+            .filter_map(|(mut task, sub_queue)| task.claim().then_some((task, sub_queue, 0)))
             .collect();
-        for strand in self.strands() {
-            let queued = std::iter::from_fn(|| strand.take_next());
-            backlog.extend(queued.map(|task| (task, Arc::clone(&strand), 1)));
+        for sub_queue in self.sub_queues() {
+            let queued = std::iter::from_fn(|| sub_queue.take_next());
+            backlog.extend(queued.map(|task| (task, Arc::clone(&sub_queue), 1)));
         }
         backlog
     }
 
-    fn drop_backlog(self: &Arc<Self>, backlog: Vec<(Task, Arc<Strand>, usize)>) -> usize {
+    fn drop_backlog(self: &Arc<Self>, backlog: Vec<(Task, Arc<SubQueue>, usize)>) -> usize {
         let discarded = backlog.len();
-        for (task, strand, places) in backlog {
+        for (task, sub_queue, places) in backlog {
             self.drop_unrun(task);
             if places > 0 {
-                strand.over(places);
+                sub_queue.over(places);
             } else {
-                strand.unpin(1);
+                sub_queue.unpin(1);
             }
         }
         discarded
@@ -371,7 +385,7 @@ impl Lane {
     /// N5: drops what showed up after the backlog was taken, or after that of the pool was.
     pub(super) fn discard_late(self: &Arc<Self>) {
         let backlog = {
-            let _reins = lock(&self.reins);
+            let _reins = lock(&self.lifecycle);
             let discards = self.admission.places().is_discarding()
                 || self.core.admission.places().is_discarding();
             if !discards {
@@ -394,13 +408,13 @@ impl Lane {
         if self.is_foreign() {
             return;
         }
-        let mut reins = lock(&self.reins);
-        reins.closed = false;
-        if !reins.pool_closed {
+        let mut lifecycle = lock(&self.lifecycle);
+        lifecycle.closed = false;
+        if !lifecycle.pool_closed {
             self.admission.reopen();
         }
-        self.apply(&reins);
-        drop(reins);
+        self.apply(&lifecycle);
+        drop(lifecycle);
         self.settle();
     }
 
@@ -497,71 +511,71 @@ impl Lane {
     }
 }
 
-impl Tenant for Lane {
+impl ShareEvents for ShareCore {
     fn close(self: Arc<Self>, discard: bool) -> usize {
-        Lane::close(&self, discard, true)
+        ShareCore::close(&self, discard, true)
     }
 
     fn follow(self: Arc<Self>) {
-        let mut reins = lock(&self.reins);
+        let mut lifecycle = lock(&self.lifecycle);
         // Whatever came in between: the pool is looked at under this lock, and after each of its changes.
         let pool = self.core.admission.places();
-        reins.pool_closed = pool.is_closed();
-        if reins.pool_closed {
-            self.close_with(reins, pool.is_discarding());
+        lifecycle.pool_closed = pool.is_closed();
+        if lifecycle.pool_closed {
+            self.close_with(lifecycle, pool.is_discarding());
             return;
         }
-        if !reins.closed {
+        if !lifecycle.closed {
             self.admission.reopen();
         }
-        self.apply(&reins);
-        drop(reins);
+        self.apply(&lifecycle);
+        drop(lifecycle);
         self.settle();
     }
 
     fn is_untouched(&self) -> bool {
-        let Some(strands) = try_lock(&self.strands) else {
+        let Some(sub_queues) = try_lock(&self.sub_queues) else {
             return false;
         };
-        let live: Vec<_> = strands.values().filter_map(Weak::upgrade).collect();
-        drop(strands);
+        let live: Vec<_> = sub_queues.values().filter_map(Weak::upgrade).collect();
+        drop(sub_queues);
         let keeper = self.keeper.get().and_then(Weak::upgrade);
         try_lock(&self.helpers).is_some_and(|helpers| helpers.is_empty())
-            && try_lock(&self.reins).is_some()
+            && try_lock(&self.lifecycle).is_some()
             && self.running.load(Ordering::SeqCst) == 0
             && self.calling.load(Ordering::SeqCst) == 0
             && try_lock(&self.lacking).is_some_and(|lacking| lacking.is_empty())
             && self.admission.is_untouched()
-            && live.iter().all(|strand| strand.is_untouched())
+            && live.iter().all(|sub_queue| sub_queue.is_untouched())
             && keeper.is_none_or(|keeper| keeper.is_unlocked())
     }
 
     fn retune(self: Arc<Self>) {
-        let reins = lock(&self.reins);
-        if reins.limit.is_none() && reins.backlog.is_some() {
-            self.apply(&reins);
-            drop(reins);
+        let lifecycle = lock(&self.lifecycle);
+        if lifecycle.limit.is_none() && lifecycle.backlog.is_some() {
+            self.apply(&lifecycle);
+            drop(lifecycle);
             self.serve();
         }
     }
 
     fn is_at_rest(&self) -> bool {
-        Lane::is_at_rest(self)
+        ShareCore::is_at_rest(self)
     }
 
     fn try_again(self: Arc<Self>) {
         let lacking = std::mem::take(&mut *lock(&self.lacking));
-        for strand in lacking {
-            if !strand.sends_all() {
-                self.core.tenants.lacks_token();
-                self.lack(&strand);
+        for sub_queue in lacking {
+            if !sub_queue.sends_all() {
+                self.core.shares.lacks_permit();
+                self.lack(&sub_queue);
             }
             self.lacks_no_more();
         }
     }
 }
 
-impl Drop for Lane {
+impl Drop for ShareCore {
     /// G3 of [`fork`](crate::engine::fork).
     fn drop(&mut self) {
         if self.is_foreign() {
