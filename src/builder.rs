@@ -1,10 +1,12 @@
 //! How a pool is to be.
 
-use crate::engine::{Config, Core, Hooks, Overflow, thread_name};
+use crate::engine::config::{Config, Hooks, Overflow};
+use crate::engine::core::Core;
 use crate::error::BuildError;
 use crate::panic::{TaskPanic, WorkerId};
 use crate::pool::Pool;
 use crate::sync::{Arc, Processors, processors};
+use crate::thread_name;
 use std::any::Any;
 use std::fmt;
 use std::time::Duration;

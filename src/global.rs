@@ -1,8 +1,8 @@
 //! One pool for the whole process.
 
 use crate::builder::Builder;
-use crate::engine::fork;
 use crate::error::SubmitError;
+use crate::fork;
 use crate::pool::PoolHandle;
 use crate::processors;
 use crate::results::handle::JoinHandle;

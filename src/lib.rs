@@ -53,6 +53,7 @@
 mod builder;
 mod engine;
 mod error;
+mod fork;
 mod global;
 mod panic;
 mod pool;
@@ -60,10 +61,12 @@ mod pools;
 mod processors;
 mod results;
 mod stats;
+mod stop;
 mod sync;
+mod thread_name;
 
 pub use builder::{Builder, Built};
-pub use engine::Overflow;
+pub use engine::config::Overflow;
 pub use error::{BuildError, ReleaseTimeout, SubmitError, SubmitErrorKind};
 pub use global::{global, spawn, submit};
 pub use panic::{TaskPanic, WorkerId};
@@ -79,8 +82,8 @@ pub use results::handle::JoinHandle;
 pub use results::join_error::JoinError;
 pub use results::map::{Map, MapUnordered};
 pub use results::scope::{Scope, ScopedJoinHandle};
-pub use results::stop::{StopSource, StopToken};
 pub use stats::Stats;
+pub use stop::{StopSource, StopToken};
 
 /// The pages of `docs/`, here so that their programs are tested.
 #[cfg(any(doc, doctest))]

@@ -112,6 +112,9 @@ impl fmt::Debug for TaskPanic {
     }
 }
 
+/// What a task panicked with.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
 /// The text of a payload that is a string, as that of `panic!` is.
 pub(crate) fn message_of(payload: &(dyn Any + Send)) -> Option<&str> {
     let text = payload.downcast_ref::<&'static str>().copied();

@@ -1,11 +1,12 @@
 //! The pool as its users see it: an owner, and handles to talk to it.
 
 use crate::builder::Builder;
+use crate::engine::core::Core;
+use crate::engine::current;
 use crate::engine::submit::{Patience, Submit};
-use crate::engine::{Core, current};
 use crate::error::{ReleaseTimeout, SubmitError};
-use crate::results::stop::StopToken;
 use crate::stats::Stats;
+use crate::stop::StopToken;
 use crate::sync::{Arc, Ordering, deadline_after};
 use std::fmt;
 use std::ops::Deref;
@@ -251,6 +252,20 @@ impl PoolHandle {
     #[must_use]
     pub fn is_inside(&self) -> bool {
         current::is_inside(&self.core)
+    }
+
+    /// The signal by which the pool's tasks learn that it was released.
+    ///
+    /// ```
+    /// let pool = anthill::Pool::with_capacity(1);
+    /// pool.release();
+    /// assert!(pool.stop_token().is_stopped());
+    /// pool.reboot();
+    /// assert!(!pool.stop_token().is_stopped());
+    /// ```
+    #[must_use]
+    pub fn stop_token(&self) -> StopToken {
+        self.core.stop_token()
     }
 
     /// Hands the pool a task; waits while there is no room.

@@ -3,8 +3,8 @@
 //! `HERE`, `WORKS` and `TOP` have no destructor, so that a drop in another thread-local's destructor
 //! still sees them.
 
-use super::Core;
-use super::worker::Worker;
+use crate::engine::core::Core;
+use crate::engine::worker::Worker;
 use crate::sync::{Arc, local};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::ptr;

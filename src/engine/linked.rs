@@ -8,18 +8,12 @@
 //! - F3: What tasks of a member submit while there is a line waits in the member's own, and the two lines take
 //!   turns: neither starves the other.
 
-use super::Core;
-use super::admission::{Denied, Origin};
-use super::submit::Target;
-use super::task::Accepted;
-use super::waiter::Answer;
+use crate::engine::admission::waiter::Answer;
+use crate::engine::admission::{Denied, Origin};
+use crate::engine::core::{Core, Linked};
+use crate::engine::submit::Target;
+use crate::engine::task::Accepted;
 use crate::sync::{Arc, Ordering, Weak};
-
-/// What a pool is to the others.
-pub(crate) enum Linked {
-    Lead(Vec<Weak<Core>>),
-    Member(Arc<Core>),
-}
 
 /// Makes pools one.
 pub(crate) fn unite(pools: &[&Arc<Core>]) {
@@ -28,26 +22,29 @@ pub(crate) fn unite(pools: &[&Arc<Core>]) {
     };
     let weak = members.iter().map(|member| Arc::downgrade(member));
     let _ = lead.linked.set(Linked::Lead(weak.collect()));
-    for member in members {
-        let _ = member.linked.set(Linked::Member(Arc::clone(lead)));
+    for (number, member) in members.iter().enumerate() {
+        let lead = Arc::clone(lead);
+        let number = number + 1;
+        let _ = member.linked.set(Linked::Member { lead, number });
     }
 }
 
 impl Core {
-    fn lead_with_line(&self) -> Option<&Arc<Core>> {
-        let Some(Linked::Member(lead)) = self.linked.get() else {
+    /// The lead while there is a line, and the number of this pool.
+    fn lead_with_line(&self) -> Option<(&Arc<Core>, usize)> {
+        let Some(Linked::Member { lead, number }) = self.linked.get() else {
             return None;
         };
-        Some(lead).filter(|lead| lead.admission.places().has_line())
+        (lead.admission.places().has_line()).then_some((lead, *number))
     }
 
     /// Whether anybody waits in line for a place here.
-    pub(super) fn has_any_line(&self) -> bool {
+    pub(crate) fn has_any_line(&self) -> bool {
         self.admission.places().has_line() || self.lead_with_line().is_some()
     }
 
     /// F3: serves this pool's own line, and the lead's.
-    pub(super) fn serve_in_turn(self: &Arc<Self>) {
+    pub(crate) fn serve_in_turn(self: &Arc<Self>) {
         // ORDERING: Relaxed: whose turn it is matters to nobody but in the long run.
         let turns = self.lead_with_line().is_some() && self.turn.fetch_xor(true, Ordering::Relaxed);
         if turns {
@@ -57,8 +54,8 @@ impl Core {
     }
 
     /// F1: takes the oldest out of the lead's line while there is room here, so many at most.
-    pub(super) fn help_lead(self: &Arc<Self>, most: usize) {
-        let Some(lead) = self.lead_with_line() else {
+    pub(crate) fn help_lead(self: &Arc<Self>, most: usize) {
+        let Some((lead, pool)) = self.lead_with_line() else {
             return;
         };
         let left = lead.admission.serve_to(
@@ -73,7 +70,7 @@ impl Core {
                 task.hold_place();
                 let number = self.admission.count_accepted();
                 self.queue.push(Accepted::after_waiting(number, task));
-                Ok(Answer::QueuedAt(Arc::clone(self)))
+                Ok(Answer::QueuedAt(pool))
             },
         );
         self.wake_for_queued();
@@ -81,7 +78,7 @@ impl Core {
     }
 
     /// F1: somebody has just joined the line of this pool.
-    pub(super) fn ask_members(self: &Arc<Self>) {
+    pub(crate) fn ask_members(self: &Arc<Self>) {
         if let Some(Linked::Lead(members)) = self.linked.get() {
             let members = members.iter().filter_map(Weak::upgrade);
             members.for_each(|member| member.help_lead(usize::MAX));

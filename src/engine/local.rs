@@ -9,8 +9,8 @@
 //! - D2: Its counts are added to those of the local queues before it in the critical section in which it leaves the
 //!   list. So each look at the list counts what was counted there once, and no sum goes back by it.
 
-use super::idle::Bell;
-use super::task::{Accepted, Task};
+use crate::engine::bell::Bell;
+use crate::engine::task::{Accepted, Task};
 use crate::sync::deque::{Stealer, Worker};
 use crate::sync::{AtomicBool, CounterU64, Ordering};
 use crossbeam_utils::CachePadded;

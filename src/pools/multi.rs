@@ -9,15 +9,18 @@
 
 use crate::builder::{Builder, sealed};
 use crate::engine::admission::{Denied, Origin};
+use crate::engine::config::Overflow;
+use crate::engine::core::Core;
 use crate::engine::spin::Probe;
 use crate::engine::submit::{Patience, Refusal, Submit, Target};
 use crate::engine::task::{Manner, Task};
-use crate::engine::{Core, Overflow, current, fork, linked};
+use crate::engine::{current, linked};
 use crate::error::{BuildError, ReleaseTimeout, SubmitError, SubmitErrorKind};
+use crate::fork;
 use crate::pool::{Pool, PoolHandle};
 use crate::results::handle::{JoinHandle, spawn_with};
-use crate::results::stop::StopToken;
 use crate::stats::Stats;
+use crate::stop::StopToken;
 use crate::sync::{Arc, AtomicUsize, Instant, Ordering, deadline_after};
 use std::any::Any;
 use std::fmt;
@@ -344,7 +347,9 @@ impl MultiPool {
     /// MP3: waits in the one line.
     fn wait(&self, task: Task, deadline: Option<Instant>) -> Result<Arc<Core>, Refusal> {
         let lead = self.lead();
-        let taken_by = lead.wait_anywhere(task, deadline)?;
+        let taken_by = lead
+            .wait_anywhere(task, deadline)?
+            .map(|pool| Arc::clone(self.shards[pool].core()));
         Ok(taken_by.unwrap_or_else(|| Arc::clone(lead)))
     }
 

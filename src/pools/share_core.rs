@@ -10,17 +10,19 @@
 //!   before it looks once more.
 //! - N4: Whoever ends the pool waits until its shares are at rest, too: who took a place here before the share was
 //!   closed may still have to send its permit, for which the pool holds nothing yet. It looks at the pool first,
-//!   with the threads's lock, without which no worker is started. A share that comes to rest when it is closed
+//!   with the threads' lock, without which no worker is started. A share that comes to rest when it is closed
 //!   has it look again.
 //! - N5: Of a share that discards its backlog, or whose pool does, tasks are taken under the lifecycle lock, and so are the
 //!   late ones: one that is opened again meanwhile keeps its tasks.
 
 use super::sub_queue::{Keeper, SubQueue};
 use crate::engine::admission::{Admission, Left};
+use crate::engine::core::Core;
+use crate::engine::current;
+use crate::engine::gauges::difference;
 use crate::engine::shares::ShareEvents;
 use crate::engine::submit::Target;
 use crate::engine::task::{Outcome, Task};
-use crate::engine::{Core, current, difference};
 use crate::stats::{Counter, Counts, Stats};
 use crate::sync::{
     Arc, AtomicUsize, Instant, Mutex, MutexGuard, Ordering, Processors, Thread, Weak,
@@ -418,7 +420,7 @@ impl ShareCore {
         self.settle();
     }
 
-    /// G1 of [`fork`](crate::engine::fork).
+    /// G1 of [`fork`](crate::fork).
     pub(super) fn is_foreign(&self) -> bool {
         self.core.is_foreign()
     }
@@ -576,7 +578,7 @@ impl ShareEvents for ShareCore {
 }
 
 impl Drop for ShareCore {
-    /// G3 of [`fork`](crate::engine::fork).
+    /// G3 of [`fork`](crate::fork).
     fn drop(&mut self) {
         if self.is_foreign() {
             let admission = Admission::new(None, 0, Processors::SINGLE);

@@ -29,11 +29,12 @@
 
 use super::share_core::ShareCore;
 use crate::engine::admission::{Admission, Left, Origin};
-use crate::engine::claimable::{Claim, Claimable, Spot, Unrun};
-use crate::engine::permits::{Permit, Permits};
+use crate::engine::core::Core;
+use crate::engine::current;
 use crate::engine::submit::{Submit, Target};
+use crate::engine::task::claimable::{Claim, Claimable, Spot, Unrun};
+use crate::engine::task::permits::{Permit, Permits};
 use crate::engine::task::{Accepted, Claimed, Outcome, Task, Unsettled};
-use crate::engine::{Core, current};
 use crate::error::SubmitErrorKind;
 use crate::stats::Counts;
 use crate::sync::{
@@ -49,7 +50,7 @@ const FEW_TOMBSTONES: usize = 64;
 /// [`keyed`](super::keyed).
 pub(crate) trait Keeper: Send + Sync {
     fn unpin(&self, label: u64, sub_queue: &SubQueue, tasks: usize);
-    /// G2 of [`fork`](crate::engine::fork): nobody holds its lock.
+    /// G2 of [`fork`](crate::fork): nobody holds its lock.
     fn is_unlocked(&self) -> bool;
 }
 
@@ -297,7 +298,7 @@ impl SubQueue {
         lock(&self.inner).take()
     }
 
-    /// G2 of [`fork`](crate::engine::fork): nothing waits or is on its way, and nobody holds the lock.
+    /// G2 of [`fork`](crate::fork): nothing waits or is on its way, and nobody holds the lock.
     pub(super) fn is_untouched(&self) -> bool {
         try_lock(&self.inner).is_some_and(|inner| {
             inner.live == 0 && inner.permits.len() == 0 && inner.permits.working() == 0
@@ -560,7 +561,7 @@ impl SubQueue {
 }
 
 impl Drop for SubQueue {
-    /// G3 of [`fork`](crate::engine::fork).
+    /// G3 of [`fork`](crate::fork).
     fn drop(&mut self) {
         if self.share.is_foreign() {
             let inner = self.inner.get_mut();

@@ -3,13 +3,15 @@
 use super::join_error::JoinError;
 use super::spawned::{Held, Nobody, Owner, Spawned, SpawnedRef};
 use super::state::Keeper;
-use crate::engine::claimable::ClaimableRef;
-use crate::engine::intrusive_arc::IntrusiveArc;
+use crate::engine::core::Core;
 use crate::engine::rescue::Stake;
 use crate::engine::submit::{Patience, Refusal, Submit, Target};
 use crate::engine::task::Task;
-use crate::engine::{Core, current, fork};
+use crate::engine::task::claimable::ClaimableRef;
+use crate::engine::task::intrusive_arc::IntrusiveArc;
+use crate::engine::{current, spin};
 use crate::error::SubmitError;
+use crate::fork;
 use crate::pool::PoolHandle;
 use crate::pools::sub_queue::SubQueue;
 use crate::sync::{Arc, Instant, deadline_after};
@@ -21,9 +23,6 @@ use std::pin::Pin;
 use std::ptr;
 use std::task::{Context, Poll};
 use std::time::Duration;
-
-/// AdaptiveSpin of one who joins before it parks.
-const LOOKS: u32 = 200;
 
 impl PoolHandle {
     /// Hands the pool a task, and returns a handle to its result; waits for room like
@@ -236,14 +235,14 @@ impl<T> Handle<'_, T> {
             return Waited::Deadlock;
         }
         let core = self.home.core();
-        let looks = if core.may_spin() {
-            core.config.processors.spins(LOOKS)
+        let turns = if core.may_spin() {
+            core.config.processors.spins(spin::JOIN)
         } else {
             0
         };
         // Where threads were refused: whoever waits tries again.
         let retry = || core.rescue();
-        if self.claimable.state().wait(looks, deadline, retry) {
+        if self.claimable.state().wait(turns, deadline, retry) {
             Waited::Done
         } else {
             Waited::TimedOut

@@ -20,15 +20,16 @@
 //!   may rely on the next item being short as well.
 //! - M5: No user code runs under a lock, and a tombstone holds nothing of a user's.
 
-use super::runner::{AWAKE, LINGERS, Shared};
-use crate::engine::permits::Permits;
+use super::runner::{AWAKE, Shared};
+use crate::engine::core::Core;
 use crate::engine::task::Outcome;
-use crate::engine::{Core, current, queue};
+use crate::engine::task::permits::Permits;
+use crate::engine::{current, queue, spin};
 use crate::panic::drop_quietly;
 use crate::pool::PoolHandle;
 use crate::sync::{
     Arc, Ordering, current as this_thread, deadline_after, elapsed, fence, lock, now, park_until,
-    processors, sooner, yield_now, yields,
+    processors, sooner,
 };
 use std::fmt;
 use std::iter::FusedIterator;
@@ -257,7 +258,7 @@ where
         if *late && shared.has_short_items() {
             let last = (first + self.limit as u64 * 3 / 4).min(self.pulled - 1);
             if last > first {
-                if !(0..yields(LINGERS)).any(|_| self.lingers_until(shared, last)) {
+                if !spin::linger_until(|| self.is_done(shared, last)) {
                     (at, alarm) = (last, deadline_after(LONG_SLEEP));
                 } else if self.is_ready(shared) {
                     return;
@@ -280,9 +281,7 @@ where
         drop(lock(&shared.caller).take());
     }
 
-    /// Items are short: gives way to the runners for a moment. Whether this item is done.
-    fn lingers_until(&self, shared: &Shared<I::Item, R, F>, number: u64) -> bool {
-        yield_now();
+    fn is_done(&self, shared: &Shared<I::Item, R, F>, number: u64) -> bool {
         if self.ordered {
             shared.window.is_done(number)
         } else {

@@ -20,5 +20,4 @@ mod runner;
 pub(crate) mod scope;
 pub(crate) mod spawned;
 pub(crate) mod state;
-pub(crate) mod stop;
 mod window;

@@ -9,9 +9,10 @@
 //! - V4: Who waits in a task runs the oldest first: what a task may wait for was mostly handed in before it. The
 //!   newest first, a chain of joins would be run each within the next, on one stack.
 
-use crate::engine::claimable::{Claim, ClaimableRef};
-use crate::engine::fork::Mark;
-use crate::engine::{Core, current};
+use crate::engine::core::Core;
+use crate::engine::current;
+use crate::engine::task::claimable::{Claim, ClaimableRef};
+use crate::fork::Mark;
 use crate::sync::{
     Arc, AtomicUsize, Mutex, Ordering, Thread, current as this_thread, lock, park_until, try_lock,
 };
@@ -43,7 +44,7 @@ impl PendingSet {
         }
     }
 
-    /// G1 of [`fork`](crate::engine::fork): the tasks are with the process that this one was forked from.
+    /// G1 of [`fork`](crate::fork): the tasks are with the process that this one was forked from.
     /// `is_untouched` looks at what its owner has beside it.
     #[inline]
     pub(crate) fn is_foreign(&self, core: &Core, is_untouched: impl FnOnce() -> bool) -> bool {

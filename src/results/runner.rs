@@ -3,19 +3,21 @@
 
 use super::window::{Taken, Window};
 use crate::engine::admission::Origin;
-use crate::engine::permits::{Permit, Permits};
+use crate::engine::core::Core;
 use crate::engine::queue::insist;
 use crate::engine::submit::Submit;
-use crate::engine::task::{Outcome, Payload, Task};
-use crate::engine::{Core, current, fork};
-use crate::panic::drop_quietly;
+use crate::engine::task::permits::{Permit, Permits};
+use crate::engine::task::{Outcome, Task};
+use crate::engine::{current, run, spin};
+use crate::fork;
+use crate::panic::{Payload, drop_quietly};
 use crate::sync::deque::Injector;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, Thread, Weak, elapsed,
-    fence, lock, now, yield_now, yields,
+    fence, lock, now,
 };
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use std::time::Duration;
 
 /// The most items of one run of a runner. A run becomes longer where it took so little time, or each of its
@@ -28,10 +30,6 @@ const LONG_RUN: Duration = Duration::from_micros(100);
 /// Items are short where runs are so long: not the longest, since a runner that was interrupted halves it, though
 /// its items are as short.
 const RUN_OF_SHORT: usize = MOST_RUN / 4;
-
-/// Where items are short: looks of a runner for more of them, and of the caller for results, before they
-/// rest. At each they give way to others.
-pub(super) const LINGERS: u32 = 30;
 
 /// The runners' tasks.
 pub(super) struct Runner<T, R, F> {
@@ -239,7 +237,7 @@ where
 {
     /// Works on an item.
     pub(super) fn work_on(&self, taken: Taken<'_, T, R>, item: T) -> Result<(), Payload> {
-        let result = catch_unwind(AssertUnwindSafe(|| (self.f)(item)))?;
+        let result = run::call(|| (self.f)(item))?;
         if self.is_stopped() {
             drop_quietly(result);
         } else {
@@ -271,10 +269,7 @@ where
     /// Items are short and the caller does not keep up: it may be about to put more. Whether it has.
     fn linger(&self) -> bool {
         self.pause();
-        (0..yields(LINGERS)).any(|_| {
-            yield_now();
-            self.window.waiting() > 0
-        })
+        spin::linger_until(|| self.window.waiting() > 0)
     }
 
     /// The first panic is the caller's.

@@ -11,12 +11,13 @@ use super::handle::Handle;
 use super::join_error::JoinError;
 use super::pending::PendingSet;
 use super::spawned::{Owner, Spawned, SpawnedRef};
-use crate::engine::claimable::{Claimable, ClaimableRef, Unrun};
-use crate::engine::intrusive_arc::IntrusiveArc;
+use crate::engine::core::Core;
+use crate::engine::current;
 use crate::engine::submit::{Patience, Submit, Submitted};
-use crate::engine::task::{Outcome, Owns, Payload, Task};
-use crate::engine::{Core, current};
-use crate::panic::or_abort;
+use crate::engine::task::claimable::{Claimable, ClaimableRef, Unrun};
+use crate::engine::task::intrusive_arc::IntrusiveArc;
+use crate::engine::task::{Outcome, Owns, Task};
+use crate::panic::{Payload, or_abort};
 use crate::pool::PoolHandle;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock, try_lock};
 use std::fmt;
@@ -33,7 +34,7 @@ struct State {
 }
 
 impl State {
-    /// G1 of [`fork`](crate::engine::fork).
+    /// G1 of [`fork`](crate::fork).
     fn is_foreign(&self) -> bool {
         (self.pending).is_foreign(&self.core, || try_lock(&self.panic).is_some())
     }
@@ -282,7 +283,7 @@ impl<'scope> Scope<'scope, '_> {
         }
     }
 
-    /// G1 of [`fork`](crate::engine::fork): what the scope of another process is given, its caller runs.
+    /// G1 of [`fork`](crate::fork): what the scope of another process is given, its caller runs.
     #[inline]
     fn submit_to_pool(&self, make: impl FnOnce() -> Task, foreign: bool) -> Submitted {
         if foreign {

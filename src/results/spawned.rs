@@ -7,11 +7,11 @@
 
 use super::join_error::JoinError;
 use super::state::{Keeper, State};
-use crate::engine::claimable::{Claim, Claimable, Spot, Unrun};
-use crate::engine::current;
-use crate::engine::intrusive_arc::{HasHolders, Holders, IntrusiveArc};
-use crate::engine::task::{Outcome, Payload};
-use crate::panic::drop_quietly;
+use crate::engine::task::Outcome;
+use crate::engine::task::claimable::{Claim, Claimable, Spot, Unrun};
+use crate::engine::task::intrusive_arc::{HasHolders, Holders, IntrusiveArc};
+use crate::engine::{current, run};
+use crate::panic::{Payload, drop_quietly};
 use crate::sync::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -166,9 +166,9 @@ where
     }
 
     fn call(&self, owner: &O, closure: F) -> Stage<F, T> {
-        let call = AssertUnwindSafe(|| owner.judge(closure()));
+        let call = || owner.judge(closure());
         let address = ptr::from_ref(self).cast();
-        match current::within(address, || owner.run(|| catch_unwind(call))) {
+        match current::within(address, || owner.run(|| run::call(call))) {
             Ok(Some(value)) => Stage::Value(value),
             Ok(None) => Stage::Judged,
             Err(payload) => Stage::Panicked(Box::new(payload)),

@@ -24,12 +24,13 @@
 //!   clone panics with is the poller's, who has changed nothing yet, all else is caught. The handle takes the last one
 //!   out as it lets go: none is in a tombstone.
 
-use crate::engine::claimable::Spot;
-use crate::engine::intrusive_arc::Holders;
+use crate::engine::spin;
+use crate::engine::task::claimable::Spot;
+use crate::engine::task::intrusive_arc::Holders;
 use crate::panic::{drop_quietly, wake_quietly};
 use crate::sync::{
     AtomicU32, Instant, Mutex, Ordering, Thread, current, is_past, lock, park_until, sooner,
-    spin_loop, try_lock,
+    try_lock,
 };
 use std::task::Waker;
 
@@ -202,19 +203,16 @@ impl State {
         before & SETTLED != 0
     }
 
-    /// Waits until the task is settled, after a short look of so many turns; false if `deadline` passed
+    /// Waits until the task is settled, after a spin of so many turns; false if `deadline` passed
     /// first. `retry` is called again and again, and its answer is when to do so next.
     pub(crate) fn wait(
         &self,
-        looks: u32,
+        turns: u32,
         deadline: Option<Instant>,
         retry: impl Fn() -> Option<Instant>,
     ) -> bool {
-        for _ in 0..looks {
-            if self.is_settled() {
-                return true;
-            }
-            spin_loop();
+        if self.is_settled() || spin::turns_until(turns, || self.is_settled()) {
+            return true;
         }
         let mut again = retry();
         if self.leave_word(Waits::Thread(current())) {

@@ -15,9 +15,10 @@
 //! - W4: Where there are many places, those after the first are made as the caller comes to them, so that few items
 //!   take few.
 
+use crate::engine::spin;
 use crate::panic::drop_quietly;
 use crate::sync::cell::UnsafeCell;
-use crate::sync::{AtomicU32, AtomicU64, Ordering, yield_now};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 use once_cell::sync::OnceCell;
 
@@ -161,10 +162,8 @@ impl<T, R> Window<T, R> {
     pub(super) unsafe fn put(&self, number: u64, item: T) {
         let place = self.place(number);
         // ORDERING: Acquire: with `take` and `collect`, what was there before has been moved out.
-        while place.state.load(Ordering::Acquire) != EMPTY {
-            // W3: taken, and just being moved out.
-            yield_now();
-        }
+        // W3: taken, and just being moved out.
+        spin::until_step(|| place.state.load(Ordering::Acquire) == EMPTY);
         // SAFETY: W3: the place is empty, and nobody comes to it before `tail` says so. What is about to be there
         // is of this number: the caller's.
         place

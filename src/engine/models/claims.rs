@@ -1,7 +1,7 @@
 //! Jobs that others claim: handles, cancellation, scopes, shares, several pools as one.
 
 use super::*;
-use crate::engine::intrusive_arc::{HasHolders, Holders, IntrusiveArc};
+use crate::engine::task::intrusive_arc::{HasHolders, Holders, IntrusiveArc};
 use crate::pool::Pool;
 use crate::pools::multi::{Balance, MultiPool};
 use crate::results::handle::{JoinHandle, spawn};

@@ -11,10 +11,11 @@ mod standby;
 mod threads;
 mod waking;
 
-use super::admission::Joined;
-use super::submit::{Patience, Submit, Target};
-use super::task::Task;
-use super::{Config, Core, Hooks, Overflow};
+use crate::engine::admission::Joined;
+use crate::engine::config::{Config, Hooks, Overflow};
+use crate::engine::core::Core;
+use crate::engine::submit::{Patience, Submit, Target};
+use crate::engine::task::Task;
 use crate::error::SubmitErrorKind;
 use crate::sync::{
     Arc, AtomicBool, AtomicUsize, Ordering, Processors, allow_helpers, refuse_threads, unjoined,

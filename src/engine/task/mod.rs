@@ -5,16 +5,19 @@
 //! (a closure) or panics (a shared task). It is large enough for its moves to be
 //! dear, as long as it was written just now: it is claimed and run where it is. Nothing here knows of pools.
 
-use super::claimable::{Claim, ClaimableRef, Ended};
-pub(crate) use super::closure::{Body, Closure, Manner, Owns};
-use super::permits::Permit;
-use super::shared::SharedTask;
-use crate::sync::Arc;
-use std::any::Any;
-use std::cmp;
+pub(crate) mod claimable;
+pub(crate) mod closure;
+pub(crate) mod intrusive_arc;
+pub(crate) mod permits;
+pub(crate) mod shared;
 
-/// What a task panicked with.
-pub(crate) type Payload = Box<dyn Any + Send>;
+pub(crate) use self::closure::{Body, Closure, Manner, Owns};
+use crate::engine::task::claimable::{Claim, ClaimableRef, Ended};
+use crate::engine::task::permits::Permit;
+use crate::engine::task::shared::SharedTask;
+use crate::panic::Payload;
+use crate::sync::Arc;
+use std::cmp;
 
 /// How a task ended.
 pub(crate) enum Outcome {

@@ -4,8 +4,7 @@
 //! `WAITING` to `PARKED`; whoever took its entry out of the line, alone, moves on from there, and
 //! unparks it if it was parked. So no wake-up is lost, and none is made for one that is not asleep.
 
-use super::Core;
-use super::task::Task;
+use crate::engine::task::Task;
 use crate::sync::{
     Arc, AtomicU32, Instant, Mutex, Ordering, Thread, current, is_past, local, lock, park_until,
     sooner,
@@ -28,8 +27,8 @@ pub(crate) struct Waiter {
 pub(crate) enum Answer {
     /// The task is in the queue.
     Queued,
-    /// It is in the queue of this pool.
-    QueuedAt(Arc<Core>),
+    /// It is in the queue of the linked pool with this number.
+    QueuedAt(usize),
     /// There was room, but no worker lives and none was to be had.
     NoThread(Task, io::Error),
     /// The pool closed.

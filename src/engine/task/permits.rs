@@ -8,8 +8,8 @@
 //! - K2: `underway` permits are being handed in; so many loose ones are not taken back.
 //! - K3: `working` counts those that were claimed and are not over, and whoever does their work himself.
 
-use super::claimable::Spot;
-use super::task::Outcome;
+use crate::engine::task::Outcome;
+use crate::engine::task::claimable::Spot;
 
 /// Who owns permits, as their tasks see him.
 pub(crate) trait Permit: Send + Sync {

@@ -14,21 +14,20 @@
 //! - L6: Once the pool discards its backlog no task is taken any more, and whoever discards it waits
 //!   until none is on its way to a local queue or back; what shows up later the workers drop.
 
-use super::claimable::Spot;
-use super::current;
-use super::idle::Ring;
-use super::local::{LocalQueue, WorkerShared};
-use super::queue::insist;
-use super::standby::{Duty, Tick};
-use super::submit::Target;
-use super::task::{Accepted, Outcome, Payload, Task};
-use super::threads::{Expiry, Rest};
-use super::{Core, Hooks};
-use crate::panic::{PanicHandler, TaskPanic, WorkerId, drop_quietly};
+use crate::engine::bell::Ring;
+use crate::engine::config::Hooks;
+use crate::engine::core::Core;
+use crate::engine::local::{LocalQueue, WorkerShared};
+use crate::engine::queue::insist;
+use crate::engine::spin::{self, Between, GATHER, STREAK, Search};
+use crate::engine::submit::Target;
+use crate::engine::task::claimable::Spot;
+use crate::engine::task::{Accepted, Outcome, Task};
+use crate::engine::threads::{Expiry, Rest};
+use crate::engine::wake::standby::{Duty, Tick};
+use crate::panic::{PanicHandler, Payload, TaskPanic, WorkerId, drop_quietly};
 use crate::sync::deque::Worker as Deque;
-use crate::sync::{
-    Arc, AtomicBool, Ordering, deadline_after, fence, order_seqcst, spin_loop, yields,
-};
+use crate::sync::{Arc, AtomicBool, Ordering, deadline_after, fence, order_seqcst};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -36,26 +35,6 @@ use std::time::Duration;
 /// L3: every so often it is the other way round. A prime, so as not to fall in step with a user's
 /// own rhythm.
 const ODD_TURN: u32 = 61;
-
-/// AdaptiveSpin of the one spinning worker before it rests, and the most pauses between two of them: they
-/// double, so that it finds more than one task if they come fast, and disturbs nobody.
-const LOOKS: u32 = 40;
-const MOST_PAUSES: u32 = 16;
-
-/// With an unbounded backlog, where no submitter waits for the worker, it looks so often more, and gives its
-/// processor away before each: it may be the very one that the submitter wants, as threads that wake one
-/// another end up on the same one. These are all its looks where there is but one.
-const YIELDING_LOOKS: u32 = 8;
-
-/// With a bound a submitter waits in line for the worker, which lets it in and wakes it. If nothing has come by this
-/// look, that one may wait for the worker's processor now: it gives way, once.
-const OBLIGING_LOOK: u32 = 12;
-
-/// Tasks that come one by one, each just as the last one is done, are fetched from under the
-/// submitter's hands, to the loss of both: after so many in a row a worker of a pool with an
-/// unbounded backlog pauses for a moment, and then finds a batch.
-const STREAK: u32 = 4;
-const GATHER: u32 = 200;
 
 /// The least time for which a last worker whose time is up waits for a task that is on its way.
 const RENEWAL: Duration = Duration::from_millis(1);
@@ -92,28 +71,28 @@ pub(crate) struct Worker {
     outgrown: Cell<bool>,
 }
 
-/// The body of a worker's thread.
-pub(crate) fn main(core: Arc<Core>, id: WorkerId, shared: Arc<WorkerShared>) {
-    let local = core.queue.register(&shared);
-    current::begin_worker(Worker {
-        local: RefCell::new(Some(local)),
-        handler: RefCell::new(None),
-        core,
-        id,
-        shared,
-        held: Cell::new(0),
-        lending: Cell::new(false),
-        turns: Cell::new(0),
-        streak: Cell::new(0),
-        served: Cell::new(false),
-        sweep_at: Cell::new(2 * FEW_TOMBSTONES),
-        tombstones: Cell::new(0),
-        kept: Cell::new(0),
-        outgrown: Cell::new(false),
-    });
-}
-
 impl Worker {
+    /// A worker whose thread is this one.
+    pub(crate) fn new(core: Arc<Core>, id: WorkerId, shared: Arc<WorkerShared>) -> Worker {
+        let local = core.queue.register(&shared);
+        Worker {
+            local: RefCell::new(Some(local)),
+            handler: RefCell::new(None),
+            core,
+            id,
+            shared,
+            held: Cell::new(0),
+            lending: Cell::new(false),
+            turns: Cell::new(0),
+            streak: Cell::new(0),
+            served: Cell::new(false),
+            sweep_at: Cell::new(2 * FEW_TOMBSTONES),
+            tombstones: Cell::new(0),
+            kept: Cell::new(0),
+            outgrown: Cell::new(false),
+        }
+    }
+
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
@@ -346,39 +325,33 @@ impl Worker {
 
     fn search(&self) -> Option<Task> {
         let core = &self.core;
-        let mut spinning = None;
-        let mut looks = 0;
         let processors = core.config.processors;
-        let spinning_looks = processors.spins(LOOKS);
-        let gives_way = core.gives_way();
-        let most_looks = spinning_looks + yields(if gives_way { YIELDING_LOOKS } else { 0 });
+        let mut spinning = None;
+        let mut search = Search::new(processors, core.gives_way());
         if self.streak.get() >= STREAK {
             self.streak.set(0);
-            (0..processors.spins(GATHER)).for_each(|_| spin_loop());
+            spin::pause(processors.spins(GATHER));
         }
         loop {
             if core.queue.has_work() {
                 if let Some(task) = self.reach() {
                     drop(spinning);
-                    self.count_streak(looks);
+                    self.count_streak(search.looks());
                     self.pass_on();
                     return Some(task);
                 }
             }
             let counts = core.threads.counts();
             let may_spin = processors.fit(counts.active());
-            if looks == most_looks || !counts.permits() || !may_spin || counts.is_closed() {
+            if search.is_over() || !counts.permits() || !may_spin || counts.is_closed() {
                 return None;
             }
-            looks += 1;
             if spinning.is_none() {
                 spinning = Some(Spinning::begin(&core.spinning)?);
             }
-            if looks > spinning_looks || looks == OBLIGING_LOOK && self.served.take() {
-                core.give_way();
-            } else {
-                let pauses = (1 << looks.min(16)).min(MOST_PAUSES);
-                (0..pauses).for_each(|_| spin_loop());
+            match search.next(|| self.served.take()) {
+                Between::Yield => core.give_way(),
+                Between::Pause(turns) => spin::pause(turns),
             }
         }
     }

@@ -6,7 +6,7 @@
 use crate::sync::{CounterU64, Ordering};
 
 /// `| occasions to pass by: 48 | how often that doubles: 8 | doubt: 8 |`
-pub(super) struct Trust(CounterU64);
+pub(crate) struct Trust(CounterU64);
 
 const LOSS: u64 = 16;
 /// With that much doubt there is no trust.
@@ -26,7 +26,7 @@ impl Default for Trust {
 
 impl Trust {
     /// Asked at each occasion.
-    pub(super) fn is_given(&self) -> bool {
+    pub(crate) fn is_given(&self) -> bool {
         // ORDERING: Relaxed, here and below: a guess.
         let state = self.0.load(Ordering::Relaxed);
         if state < OCCASION {
@@ -37,10 +37,19 @@ impl Trust {
     }
 
     /// Whether it paid.
-    pub(super) fn learn(&self, paid: bool) {
+    pub(crate) fn learn(&self, paid: bool) {
         let state = self.0.load(Ordering::Relaxed);
         self.0.store(after(state, paid), Ordering::Relaxed);
     }
+}
+
+/// What is learnt of a pool on a single processor.
+#[derive(Default)]
+pub(crate) struct SingleProcessor {
+    /// Y5: those who defer the wake of the first worker make up for it.
+    pub(crate) makes_up: Trust,
+    /// To give the processor away is cheap: nobody else wants it.
+    pub(crate) gives_way: Trust,
 }
 
 fn after(state: u64, paid: bool) -> u64 {

@@ -6,8 +6,8 @@
 //!   what it becomes; a task, which goes from hand to hand once it was claimed, has it in its
 //!   [shared task](super::shared). Nothing else calls what is unsafe here.
 
-use super::intrusive_arc::{HasHolders, IntrusiveArc};
-use super::task::Outcome;
+use crate::engine::task::Outcome;
+use crate::engine::task::intrusive_arc::{HasHolders, IntrusiveArc};
 
 pub(crate) type ClaimableRef = IntrusiveArc<dyn Claimable>;
 

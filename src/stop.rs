@@ -2,11 +2,10 @@
 //!
 //! - ST1: `stopped` is set under the lock, which whoever waits holds from its look to its sleep.
 //! - ST2: Who waits for a pool's end sleeps on the lock of that pool's threads instead. It is entered here first and looks
-//!   at `stopped` under the threads's lock; the signal is set first and takes the threads's lock of all who are entered
-//!   then. So one sees the other. The threads's lock is taken under the one here, never the other way round.
+//!   at `stopped` under the threads' lock; the signal is set first and takes the threads' lock of all who are entered
+//!   then. So one sees the other. The threads' lock is taken under the one here, never the other way round.
 
-use crate::engine::{Core, fork};
-use crate::pool::PoolHandle;
+use crate::fork;
 use crate::sync::{
     Arc, AtomicBool, Condvar, Mutex, Ordering, Weak, deadline_after, is_past, lock, try_lock,
     wait_until,
@@ -15,11 +14,19 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
+/// A pool, as a signal sees it.
+pub(crate) trait SignalledPool: Send + Sync {
+    /// Has those who await the end of the pool look again.
+    fn nudge(&self);
+    /// G1 of [`fork`].
+    fn is_foreign(&self) -> bool;
+}
+
 /// What all tokens of one signal share.
 pub(crate) struct Stop {
     stopped: AtomicBool,
     /// ST2: the pools whose end somebody awaits who gives up at this signal.
-    ending: Mutex<Vec<Arc<Core>>>,
+    ending: Mutex<Vec<Arc<dyn SignalledPool>>>,
     changed: Condvar,
 }
 
@@ -32,7 +39,7 @@ impl Stop {
         })
     }
 
-    /// G2 of [`fork`](crate::engine::fork): nobody holds the lock.
+    /// G2 of [`fork`](crate::fork): nobody holds the lock.
     pub(crate) fn is_unlocked(&self) -> bool {
         try_lock(&self.ending).is_some()
     }
@@ -42,24 +49,24 @@ impl Stop {
         // ORDERING: Release: who sees the signal sees what came before it.
         self.stopped.store(true, Ordering::Release);
         self.changed.notify_all();
-        ending.iter().for_each(|core| core.threads.nudge());
+        ending.iter().for_each(|pool| pool.nudge());
     }
 
     /// ST2: while what it returns lives, the signal has whoever awaits the end of this pool look again.
-    pub(crate) fn interrupts<'a>(&'a self, core: &'a Arc<Core>) -> impl Drop + use<'a> {
-        struct Entered<'a>(&'a Stop, &'a Arc<Core>);
+    pub(crate) fn interrupts(&self, pool: Arc<dyn SignalledPool>) -> impl Drop + use<'_> {
+        struct Entered<'a>(&'a Stop, Arc<dyn SignalledPool>);
         impl Drop for Entered<'_> {
             fn drop(&mut self) {
-                let Entered(stop, core) = self;
+                let Entered(stop, pool) = self;
                 let mut ending = lock(&stop.ending);
-                if let Some(at) = ending.iter().position(|other| Arc::ptr_eq(other, core)) {
-                    // Not the last: `core` is another.
+                if let Some(at) = ending.iter().position(|other| Arc::ptr_eq(other, pool)) {
+                    // Not the last: `pool` is another.
                     ending.swap_remove(at);
                 }
             }
         }
-        lock(&self.ending).push(Arc::clone(core));
-        Entered(self, core)
+        lock(&self.ending).push(Arc::clone(&pool));
+        Entered(self, pool)
     }
 
     fn is_stopped(&self) -> bool {
@@ -72,7 +79,7 @@ impl Stop {
 /// [`StopSource`] that the token is from says so.
 ///
 /// A pool does not end before its tasks do; a task that runs for ever must look at its token, or sleep on
-/// it. Tokens are cheap to clone. [`reboot`](PoolHandle::reboot) brings a new signal; tokens from before it
+/// it. Tokens are cheap to clone. [`reboot`](crate::PoolHandle::reboot) brings a new signal; tokens from before it
 /// stay stopped.
 ///
 /// ```
@@ -93,19 +100,18 @@ impl Stop {
 pub struct StopToken {
     stop: Arc<Stop>,
     /// Whose signal it is, if it is a pool's.
-    core: Option<Weak<Core>>,
+    pool: Option<Weak<dyn SignalledPool>>,
 }
 
 impl StopToken {
     pub(crate) fn new(stop: Arc<Stop>) -> StopToken {
-        StopToken { stop, core: None }
+        StopToken { stop, pool: None }
     }
 
-    fn of(core: &Arc<Core>) -> StopToken {
-        StopToken {
-            stop: core.stop_signal(),
-            core: Some(Arc::downgrade(core)),
-        }
+    /// A token of a pool's own signal.
+    pub(crate) fn of_pool(stop: Arc<Stop>, pool: Weak<dyn SignalledPool>) -> StopToken {
+        let pool = Some(pool);
+        StopToken { stop, pool }
     }
 
     pub(crate) fn signal(&self) -> &Stop {
@@ -114,8 +120,9 @@ impl StopToken {
 
     /// G1 of [`fork`]: nobody in this process gives the signal any more.
     fn is_foreign(&self) -> bool {
-        let is_foreign = |core: &Weak<Core>| core.upgrade().is_none_or(|core| core.is_foreign());
-        fork::has_forked() && self.core.as_ref().is_some_and(is_foreign)
+        let is_foreign =
+            |pool: &Weak<dyn SignalledPool>| pool.upgrade().is_none_or(|pool| pool.is_foreign());
+        fork::has_forked() && self.pool.as_ref().is_some_and(is_foreign)
     }
 
     /// Whether it is time to end.
@@ -169,7 +176,7 @@ impl fmt::Debug for StopToken {
 /// A signal of your own: all its [tokens](StopSource::token) are stopped when [`stop`](StopSource::stop) is called.
 ///
 /// It is for tasks that are to end before their pool does, and for who awaits the end of a pool and may lose
-/// patience ([`release_until`](PoolHandle::release_until)). Cheap to clone; all clones give the same signal, once and
+/// patience ([`release_until`](crate::PoolHandle::release_until)). Cheap to clone; all clones give the same signal, once and
 /// for ever. Dropping them gives none.
 ///
 /// ```
@@ -234,21 +241,5 @@ impl fmt::Debug for StopSource {
         f.debug_struct("StopSource")
             .field("stopped", &self.stop.is_stopped())
             .finish()
-    }
-}
-
-impl PoolHandle {
-    /// The signal by which the pool's tasks learn that it was released.
-    ///
-    /// ```
-    /// let pool = anthill::Pool::with_capacity(1);
-    /// pool.release();
-    /// assert!(pool.stop_token().is_stopped());
-    /// pool.reboot();
-    /// assert!(!pool.stop_token().is_stopped());
-    /// ```
-    #[must_use]
-    pub fn stop_token(&self) -> StopToken {
-        StopToken::of(self.core())
     }
 }

@@ -23,11 +23,11 @@
 //!   a tick, those who submit wait for something else: the pool trusts them less, and in the end defers no such wake
 //!   for a number of occasions, which doubles.
 
-use super::local::WorkerShared;
-use super::threads::ThreadCounts;
-use super::trust::Trust;
-use super::{Core, current};
-use crate::sync::{Arc, Ordering, TICK, elapsed, fence, now, yield_now};
+use crate::engine::core::Core;
+use crate::engine::local::WorkerShared;
+use crate::engine::threads::ThreadCounts;
+use crate::engine::{current, spin};
+use crate::sync::{Arc, Ordering, TICK, fence, yield_now};
 use std::time::Duration;
 
 /// So few tasks in a tick run long or block, and are worth another worker.
@@ -36,27 +36,15 @@ const FEW: u64 = 4;
 /// The longest tick, in first ones.
 const LONGEST: u32 = 2;
 
-/// Who gave the processor away and had it back only after that long gave it to another process.
-const DEAR: Duration = Duration::from_micros(50);
-
-/// What is learnt of a pool on a single processor.
-#[derive(Default)]
-pub(super) struct SingleProcessor {
-    /// Y5: those who defer the wake of the first worker make up for it.
-    makes_up: Trust,
-    /// To give the processor away is cheap: nobody else wants it.
-    gives_way: Trust,
-}
-
 /// What a worker on standby remembers from tick to tick.
-pub(super) struct Duty {
+pub(crate) struct Duty {
     /// Tasks that had been started.
     started: u64,
     tick: Duration,
 }
 
 impl Duty {
-    pub(super) fn begin(core: &Core) -> Duty {
+    pub(crate) fn begin(core: &Core) -> Duty {
         Duty {
             started: core.started(),
             tick: TICK,
@@ -64,7 +52,7 @@ impl Duty {
     }
 
     /// How long to sleep.
-    pub(super) fn tick(&self) -> Duration {
+    pub(crate) fn tick(&self) -> Duration {
         self.tick
     }
 }
@@ -72,7 +60,7 @@ impl Duty {
 /// What a worker on standby does next.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tick {
+pub(crate) enum Tick {
     /// It sleeps for another tick.
     Stay,
     /// It is active.
@@ -84,7 +72,7 @@ pub(super) enum Tick {
 impl Core {
     /// Whether a worker that goes to rest may stand by: a single processor runs all threads, and there may be
     /// wakes to defer beside another active worker, or while submitters wait for room.
-    pub(super) fn may_stand_by(&self) -> bool {
+    pub(crate) fn may_stand_by(&self) -> bool {
         self.config.processors.is_single()
             && self.config.backlog.is_some()
             && (self.threads.counts().active() > 1 || self.admission.lets_in())
@@ -92,7 +80,7 @@ impl Core {
 
     /// Whether a worker that finds nothing gives its processor away a few times before it rests: it may be the very one
     /// that a submitter wants which it does not know of. (Who waits for room is told.)
-    pub(super) fn gives_way(&self) -> bool {
+    pub(crate) fn gives_way(&self) -> bool {
         if !self.config.processors.is_single() {
             return self.config.backlog.is_none();
         }
@@ -101,17 +89,15 @@ impl Core {
     }
 
     /// Gives the processor away, once.
-    pub(super) fn give_way(&self) {
+    pub(crate) fn give_way(&self) {
         if !self.config.processors.is_single() {
             return yield_now();
         }
-        let begun = now();
-        yield_now();
-        self.single.gives_way.learn(elapsed(begun) < DEAR);
+        self.single.gives_way.learn(spin::yield_cheaply());
     }
 
     /// Y1: `counts` was read behind a fence, after what the wake is for.
-    pub(super) fn defers(&self, counts: ThreadCounts) -> bool {
+    pub(crate) fn defers(&self, counts: ThreadCounts) -> bool {
         counts.has_standby() && (counts.active() > 0 || self.defers_first()) && self.threads.defer()
     }
 
@@ -121,7 +107,7 @@ impl Core {
     }
 
     /// Y4: a worker wakes whom it lets in when it goes to rest.
-    pub(super) fn may_defer_let_in(self: &Arc<Self>) -> bool {
+    pub(crate) fn may_defer_let_in(self: &Arc<Self>) -> bool {
         self.threads.counts().has_standby() && current::with_worker(self, |_| ()).is_some()
     }
 
@@ -134,13 +120,13 @@ impl Core {
     }
 
     /// Y3: for a worker that gets up, which may have been on standby.
-    pub(super) fn make_up(self: &Arc<Self>) {
+    pub(crate) fn make_up(self: &Arc<Self>) {
         self.admission.wake_let_in();
         self.wake_more();
     }
 
     /// Y2: the worker on standby has slept for a tick.
-    pub(super) fn tick(self: &Arc<Self>, worker: &Arc<WorkerShared>, duty: &mut Duty) -> Tick {
+    pub(crate) fn tick(self: &Arc<Self>, worker: &Arc<WorkerShared>, duty: &mut Duty) -> Tick {
         let deferred = self.threads.take_deferred();
         self.admission.wake_let_in();
         fence(Ordering::SeqCst);

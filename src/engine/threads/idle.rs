@@ -1,17 +1,11 @@
-//! The stack of idle workers, and the bell of each.
+//! The stack of idle workers.
 //!
 //! The worker that went idle last is on top and is woken first; the one at the bottom has idled
 //! longest, expires first and is the first to be retired. So cold workers go cold.
-//!
-//! - I1: A worker is on the stack exactly while its bell is `Silent`; both change together, under
-//!   the threads's lock. Whoever takes it off rings: the waker and the sleeper never both claim it.
-//! - I2: A bell is rung after the lock is released, so that the woken worker does not run into it.
 
-use crate::sync::{AtomicU32, Instant, Ordering, Thread, is_past, park_until};
-use once_cell::sync::OnceCell;
 use std::collections::VecDeque;
 
-/// The idle workers, by what is a worker's own: its local queue.
+/// The idle workers, by what each shows the others.
 pub(crate) struct IdleStack<T>(VecDeque<T>);
 
 impl<T> Default for IdleStack<T> {
@@ -65,74 +59,6 @@ const FEW: usize = 64;
 /// each move of the list was paid for by as many removals.
 pub(crate) fn shrunk(len: usize, capacity: usize) -> Option<usize> {
     (capacity > FEW && len < capacity / 4).then_some(capacity / 2)
-}
-
-const SILENT: u32 = 0;
-const WORK: u32 = 1;
-const RETIRE: u32 = 2;
-
-/// What an idle worker was woken for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ring {
-    Work,
-    Retire,
-}
-
-/// What an idle worker sleeps on.
-pub(crate) struct Bell {
-    rung: AtomicU32,
-    sleeper: OnceCell<Thread>,
-}
-
-impl Bell {
-    pub(crate) fn new() -> Bell {
-        Bell {
-            rung: AtomicU32::new(WORK),
-            sleeper: OnceCell::new(),
-        }
-    }
-
-    /// Before the worker, whose thread this is, goes on the stack.
-    pub(crate) fn silence(&self, this: impl FnOnce() -> Thread) {
-        self.sleeper.get_or_init(this);
-        // ORDERING: Relaxed: the threads's lock publishes it to the ringer.
-        self.rung.store(SILENT, Ordering::Relaxed);
-    }
-
-    pub(crate) fn ring(&self, ring: Ring) {
-        let ring = match ring {
-            Ring::Work => WORK,
-            Ring::Retire => RETIRE,
-        };
-        // ORDERING: Relaxed: it says no more than what for. Who hears it looks for work, and does so
-        // once more behind a fence before it sleeps again.
-        self.rung.store(ring, Ordering::Relaxed);
-        if let Some(sleeper) = self.sleeper.get() {
-            sleeper.unpark();
-        }
-    }
-
-    fn heard(&self) -> Option<Ring> {
-        // ORDERING: Relaxed: as in `ring`.
-        match self.rung.load(Ordering::Relaxed) {
-            SILENT => None,
-            WORK => Some(Ring::Work),
-            _ => Some(Ring::Retire),
-        }
-    }
-
-    /// Sleeps until the bell rings; `None` if `deadline` passed first (it may still ring).
-    pub(crate) fn sleep(&self, deadline: Option<Instant>) -> Option<Ring> {
-        loop {
-            if let Some(ring) = self.heard() {
-                return Some(ring);
-            }
-            if is_past(deadline) {
-                return None;
-            }
-            park_until(deadline);
-        }
-    }
 }
 
 #[cfg(all(test, not(anthill_loom)))]

@@ -5,13 +5,11 @@
 //! no moment goes uncounted while anybody waits is [`Admission`](super::admission::Admission)'s to
 //! keep (A5).
 
+use crate::engine::spin;
 use crate::sync::{
     AtomicU64, Condvar, Instant, Mutex, MutexGuard, Ordering, Processors, is_past, lock, sooner,
-    spin_loop, try_lock, wait_until,
+    try_lock, wait_until,
 };
-
-/// Turns a waiter spins before it blocks.
-const SPINS: u32 = 200;
 
 pub(crate) struct Quiescence {
     moments: AtomicU64,
@@ -69,11 +67,8 @@ impl Quiescence {
         retry: impl Fn() -> Option<Instant>,
     ) -> bool {
         let came = || self.moments.load(Ordering::SeqCst) != last;
-        for _ in 0..self.processors.spins(SPINS) {
-            if came() {
-                return true;
-            }
-            spin_loop();
+        if came() || spin::turns_until(self.processors.spins(spin::REST), came) {
+            return true;
         }
         loop {
             let nudges = self.nudges.load(Ordering::SeqCst);

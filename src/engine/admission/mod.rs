@@ -20,10 +20,13 @@
 //!
 //! [`serve`]: Admission::serve
 
-use super::quiescence::Quiescence;
-use super::spin::AdaptiveSpin;
-use super::task::{Accepted, Task};
-use super::waiter::{Answer, Waiter};
+pub(crate) mod quiescence;
+pub(crate) mod waiter;
+
+use crate::engine::admission::quiescence::Quiescence;
+use crate::engine::admission::waiter::{Answer, Waiter};
+use crate::engine::spin::AdaptiveSpin;
+use crate::engine::task::{Accepted, Task};
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, CounterU64, Instant, Mutex, Ordering, Processors,
     lock, order_seqcst, try_lock,
@@ -75,7 +78,7 @@ impl Places {
     }
 
     /// A5: a moment of rest that has to be counted.
-    pub(super) fn is_uncounted_rest(self) -> bool {
+    pub(crate) fn is_uncounted_rest(self) -> bool {
         self.0 & !(CLOSED | DISCARDING) == WATCHED
     }
 }

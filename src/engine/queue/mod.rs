@@ -17,9 +17,9 @@
 //!   costs and what the queue keeps is a matter of how many workers and tasks there are, not of how many
 //!   there were.
 
-use super::idle::shrunk;
-use super::local::{LocalQueue, Stealers, WorkerCounts, WorkerShared};
-use super::task::{Accepted, Task};
+use crate::engine::local::{LocalQueue, Stealers, WorkerCounts, WorkerShared};
+use crate::engine::task::{Accepted, Task};
+use crate::engine::threads::idle::shrunk;
 use crate::sync::deque::{Injector, Steal, Stealer, Worker};
 use crate::sync::{
     Arc, AtomicUsize, Mutex, Ordering, RwLock, lock, order_seqcst, read, try_lock, try_write, write,

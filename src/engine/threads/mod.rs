@@ -39,8 +39,11 @@
 //! who waits for the release waits for that join as well. What bounds the threads that are leaving is
 //! how long their thread-locals take to drop.
 
-use super::idle::{IdleStack, Ring};
-use super::local::WorkerShared;
+pub(crate) mod idle;
+
+use crate::engine::bell::Ring;
+use crate::engine::local::WorkerShared;
+use crate::engine::threads::idle::IdleStack;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, Condvar, Instant, JoinHandle, Mutex, Ordering, current, is_past,
     join, lock, sooner, try_lock, wait_until,

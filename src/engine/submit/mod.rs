@@ -2,12 +2,17 @@
 //!
 //! It is the same door for a pool and for a share of one: each is a [`Target`].
 
-use super::admission::{Admission, Denied, Joined, Left, Origin, Places};
-use super::spin::Probe;
-use super::task::{Body, Manner, Outcome, Task};
-use super::waiter::{Answer, Waiter};
-use super::{Core, Overflow, current, fork};
+mod pool;
+
+use crate::engine::admission::waiter::{Answer, Waiter};
+use crate::engine::admission::{Admission, Denied, Joined, Left, Origin, Places};
+use crate::engine::config::Overflow;
+use crate::engine::core::Core;
+use crate::engine::current;
+use crate::engine::spin::Probe;
+use crate::engine::task::{Body, Manner, Outcome, Task};
 use crate::error::{SubmitError, SubmitErrorKind};
+use crate::fork;
 use crate::stats::Counts;
 use crate::sync::{Arc, AtomicUsize, Instant, Ordering, order_seqcst};
 use std::io;
@@ -306,7 +311,7 @@ pub(crate) trait Submit: Target {
         self: &Arc<Self>,
         task: Task,
         deadline: Option<Instant>,
-    ) -> Result<Option<Arc<Core>>, Refusal> {
+    ) -> Result<Option<usize>, Refusal> {
         let (joined, left) = self.admission().join(task, self.dest());
         self.after(left);
         match joined {
@@ -319,7 +324,7 @@ pub(crate) trait Submit: Target {
                 waiter.keep();
                 match outcome {
                     Ok(Answer::Queued) => Ok(()),
-                    Ok(Answer::QueuedAt(core)) => return Ok(Some(core)),
+                    Ok(Answer::QueuedAt(pool)) => return Ok(Some(pool)),
                     Ok(Answer::Closed(task)) => self.refuse(SubmitErrorKind::Closed, task),
                     Ok(Answer::NoThread(task, refusal)) => {
                         self.counts().rejected.add(1);

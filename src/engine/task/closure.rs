@@ -10,9 +10,10 @@
 //!   it and is moved out last, by `over`. What is left of the closure in between is bytes: whatever it owned (a
 //!   `Box`, say) is freed by then, so it must not be moved as what it was.
 
-use super::claimable::Unrun;
-use super::task::{Outcome, Payload};
-use crate::panic::drop_quietly;
+use crate::engine::run;
+use crate::engine::task::Outcome;
+use crate::engine::task::claimable::Unrun;
+use crate::panic::{Payload, drop_quietly};
 use crate::sync::Arc;
 use std::marker::PhantomData;
 use std::mem::{self, MaybeUninit, align_of, size_of};
@@ -238,7 +239,7 @@ impl Closure {
     }
 
     /// A value that is run in this manner: the closure that it is.
-    pub(super) fn of_value<V: Send + 'static>(manner: Manner<V>, value: V) -> Closure {
+    pub(crate) fn of_value<V: Send + 'static>(manner: Manner<V>, value: V) -> Closure {
         Closure {
             vtable: manner.vtable,
             space: put(value),
@@ -249,7 +250,7 @@ impl Closure {
     ///
     /// As for [`Task::owned`](super::task::Task::owned): what `F` borrows lives until the owner hears that
     /// the closure is over.
-    pub(super) unsafe fn owned<F: FnOnce() + Send, O: Owns>(closure: F, owner: Arc<O>) -> Closure {
+    pub(crate) unsafe fn owned<F: FnOnce() + Send, O: Owns>(closure: F, owner: Arc<O>) -> Closure {
         let closure = MaybeUninit::new(closure);
         Closure {
             vtable: const { &Member::<F, O>::VTABLE },
@@ -275,7 +276,7 @@ impl Closure {
         let (vtable, space) = (self.take_vtable(), &raw mut self.space);
         // SAFETY: T1.
         let call = || unsafe { (vtable.run)(space) };
-        let outcome = match catch_unwind(AssertUnwindSafe(call)) {
+        let outcome = match run::call(call) {
             Ok(()) => Outcome::Completed,
             // SAFETY: T3.
             Err(payload) => unsafe { vtable.panicked(space, payload) },
@@ -287,7 +288,7 @@ impl Closure {
 
     /// Drops the closure unrun; a panic in that is caught. `over` is called before the owner is told. Done once,
     /// as [`run`](Closure::run).
-    pub(super) fn discard(&mut self, over: impl FnOnce()) {
+    pub(crate) fn discard(&mut self, over: impl FnOnce()) {
         debug_assert!(!self.is_nothing(), "a closure is discarded once");
         let (vtable, space) = (self.take_vtable(), &raw mut self.space);
         // SAFETY: T1.
@@ -310,7 +311,7 @@ impl Closure {
     /// # Safety
     ///
     /// As for [`Task::into_inner`](super::task::Task::into_inner).
-    pub(super) unsafe fn into_inner<F>(mut self) -> F {
+    pub(crate) unsafe fn into_inner<F>(mut self) -> F {
         self.take_vtable();
         // SAFETY: the caller vouches for `F`, so the space holds one (T1).
         unsafe { take::<F>(&raw mut self.space) }
@@ -369,8 +370,8 @@ impl Drop for Closure {
 
 #[cfg(all(test, not(anthill_loom)))]
 mod tests {
-    use super::super::task::Task;
     use super::*;
+    use crate::engine::task::Task;
     use crate::sync::{AtomicUsize, Ordering};
 
     #[test]

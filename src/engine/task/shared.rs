@@ -4,9 +4,9 @@
 //! itself ([`Stage`]), and does nothing out of turn. What was claimed elsewhere leaves a *tombstone*: it holds no
 //! place and nothing of a user's, and is dropped where it is found.
 
-use super::claimable::{ClaimableRef, Unrun};
-use super::permits::Permit;
-use super::task::Outcome;
+use crate::engine::task::Outcome;
+use crate::engine::task::claimable::{ClaimableRef, Unrun};
+use crate::engine::task::permits::Permit;
 use crate::sync::Arc;
 use std::mem;
 
@@ -37,12 +37,12 @@ pub(crate) enum Stage {
 }
 
 impl SharedTask {
-    pub(super) fn of_claimable(claimable: ClaimableRef) -> SharedTask {
+    pub(crate) fn of_claimable(claimable: ClaimableRef) -> SharedTask {
         let stage = Stage::Open;
         SharedTask::Claimable { claimable, stage }
     }
 
-    pub(super) fn of_permit(permit: Arc<dyn Permit>) -> SharedTask {
+    pub(crate) fn of_permit(permit: Arc<dyn Permit>) -> SharedTask {
         SharedTask::Permit {
             permit,
             placed: false,
@@ -56,7 +56,7 @@ impl SharedTask {
     }
 
     /// T2: takes the right to run the work, or to discard it; false for a tombstone.
-    pub(super) fn claim(&mut self) -> bool {
+    pub(crate) fn claim(&mut self) -> bool {
         if *self.stage() == Stage::Open {
             let claimed = match self {
                 SharedTask::Claimable { claimable, .. } => claimable.claim().is_some(),
@@ -72,7 +72,7 @@ impl SharedTask {
     }
 
     /// Notes that the task holds a place from now on; false for a tombstone, which cannot.
-    pub(super) fn hold_place(&mut self) -> bool {
+    pub(crate) fn hold_place(&mut self) -> bool {
         if *self.stage() == Stage::Open {
             let held = match self {
                 SharedTask::Claimable { claimable, .. } => claimable.hold_place(),
@@ -93,7 +93,7 @@ impl SharedTask {
     /// # Safety
     ///
     /// Nobody has claimed the claimable, and nobody can do so before this returns.
-    pub(super) unsafe fn hold_first_place(&mut self) -> bool {
+    pub(crate) unsafe fn hold_first_place(&mut self) -> bool {
         match self {
             SharedTask::Claimable { claimable, .. } => {
                 // SAFETY: the caller's.
@@ -104,7 +104,7 @@ impl SharedTask {
         }
     }
 
-    pub(super) fn is_tombstone(&mut self) -> bool {
+    pub(crate) fn is_tombstone(&mut self) -> bool {
         if *self.stage() == Stage::Open {
             let is_tombstone = match self {
                 SharedTask::Claimable { claimable, .. } => claimable.is_claimed(),
@@ -118,7 +118,7 @@ impl SharedTask {
     }
 
     /// Gives up a shared task whose work is not to run, and leaves that as it is.
-    pub(super) fn disown(mut self) {
+    pub(crate) fn disown(mut self) {
         *self.stage() = Stage::Nothing;
     }
 
@@ -132,7 +132,7 @@ impl SharedTask {
     }
 
     /// Does the work that was claimed. `over` hears how it ended; a claimable is to be [settled](SharedTask::settle) then.
-    pub(super) fn run(&mut self, over: impl FnOnce(Outcome)) {
+    pub(crate) fn run(&mut self, over: impl FnOnce(Outcome)) {
         self.spend_claim();
         match self {
             SharedTask::Claimable { claimable, stage } => {
@@ -153,7 +153,7 @@ impl SharedTask {
     }
 
     /// Drops the work unrun that was claimed.
-    pub(super) fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         self.spend_claim();
         match self {
             SharedTask::Claimable { claimable, stage } => {

@@ -30,54 +30,21 @@
 //! Left out is who fell asleep while no worker was due, where later no thread whatever is to be had: the next to
 //! submit, to wait or to poll tries for all.
 
-use super::{Core, RETRY};
+pub(crate) mod state;
+
+use crate::engine::core::Core;
 use crate::panic::{drop_quietly, wake_quietly};
-use crate::sync::{
-    Arc, AtomicU32, AtomicUsize, Mutex, Ordering, Weak, lock, order_seqcst, sleep, spawn_helper,
-    try_lock,
-};
-use std::collections::BTreeMap;
+use crate::sync::{Arc, Ordering, Weak, lock, order_seqcst, sleep, spawn_helper};
 use std::mem;
 use std::task::Waker;
+use std::time::Duration;
+
+/// How long to let the system be after it refused a thread, while somebody waits for one.
+pub(crate) const RETRY: Duration = Duration::from_millis(10);
 
 /// Enough to start threads and to hand in permits, and for the drop of what users left in a pool that
 /// goes with this thread.
 const STACK: usize = 256 * 1024;
-
-#[derive(Default)]
-pub(crate) struct Rescue {
-    /// X1
-    present: Mutex<bool>,
-    /// X4
-    tries: AtomicU32,
-    /// X5
-    awaiting: Mutex<Awaiting>,
-    /// How many those are, as it was when the lock was released last.
-    awaiting_len: AtomicUsize,
-}
-
-#[derive(Default)]
-struct Awaiting {
-    last: u64,
-    /// By their numbers.
-    wakers: BTreeMap<u64, Waker>,
-}
-
-impl Rescue {
-    /// G2 of [`fork`](super::fork): there is no rescuer, nobody awaits one, and nobody holds a lock.
-    pub(super) fn is_untouched(&self) -> bool {
-        try_lock(&self.present).is_some_and(|present| !*present)
-            && try_lock(&self.awaiting).is_some_and(|awaiting| awaiting.wakers.is_empty())
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&mut Awaiting) -> T) -> T {
-        let mut awaiting = lock(&self.awaiting);
-        let changed = change(&mut awaiting);
-        self.awaiting_len
-            .store(awaiting.wakers.len(), Ordering::SeqCst);
-        changed
-    }
-}
 
 /// What an awaited handle has to do with it.
 #[derive(Default)]
@@ -110,7 +77,7 @@ impl Stake {
 
 impl Core {
     /// Whether tasks wait for a thread that was refused.
-    pub(super) fn lacks(&self) -> bool {
+    pub(crate) fn lacks(&self) -> bool {
         self.is_stranded() || self.threads.lacks_thread() || self.shares.lack()
     }
 

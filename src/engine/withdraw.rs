@@ -2,11 +2,12 @@
 //!
 //! Whoever claims a claimable gives its place back at once (T2), and leaves a tombstone where it was queued.
 
-use super::claimable::{Claim, Claimable, Spot, Unrun};
-use super::submit::{Submit, Target};
-use super::task::{Outcome, Payload};
-use super::{Core, current};
-use crate::panic::TaskPanic;
+use crate::engine::core::Core;
+use crate::engine::current;
+use crate::engine::submit::{Submit, Target};
+use crate::engine::task::Outcome;
+use crate::engine::task::claimable::{Claim, Claimable, Spot, Unrun};
+use crate::panic::{Payload, TaskPanic};
 use crate::sync::{Arc, Ordering, lock};
 
 impl Core {

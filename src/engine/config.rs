@@ -1,0 +1,78 @@
+//! What a pool is built with, and keeps until it is dropped.
+
+use crate::panic::{PanicHandlers, WorkerId};
+use crate::sync::{Arc, Processors};
+use std::any::Any;
+use std::time::Duration;
+
+/// What [`submit`](crate::PoolHandle::submit) does when the pool has no room.
+///
+/// It governs `submit`, not the `try_` and `_timeout` forms. On a worker of the pool `submit`
+/// never waits: there `Block` and `CallerRuns` queue beyond the bound.
+///
+/// ```
+/// use anthill::{Overflow, Pool};
+/// let pool = Pool::builder().capacity(1).backlog(8).overflow(Overflow::DropOldest).build()?;
+/// for frame in 0..100 {
+///     pool.submit(move || drop(frame))?; // never waits: an old frame makes room
+/// }
+/// pool.wait_idle();
+/// let stats = pool.stats();
+/// assert_eq!(stats.completed + stats.discarded, 100);
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The submitter waits for room.
+    #[default]
+    Block,
+    /// The task is refused with [`Full`](crate::SubmitErrorKind::Full).
+    Reject,
+    /// The submitter runs the task itself, outside the bound. While the pool is paused it waits.
+    CallerRuns,
+    /// The oldest task that no worker has taken yet is dropped and makes room. Where there is none
+    /// (all that fills the pool runs already) the submitter waits.
+    DropOldest,
+}
+
+pub(crate) type WorkerHook = Arc<dyn Fn(WorkerId) + Send + Sync>;
+
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
+    pub(crate) on_start: Option<WorkerHook>,
+    pub(crate) on_stop: Option<WorkerHook>,
+    pub(crate) panics: PanicHandlers,
+}
+
+impl Hooks {
+    /// Whether a new worker has user code to call first.
+    pub(crate) fn greet(&self) -> bool {
+        self.on_start.is_some() || self.panics.per_worker.is_some()
+    }
+}
+
+/// How a pool is to be: what never changes after `build`.
+#[derive(Clone)]
+pub(crate) struct Config {
+    /// `None`: unbounded.
+    pub(crate) backlog: Option<usize>,
+    pub(crate) overflow: Overflow,
+    pub(crate) max_waiting: usize,
+    pub(crate) min_workers: usize,
+    /// `None`: workers never expire.
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) name: String,
+    pub(crate) stack_size: Option<usize>,
+    pub(crate) hooks: Hooks,
+    /// What tasks point to.
+    pub(crate) keeps: Option<Arc<dyn Any + Send + Sync>>,
+    /// Of the thread that built the pool.
+    pub(crate) processors: Processors,
+}
+
+impl Config {
+    pub(crate) fn limit(&self, capacity: usize) -> Option<usize> {
+        self.backlog.map(|backlog| capacity.saturating_add(backlog))
+    }
+}

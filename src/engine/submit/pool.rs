@@ -1,0 +1,140 @@
+//! The pool itself as a target of tasks.
+
+use super::Target;
+use crate::engine::admission::{Admission, Left};
+use crate::engine::core::Core;
+use crate::engine::current;
+use crate::engine::task::{Accepted, Task};
+use crate::engine::worker::Worker;
+use crate::stats::Counts;
+use crate::sync::{Arc, AtomicUsize};
+
+impl Target for Core {
+    type Dest = ();
+
+    fn dest(self: &Arc<Self>) {}
+
+    fn core(self: &Arc<Self>) -> &Arc<Core> {
+        self
+    }
+
+    fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    fn calling(&self) -> &AtomicUsize {
+        &self.calling
+    }
+
+    fn is_paused(&self) -> bool {
+        self.capacity() == 0
+    }
+
+    fn may_call(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    fn queue_accepted(self: &Arc<Self>, mut task: Task) {
+        let number = self.admission.count_accepted();
+        // SAFETY: a task comes here once, within the submit that made it, and none that was in line does: that
+        // holds its place as it is let in. Whoever else is to hold its claimable gets it when that submit returns.
+        if !unsafe { task.hold_first_place() } {
+            return self.leave(1);
+        }
+        self.queue.push(Accepted::new(number, task));
+        self.wake_for_queued();
+    }
+
+    /// At the worker's local queue, where it runs on the worker's own place; unless others wait or have waited.
+    #[inline]
+    fn keep<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M> {
+        // L3: in this order: who leaves the line is in the queue first.
+        if self.has_any_line() || self.queue.has_waited() {
+            return Err(make);
+        }
+        let mut make = Some(make);
+        current::with_worker(self, |worker| worker.keep(&mut make));
+        if let Some(make) = make {
+            return Err(make);
+        }
+        // Its own worker is busy: another one may take it.
+        self.wake_for_lent();
+        Ok(())
+    }
+
+    fn keeps_order(self: &Arc<Self>) -> bool {
+        current::with_worker(self, Worker::has_own) == Some(true)
+    }
+
+    fn keeps_all(&self) -> bool {
+        self.config.backlog.is_none()
+    }
+
+    fn serve(self: &Arc<Self>) {
+        let ensure_worker = || self.ensure_worker();
+        let push = |accepted, ()| self.queue.push(accepted);
+        let defer: Option<&dyn Fn() -> bool> = if self.may_defer_let_in() {
+            Some(&|| self.threads.defer())
+        } else {
+            None
+        };
+        let ended = self.admission.serve(ensure_worker, push, defer);
+        self.wake_for_queued();
+        if ended {
+            self.threads.retire_idle(|| self.outlook());
+        }
+        self.help_lead(usize::MAX);
+    }
+
+    fn takes_turns(&self) -> bool {
+        !self.admission.places().has_line() && self.has_any_line()
+    }
+
+    fn has_joined(self: &Arc<Self>) {
+        self.ask_members();
+    }
+
+    fn after(self: &Arc<Self>, left: Left) {
+        if left.serve {
+            self.serve_in_turn();
+        } else {
+            self.help_lead(usize::MAX);
+        }
+        if left.ended {
+            self.threads.retire_idle(|| self.outlook());
+        }
+    }
+
+    fn take_oldest(self: &Arc<Self>) -> Option<(Task, ())> {
+        Some((self.queue.take()?, ()))
+    }
+
+    fn has_queued(&self) -> bool {
+        self.queue.has_shared()
+    }
+
+    /// To what its captures do when they are dropped the pool looks as it does to a task: it is not
+    /// at rest before they are gone.
+    fn discard(self: &Arc<Self>, task: Task, (): ()) {
+        self.call(|| task.discard(|| self.counts.discarded.add(1)));
+    }
+
+    fn call<T>(self: &Arc<Self>, f: impl FnOnce() -> T) -> T {
+        current::call_for(self, f)
+    }
+}
+
+impl Core {
+    /// Gives places back, with all that follows.
+    pub(crate) fn leave(self: &Arc<Self>, places: u64) {
+        if self.is_foreign() {
+            return;
+        }
+        self.after(self.admission.leave(places));
+    }
+}
