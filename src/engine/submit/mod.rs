@@ -3,19 +3,21 @@
 //! It is the same door for a pool and for a share of one: each is a [`Target`].
 
 mod pool;
+mod refusal;
+mod target;
 
 use crate::engine::admission::waiter::{Answer, Waiter};
-use crate::engine::admission::{Admission, Denied, Joined, Left, Origin, Places};
+use crate::engine::admission::{Denied, Joined, Origin, Places};
 use crate::engine::config::Overflow;
-use crate::engine::core::Core;
 use crate::engine::current;
 use crate::engine::spin::Probe;
 use crate::engine::task::{Body, Manner, Outcome, Task};
 use crate::error::{SubmitError, SubmitErrorKind};
 use crate::fork;
-use crate::stats::Counts;
-use crate::sync::{Arc, AtomicUsize, Instant, Ordering, order_seqcst};
+use crate::sync::{Arc, Instant, Ordering, order_seqcst};
+pub(crate) use refusal::{Refusal, Submitted};
 use std::io;
+pub(crate) use target::Target;
 
 /// What to do without room.
 #[derive(Clone, Copy)]
@@ -37,89 +39,6 @@ impl Patience {
             Patience::Until(_) => true,
         }
     }
-}
-
-/// A task that was not accepted, and why.
-pub(crate) struct Refusal {
-    pub(crate) kind: SubmitErrorKind,
-    /// For `NoThread`: what the system said.
-    pub(crate) source: Option<io::Error>,
-    pub(crate) task: Task,
-}
-
-impl Refusal {
-    pub(crate) fn new(kind: SubmitErrorKind, task: Task) -> Refusal {
-        Refusal {
-            kind,
-            source: None,
-            task,
-        }
-    }
-
-    pub(crate) fn no_thread(source: io::Error, task: Task) -> Refusal {
-        Refusal {
-            kind: SubmitErrorKind::NoThread,
-            source: Some(source),
-            task,
-        }
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Task::into_inner`].
-    pub(crate) unsafe fn into_error<F>(self) -> SubmitError<F> {
-        // SAFETY: the caller vouches for `F`.
-        let closure = unsafe { self.task.into_inner::<F>() };
-        SubmitError::new(self.kind, self.source, closure)
-    }
-}
-
-pub(crate) type Submitted = Result<(), Refusal>;
-
-/// What tasks are handed in to: a pool, or a share of one.
-pub(crate) trait Target: Send + Sync + 'static {
-    /// Where in the target a task belongs, if that is not always the same.
-    type Dest: Send;
-
-    fn dest(self: &Arc<Self>) -> Self::Dest;
-    /// The pool whose workers run the tasks.
-    fn core(self: &Arc<Self>) -> &Arc<Core>;
-    fn admission(&self) -> &Admission<Self::Dest>;
-    fn counts(&self) -> &Counts;
-    /// Submitters that run their tasks themselves.
-    fn calling(&self) -> &AtomicUsize;
-    fn is_paused(&self) -> bool;
-    /// A submitter may run its task itself, out of turn.
-    fn may_call(&self) -> bool;
-
-    /// Queues a task that has its place, at a pool that has a worker.
-    fn queue_accepted(self: &Arc<Self>, task: Task);
-    /// Makes what a task submits beyond the bound where it needs no place; else gives its maker back.
-    fn keep<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M>;
-    /// The task that submits has submitted others, which wait where they need no place: what it submits now is not to
-    /// overtake them, though there may be room.
-    fn keeps_order(self: &Arc<Self>) -> bool {
-        false
-    }
-    /// What tasks submit always goes beyond the bound: there is none.
-    fn keeps_all(&self) -> bool;
-    /// Others wait elsewhere for room here: what tasks submit gets in line, too.
-    fn takes_turns(&self) -> bool {
-        false
-    }
-    /// A submitter has joined the line.
-    fn has_joined(self: &Arc<Self>) {}
-    /// Lets in those who wait, oldest first.
-    fn serve(self: &Arc<Self>);
-    /// After places were given back.
-    fn after(self: &Arc<Self>, left: Left);
-    /// The oldest task that no worker has taken, claimed.
-    fn take_oldest(self: &Arc<Self>) -> Option<(Task, Self::Dest)>;
-    fn has_queued(&self) -> bool;
-    /// Drops a claimed task that will not run.
-    fn discard(self: &Arc<Self>, task: Task, from: Self::Dest);
-    /// Runs `f` on this thread as a task of the target runs.
-    fn call<T>(self: &Arc<Self>, f: impl FnOnce() -> T) -> T;
 }
 
 /// The front door of a target.

@@ -39,82 +39,24 @@
 //! who waits for the release waits for that join as well. What bounds the threads that are leaving is
 //! how long their thread-locals take to drop.
 
+pub(crate) mod counts;
 pub(crate) mod idle;
+mod leave;
+mod standby;
 
 use crate::engine::bell::Ring;
 use crate::engine::local::WorkerShared;
 use crate::engine::threads::idle::IdleStack;
 use crate::sync::{
-    Arc, AtomicBool, AtomicU64, Condvar, Instant, JoinHandle, Mutex, Ordering, current, is_past,
-    join, lock, sooner, try_lock, wait_until,
+    Arc, AtomicBool, AtomicU64, Condvar, JoinHandle, Mutex, Ordering, current, lock, try_lock,
+};
+pub(crate) use counts::ThreadCounts;
+use counts::{
+    ACTIVE, CAPACITY, CLOSED, DISCARDING, FIELD, LIVE, STANDBY, STARTING, UNSURE, WAKING,
 };
 use crossbeam_utils::CachePadded;
 use std::collections::BTreeMap;
 use std::io;
-
-const WAKING: u64 = 1;
-const DISCARDING: u64 = 2;
-const CLOSED: u64 = 4;
-const UNSURE: u64 = 8;
-const STANDBY: u64 = 16;
-const DEFERRED: u64 = 32;
-const STARTING: u64 = 64;
-const FIELD_BITS: u32 = 19;
-const ACTIVE: u64 = 128;
-const LIVE: u64 = ACTIVE << FIELD_BITS;
-const CAPACITY: u64 = LIVE << FIELD_BITS;
-const FIELD: u64 = (1 << FIELD_BITS) - 1;
-
-/// A snapshot of the thread counts.
-#[derive(Clone, Copy)]
-pub(crate) struct ThreadCounts(u64);
-
-impl ThreadCounts {
-    pub(crate) fn capacity(self) -> u64 {
-        (self.0 / CAPACITY) & FIELD
-    }
-
-    pub(crate) fn live(self) -> u64 {
-        (self.0 / LIVE) & FIELD
-    }
-
-    pub(crate) fn active(self) -> u64 {
-        (self.0 / ACTIVE) & FIELD
-    }
-
-    /// C2: an active worker may take a task.
-    pub(crate) fn permits(self) -> bool {
-        self.active() <= self.capacity()
-    }
-
-    /// C2, C3: one more worker may be made active.
-    pub(crate) fn may_activate(self) -> bool {
-        self.0 & WAKING == 0 && self.active() < self.capacity()
-    }
-
-    /// C4, C5: a worker lives, for certain.
-    pub(crate) fn has_worker(self) -> bool {
-        self.live() > 0 && self.0 & UNSURE == 0
-    }
-
-    pub(crate) fn is_closed(self) -> bool {
-        self.0 & CLOSED != 0
-    }
-
-    pub(crate) fn is_discarding(self) -> bool {
-        self.0 & DISCARDING != 0
-    }
-
-    /// C4: a thread is being started, which the system may still refuse.
-    pub(crate) fn is_starting(self) -> bool {
-        self.0 & STARTING != 0
-    }
-
-    /// Y1: a worker is on standby.
-    pub(crate) fn has_standby(self) -> bool {
-        self.0 & STANDBY != 0
-    }
-}
 
 /// What the queue and the places tell a worker that is about to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -410,161 +352,6 @@ impl Threads {
         up
     }
 
-    // ── standby ─────────────────────────────────────────────────────────────────────────────
-
-    /// Y1: defers a wake, if a worker is on standby.
-    pub(crate) fn defer(&self) -> bool {
-        let deferred = |counts: u64| (counts & STANDBY != 0).then_some(counts | DEFERRED);
-        let counts = self.counts.load(Ordering::SeqCst);
-        counts & (STANDBY | DEFERRED) == STANDBY | DEFERRED
-            || (self.counts)
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, deferred)
-                .is_ok()
-    }
-
-    /// Y2: whether a wake was deferred since the last tick.
-    pub(crate) fn take_deferred(&self) -> bool {
-        self.counts.fetch_and(!DEFERRED, Ordering::SeqCst) & DEFERRED != 0
-    }
-
-    /// Y2: a worker is on standby no longer; false if a wake has just been deferred, and it is.
-    pub(crate) fn stand_down(&self, worker: &Arc<WorkerShared>) -> bool {
-        let mut inner = lock(&self.inner);
-        if !inner.is_on_standby(worker) {
-            // Somebody claimed it: the bell will ring.
-            return true;
-        }
-        if self.counts.fetch_and(!STANDBY, Ordering::SeqCst) & DEFERRED != 0 {
-            self.counts.fetch_or(STANDBY, Ordering::SeqCst);
-            return false;
-        }
-        inner.standby = None;
-        true
-    }
-
-    /// Y3: whoever takes the worker off the idle stack.
-    fn end_standby(&self, inner: &mut Inner, worker: &Arc<WorkerShared>) {
-        if inner.is_on_standby(worker) {
-            inner.standby = None;
-            self.counts
-                .fetch_and(!(STANDBY | DEFERRED), Ordering::SeqCst);
-        }
-    }
-
-    // ── leaving ─────────────────────────────────────────────────────────────────────────────
-
-    /// A worker has idled for its time.
-    pub(crate) fn expire(
-        &self,
-        worker: &Arc<WorkerShared>,
-        outlook: impl Fn() -> Outlook,
-    ) -> Expiry {
-        let mut inner = lock(&self.inner);
-        let counts = self.counts();
-        if counts.live() <= self.minimum(counts) {
-            return Expiry::Stay;
-        }
-        if !inner.idle.remove(|idle| Arc::ptr_eq(idle, worker)) {
-            return Expiry::Claimed;
-        }
-        self.sub(LIVE);
-        if self.must_stay(&outlook) {
-            self.add(LIVE);
-            if outlook() == Outlook::Work && self.counts().may_activate() {
-                self.add(ACTIVE);
-                return Expiry::Again;
-            }
-            inner.idle.push(Arc::clone(worker));
-            return Expiry::Renew;
-        }
-        inner.counts.expired += 1;
-        Expiry::Leave
-    }
-
-    /// C5.
-    fn must_stay(&self, outlook: &impl Fn() -> Outlook) -> bool {
-        let counts = self.counts();
-        counts.live() == 0 && counts.capacity() > 0 && outlook() != Outlook::Clear
-    }
-
-    /// Retires idle workers from the bottom of the stack: those beyond the capacity, or all of
-    /// them once the pool is closed.
-    pub(crate) fn retire_idle(&self, outlook: impl Fn() -> Outlook) {
-        let mut inner = lock(&self.inner);
-        let mut retired = Vec::new();
-        loop {
-            let counts = self.counts();
-            if !counts.is_closed() && counts.live() <= counts.capacity() {
-                break;
-            }
-            let Some(worker) = inner.idle.steal_oldest() else {
-                break;
-            };
-            self.sub(LIVE);
-            if self.must_stay(&outlook) {
-                self.add(LIVE);
-                inner.idle.push(worker);
-                break;
-            }
-            self.end_standby(&mut inner, &worker);
-            retired.push(worker);
-        }
-        self.gone.notify_all();
-        // I2
-        drop(inner);
-        for worker in &retired {
-            worker.bell.ring(Ring::Retire);
-        }
-    }
-
-    /// C6: the last of a user's thread-locals on the thread of this worker has been dropped.
-    pub(crate) fn depart(&self, id: u64) {
-        let mut inner = lock(&self.inner);
-        while let Some(before) = inner.departed.take() {
-            drop(inner);
-            // No code of a user's is left on it.
-            join(before);
-            inner = lock(&self.inner);
-        }
-        inner.departed = inner.present.remove(&id);
-        if inner.present.is_empty() {
-            self.gone.notify_all();
-        }
-    }
-
-    /// Waits until no thread is left and `done`, and all are joined; `retry` is called again and
-    /// again, and its answer is when to do so next. False if `deadline` passed, the pool was opened
-    /// again or `gives_up`, at which it looks again when it is [nudged](Threads::nudge).
-    pub(crate) fn join(
-        &self,
-        deadline: Option<Instant>,
-        done: impl Fn() -> bool,
-        gives_up: impl Fn() -> bool,
-        retry: impl Fn() -> Option<Instant>,
-    ) -> bool {
-        loop {
-            let again = retry();
-            let mut inner = lock(&self.inner);
-            if inner.present.is_empty() && done() {
-                if let Some(last) = inner.departed.take() {
-                    inner.joining += 1;
-                    drop(inner);
-                    join(last);
-                    lock(&self.inner).joining -= 1;
-                    self.gone.notify_all();
-                    return true;
-                }
-                if inner.joining == 0 {
-                    return true;
-                }
-            }
-            if is_past(deadline) || gives_up() || !self.counts().is_closed() {
-                return false;
-            }
-            drop(wait_until(&self.gone, inner, sooner(again, deadline)));
-        }
-    }
-
     pub(crate) fn set_capacity(&self, capacity: usize) {
         let _inner = lock(&self.inner);
         let now = self.counts().capacity();
@@ -593,12 +380,6 @@ impl Threads {
             && inner.departed.is_none()
             && inner.joining == 0
             && self.counts().live() == 0
-    }
-
-    /// Makes whoever joins look again.
-    pub(crate) fn nudge(&self) {
-        let _inner = lock(&self.inner);
-        self.gone.notify_all();
     }
 
     pub(crate) fn totals(&self) -> ThreadTotals {

@@ -1,0 +1,185 @@
+//! How a free worker finds its next task: in the shared queue, or lent by another worker.
+
+use super::Worker;
+use crate::engine::local::LocalQueue;
+use crate::engine::queue::insist;
+use crate::engine::spin::{self, Between, GATHER, STREAK, Search};
+use crate::engine::submit::Target;
+use crate::engine::task::Task;
+use crate::sync::{AtomicBool, Ordering, order_seqcst};
+
+impl Worker {
+    pub(super) fn search(&self) -> Option<Task> {
+        let core = &self.core;
+        let processors = core.config.processors;
+        let mut spinning = None;
+        let mut search = Search::new(processors, core.gives_way());
+        if self.streak.get() >= STREAK {
+            self.streak.set(0);
+            spin::pause(processors.spins(GATHER));
+        }
+        loop {
+            if core.queue.has_work() {
+                if let Some(task) = self.reach() {
+                    drop(spinning);
+                    self.count_streak(search.looks());
+                    self.pass_on();
+                    return Some(task);
+                }
+            }
+            let counts = core.threads.counts();
+            let may_spin = processors.fit(counts.active());
+            if search.is_over() || !counts.permits() || !may_spin || counts.is_closed() {
+                return None;
+            }
+            if spinning.is_none() {
+                spinning = Some(Spinning::begin(&core.spinning)?);
+            }
+            match search.next(|| self.served.take()) {
+                Between::Yield => core.give_way(),
+                Between::Pause(turns) => spin::pause(turns),
+            }
+        }
+    }
+
+    /// L1, L6: takes a task if that is still permitted once it shows.
+    pub(super) fn reach(&self) -> Option<Task> {
+        let shared = &self.shared;
+        shared.reaching.store(true, Ordering::SeqCst);
+        order_seqcst();
+        let queue = &self.core.queue;
+        // L6: nothing is moved any more once the pool discards.
+        if !self.core.threads.counts().is_discarding()
+            && queue.skips_tombstones()
+            && !queue.has_work()
+        {
+            // Nothing but tombstones: it is not busy for those.
+            shared.reaching.store(false, Ordering::Release);
+            return None;
+        }
+        shared.busy.store(true, Ordering::SeqCst);
+        order_seqcst();
+        let counts = self.core.threads.counts();
+        let task = if counts.permits() && !counts.is_discarding() {
+            self.take()
+        } else {
+            None
+        };
+        if task.is_none() {
+            shared.busy.store(false, Ordering::SeqCst);
+        }
+        // ORDERING: Release: who sees it sees what was moved.
+        shared.reaching.store(false, Ordering::Release);
+        if counts.is_discarding() {
+            self.core.discard_late(|| self.core.queue.take(), 1);
+        }
+        task
+    }
+
+    /// A task alone, with the next one on its way already: a stream, not a round trip.
+    pub(super) fn count_streak(&self, looks: u32) {
+        let batches = self.core.config.backlog.is_none();
+        let alone = batches && looks == 0 && !self.lending.get();
+        let streams = alone && self.core.admission.places().held() > 1;
+        self.streak
+            .set(if streams { self.streak.get() + 1 } else { 0 });
+    }
+
+    /// L4: a local queue's own tasks hold no place that would count for them: whoever lent them relied on
+    /// the free workers there were, of which this one is no longer one. And if a thread was
+    /// refused, this is the time to try again.
+    pub(super) fn pass_on(&self) {
+        if self.core.queue.has_lenders() || self.core.threads.lacks_thread() {
+            self.core.wake_more();
+        }
+    }
+
+    /// Takes a task from the shared queue, else steals. On success the worker holds a place.
+    pub(super) fn take(&self) -> Option<Task> {
+        let core = &self.core;
+        let local = self.local.borrow();
+        let local = local.as_ref()?;
+        let shared = if core.config.backlog.is_none() {
+            let workers = core.threads.counts().capacity();
+            let task = core.queue.take_batch(&local.batch, workers);
+            self.lend_if(!local.batch.is_empty());
+            task
+        } else {
+            core.queue.take()
+        };
+        if let Some(task) = shared {
+            self.held.set(1);
+            return Some(task);
+        }
+        if !core.queue.has_lenders() {
+            return None;
+        }
+        // A victim may come to rest while its task is in our hands: hold the pool.
+        core.admission.hold();
+        let stolen = self.steal(local);
+        match stolen {
+            Some((_, Stolen::Own)) => core.admission.settle_hold(),
+            Some((_, Stolen::Batched)) | None => core.after(core.admission.unhold()),
+        }
+        let (task, _) = stolen?;
+        self.held.set(1);
+        self.lend_if(!local.are_empty());
+        self.shared.counts.steals.add(1);
+        Some(task)
+    }
+
+    /// Steals half of what some local queue lends.
+    fn steal(&self, local: &LocalQueue) -> Option<(Task, Stolen)> {
+        let LocalQueue { own, batch } = local;
+        self.core
+            .queue
+            .visit(Some(&self.shared), |shared, stealers| {
+                if !shared.has_work(stealers) {
+                    return None;
+                }
+                let batched = || {
+                    let first = || insist(|| stealers.batch.steal_batch_and_pop(batch));
+                    Some(batch.pop().or_else(first)?.task)
+                };
+                let owned = || {
+                    let first = || insist(|| stealers.own.steal_batch_and_pop(own));
+                    own.pop().or_else(first)
+                };
+                (claim_next(batched).map(|task| (task, Stolen::Batched)))
+                    .or_else(|| claim_next(owned).map(|task| (task, Stolen::Own)))
+            })
+    }
+}
+
+/// The right to spin, which one free worker has at a time.
+struct Spinning<'a>(&'a AtomicBool);
+
+impl<'a> Spinning<'a> {
+    fn begin(flag: &'a AtomicBool) -> Option<Spinning<'a>> {
+        // ORDERING: Relaxed: it guards nothing but the right to waste time.
+        let taken = flag.load(Ordering::Relaxed) || flag.swap(true, Ordering::Relaxed);
+        (!taken).then_some(Spinning(flag))
+    }
+}
+
+impl Drop for Spinning<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// The next task that is no tombstone, claimed.
+fn claim_next(mut take: impl FnMut() -> Option<Task>) -> Option<Task> {
+    loop {
+        let mut task = take()?;
+        if task.claim() {
+            return Some(task);
+        }
+    }
+}
+
+/// From which deque of a local queue: it tells whether the task came with its place.
+enum Stolen {
+    Own,
+    Batched,
+}
