@@ -11,7 +11,6 @@
 use crate::engine::admission::waiter::Answer;
 use crate::engine::admission::{Denied, Origin};
 use crate::engine::core::{Core, Linked};
-use crate::engine::submit::Target;
 use crate::engine::task::Accepted;
 use crate::sync::{Arc, Ordering, Weak};
 

@@ -13,6 +13,7 @@
 //! | [`config`] | what a pool is built with |
 //! | [`submit`] | a task comes in: with room, without, from a task of the pool |
 //! | [`admission`] | places and room, the line of submitters who wait, the moments of rest |
+//! | [`room`] | what follows when places are given back |
 //! | [`queue`], [`local`] | where accepted tasks wait; what each worker shows the others |
 //! | [`wake`] | the wake rule; wakes that are deferred on a single processor |
 //! | [`threads`], [`bell`], [`start`] | the threads, their counts and the idle stack; what a worker sleeps on; the body of a thread |
@@ -41,6 +42,7 @@ pub(crate) mod linked;
 pub(crate) mod local;
 pub(crate) mod queue;
 pub(crate) mod rescue;
+pub(crate) mod room;
 pub(crate) mod run;
 pub(crate) mod shares;
 pub(crate) mod spin;

@@ -21,7 +21,6 @@ use crate::engine::core::Core;
 use crate::engine::current;
 use crate::engine::gauges::difference;
 use crate::engine::shares::ShareEvents;
-use crate::engine::submit::Target;
 use crate::engine::task::{Outcome, Task};
 use crate::stats::{Counter, Counts, Stats};
 use crate::sync::{

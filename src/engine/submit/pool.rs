@@ -76,19 +76,11 @@ impl Target for Core {
     }
 
     fn serve(self: &Arc<Self>) {
-        let ensure_worker = || self.ensure_worker();
-        let push = |accepted, ()| self.queue.push(accepted);
-        let defer: Option<&dyn Fn() -> bool> = if self.may_defer_let_in() {
-            Some(&|| self.threads.defer())
-        } else {
-            None
-        };
-        let ended = self.admission.serve(ensure_worker, push, defer);
-        self.wake_for_queued();
-        if ended {
-            self.threads.retire_idle(|| self.outlook());
-        }
-        self.help_lead(usize::MAX);
+        Core::serve(self);
+    }
+
+    fn after(self: &Arc<Self>, left: Left) {
+        Core::after(self, left);
     }
 
     fn takes_turns(&self) -> bool {
@@ -97,17 +89,6 @@ impl Target for Core {
 
     fn has_joined(self: &Arc<Self>) {
         self.ask_members();
-    }
-
-    fn after(self: &Arc<Self>, left: Left) {
-        if left.serve {
-            self.serve_in_turn();
-        } else {
-            self.help_lead(usize::MAX);
-        }
-        if left.ended {
-            self.threads.retire_idle(|| self.outlook());
-        }
     }
 
     fn take_oldest(self: &Arc<Self>) -> Option<(Task, ())> {
@@ -126,15 +107,5 @@ impl Target for Core {
 
     fn call<T>(self: &Arc<Self>, f: impl FnOnce() -> T) -> T {
         current::call_for(self, f)
-    }
-}
-
-impl Core {
-    /// Gives places back, with all that follows.
-    pub(crate) fn leave(self: &Arc<Self>, places: u64) {
-        if self.is_foreign() {
-            return;
-        }
-        self.after(self.admission.leave(places));
     }
 }

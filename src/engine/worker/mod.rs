@@ -21,7 +21,6 @@ mod search;
 
 use crate::engine::core::Core;
 use crate::engine::local::{LocalQueue, WorkerShared};
-use crate::engine::submit::Target;
 use crate::engine::threads::Rest;
 use crate::panic::{PanicHandler, WorkerId};
 use crate::sync::{Arc, Ordering};

@@ -4,7 +4,6 @@ use super::Worker;
 use crate::engine::local::LocalQueue;
 use crate::engine::queue::insist;
 use crate::engine::spin::{self, Between, GATHER, STREAK, Search};
-use crate::engine::submit::Target;
 use crate::engine::task::Task;
 use crate::sync::{AtomicBool, Ordering, order_seqcst};
 

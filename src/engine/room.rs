@@ -1,0 +1,44 @@
+//! What follows when places are given back: the line is served, and the idle workers of a closed pool end.
+
+use crate::engine::admission::Left;
+use crate::engine::core::Core;
+use crate::sync::Arc;
+
+impl Core {
+    /// Gives places back, with all that follows.
+    pub(crate) fn leave(self: &Arc<Self>, places: u64) {
+        if self.is_foreign() {
+            return;
+        }
+        self.after(self.admission.leave(places));
+    }
+
+    /// What follows for who gave places back.
+    pub(crate) fn after(self: &Arc<Self>, left: Left) {
+        if left.serve {
+            self.serve_in_turn();
+        } else {
+            self.help_lead(usize::MAX);
+        }
+        if left.ended {
+            self.threads.retire_idle(|| self.outlook());
+        }
+    }
+
+    /// Lets in who waits in line, oldest first, while there is room.
+    pub(crate) fn serve(self: &Arc<Self>) {
+        let ensure_worker = || self.ensure_worker();
+        let push = |accepted, ()| self.queue.push(accepted);
+        let defer: Option<&dyn Fn() -> bool> = if self.may_defer_let_in() {
+            Some(&|| self.threads.defer())
+        } else {
+            None
+        };
+        let ended = self.admission.serve(ensure_worker, push, defer);
+        self.wake_for_queued();
+        if ended {
+            self.threads.retire_idle(|| self.outlook());
+        }
+        self.help_lead(usize::MAX);
+    }
+}
