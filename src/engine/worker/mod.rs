@@ -138,7 +138,8 @@ impl Worker {
         true
     }
 
-    /// The task is over, and so is all it captured.
+    /// The task is over, and so is all it captured. (Not inlined, so that the closure that calls it is.)
+    #[inline(never)]
     fn finish(&self) {
         if self.core.is_foreign() {
             return;
