@@ -467,7 +467,7 @@ fn tasks_cancelled_behind_a_busy_worker_leave_nothing() {
     }
 }
 
-/// A task cancels what it spawned: at its worker's desk, where nothing is taken before it ends.
+/// A task cancels what it spawned: in its worker's local queue, where nothing is taken before it ends.
 #[test]
 fn tasks_cancelled_by_the_task_that_spawned_them_leave_nothing() {
     let _alone = one_at_a_time();
@@ -541,7 +541,7 @@ fn soon_expired(capacity: usize) -> anthill::Builder {
         .idle_timeout(Duration::from_millis(5))
 }
 
-/// Desks go with their workers, and so do the lists that they were in.
+/// Local queues go with their workers, and so do the lists that they were in.
 #[test]
 fn a_burst_of_workers_leaves_nothing() {
     const WORKERS: usize = 1_000;
@@ -556,9 +556,9 @@ fn a_burst_of_workers_leaves_nothing() {
     }
 }
 
-/// Very many tasks wait at a worker's desk, all of which another worker steals: and both workers stay.
+/// Very many tasks wait in a worker's local queue, all of which another worker steals: and both workers stay.
 #[test]
-fn many_tasks_at_a_desk_leave_nothing() {
+fn many_tasks_in_a_local_queue_leave_nothing() {
     const TASKS: usize = 200_000;
     let _alone = one_at_a_time();
     let pool = Pool::builder().capacity(2).keep_workers().build().unwrap();
@@ -567,7 +567,7 @@ fn many_tasks_at_a_desk_leave_nothing() {
     let before = LIVE.load(Ordering::SeqCst);
     let (inner, held) = (pool.handle(), support::Gate::new());
     let (done, all_kept) = (support::Arrivals::new(), held.clone());
-    // The other worker holds its place, so the tasks wait at the desk of the one that submits them.
+    // The other worker holds its place, so the tasks wait in the local queue of the one that submits them.
     let other = spawned(pool.spawn(move || held.wait()));
     let task = spawned(pool.spawn(move || {
         for _ in 0..TASKS {
@@ -592,7 +592,7 @@ fn many_tasks_at_a_desk_leave_nothing() {
     assert_eq!(pool.stats().workers_started, 2);
 }
 
-/// A queue of which half was cancelled is swept, and what is not a shell is in hand meanwhile.
+/// A queue of which half was cancelled is swept, and what is not a tombstone is in hand meanwhile.
 #[test]
 fn a_queue_that_was_swept_leaves_nothing() {
     const TASKS: usize = 100_000;

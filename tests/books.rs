@@ -259,7 +259,7 @@ fn p18_stats_are_a_snapshot() {
     assert_eq!((before.submitted, pool.stats().submitted), (0, 1));
 }
 
-/// A worker that leaves takes its desk with it, and what was counted there stays counted: a reader sees no
+/// A worker that leaves takes its local queue with it, and what was counted there stays counted: a reader sees no
 /// counter go back, and no task over before it was accepted.
 #[test]
 fn p18_no_counter_goes_back_as_workers_come_and_go() {
@@ -289,7 +289,7 @@ fn p18_no_counter_goes_back_as_workers_come_and_go() {
                 expect_accepted(pool.submit(move || {
                     all.arrive();
                     all.wait_for(4);
-                    // It goes to this worker's desk, and is counted there.
+                    // It goes to this worker's local queue, and is counted there.
                     expect_accepted(inner.submit(|| {}));
                 }));
             }

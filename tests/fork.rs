@@ -544,7 +544,7 @@ alone! {
             let (gate, ran) = (gate.clone(), Arc::clone(&ran));
             pool.spawn(move || {
                 gate.wait();
-                // At the desk of this very worker.
+                // In the local queue of this very worker.
                 let (child_ran, child) = (Arc::clone(&ran), inner.clone());
                 let waits = inner.spawn(move || child_ran.add()).unwrap();
                 in_fork("from inside a task", || {

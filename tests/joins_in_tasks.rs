@@ -177,7 +177,7 @@ fn r1_recursive_joins_end_while_submitters_wait() {
     }
 }
 
-/// A task at the desk of a worker that is busy with another one: whoever joins it takes it from there.
+/// A task in the local queue of a worker that is busy with another one: whoever joins it takes it from there.
 #[test]
 fn r1_a_task_at_the_desk_of_another_worker_is_run_by_who_joins_it() {
     let pool = Pool::with_capacity(2);
@@ -228,7 +228,7 @@ fn r1_a_task_in_the_batch_of_another_worker_is_run_by_who_joins_it() {
     for _ in 0..60 {
         expect_accepted(pool.submit(|| {}));
     }
-    // A second worker begins the first of them, and has those that follow at its desk.
+    // A second worker begins the first of them, and has those that follow in its local queue.
     pool.tune(2);
     begun.wait_for(1);
     sender.send(wanted).unwrap();

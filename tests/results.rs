@@ -438,7 +438,7 @@ fn in_the_backlog_of_a_busy_worker() -> Waits {
     victim.waits("the backlog of a busy worker", handle, &gate, pool)
 }
 
-/// A task spawns it beyond the bound: it is at the desk of the worker that runs that task.
+/// A task spawns it beyond the bound: it is in the local queue of the worker that runs that task.
 fn at_the_desk_of_its_worker() -> Waits {
     let (pool, victim) = (Pool::with_capacity(1), Victim::new());
     let gate = Gate::new();
@@ -452,7 +452,7 @@ fn at_the_desk_of_its_worker() -> Waits {
         inside.wait();
     }));
     let handle = receive("the child was spawned", &receiver);
-    victim.waits("the desk of its worker", handle, &gate, pool)
+    victim.waits("the local queue of its worker", handle, &gate, pool)
 }
 
 /// A task spawns it while a submitter waits for room: it is in line behind that one.
@@ -769,7 +769,7 @@ fn cancel_drops_captures_where_they_may_use_the_pool_and_panic() {
 }
 
 /// The pool is at rest once the last task is cancelled, and not before its captures are gone: also where
-/// the task held no place, at the desk of a worker that is through with all else.
+/// the task held no place, in the local queue of a worker that is through with all else.
 #[test]
 fn p18_wait_idle_ends_once_a_cancelled_task_has_dropped_what_it_captured() {
     struct Slow(Arrivals, Gate, Arrivals);
@@ -780,17 +780,17 @@ fn p18_wait_idle_ends_once_a_cancelled_task_has_dropped_what_it_captured() {
             self.2.arrive();
         }
     }
-    for at_a_desk in [false, true] {
+    for in_a_local_queue in [false, true] {
         let pool = Pool::builder().capacity(1).backlog(1).build().unwrap();
         let (begun, over) = (Arrivals::new(), Arrivals::new());
         let (gate, parent) = (Gate::new().opened_on_drop(), Gate::new().opened_on_drop());
         let captured = Slow(begun.clone(), (*gate).clone(), over.clone());
         let task = move || drop(captured);
-        let handle = if at_a_desk {
+        let handle = if in_a_local_queue {
             let (inner, inside) = (pool.handle(), (*parent).clone());
             let (sender, receiver) = channel();
             expect_accepted(pool.submit(move || {
-                // The backlog is full, so the next one is kept at the desk.
+                // The backlog is full, so the next one is kept in the local queue.
                 expect_accepted(inner.submit(|| {}));
                 let _ = sender.send(spawned(inner.spawn(task)));
                 inside.wait();
@@ -815,7 +815,11 @@ fn p18_wait_idle_ends_once_a_cancelled_task_has_dropped_what_it_captured() {
             });
             gate.open();
             assert!(canceller.join().unwrap());
-            assert_eq!(waiter.join().unwrap(), 1, "at a desk: {at_a_desk}");
+            assert_eq!(
+                waiter.join().unwrap(),
+                1,
+                "in a local queue: {in_a_local_queue}"
+            );
         });
         assert_at_rest(&pool);
     }

@@ -29,11 +29,8 @@ impl Core {
     pub(crate) fn serve(self: &Arc<Self>) {
         let ensure_worker = || self.ensure_worker();
         let push = |accepted, ()| self.queue.push(accepted);
-        let defer: Option<&dyn Fn() -> bool> = if self.may_defer_let_in() {
-            Some(&|| self.threads.defer())
-        } else {
-            None
-        };
+        let defer_wake = || self.threads.defer();
+        let defer: Option<&dyn Fn() -> bool> = self.may_defer_let_in().then_some(&defer_wake);
         let ended = self.admission.serve(ensure_worker, push, defer);
         self.wake_for_queued();
         if ended {

@@ -113,7 +113,7 @@ fn release_now_ends_the_last_worker() {
 /// A task submits another one just as the pool discards its tasks and is opened again: that one
 /// runs, is discarded, or is refused.
 #[test]
-fn reboot_leaves_no_task_at_a_desk() {
+fn reboot_leaves_no_task_in_a_local_queue() {
     model(3, || {
         let (core, ran) = (Core::new(1, config(None, EVER)), Ran::new());
         let (inner, child) = (Arc::clone(&core), ran.clone());
