@@ -14,30 +14,13 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use support::{
     Arrivals, DEADLINE, DropCounter, Gate, Log, OpensOnDrop, Running, becomes_true, eventually,
-    eventually_eq, expect_accepted, receive, refusal, seeded_rng, watchdog,
+    eventually_eq, expect_accepted, hold, receive, refusal, seeded_rng, shard, watchdog,
 };
 
 const BALANCES: [Balance; 2] = [Balance::RoundRobin, Balance::LeastLoaded];
 
 fn loads(pools: &MultiPool) -> Vec<usize> {
     pools.shards().map(PoolHandle::running).collect()
-}
-
-fn shard(pools: &MultiPool, at: usize) -> &PoolHandle {
-    pools.shards().nth(at).expect("there are so many")
-}
-
-/// A task that runs until its gate opens, on that shard; it has begun when this returns.
-#[track_caller]
-fn hold(shard: &PoolHandle) -> OpensOnDrop {
-    let (gate, begun) = (Gate::new(), Arrivals::new());
-    let (inside, begins) = (gate.clone(), begun.clone());
-    expect_accepted(shard.try_submit(move || {
-        begins.arrive();
-        inside.wait();
-    }));
-    begun.wait_for(1);
-    gate.opened_on_drop()
 }
 
 /// All places of all shards, each with its gate.

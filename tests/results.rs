@@ -815,7 +815,11 @@ fn p18_wait_idle_ends_once_a_cancelled_task_has_dropped_what_it_captured() {
             });
             gate.open();
             assert!(canceller.join().unwrap());
-            assert_eq!(waiter.join().unwrap(), 1, "in a local queue: {in_a_local_queue}");
+            assert_eq!(
+                waiter.join().unwrap(),
+                1,
+                "in a local queue: {in_a_local_queue}"
+            );
         });
         assert_at_rest(&pool);
     }

@@ -8,7 +8,7 @@
 
 use std::sync::mpsc::channel;
 
-use anthill::{JoinError, JoinHandle, Pool, PoolHandle};
+use anthill::{JoinError, JoinHandle, MultiPool, Pool, PoolHandle};
 
 pub(crate) use anthill_test_support::*;
 
@@ -136,4 +136,22 @@ pub(crate) fn assert_at_rest(pool: &PoolHandle) {
         stats.completed + stats.panicked + stats.cancelled + stats.discarded,
         "the books do not balance: {stats:?}"
     );
+}
+
+/// One of several pools that are one.
+pub(crate) fn shard(pools: &MultiPool, at: usize) -> &PoolHandle {
+    pools.shards().nth(at).expect("there are so many")
+}
+
+/// A task that runs until its gate opens, on that shard; it has begun when this returns.
+#[track_caller]
+pub(crate) fn hold(shard: &PoolHandle) -> OpensOnDrop {
+    let (gate, begun) = (Gate::new(), Arrivals::new());
+    let (inside, begins) = (gate.clone(), begun.clone());
+    expect_accepted(shard.try_submit(move || {
+        begins.arrive();
+        inside.wait();
+    }));
+    begun.wait_for(1);
+    gate.opened_on_drop()
 }

@@ -1,9 +1,10 @@
-//! What changes a queue: jobs retried and taken away, pauses, limits.
+//! Commands that change a queue: retry, delete, cancel, run-now, purge, pause, limits.
 
 use crate::args::SetLimits;
-use crate::out::Out;
+use crate::out::{Out, complain};
+use crate::outcome::{Ended, Fallible};
 use crate::pages::Pages;
-use crate::{Ended, Fallible, complain, show};
+use crate::show;
 use anthill::Pool;
 use anthill_jobs::{JobId, JobState, Queue, QueueError};
 use serde::Serialize;
@@ -49,7 +50,7 @@ impl Change {
 const ITS_KEY: &str = "another job has its unique key by now";
 
 #[derive(Default, Serialize)]
-struct Told {
+struct Report {
     changed: Vec<String>,
     refused: Vec<Refused>,
 }
@@ -60,7 +61,7 @@ struct Refused {
     reason: String,
 }
 
-impl Told {
+impl Report {
     fn tell(&mut self, id: JobId, change: Change, out: &mut Out) -> Fallible<()> {
         let id = id.to_string();
         if !out.is_json() {
@@ -88,14 +89,14 @@ impl Told {
     }
 }
 
-/// The jobs with these ids, each for itself.
+/// Changes the jobs with these ids, each for itself.
 pub(crate) fn named(
     queue: &Queue,
     change: Change,
     ids: &[JobId],
     out: &mut Out,
 ) -> Fallible<Ended> {
-    let mut told = Told::default();
+    let mut told = Report::default();
     let changed = ids.iter().try_for_each(|&id| {
         if change.apply(queue, id)? {
             told.tell(id, change, out)
@@ -109,7 +110,7 @@ pub(crate) fn named(
     changed.map(|()| ended)
 }
 
-/// Who commits at the same time shares a wait for the disk.
+/// Commits at the same time share a wait for the disk.
 const AT_ONCE: usize = 32;
 
 pub(crate) fn retry_all(queue: &Queue, out: &mut Out) -> Fallible<Ended> {
@@ -117,12 +118,12 @@ pub(crate) fn retry_all(queue: &Queue, out: &mut Out) -> Fallible<Ended> {
     let pool = Pool::with_capacity(AT_ONCE);
     let ours = queue.clone();
     let mut retried = pool.map(ids, move |id| (id, ours.retry_dead(id)));
-    let mut told = Told::default();
+    let mut told = Report::default();
     let changed = retried.try_for_each(|(id, retried)| {
         if retried? {
             return told.tell(id, Change::Retry, out);
         }
-        // Another process may have seen to it meanwhile: nobody named it.
+        // Another process may have changed it meanwhile; that is not an error, as it was not named.
         if (queue.get(id)?).is_some_and(|job| job.state == JobState::Dead) {
             told.refuse(id, ITS_KEY.to_owned());
         }
@@ -132,10 +133,10 @@ pub(crate) fn retry_all(queue: &Queue, out: &mut Out) -> Fallible<Ended> {
     changed.map(|()| ended)
 }
 
-/// All that are dead now. Those that die meanwhile are not meant, or this might never end.
+/// All jobs that are dead now. Jobs that die meanwhile do not count, or this might never end.
 fn dead(queue: &Queue) -> Result<Vec<JobId>, QueueError> {
-    let most = usize::try_from(queue.stats()?.dead).unwrap_or(usize::MAX);
-    let mut pages = Pages::new(queue, JobState::Dead, None, most);
+    let limit = usize::try_from(queue.stats()?.dead).unwrap_or(usize::MAX);
+    let mut pages = Pages::new(queue, JobState::Dead, None, limit);
     let mut ids = Vec::new();
     loop {
         let page = pages.next(0)?;
@@ -146,7 +147,7 @@ fn dead(queue: &Queue) -> Result<Vec<JobId>, QueueError> {
     }
 }
 
-/// Without `yes` it removes nothing, and is an error if there is something.
+/// Without `yes` it removes nothing, and fails if there is a job to remove.
 pub(crate) fn purge(queue: &Queue, state: JobState, yes: bool, out: &mut Out) -> Fallible<Ended> {
     let removed = if yes {
         queue.as_broker().purge(&[state])?
@@ -154,7 +155,7 @@ pub(crate) fn purge(queue: &Queue, state: JobState, yes: bool, out: &mut Out) ->
         let jobs = show::count(&queue.stats()?, state);
         if jobs > 0 {
             let state = state.name();
-            return Err(format!("{jobs} jobs are {state}: say --yes to take them all away").into());
+            return Err(format!("{jobs} jobs are {state}: use --yes to remove them all").into());
         }
         0
     };

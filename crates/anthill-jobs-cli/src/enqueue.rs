@@ -1,8 +1,9 @@
-//! Jobs from standard input: all of them are enqueued, or none.
+//! The command `enqueue`: jobs from standard input, all of them or none.
 
-use crate::args::{once_per, seconds};
+use crate::json;
 use crate::out::Out;
-use crate::{Ended, Fallible, json};
+use crate::outcome::{Ended, Fallible};
+use crate::values::{once_per, seconds};
 use anthill_jobs::{JobId, NewJob, OncePer, Queue};
 use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
@@ -12,19 +13,19 @@ use std::time::Duration;
 
 #[derive(clap::Args)]
 pub(crate) struct Enqueue {
-    /// Under which its handler is found.
+    /// The kind, under which a consumer finds the handler.
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     kind: String,
 
-    /// One job a line, all or none of them, in one transaction; empty lines are passed over.
+    /// Enqueue one job per line, all or none of them, in one transaction; empty lines are skipped.
     #[arg(long)]
     lines: bool,
 
-    /// Not before so long from now.
+    /// How long the job waits before it is ready.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     delay: Option<Duration>,
 
-    /// Those with more come first; 0 unless told.
+    /// The priority: higher numbers go first; 0 by default.
     #[arg(
         long,
         value_name = "N",
@@ -34,45 +35,45 @@ pub(crate) struct Enqueue {
     )]
     priority: i16,
 
-    /// How often it is tried again after it failed; 25 times unless told.
+    /// How often it is tried again after a failure; 25 times by default.
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
 
-    /// Not beside another job with that unique key.
+    /// A unique key: nothing is added while another job with it is not over.
     #[arg(long, value_name = "KEY", conflicts_with = "lines")]
     unique: Option<String>,
 
-    /// Not within so long after another job with that key was enqueued, whether or not that is over.
+    /// Add at most one job with this key within the period, whether or not it is over.
     #[arg(long, value_name = "KEY/SECONDS", value_parser = once_per, conflicts_with = "lines")]
     once_per: Option<OncePer>,
 
-    /// As --unique; but if the other job waits, it gets this data, and waits for --delay from now.
+    /// As --unique; but if the other job waits, it gets this data, and is due --delay from now.
     #[arg(long, value_name = "KEY", requires = "delay", conflicts_with_all = ["lines", "unique"])]
     debounce: Option<String>,
 
-    /// Keep its result for so long after it is done: see `show`.
+    /// How long to keep its result after it is done: see `show`.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     keep_result: Option<Duration>,
 
-    /// Jobs with the same key are bounded together: see `limits --per-key`.
+    /// The key that `limits --per-key` limits.
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
 
-    /// Taken away if it has not started so long from now.
+    /// When it expires: it is removed if it still waits after this time.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     expires: Option<Duration>,
 
-    /// Its id; if there is a job with it already, nothing is added.
+    /// Its id; if a job with it is stored already, nothing is added.
     #[arg(long, value_name = "ID", conflicts_with = "lines")]
     id: Option<JobId>,
 
-    /// Make the queue also in a database of another program, beside its tables.
+    /// Create the queue even in a database of another program, beside its tables.
     #[arg(long)]
     pub(crate) create: bool,
 }
 
 #[derive(Serialize)]
-struct Told {
+struct Report {
     id: String,
     added: bool,
 }
@@ -93,7 +94,7 @@ impl Enqueue {
     }
 
     fn job(&self, text: &str, line: Option<usize>) -> Fallible<NewJob> {
-        // As a handler would read it: that finds more than a look at the brackets.
+        // Parsed as a handler would, which finds more errors than a scan for brackets.
         if let Err(error) = serde_json::from_str::<Value>(text) {
             return Err(wrong(&error, line).into());
         }
@@ -114,9 +115,9 @@ impl Enqueue {
 
     pub(crate) fn enqueue(&self, queue: &Queue, jobs: &[NewJob], out: &mut Out) -> Fallible<Ended> {
         let enqueued = queue.enqueue_all_new(jobs)?;
-        let told: Vec<Told> = enqueued
+        let told: Vec<Report> = enqueued
             .into_iter()
-            .map(|enqueued| Told {
+            .map(|enqueued| Report {
                 id: enqueued.id().to_string(),
                 added: enqueued.is_added(),
             })
@@ -125,7 +126,7 @@ impl Enqueue {
             [one] if out.is_json() && !self.lines => out.document(one)?,
             all if out.is_json() => out.document(&all)?,
             all => {
-                for Told { id, added } in all {
+                for Report { id, added } in all {
                     let what = if *added { "added" } else { "duplicate" };
                     out.line(&format!("{id} {what}"))?;
                 }
@@ -135,12 +136,12 @@ impl Enqueue {
     }
 }
 
-/// Where in the input, and not in the line that was parsed.
+/// The error with its place in the input, not in the parsed line.
 fn wrong(error: &serde_json::Error, line: Option<usize>) -> String {
     let column = error.column();
     let text = error.to_string();
     let place = format!(" at line {} column {column}", error.line());
     let what = text.strip_suffix(&place).unwrap_or(&text);
     let line = line.unwrap_or(error.line());
-    format!("standard input is no JSON: line {line}, column {column}: {what}")
+    format!("standard input is not JSON: line {line}, column {column}: {what}")
 }

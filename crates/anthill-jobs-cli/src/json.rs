@@ -1,16 +1,16 @@
-//! Data as it is stored, printed without a change but of the blanks: numbers keep their digits and objects their order.
+//! JSON as it is stored, printed with other blanks and no other change: numbers keep their digits, objects their order.
 
 use serde_json::value::RawValue;
 use std::str::Chars;
 
-/// On one line, if it is JSON.
+/// The data on one line, if it is JSON.
 pub(crate) fn parse(data: &[u8]) -> Option<Box<RawValue>> {
     let text = std::str::from_utf8(data).ok()?;
     let json: &RawValue = serde_json::from_str(text).ok()?;
     RawValue::from_string(compact(json.get())).ok()
 }
 
-/// JSON without the blanks between its parts.
+/// JSON without blanks between its tokens.
 pub(crate) fn compact(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let mut rest = json.chars();
@@ -24,7 +24,7 @@ pub(crate) fn compact(json: &str) -> String {
     out
 }
 
-/// Compact JSON on as many lines as it has members.
+/// Compact JSON with one member per line.
 pub(crate) fn pretty(json: &str) -> String {
     let mut out = String::with_capacity(json.len() * 2);
     let mut depth = 0_usize;
@@ -72,7 +72,7 @@ fn string(rest: &mut Chars<'_>, out: &mut String) {
 
 fn new_line(out: &mut String, depth: usize) {
     out.push('\n');
-    // Else brackets alone would make a gigabyte of a megabyte.
+    // Otherwise a megabyte of brackets would become a gigabyte.
     for _ in 0..depth.min(50) {
         out.push_str("  ");
     }

@@ -1,13 +1,13 @@
-//! The jobs in a state: for people a table, for scripts JSON with all that there is of each.
+//! The commands `list` and `dead`: a table for people, or JSON with all details for scripts.
 
 use crate::out::{Out, cell};
+use crate::outcome::{Ended, Fallible};
 use crate::pages::Pages;
 use crate::show::{Document, missed, size, span};
-use crate::{Ended, Fallible};
 use anthill_jobs::{JobId, JobInfo, JobState, Queue, QueueError};
 use std::io::Write;
 
-/// What is read at once of a job's data; what is larger is read by itself.
+/// How much of each job's data a page has; a larger job is read by itself.
 const WHOLE: usize = 16 << 10;
 
 pub(crate) fn list(
@@ -18,7 +18,7 @@ pub(crate) fn list(
     out: &mut Out,
 ) -> Fallible<Ended> {
     if let Some(id) = after {
-        // A queue would begin with its first job.
+        // The library would list from the first job.
         match queue.get(id)? {
             Some(job) if job.state == state => {}
             job => return Ok(missed(id, job.as_ref())),
@@ -29,7 +29,7 @@ pub(crate) fn list(
         documents(queue, Pages::new(queue, state, after, limit), out)?;
         return Ok(Ended::Done);
     }
-    // Whether there are more is told.
+    // One more, to know whether there are more.
     let pages = Pages::new(queue, state, after, limit.saturating_add(1));
     if let Some(last) = table(pages, limit, out)? {
         out.flush()?;
@@ -56,10 +56,10 @@ fn documents(queue: &Queue, mut pages: Pages<'_>, out: &mut Out) -> Fallible<()>
     }
 }
 
-/// With all its data; `None` if it is gone, or somewhere else by now.
+/// The job with all its data; `None` if it is gone, or in another state by now.
 fn whole(queue: &Queue, job: JobInfo) -> Result<Option<JobInfo>, QueueError> {
     let is_cut = job.payload_size > job.payload.len() as u64;
-    // A list leaves out those that are large.
+    // A list leaves out large ones.
     let may_have_result = job.state == JobState::Done && job.result.is_none();
     let may_have_progress = job.attempt > 0 && job.progress.is_none();
     if !(is_cut || may_have_result || may_have_progress) {
@@ -69,7 +69,7 @@ fn whole(queue: &Queue, job: JobInfo) -> Result<Option<JobInfo>, QueueError> {
     Ok(there.filter(|there| there.state == job.state))
 }
 
-/// The last one in it, if there are more.
+/// Prints a table. Returns the last job in it, if there are more.
 fn table(mut pages: Pages<'_>, limit: usize, out: &mut Out) -> Fallible<Option<JobId>> {
     let columns = columns();
     let mut shown = 0;
@@ -105,7 +105,7 @@ fn table(mut pages: Pages<'_>, limit: usize, out: &mut Out) -> Fallible<Option<J
     }
 }
 
-/// How wide the columns are whose contents have no width of their own.
+/// The widths of the columns that depend on their contents.
 struct Widths {
     kind: usize,
     data: usize,
@@ -152,7 +152,7 @@ impl Widths {
     }
 }
 
-/// What the terminal has, or `COLUMNS` says; `None` where nobody says it.
+/// The width of the terminal, or of `COLUMNS`; `None` if neither is known.
 fn columns() -> Option<usize> {
     let told = std::env::var("COLUMNS").ok();
     told.and_then(|told| told.parse().ok())
@@ -171,11 +171,11 @@ fn of_terminal() -> Option<usize> {
     None
 }
 
-/// The beginning, with the size if that is not all.
+/// The beginning of the data, with the size if that is not all.
 fn preview(job: &JobInfo, width: usize) -> String {
     let is_cut = job.payload_size > job.payload.len() as u64;
     let text = String::from_utf8_lossy(&job.payload);
-    // The last one may be a part of a letter.
+    // The last character may be incomplete.
     let text = if is_cut {
         text.trim_end_matches('\u{fffd}')
     } else {
@@ -199,7 +199,7 @@ fn cut(text: &str, width: usize) -> String {
     format!("{begin}…")
 }
 
-/// Its first line.
+/// The first line of the job's error.
 fn error(job: &JobInfo) -> String {
     let error = job.error.as_deref().unwrap_or_default();
     cell(error.lines().next().unwrap_or_default())

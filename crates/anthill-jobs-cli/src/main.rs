@@ -1,22 +1,27 @@
-//! Look at a live job queue, and change it, from a shell.
+//! `anthill-jobs`: inspects and changes a job queue from a shell, while it is in use.
 //!
 //! | exit code | |
 //! |---|---|
-//! | 0 | done; also where who reads the output went away |
-//! | 1 | an error: why is on standard error |
-//! | 2 | no such command line |
-//! | 3 | a job that was named is not there, or not in a state for that; the others were seen to |
+//! | 0 | done, also if the reader of the output is gone |
+//! | 1 | an error, with the reason on standard error |
+//! | 2 | wrong usage |
+//! | 3 | a named job does not exist, or is not in a state for the command; the others were changed |
 
+mod address;
 mod args;
 mod change;
+mod engines;
 mod enqueue;
 mod json;
 mod list;
+mod moves;
 mod out;
+mod outcome;
 mod pages;
-mod place;
 mod show;
-mod transfer;
+mod sqlite_file;
+mod values;
+
 mod watch;
 
 use anthill_jobs::{JobState, Queue};
@@ -24,20 +29,12 @@ use args::{Args, Command};
 use change::Change;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use out::Out;
+use out::{Out, complain};
+use outcome::{Ended, Fallible};
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
-
-type Fallible<T> = Result<T, Box<dyn Error>>;
-
-/// How a command ends that did not fail.
-enum Ended {
-    Done,
-    /// A job that was named is not there, or not in a state for that.
-    Missed,
-}
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -47,13 +44,13 @@ fn main() -> ExitCode {
     let Some(address) = args.queue else {
         let wrong = Args::command().error(
             ErrorKind::MissingRequiredArgument,
-            "which queue? Say --queue ADDRESS, or set ANTHILL_QUEUE",
+            "which queue? Use --queue ADDRESS, or set ANTHILL_QUEUE",
         );
         return misused(&wrong);
     };
     let mut out = Out::new(args.json);
     let ended = run(&address, args.command, &mut out);
-    // What was written before an error is true, too.
+    // What was written before an error is valid, too.
     let flushed = out.flush();
     match ended.and_then(|ended| flushed.map(|()| ended)) {
         Ok(Ended::Done) => ExitCode::SUCCESS,
@@ -65,7 +62,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Help, or what is wrong with a command line: that may come from anywhere.
+/// Prints help, or what is wrong with the command line, whose text may come from anywhere.
 fn misused(wrong: &clap::Error) -> ExitCode {
     if !wrong.use_stderr() {
         let _ = wrong.print();
@@ -77,13 +74,13 @@ fn misused(wrong: &clap::Error) -> ExitCode {
 }
 
 fn run(address: &str, command: Command, out: &mut Out) -> Fallible<Ended> {
-    let queue = || place::open(address);
-    let look = || place::open_to_look(address);
+    let queue = || address::open(address);
+    let look = || address::open_to_look(address);
     match command {
         Command::Enqueue(enqueue) => {
-            // Read before the queue is opened: it is not made for jobs that are none.
+            // Read before the queue is opened, so that none is created for invalid input.
             let jobs = enqueue.read(io::stdin().lock())?;
-            let queue = place::open_or_make(address, enqueue.create)?;
+            let queue = address::open_or_create(address, enqueue.create)?;
             enqueue.enqueue(&queue, &jobs, out)
         }
         Command::Stats { watch: None } => show::stats(&look()?, out),
@@ -104,7 +101,7 @@ fn run(address: &str, command: Command, out: &mut Out) -> Fallible<Ended> {
         Command::Delete { ids, .. } => change::named(&queue()?, Change::Delete, &ids, out),
         Command::Cancel { ids } => change::named(&queue()?, Change::Cancel, &ids, out),
         Command::RunNow { ids } => change::named(&queue()?, Change::RunNow, &ids, out),
-        Command::Move(told) => transfer::run(address, &told, out),
+        Command::Move(told) => moves::run(address, &told, out),
         Command::Purge { state, yes } => change::purge(&queue()?, state, yes, out),
         Command::Backup { path } => backup(&look()?, &path, out),
         Command::Pause => change::pause(&queue()?, true, out),
@@ -125,13 +122,13 @@ fn backup(queue: &Queue, path: &Path, out: &mut Out) -> Fallible<Ended> {
     Ok(Ended::Done)
 }
 
-/// An error and what is behind it.
+/// The text of an error and its sources.
 fn text(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
         let more = error.to_string();
-        // Some say it themselves.
+        // Some errors include the text of their source.
         if !text.ends_with(&more) {
             text += ": ";
             text += &more;
@@ -139,9 +136,4 @@ fn text(error: &dyn Error) -> String {
         source = error.source();
     }
     text
-}
-
-fn complain(text: &str) {
-    // If nobody hears it the exit code still tells.
-    let _ = writeln!(io::stderr(), "error: {}", out::harmless(text));
 }

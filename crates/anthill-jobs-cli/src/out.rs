@@ -1,7 +1,7 @@
-//! Standard output. That its reader goes away is no error: from then on nothing is written, and who would write for ever
-//! can see it.
+//! Standard output. If its reader is gone that is not an error: nothing more is written, and a command that would write for
+//! ever can see it.
 
-use crate::Fallible;
+use crate::outcome::Fallible;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write as _};
@@ -21,7 +21,7 @@ impl Out {
         }
     }
 
-    /// Whether JSON is asked for.
+    /// Whether the output is JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.json
     }
@@ -41,7 +41,7 @@ impl Out {
         self.raw("\n")
     }
 
-    /// Also what moves the cursor.
+    /// Writes text as it is, control characters included.
     pub(crate) fn raw(&mut self, text: &str) -> Fallible<()> {
         if self.closed {
             return Ok(());
@@ -70,12 +70,18 @@ impl Out {
     }
 }
 
-/// Jobs come from anywhere: none of them is to control a terminal, or to pass for something else on it.
+/// Prints an error on standard error.
+pub(crate) fn complain(text: &str) {
+    // If it cannot be written, the exit code still says it.
+    let _ = writeln!(io::stderr(), "error: {}", harmless(text));
+}
+
+/// Escapes text so that it cannot control a terminal, or look like other text on it: jobs come from anywhere.
 pub(crate) fn harmless(text: &str) -> String {
     escape(text, |char| char != '\n' && char != '\t' && is_hidden(char))
 }
 
-/// The same on one line.
+/// Escapes text for one line.
 pub(crate) fn cell(text: &str) -> String {
     escape(text, is_hidden)
 }
@@ -92,7 +98,7 @@ fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     escaped
 }
 
-/// The same JSON: in it such characters are nowhere but in strings, and can be written as numbers there.
+/// Escapes JSON: such characters can only be in strings, where they can be written as numbers.
 fn harmless_json(json: String) -> String {
     if !json.contains(is_hidden) {
         return json;
@@ -110,8 +116,8 @@ fn harmless_json(json: String) -> String {
     escaped
 }
 
-/// Controls a terminal, or the order of what stands on it, or is not seen at all: controls, separators of lines, and what
-/// Unicode calls ignorable by default, which has all that override or isolate a direction, and all of no width.
+/// Whether a character controls a terminal or the direction of text, or is invisible: control characters, line separators,
+/// and what Unicode calls default ignorable, which includes all direction overrides and zero-width characters.
 fn is_hidden(char: char) -> bool {
     char.is_control()
         || matches!(

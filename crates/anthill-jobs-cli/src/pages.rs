@@ -1,9 +1,9 @@
-//! The jobs in a state, page by page, so that no list is ever in memory as a whole.
+//! Lists of jobs page by page, so that no list is in memory as a whole.
 
 use anthill_jobs::{JobId, JobInfo, JobState, ListRequest, Queue, QueueError};
 use std::collections::HashSet;
 
-/// How many are read at once.
+/// How many jobs a page has.
 const PAGE: usize = 100;
 
 pub(crate) struct Pages<'q> {
@@ -11,36 +11,36 @@ pub(crate) struct Pages<'q> {
     state: JobState,
     after: Option<JobId>,
     seen: HashSet<JobId>,
-    most: usize,
+    limit: usize,
 }
 
 impl Pages<'_> {
-    /// No more than `most` jobs, behind the job `after`.
+    /// Lists up to `limit` jobs behind the job `after`.
     pub(crate) fn new(
         queue: &Queue,
         state: JobState,
         after: Option<JobId>,
-        most: usize,
+        limit: usize,
     ) -> Pages<'_> {
         Pages {
             queue,
             state,
             after,
             seen: HashSet::new(),
-            most,
+            limit,
         }
     }
 
-    /// The next ones, each once, with so many bytes of their data; none at the end.
+    /// The next page, each job once, with so many bytes of its data; empty at the end.
     pub(crate) fn next(&mut self, data: usize) -> Result<Vec<JobInfo>, QueueError> {
-        let left = self.most - self.seen.len();
+        let left = self.limit - self.seen.len();
         if left == 0 {
             return Ok(Vec::new());
         }
         loop {
             let request = ListRequest::new(self.state).after(self.after);
-            let request = request.most(PAGE.min(left)).data(data);
-            // If another process takes `after` away this begins anew.
+            let request = request.limit(PAGE.min(left)).data(data);
+            // If another process removes `after` this starts from the first job again.
             let mut page = self.queue.as_broker().list(&request)?;
             let Some(last) = page.last() else {
                 return Ok(page);

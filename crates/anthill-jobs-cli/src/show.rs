@@ -1,7 +1,8 @@
-//! How a queue looks: as text for people, or as JSON whose names stay.
+//! The commands `show`, `stats`, `kinds` and `limits`: text for people, or JSON with stable names.
 
-use crate::out::{Out, cell};
-use crate::{Ended, Fallible, complain, json};
+use crate::json;
+use crate::out::{Out, cell, complain};
+use crate::outcome::{Ended, Fallible};
 use anthill_jobs::{JobId, JobInfo, JobState, Limits, Queue, QueueStats};
 use serde::Serialize;
 use serde_json::json;
@@ -27,10 +28,10 @@ pub(crate) struct Document<'a> {
     keep_result_seconds: Option<f64>,
     progress: Option<Box<RawValue>>,
     result: Option<Box<RawValue>>,
-    /// In bytes, as it is stored.
+    /// In bytes, as stored.
     payload_size: u64,
     payload: Option<Box<RawValue>>,
-    /// Where it is no JSON.
+    /// If it is not JSON.
     payload_text: Option<Cow<'a, str>>,
 }
 
@@ -80,7 +81,7 @@ pub(crate) fn job(queue: &Queue, id: JobId, out: &mut Out) -> Fallible<Ended> {
         return Ok(Ended::Done);
     }
     let mut say = |name: &str, value: &str| -> Fallible<()> {
-        // What has several lines stays in its column.
+        // Further lines stay in the column.
         let value = value.replace('\n', "\n             ");
         out.line(&format!("{name:<13}{value}"))
     };
@@ -123,7 +124,7 @@ pub(crate) fn job(queue: &Queue, id: JobId, out: &mut Out) -> Fallible<Ended> {
     Ok(Ended::Done)
 }
 
-/// In a second's tenths, or in the two largest units.
+/// A duration in tenths of a second, or in the two largest units.
 pub(crate) fn span(time: Duration) -> String {
     let (seconds, tenths) = (time.as_secs(), time.subsec_millis() / 100);
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
@@ -138,7 +139,7 @@ pub(crate) fn span(time: Duration) -> String {
     }
 }
 
-/// Of data, in bytes.
+/// A size in bytes, kB, MB or GB.
 pub(crate) fn size(bytes: u64) -> String {
     let tenths = |unit: u64| {
         let tenths = bytes / (unit / 10);
@@ -165,7 +166,7 @@ pub(crate) fn count(counts: &QueueStats, state: JobState) -> u64 {
     }
 }
 
-/// In a second, by the difference of two looks.
+/// Rates per second, from the difference of two counts.
 #[derive(Clone, Copy)]
 pub(crate) struct Rates {
     pub(crate) enqueued: f64,
@@ -228,7 +229,7 @@ pub(crate) fn stats(queue: &Queue, out: &mut Out) -> Fallible<Ended> {
     Ok(Ended::Done)
 }
 
-/// What is there now, and then what there was since the queue was made.
+/// What the queue holds now, and what it has counted since it was made.
 pub(crate) fn table(stats: &QueueStats, rates: Option<Rates>) -> Vec<String> {
     let oldest = stats
         .oldest
@@ -265,7 +266,7 @@ pub(crate) fn table(stats: &QueueStats, rates: Option<Rates>) -> Vec<String> {
     lines
 }
 
-/// The kinds of the jobs that are ready.
+/// Lists the kinds of the ready jobs.
 pub(crate) fn kinds(queue: &Queue, out: &mut Out) -> Fallible<Ended> {
     let mut kinds = queue.as_broker().ready_kinds()?;
     kinds.sort_unstable();
@@ -279,7 +280,7 @@ pub(crate) fn kinds(queue: &Queue, out: &mut Out) -> Fallible<Ended> {
     Ok(Ended::Done)
 }
 
-/// As the options say them.
+/// Prints the limits as the options take them.
 pub(crate) fn limits(limits: &Limits, out: &mut Out) -> Fallible<Ended> {
     if out.is_json() {
         let rate = limits.rate.map(
@@ -294,12 +295,12 @@ pub(crate) fn limits(limits: &Limits, out: &mut Out) -> Fallible<Ended> {
         return Ok(Ended::Done);
     }
     let none = || "none".to_owned();
-    let most = |most: Option<u32>| most.map_or_else(none, |most| most.to_string());
+    let limit = |limit: Option<u32>| limit.map_or_else(none, |limit| limit.to_string());
     let rate = limits.rate.map_or_else(none, |rate| {
         format!("{}/{}/{}", rate.jobs, rate.per.as_secs_f64(), rate.burst)
     });
-    out.line(&format!("running  {}", most(limits.running)))?;
-    out.line(&format!("per-key  {}", most(limits.per_key)))?;
+    out.line(&format!("running  {}", limit(limits.running)))?;
+    out.line(&format!("per-key  {}", limit(limits.per_key)))?;
     out.line(&format!("rate     {rate}"))?;
     let ready = limits
         .max_ready

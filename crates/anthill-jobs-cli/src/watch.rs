@@ -1,8 +1,8 @@
-//! Counts again and again, until nobody reads them any more; on a terminal each in the place of the one before.
+//! `stats --watch`: prints the counts again and again, until the reader is gone; on a terminal in place.
 
 use crate::out::Out;
+use crate::outcome::{Ended, Fallible};
 use crate::show::{Counts, Rates, table};
-use crate::{Ended, Fallible};
 use anthill_jobs::{Queue, QueueStats};
 use serde::Serialize;
 use std::io::{IsTerminal, stdout};
@@ -35,7 +35,7 @@ pub(crate) fn watch(queue: &Queue, every: Duration, out: &mut Out) -> Fallible<E
             })?;
         } else {
             if lines > 0 {
-                // Up to its first line, and all below gone; or an empty line between.
+                // Move up to the first line and clear below it; or print an empty line in between.
                 out.raw(&if is_terminal {
                     format!("\x1b[{lines}A\x1b[J")
                 } else {

@@ -1,9 +1,9 @@
-//! How long a job that failed waits before it is tried again.
+//! Backoff: how long a failed job waits before it is tried again.
 
 use std::time::Duration;
 
-/// Twice as long after each attempt, from a least to a most, and a bit longer by chance, so that what failed together
-/// does not come back together. Never shorter than after the attempt before.
+/// Exponential backoff with jitter: the wait doubles with each attempt, from a minimum to a maximum, plus up to a quarter
+/// at random, so that jobs that failed together do not come back together. A wait is never shorter than the one before.
 ///
 /// ```
 /// use anthill_jobs::Backoff;
@@ -15,38 +15,38 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    least: Duration,
-    most: Duration,
+    min: Duration,
+    max: Duration,
 }
 
 impl Backoff {
-    /// From `least` to `most`.
-    pub fn new(least: Duration, most: Duration) -> Backoff {
-        Backoff { least, most }
+    /// Makes a backoff that waits `min` after the first attempt, and never longer than `max`.
+    pub fn new(min: Duration, max: Duration) -> Backoff {
+        Backoff { min, max }
     }
 
-    /// How long to wait after that attempt; the first one is 1.
+    /// Returns how long to wait after an attempt; the first one is 1.
     pub fn after(&self, attempt: u32) -> Duration {
         self.spread(attempt, fastrand::f64())
     }
 
-    /// `chance` is from 0 to 1.
+    /// `chance` is between 0 and 1.
     fn spread(self, attempt: u32, chance: f64) -> Duration {
         let doublings = attempt.saturating_sub(1);
         let doubled = 1_u32.checked_shl(doublings).filter(|_| doublings < 32);
         let wait = match doubled {
-            Some(times) => self.least.saturating_mul(times),
-            None if self.least.is_zero() => Duration::ZERO,
-            None => self.most,
+            Some(times) => self.min.saturating_mul(times),
+            None if self.min.is_zero() => Duration::ZERO,
+            None => self.max,
         };
-        // At most a quarter more: less than the next one.
-        let more = wait.min(self.most).mul_f64(chance / 4.0);
-        wait.saturating_add(more).min(self.most)
+        // At most a quarter more, which is less than the next wait.
+        let more = wait.min(self.max).mul_f64(chance / 4.0);
+        wait.saturating_add(more).min(self.max)
     }
 }
 
 impl Default for Backoff {
-    /// From a second to an hour.
+    /// From one second to one hour.
     fn default() -> Backoff {
         Backoff::new(Duration::from_secs(1), Duration::from_secs(3600))
     }
@@ -71,7 +71,7 @@ mod tests {
                     longest <= backoff.spread(attempt + 1, 0.0),
                     "{backoff:?} {attempt}"
                 );
-                assert!(longest <= backoff.most);
+                assert!(longest <= backoff.max);
             }
         }
         assert_eq!(

@@ -1,13 +1,13 @@
-//! Where the jobs' times come from: the host's clocks, or one that a test moves.
+//! Clocks: those of the host, or one that a test moves.
 
-use super::calls::Calls;
+use crate::listeners::Listeners;
 use crate::sync::lock;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-/// The clocks of a broker on this host: a wall clock, which delays and schedules follow, and a steady one, which
-/// leases follow: it goes on while the host sleeps, and setting the wall clock does not move it.
+/// The clocks of a broker on this host: a wall clock for delays and schedules, and a steady clock for leases, which goes
+/// on while the host sleeps and does not move when the wall clock is set.
 ///
 /// ```
 /// use anthill_jobs::Clock;
@@ -29,7 +29,7 @@ enum Source {
 
 struct Manual {
     time: Mutex<Time>,
-    calls: Calls,
+    listeners: Listeners,
 }
 
 #[derive(Clone)]
@@ -41,20 +41,20 @@ struct Time {
 /// A moment of the steady clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Steady {
-    /// Which run of the host: times of another one mean nothing.
+    /// The boot of the host: times of another boot cannot be compared.
     pub(crate) boot: String,
     /// Since the host was started.
     pub(crate) since: Duration,
 }
 
 impl Clock {
-    /// The host's.
+    /// Returns the clocks of the host.
     #[must_use]
     pub fn system() -> Clock {
         Clock(Source::System)
     }
 
-    /// One that stands still until it is moved; for tests. It starts at noon (UTC) on the first of January 2025.
+    /// Makes a clock for tests, which stands still until it is moved. It starts at noon (UTC) on 1 January 2025.
     #[must_use]
     pub fn manual() -> Clock {
         let time = Time {
@@ -66,15 +66,15 @@ impl Clock {
         };
         Clock(Source::Manual(Arc::new(Manual {
             time: Mutex::new(time),
-            calls: Calls::default(),
+            listeners: Listeners::default(),
         })))
     }
 
-    /// Moves a manual clock on.
+    /// Advances a manual clock.
     ///
     /// # Panics
     ///
-    /// If it is the system's.
+    /// If this is the system's clock.
     pub fn advance(&self, time: Duration) {
         self.change(|now| {
             now.wall += time;
@@ -82,20 +82,20 @@ impl Clock {
         });
     }
 
-    /// Sets the wall clock of a manual clock, as somebody may who sets that of a host: the steady one stays.
+    /// Sets the wall clock of a manual clock, as an administrator may on a host; its steady clock does not move.
     ///
     /// # Panics
     ///
-    /// If it is the system's.
+    /// If this is the system's clock.
     pub fn set_wall(&self, wall: Duration) {
         self.change(|now| now.wall = wall);
     }
 
-    /// Lets a manual clock's host start anew: its steady clock starts from nothing.
+    /// Simulates a reboot of a manual clock's host: its steady clock starts from zero.
     ///
     /// # Panics
     ///
-    /// If it is the system's.
+    /// If this is the system's clock.
     pub fn reboot(&self) {
         self.change(|now| {
             now.steady.boot += "+";
@@ -105,20 +105,20 @@ impl Clock {
 
     fn change(&self, change: impl FnOnce(&mut Time)) {
         let Source::Manual(manual) = &self.0 else {
-            panic!("the system's clock is nobody's to move");
+            panic!("the system's clock cannot be moved");
         };
         change(&mut lock(&manual.time));
-        manual.calls.call();
+        manual.listeners.notify();
     }
 
-    /// Has `call` called whenever a manual clock is moved, until it returns false.
+    /// Adds a listener for moves of a manual clock, which is called until it returns false.
     pub(crate) fn on_change(&self, call: impl Fn() -> bool + Send + Sync + 'static) {
         if let Source::Manual(manual) = &self.0 {
-            manual.calls.add(call);
+            manual.listeners.add(call);
         }
     }
 
-    /// Whether moving one moves the other.
+    /// Whether both are the same clock.
     #[cfg(feature = "sqlite")]
     pub(crate) fn is(&self, other: &Clock) -> bool {
         match (&self.0, &other.0) {
@@ -128,7 +128,7 @@ impl Clock {
         }
     }
 
-    /// Since 1970.
+    /// Returns the time since 1970 by the wall clock.
     pub fn wall(&self) -> Duration {
         match &self.0 {
             Source::System => {
@@ -139,7 +139,7 @@ impl Clock {
         }
     }
 
-    /// The same in whole seconds.
+    /// The wall clock in whole seconds.
     pub(crate) fn seconds(&self) -> i64 {
         i64::try_from(self.wall().as_secs()).unwrap_or(i64::MAX)
     }
@@ -167,7 +167,7 @@ mod host {
     use std::sync::LazyLock;
     use std::time::Duration;
 
-    /// One for each start of the kernel: containers of a host share it, as they share its clock.
+    /// One for each boot of the kernel. The containers of a host share it, as they share its clock.
     static BOOT: LazyLock<String> = LazyLock::new(|| {
         let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         id.map_or_else(|_| "unknown".to_owned(), |id| id.trim().to_owned())
@@ -184,7 +184,7 @@ mod host {
     }
 }
 
-/// Where the system names no clock that all its processes share but the wall clock, leases follow that.
+/// The wall clock is the only clock that all processes share here, so leases follow it.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod host {
     use super::Steady;

@@ -1,73 +1,72 @@
-//! What can go wrong between a queue and its broker, and how a handler says that its job failed.
+//! Errors: of a queue and its broker, of an enqueue, of a handler, and of a stop.
 
-use super::job::JobId;
+use crate::id::JobId;
 use std::error::Error;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Why a queue could not do what it was asked to.
+/// Why an operation of a queue failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum QueueError {
-    /// Its broker cannot do that at all.
+    /// The broker does not support the operation.
     Unsupported {
-        /// What it was asked for.
+        /// The unsupported operation or option.
         what: &'static str,
-        /// Who cannot.
+        /// The name of the broker.
         broker: &'static str,
     },
-    /// The address names no broker, or one that this program was built without.
+    /// The address is wrong, or its scheme is unknown.
     Address {
-        /// The address.
+        /// The address, without a password.
         address: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// The data is larger than the queue takes.
+    /// The data is larger than the [limit](crate::Queue::payload_limit).
     TooLarge {
-        /// In bytes.
+        /// The size of the data, in bytes.
         size: usize,
-        /// In bytes, too.
-        most: usize,
+        /// The limit, in bytes.
+        limit: usize,
     },
     /// The data cannot be written as JSON.
     Encode(serde_json::Error),
-    /// The data can be written as JSON, but not be read back from it (a number that is none, too deep): no handler could
-    /// run the job.
+    /// The data can be written as JSON, but not read back from it (NaN, nesting that is too deep): no handler could run
+    /// the job.
     Unreadable(serde_json::Error),
-    /// What is stored cannot be read as that.
+    /// The stored data cannot be read as the requested type.
     Decode(serde_json::Error),
-    /// As many jobs are ready as [`Limits::max_ready`](super::Limits::max_ready) allows, or would be: nothing was
-    /// enqueued.
+    /// More jobs would be ready than [`Limits::max_ready`](crate::Limits::max_ready) allows. Nothing was enqueued.
     Full {
-        /// How many may be.
-        most: u64,
+        /// How many jobs may be ready or parked.
+        limit: u64,
     },
-    /// Somebody else keeps the store for himself; nothing was done. A transaction that is open on this thread
-    /// waits for itself: see `Queue::enqueue_in`.
+    /// Another transaction held a lock on the store for too long. Nothing was done. An enqueue on a thread with an open
+    /// transaction of its own on the same file ends like this, too: use `Queue::enqueue_in`.
     Busy,
-    /// What is stored is damaged, or not a queue.
+    /// The stored data is damaged, or not a queue.
     Corrupt(String),
-    /// The queue's files are not those any more that were opened: a file was deleted, moved or replaced, or another
-    /// program has unlinked the log. Nothing was acknowledged, and nothing ever will be here: drop all handles of this
-    /// queue, and open it again. What was asked for last may have been done all the same.
+    /// The queue's files are no longer those that were opened: a file was deleted, moved or replaced, or another program
+    /// unlinked the log. This handle acknowledges nothing any more: drop all handles of the queue, and open it again. The
+    /// operation that failed may have been done all the same.
     Detached(String),
-    /// The queue can only be looked at here.
+    /// The queue is read-only here.
     ReadOnly(String),
-    /// Another version of anthill made the queue; nothing is damaged.
+    /// The queue was made by another version of anthill. Nothing is damaged.
     Version(String),
-    /// A schedule that is none.
+    /// Not a valid cron expression.
     Schedule {
-        /// What was to be a schedule.
+        /// The text.
         text: String,
-        /// Why it is none.
+        /// Why it is not valid.
         reason: String,
     },
-    /// The system refused a thread.
+    /// The system refused to start a thread.
     Thread(std::io::Error),
-    /// The broker failed, or could not be reached in time. It may have done what it was asked to: the same job,
-    /// with the same id, can be enqueued again.
+    /// The broker failed, or could not be reached in time. The operation may have been done all the same: a job can be
+    /// enqueued again with the same id.
     Broker(Box<dyn Error + Send + Sync>),
 }
 
@@ -84,34 +83,37 @@ impl fmt::Display for QueueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             QueueError::Unsupported { what, broker } => {
-                write!(f, "the {broker} broker has no {what}")
+                write!(f, "the {broker} broker does not support {what}")
             }
             QueueError::Address { address, reason } => {
-                write!(f, "{address:?} is no queue's address: {reason}")
+                write!(f, "{address:?} is not the address of a queue: {reason}")
             }
-            QueueError::TooLarge { size, most } => {
-                write!(f, "a job of {size} bytes, where {most} are the most")
+            QueueError::TooLarge { size, limit } => {
+                write!(
+                    f,
+                    "a job of {size} bytes exceeds the limit of {limit} bytes"
+                )
             }
             QueueError::Encode(_) => f.write_str("the job cannot be written as JSON"),
             QueueError::Unreadable(_) => {
                 f.write_str("the job's JSON cannot be read back as the job")
             }
-            QueueError::Full { most } => {
-                write!(f, "the queue is full: {most} jobs may be ready at once")
+            QueueError::Full { limit } => {
+                write!(f, "the queue is full: at most {limit} jobs may be ready")
             }
-            QueueError::Decode(_) => f.write_str("what is stored cannot be read"),
-            QueueError::Busy => f.write_str("the queue is kept busy by another transaction"),
+            QueueError::Decode(_) => f.write_str("the stored data cannot be read"),
+            QueueError::Busy => f.write_str("the queue is locked by another transaction"),
             QueueError::Corrupt(why) => write!(f, "the queue's file is damaged: {why}"),
             QueueError::Detached(why) => write!(
                 f,
-                "the queue's files are not those that were opened: {why}; nothing was acknowledged, open the queue again"
+                "the queue's files are no longer those that were opened: {why}; nothing was acknowledged, open the queue again"
             ),
             QueueError::ReadOnly(why) => write!(f, "the queue cannot be changed: {why}"),
             QueueError::Version(why) => f.write_str(why),
             QueueError::Schedule { text, reason } => {
-                write!(f, "{text:?} is no schedule: {reason}")
+                write!(f, "{text:?} is not a valid cron expression: {reason}")
             }
-            QueueError::Thread(_) => f.write_str("the system refused the queue a thread"),
+            QueueError::Thread(_) => f.write_str("the system refused to start a thread"),
             QueueError::Broker(_) => f.write_str("the queue's broker failed"),
         }
     }
@@ -130,7 +132,7 @@ impl Error for QueueError {
     }
 }
 
-/// Jobs that were not enqueued, and why; none of them was.
+/// A failed enqueue, with the jobs, none of which was enqueued, and the reason.
 ///
 /// ```
 /// use anthill_jobs::{Job, Queue, QueueError};
@@ -139,12 +141,12 @@ impl Error for QueueError {
 /// # impl Job for Letter { const KIND: &'static str = "letter"; }
 /// let queue = Queue::memory().payload_limit(10);
 /// let refused = queue.enqueue(Letter("x".repeat(100))).unwrap_err();
-/// assert!(matches!(refused.reason(), QueueError::TooLarge { size: 102, most: 10 }));
+/// assert!(matches!(refused.reason(), QueueError::TooLarge { size: 102, limit: 10 }));
 /// assert_eq!(refused.into_inner(), Letter("x".repeat(100)));
 /// ```
 pub struct EnqueueError<J> {
     reason: QueueError,
-    /// A mutex that is never locked makes the error `Sync`: it lends no `&J`.
+    /// In a mutex that is never locked, so that the error is `Sync` whatever `J` is.
     jobs: Mutex<J>,
 }
 
@@ -154,17 +156,17 @@ impl<J> EnqueueError<J> {
         EnqueueError { reason, jobs }
     }
 
-    /// Why.
+    /// Returns why the enqueue failed.
     pub fn reason(&self) -> &QueueError {
         &self.reason
     }
 
-    /// What was to be enqueued.
+    /// Returns the jobs.
     pub fn into_inner(self) -> J {
         self.into_parts().1
     }
 
-    /// Both.
+    /// Returns the reason and the jobs.
     pub fn into_parts(self) -> (QueueError, J) {
         let jobs = self.jobs.into_inner();
         (self.reason, jobs.unwrap_or_else(PoisonError::into_inner))
@@ -191,8 +193,8 @@ impl<J> Error for EnqueueError<J> {
     }
 }
 
-/// Why a job's handler failed, and what is to become of the job. Made from any error by `?`: the job is tried again
-/// then, after the [backoff](super::Backoff) of its consumer.
+/// Why a handler failed, and what to do with the job. Any error becomes one by `?`: the job is then tried again after the
+/// [backoff](crate::Backoff) of its consumer.
 ///
 /// ```
 /// use anthill_jobs::JobError;
@@ -216,7 +218,7 @@ pub struct JobError {
     reason: Box<dyn Error + Send + Sync>,
 }
 
-/// What becomes of a job that failed.
+/// What to do with a job that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
     Retry,
@@ -226,7 +228,7 @@ pub(crate) enum Then {
 }
 
 impl JobError {
-    /// The job is tried again, if it may, after exactly `delay`.
+    /// Fails the attempt; the job is tried again after exactly `delay`, if it has an attempt left.
     pub fn retry_in(delay: Duration, reason: impl Into<Box<dyn Error + Send + Sync>>) -> JobError {
         JobError {
             then: Then::RetryIn(delay),
@@ -234,7 +236,7 @@ impl JobError {
         }
     }
 
-    /// The job is never tried again: it goes to the dead letters.
+    /// Fails the job for good: it becomes a dead letter.
     pub fn fatal(reason: impl Into<Box<dyn Error + Send + Sync>>) -> JobError {
         JobError {
             then: Then::Die,
@@ -242,12 +244,12 @@ impl JobError {
         }
     }
 
-    /// The job is handed back, as if it had not been claimed: for a handler that heeds its
-    /// [stop token](super::Context::stop_token), or cannot run it now. No attempt is lost. While its consumer is to stop
-    /// it is ready at once, for others; else it waits as long as after a first failure.
+    /// Hands the job back, as if it had not been claimed: for a handler that heeds its
+    /// [stop token](crate::Context::stop_token), or cannot run the job now. The attempt does not count. While the consumer
+    /// stops, the job is ready at once, for other consumers; otherwise it waits as long as after a first failure.
     ///
-    /// Also a plain error (made by `?`) of a handler that has asked for its stop token hands the job back, where it
-    /// comes after its consumer was told to stop.
+    /// A plain error (made by `?`) also hands the job back if it comes after the consumer was told to stop, from a handler
+    /// that has asked for its stop token.
     pub fn hand_back() -> JobError {
         JobError {
             then: Then::HandBack,
@@ -255,7 +257,7 @@ impl JobError {
         }
     }
 
-    /// What is stored of it: the reason, and what is behind it.
+    /// The text that is stored: the error and its sources.
     pub(crate) fn text(&self) -> String {
         let mut text = self.reason.to_string();
         let mut source = self.reason.source();
@@ -283,14 +285,15 @@ impl fmt::Display for JobError {
     }
 }
 
-/// A consumer was told to stop, and jobs still ran when the time was up. They go on, and end as they would have.
+/// Jobs still ran at the end of the timeout of [`Consumer::stop`](crate::Consumer::stop). They go on, and end as they
+/// would have.
 #[derive(Debug, PartialEq, Eq)]
 pub struct StopTimeout {
     pub(crate) running: Vec<JobId>,
 }
 
 impl StopTimeout {
-    /// Those that ran.
+    /// Returns the jobs that still ran.
     pub fn running(&self) -> &[JobId] {
         &self.running
     }

@@ -1,16 +1,14 @@
-//! What a job is before it is stored: its kind, its data, and when and how often it may run.
+//! A job before it is stored: its kind, its data, and when and how often it may run.
 
-use super::error::QueueError;
+use crate::error::QueueError;
+use crate::id::JobId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
-use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::str::FromStr;
 use std::time::Duration;
-use uuid::Uuid;
 
-/// The data of a job. It names no handler: who enqueues needs not know who runs it.
+/// A kind of job: its data, and the name under which consumers find the handler. It contains no handler, so a producer
+/// links none.
 ///
 /// ```
 /// use anthill_jobs::Job;
@@ -27,28 +25,29 @@ use uuid::Uuid;
 /// }
 /// ```
 pub trait Job: Serialize + DeserializeOwned + Send + 'static {
-    /// The name under which a handler is found. It is stored with each job, so it must not change while there
-    /// are any.
+    /// The name under which a consumer finds the handler. It is stored with each job, so it must not change while jobs of
+    /// this kind exist.
     const KIND: &'static str;
 
-    /// Counts the changes of the data that readers of the version before cannot read. It is stored with the kind (as
-    /// `KIND@VERSION`, from version 1 on), and a consumer claims only versions up to the one that it knows: while a
-    /// deploy rolls, jobs of the new version wait for a consumer that knows it.
+    /// The version of the data. Raise it for each change that an older reader cannot read.
+    ///
+    /// It is stored with the kind (as `KIND@VERSION`, from version 1 on), and a consumer claims only versions up to its
+    /// own: during a rolling deploy, jobs of the new version wait for a consumer that knows it.
     const VERSION: u32 = 0;
 
-    /// Reads the data of a job of that version, at most [`VERSION`](Job::VERSION). By itself it reads all versions alike,
-    /// which is right where a change added fields that have a default.
+    /// Reads the data of a job of that version, which is at most [`VERSION`](Job::VERSION). The default reads all versions
+    /// alike, which is right if the changes added fields that have a default.
     ///
     /// # Errors
     ///
-    /// If it is no such data: the job goes to the dead letters, with the reason.
+    /// If the data cannot be read: the job becomes a dead letter, with the reason.
     fn read(version: u32, payload: &[u8]) -> Result<Self, serde_json::Error> {
         let _ = version;
         serde_json::from_slice(payload)
     }
 }
 
-/// Under which a kind is stored, and found.
+/// The name under which a version of a kind is stored.
 pub(crate) fn stored_kind(kind: &'static str, version: u32) -> Cow<'static, str> {
     match version {
         0 => Cow::Borrowed(kind),
@@ -56,146 +55,64 @@ pub(crate) fn stored_kind(kind: &'static str, version: u32) -> Cow<'static, str>
     }
 }
 
-/// Names a job, in all queues and on all machines; made by who enqueues it, so that an enqueue that is repeated
-/// because its answer was lost adds nothing.
-///
-/// Ids of one process sort as they were made. Displayed and parsed as a UUID (version 7).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JobId(Uuid);
-
-impl JobId {
-    /// A new one.
-    #[must_use]
-    pub fn new() -> JobId {
-        JobId(Uuid::now_v7())
-    }
-
-    /// Its sixteen bytes.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-
-    /// The id with these bytes.
-    pub fn from_bytes(bytes: [u8; 16]) -> JobId {
-        JobId(Uuid::from_bytes(bytes))
-    }
-}
-
-impl Default for JobId {
-    fn default() -> JobId {
-        JobId::new()
-    }
-}
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Hashes ids, of which most is chance already, and kinds, which are few and the program's own.
-pub(crate) type QuickHash = BuildHasherDefault<QuickHasher>;
-
-#[derive(Default)]
-pub(crate) struct QuickHasher(u64);
-
-impl Hasher for QuickHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for part in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..part.len()].copy_from_slice(part);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        // An odd number with about as many ones as zeros: the hash of a word depends on all of its bits.
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        // Tables use both ends.
-        let mixed = (self.0 ^ (self.0 >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        mixed ^ (mixed >> 32)
-    }
-}
-
-/// Text that is no [`JobId`].
-#[derive(Debug)]
-pub struct ParseIdError(uuid::Error);
-
-impl fmt::Display for ParseIdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no job id")
-    }
-}
-
-impl std::error::Error for ParseIdError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
-    }
-}
-
-impl FromStr for JobId {
-    type Err = ParseIdError;
-
-    fn from_str(text: &str) -> Result<JobId, ParseIdError> {
-        text.parse().map(JobId).map_err(ParseIdError)
-    }
-}
-
-/// Keeps jobs that mean the same from being enqueued twice within a time.
+/// Deduplicates jobs for a period: one job for each key within it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OncePer {
-    /// What they have in common.
+    /// The key that duplicates have in common.
     pub key: String,
-    /// The key is free again when so much time has passed since the enqueue, and not before.
+    /// How long the key is taken, from the enqueue on.
     pub period: Duration,
 }
 
-/// A job as a [`Broker`](super::Broker) gets it. All times count from the enqueue, by the broker's clock.
+/// A job as a [`Broker`](crate::Broker) gets it, with its data as JSON. All durations count from the enqueue, by the
+/// broker's clock.
+///
+/// ```
+/// use anthill_jobs::{NewJob, Queue};
+/// use std::time::Duration;
+///
+/// let queue = Queue::memory();
+/// let mut job = NewJob::new("thumbnail", br#"{"path":"cat.png","width":320}"#.to_vec());
+/// job.delay = Duration::from_secs(60);
+/// assert!(queue.enqueue_new(&job)?.is_added());
+/// # Ok::<(), anthill_jobs::QueueError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct NewJob {
-    /// Its name.
+    /// Its id.
     pub id: JobId,
-    /// [`Job::KIND`].
+    /// Its kind, as it is stored: [`Job::KIND`], or `KIND@VERSION`.
     pub kind: Cow<'static, str>,
     /// The data, as JSON.
     pub payload: Vec<u8>,
-    /// Those with more come first; 0 unless told.
+    /// Its priority: higher numbers go first. The default is 0.
     pub priority: i16,
-    /// Not to run before.
+    /// How long it waits before it is ready.
     pub delay: Duration,
-    /// Not to start after: a job that waits then is taken away, whether or not it was tried before. One that is
-    /// [retried by hand](super::Broker::retry_dead) does not expire.
+    /// When it expires: if it still waits then it is removed, whether or not it was tried before. A dead letter that is
+    /// [retried](crate::Broker::retry_dead) does not expire.
     pub expires: Option<Duration>,
-    /// How often it may be claimed. An attempt counts from the claim, so that a job that kills its process does
-    /// not do so for ever.
+    /// How often it may be claimed. An attempt counts from the claim, so a job that kills its process does not do so for
+    /// ever.
     pub attempts: u32,
-    /// One at a time with that key, which is free again when the job is over (done, dead or taken away).
+    /// Its unique key: an enqueue of another job with that key adds nothing until this one is done, dead or removed.
     pub unique: Option<String>,
-    /// One within a time, whether or not it is over.
+    /// One job for a key within a period, whether or not it is over.
     pub once_per: Option<OncePer>,
-    /// If another job has the [`unique`](NewJob::unique) key: where that waits it is put off, until `delay` from now,
-    /// and gets the data of this one; where it runs it is left alone, and this one is added.
+    /// Whether it debounces: if another job has the [`unique`](NewJob::unique) key and waits, that one gets the data of
+    /// this one, and is due `delay` from now; if it runs, this one is added.
     pub debounce: bool,
-    /// No more jobs with this key run at once than the queue's [`per_key`](super::Limits::per_key).
+    /// Its key: no more jobs with the same key run at once than the queue's [`per_key`](crate::Limits::per_key) limit.
     pub key: Option<String>,
-    /// How long its result is kept when it is done; `None`: it is not.
+    /// How long its result is kept when it is done; `None` keeps none.
     pub keep_result: Option<Duration>,
 }
 
-/// How often a job is tried unless told.
+/// The default of [`NewJob::attempts`].
 pub(crate) const ATTEMPTS: u32 = 26;
 
 impl NewJob {
-    /// A job of a kind that is known at run time only.
+    /// Makes a job whose kind is known only at run time. The payload is JSON.
     pub fn new(kind: impl Into<Cow<'static, str>>, payload: Vec<u8>) -> NewJob {
         NewJob {
             id: JobId::new(),
@@ -215,24 +132,8 @@ impl NewJob {
 
     pub(crate) fn encode<J: Job>(job: &J) -> Result<NewJob, QueueError> {
         let payload = serde_json::to_vec(job).map_err(QueueError::Encode)?;
-        // What a handler could not read is refused here, where it comes back: not a number, too deep.
+        // Data that no handler could read (NaN, nesting that is too deep) is refused here, where the caller gets it back.
         J::read(J::VERSION, &payload).map_err(QueueError::Unreadable)?;
         Ok(NewJob::new(stored_kind(J::KIND, J::VERSION), payload))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_sort_as_they_are_made_and_come_back_from_text() {
-        let ids: Vec<JobId> = (0..1_000).map(|_| JobId::new()).collect();
-        assert!(ids.is_sorted());
-        for id in ids {
-            assert_eq!(id.to_string().parse::<JobId>().unwrap(), id);
-            assert_eq!(JobId::from_bytes(*id.as_bytes()), id);
-        }
-        assert!("7".parse::<JobId>().is_err());
     }
 }

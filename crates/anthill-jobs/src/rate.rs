@@ -1,25 +1,25 @@
-//! A limit of how many jobs start within a time, as one moment: the generic cell rate algorithm. A broker keeps that
-//! moment where all consumers see it.
+//! The rate limit: the generic cell rate algorithm (GCRA), whose whole state is one moment. A broker stores that moment
+//! where all consumers see it.
 
-use super::broker::Rate;
+use crate::broker::Rate;
 use std::time::Duration;
 
-/// Who waited for the rate is woken so late at most, as a rule; what he missed meanwhile is made up for.
+/// How late a consumer that waits for the rate limit may wake and still make up for what it missed.
 const LATE: Duration = Duration::from_millis(20);
 
-/// How many jobs may start now, and the moment to keep then; or how long to wait for the first. `is_behind`: jobs have
-/// waited for the rate since the moment that was kept, and none could start only because nobody was there to start it.
+/// Returns how many jobs may start now, and the moment to store then; or how long to wait for the first. `is_behind`: jobs
+/// have waited for the rate limit since the stored moment, so that a late wake-up alone kept them from starting.
 pub(crate) fn admit(
     rate: Rate,
     kept: Duration,
     is_behind: bool,
     now: Duration,
-    most: usize,
+    limit: usize,
 ) -> Result<Admitted, Duration> {
     let burst = rate.burst.max(1);
     let Some(gap) = gap(rate) else {
         return Ok(Admitted {
-            jobs: most,
+            jobs: limit,
             gap: Duration::ZERO,
             from: now,
         });
@@ -35,11 +35,11 @@ pub(crate) fn admit(
         return Err(gap.saturating_sub(left));
     }
     let fits = left.as_nanos() / gap.as_nanos();
-    let jobs = usize::try_from(fits).unwrap_or(usize::MAX).min(most);
+    let jobs = usize::try_from(fits).unwrap_or(usize::MAX).min(limit);
     Ok(Admitted { jobs, gap, from })
 }
 
-/// `None` where the rate is none: so many that no time is between two.
+/// The time between two jobs; `None` if the rate is so high that there is none.
 fn gap(rate: Rate) -> Option<Duration> {
     let gap = rate.per / rate.jobs.max(1);
     (!gap.is_zero()).then_some(gap)
@@ -54,7 +54,7 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
-    /// The moment to keep when `started` of them did.
+    /// The moment to store when `started` jobs did start.
     pub(crate) fn after(self, started: usize) -> Duration {
         let started = u32::try_from(started).unwrap_or(u32::MAX);
         self.from.saturating_add(self.gap.saturating_mul(started))

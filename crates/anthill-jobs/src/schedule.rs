@@ -1,11 +1,11 @@
-//! When a job that comes again and again is next.
+//! Cron expressions: the next time of a schedule.
 
-use super::error::QueueError;
+use crate::error::QueueError;
 use chrono::{DateTime, Utc};
 use croner::Cron;
 use std::str::FromStr;
 
-/// The first time after `after` (both in seconds since 1970) that the cron expression names, in UTC.
+/// The first time after `after` (both in seconds since 1970) that matches the cron expression, in UTC.
 pub(crate) fn next(cron: &str, after: i64) -> Result<i64, QueueError> {
     let wrong = |reason: String| QueueError::Schedule {
         text: cron.to_owned(),
@@ -13,11 +13,11 @@ pub(crate) fn next(cron: &str, after: i64) -> Result<i64, QueueError> {
     };
     let is_one_word = cron.trim_start().starts_with('@');
     if !is_one_word && cron.split_whitespace().count() != 5 {
-        return Err(wrong("it has not five fields".to_owned()));
+        return Err(wrong("it does not have five fields".to_owned()));
     }
     let parsed = Cron::from_str(cron).map_err(|error| wrong(error.to_string()))?;
     let after = DateTime::<Utc>::from_timestamp(after, 0);
-    let after = after.ok_or_else(|| wrong("the clock is out of its range".to_owned()))?;
+    let after = after.ok_or_else(|| wrong("the clock is out of range".to_owned()))?;
     let next = parsed.find_next_occurrence(&after, false);
     let next = next.map_err(|error| wrong(error.to_string()))?;
     Ok(next.timestamp())

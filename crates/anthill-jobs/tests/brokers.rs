@@ -2,7 +2,7 @@
 //! in turn: the checks are written once, in `brokers/`, and are run on each broker here.
 //!
 //! No check waits for a time: the broker's clock is moved by hand. What a broker cannot do
-//! (`Broker::abilities`) is not asked of it.
+//! (`Broker::capabilities`) is not asked of it.
 
 #![expect(
     clippy::unchecked_time_subtraction,

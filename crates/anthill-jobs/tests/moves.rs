@@ -81,8 +81,8 @@ fn list(queue: &Queue, state: JobState) -> Vec<String> {
     jobs.into_iter().map(name).collect()
 }
 
-fn claim(queue: &Queue, most: usize) -> Vec<Claimed> {
-    let request = ClaimRequest::new(most, HOUR);
+fn claim(queue: &Queue, limit: usize) -> Vec<Claimed> {
+    let request = ClaimRequest::new(limit, HOUR);
     queue.as_broker().claim(&request).unwrap().jobs
 }
 
@@ -380,7 +380,7 @@ fn a_target_that_is_full_takes_what_fits_and_the_rest_stays_as_it_was() {
         };
         let soon = add(from, soon);
         let error = from.move_to(to, &MoveRequest::waiting()).unwrap_err();
-        let is_full = matches!(error.reason(), QueueError::Full { most: 3 });
+        let is_full = matches!(error.reason(), QueueError::Full { limit: 3 });
         assert!(is_full, "{name}: {error:?}");
         assert_eq!(counts(error.moved()), (3, 0, 0, 0), "{name}");
         assert_eq!(list(to, JobState::Ready), ["0", "1", "2"], "{name}");

@@ -128,7 +128,7 @@ fn assert_all_refused(broker: &SqliteBroker, names: &Path) {
         );
         assert_detached(broker.stats(), names);
         assert_detached(
-            broker.list(&ListRequest::new(JobState::Ready).most(1)),
+            broker.list(&ListRequest::new(JobState::Ready).limit(1)),
             names,
         );
         assert_detached(broker.has_changed(&mut 0), names);
@@ -520,7 +520,7 @@ fn look(file: &Path) {
     assert_eq!(broker.stats().unwrap().ready, 2);
     assert_eq!(
         broker
-            .list(&ListRequest::new(JobState::Ready).most(9))
+            .list(&ListRequest::new(JobState::Ready).limit(9))
             .unwrap()
             .len(),
         2
@@ -600,7 +600,7 @@ fn who_may_only_read_can_look_while_others_use_it_and_when_nobody_does() {
     protect(&place);
     let output = as_a_reader(&place.file());
     let text = String::from_utf8_lossy(&output.stderr);
-    let says = "jobs.db-wal is missing, and cannot be made here";
+    let says = "jobs.db-wal is missing, and cannot be created here";
     assert!(text.contains(says), "{output:?}");
     unprotect(&place);
 }

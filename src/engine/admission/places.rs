@@ -8,7 +8,6 @@ pub(super) const LINE: u64 = 1;
 pub(super) const CLOSED: u64 = 2;
 pub(super) const DISCARDING: u64 = 4;
 pub(super) const WATCHED: u64 = 8;
-pub(super) const FLAGS: u64 = LINE | CLOSED | DISCARDING | WATCHED;
 pub(super) const PLACE: u64 = 16;
 pub(super) const PLACE_BITS: u32 = 32;
 pub(super) const HOLD: u64 = PLACE << PLACE_BITS;
@@ -77,4 +76,4 @@ impl Origin {
     }
 }
 
-const _: () = assert!(FLAGS == PLACE - 1);
+const _: () = assert!(LINE | CLOSED | DISCARDING | WATCHED == PLACE - 1);

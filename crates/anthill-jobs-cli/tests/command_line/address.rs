@@ -118,12 +118,12 @@ fn the_address_comes_from_the_environment_where_no_option_says_it() {
 }
 
 #[test]
-fn addresses_of_other_brokers_are_told_from_files() {
+fn addresses_of_other_engines_are_told_from_files() {
     for (address, why) in [
-        ("redis://localhost", "there is no such broker"),
-        ("memory:", "and no other"),
+        ("redis://localhost", "known schemes: memory, sqlite"),
+        ("memory:", "and to no other"),
         ("sqlite:", "it names no file"),
-        ("sqlite:jobs.db?name=mail", "there may be ?queue=NAME"),
+        ("sqlite:jobs.db?name=mail", "only ?queue=NAME may follow"),
         ("", "it names no file"),
     ] {
         for args in [&["stats"][..], &["enqueue", "mail"]] {

@@ -185,7 +185,7 @@ fn limits_are_shown_as_they_are_set_and_set_one_by_one() {
     assert_eq!(limits.max_ready, Some(7));
     let eight = "1\n".repeat(8);
     let full = place.run_with(&["enqueue", "number", "--lines"], &eight);
-    assert!(full.ill(1).contains("full: 7"));
+    assert!(full.ill(1).contains("full: at most 7 jobs"));
     assert_eq!(
         place.text(&[
             "limits",

@@ -140,16 +140,16 @@ impl Place {
         ids.lines().map(|line| line[..36].to_owned()).collect()
     }
 
-    pub(crate) fn claim(&self, most: usize) -> Vec<Claimed> {
+    pub(crate) fn claim(&self, limit: usize) -> Vec<Claimed> {
         self.broker()
-            .claim(&ClaimRequest::new(most, MINUTE))
+            .claim(&ClaimRequest::new(limit, MINUTE))
             .unwrap()
             .jobs
     }
 
     /// Makes the next jobs dead.
-    pub(crate) fn bury(&self, most: usize, why: &str) -> Vec<String> {
-        let claimed = self.claim(most);
+    pub(crate) fn bury(&self, limit: usize, why: &str) -> Vec<String> {
+        let claimed = self.claim(limit);
         let end = |job: &Claimed| {
             let error = why.to_owned();
             (job.lease, Settle::Dead { error })

@@ -94,7 +94,7 @@ fn what_the_target_does_not_take_stays_and_is_told() {
         let second = place.enqueue(&["mail", "--unique", "ann"], "2");
         let others = place.enqueue_some(2);
         let run = place.run(&["--json", "move", &to]);
-        let reason = format!("job {first} there has its unique key");
+        let reason = format!("job {first} in the target has its unique key");
         assert_eq!(
             document(&run.out),
             json!({
@@ -120,7 +120,7 @@ fn what_the_target_does_not_take_stays_and_is_told() {
         let more = place.enqueue_some(3);
         let run = place.run(&["move", &to]);
         assert_eq!(run.out, "1 moved\n");
-        assert!(run.ill(1).contains("the queue is full: 4"));
+        assert!(run.ill(1).contains("the queue is full: at most 4 jobs"));
         let left = place.run(&["--json", "list", "ready"]).well();
         assert_eq!(ids(&objects(&left)), more[1..]);
         assert_eq!(others.len() + 1, 3);

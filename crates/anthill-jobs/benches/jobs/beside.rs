@@ -95,8 +95,8 @@ fn other(others: Others) -> NewJob {
     job
 }
 
-fn claim(broker: &dyn Broker, most: usize, kind: &str) -> Vec<Claimed> {
-    let request = ClaimRequest::new(most, DAY).of_kinds(vec![kind.to_owned()].into());
+fn claim(broker: &dyn Broker, limit: usize, kind: &str) -> Vec<Claimed> {
+    let request = ClaimRequest::new(limit, DAY).of_kinds(vec![kind.to_owned()].into());
     broker.claim(&request).expect("it works").jobs
 }
 

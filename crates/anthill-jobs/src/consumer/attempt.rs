@@ -1,35 +1,34 @@
-//! One attempt at a job, or at several that are handled together: from the hooks before it to those after.
+//! One attempt at a job, or at several that are handled together: from the hooks before it to the hooks after it.
 
 use super::context::Context;
-use super::handlers::{Failure, Handler, Handlers, caught};
+use super::handlers::{Failure, Handler, Handlers, catch};
 use crate::broker::{Claimed, Settle};
 use std::time::{Duration, Instant};
 
-/// Runs what was claimed, from `start` on; how each of them is to be settled, and how long it took. All are of one
-/// kind, and of one that is handled together where there are several. `contexts` are theirs. `begins` is called when
-/// nothing but the handler is left.
+/// Runs claimed jobs of one kind; several only if the kind is handled in batches. Returns how to settle each of them, and
+/// how long the attempt took from `start` on. `on_begin` is called after the hooks, before the handler.
 pub(super) fn run(
     handlers: &Handlers,
     claimed: &[Claimed],
     contexts: &[Context],
     start: Instant,
-    begins: impl FnOnce(),
+    on_begin: impl FnOnce(),
 ) -> (Vec<Settle>, Duration) {
-    let ready = caught(|| {
+    let ready = catch(|| {
         for context in contexts {
             handlers.before.iter().for_each(|before| before(context));
         }
         Ok(())
     });
-    begins();
+    on_begin();
     let ends = match ready {
         Ok(()) => handle(handlers, claimed, contexts),
         Err(failure) => vec![Err(failure); claimed.len()],
     };
     let took = start.elapsed();
-    let judged = claimed.iter().zip(ends).zip(contexts);
-    let judge = |((claimed, end), context)| judge(handlers, claimed, end, context, took);
-    (judged.map(judge).collect(), took)
+    let decided = claimed.iter().zip(ends).zip(contexts);
+    let decide = |((claimed, end), context)| decide(handlers, claimed, end, context, took);
+    (decided.map(decide).collect(), took)
 }
 
 fn handle(
@@ -42,12 +41,12 @@ fn handle(
     };
     match handlers.find(&first.kind).map(|kind| &kind.handler) {
         None => {
-            let why = format!("no handler for jobs of the kind {:?}", first.kind);
+            let why = format!("no handler for jobs of kind {:?}", first.kind);
             vec![Err(Failure::of(why)); claimed.len()]
         }
         Some(Handler::One(handle)) => {
             let each = claimed.iter().zip(contexts);
-            each.map(|(claimed, context)| caught(|| handle(&claimed.payload, context)))
+            each.map(|(claimed, context)| catch(|| handle(&claimed.payload, context)))
                 .collect()
         }
         Some(Handler::All { handle, .. }) => {
@@ -57,16 +56,16 @@ fn handle(
     }
 }
 
-fn judge(
+fn decide(
     handlers: &Handlers,
     claimed: &Claimed,
     end: Result<Vec<u8>, Failure>,
     context: &Context,
     took: Duration,
 ) -> Settle {
-    let (settle, ended) = handlers.judge(claimed, end, context, took);
-    // Nothing is left to fail.
-    let _ = caught(|| {
+    let (settle, ended) = handlers.decide(claimed, end, context, took);
+    // The attempt has ended, so a panic in a hook fails nothing.
+    let _ = catch(|| {
         handlers
             .after
             .iter()

@@ -1,9 +1,8 @@
-//! What a handler knows of the job that it runs.
+//! What a handler knows of its job, and the signals between it and the consumer.
 
-use super::handlers::Handlers;
 use crate::broker::{Broker, Claimed, Lease};
 use crate::error::QueueError;
-use crate::job::JobId;
+use crate::id::JobId;
 use anthill::{StopSource, StopToken};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -11,14 +10,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What a consumer tells those who run a job, and hears of them.
+/// The signals between a consumer and the handler of one job.
 pub(super) struct Signal {
-    /// To end, for whatever reason.
+    /// Set when the handler should end, for whatever reason.
     pub(super) stop: StopSource,
-    /// The consumer is to stop.
+    /// The consumer stops.
     is_stopping: AtomicBool,
     /// The handler asked for its stop token.
-    was_asked: AtomicBool,
+    token_requested: AtomicBool,
     /// The handler returned `Ok`.
     has_succeeded: AtomicBool,
 }
@@ -28,24 +27,47 @@ impl Signal {
         Arc::new(Signal {
             stop: StopSource::new(),
             is_stopping: AtomicBool::new(false),
-            was_asked: AtomicBool::new(false),
+            token_requested: AtomicBool::new(false),
             has_succeeded: AtomicBool::new(false),
         })
     }
 
-    /// Whether the handler returned `Ok`, though its result may be refused.
+    /// Whether the handler returned `Ok`, even if its result is refused later.
     pub(super) fn has_succeeded(&self) -> bool {
         self.has_succeeded.load(Ordering::SeqCst)
     }
 
-    /// The consumer is to stop.
+    /// Tells the handler that the consumer stops.
     pub(super) fn stop_for_good(&self) {
         self.is_stopping.store(true, Ordering::SeqCst);
         self.stop.stop();
     }
 }
 
-/// A job that runs, as its handler sees it.
+/// A running job, as its handler sees it.
+///
+/// ```
+/// use anthill_jobs::{Context, Job, JobError};
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct Import { rows: u32 }
+/// # impl Job for Import { const KIND: &'static str = "import"; }
+///
+/// fn import(job: Import, cx: &Context) -> Result<u32, JobError> {
+///     let stop = cx.stop_token();
+///     for row in 0..job.rows {
+///         if stop.is_stopped() {
+///             return Err(JobError::hand_back()); // the attempt does not count
+///         }
+///         if row % 1_000 == 0 {
+///             cx.progress(&row)?;
+///         }
+///     }
+///     Ok(job.rows)
+/// }
+/// # use anthill::Pool;
+/// # use anthill_jobs::Queue;
+/// # let jobs = Queue::memory().consumer(&Pool::with_capacity(1)).handle(import).inline();
+/// ```
 #[derive(Clone)]
 pub struct Context {
     broker: Arc<dyn Broker>,
@@ -60,14 +82,14 @@ pub struct Context {
 }
 
 impl Context {
+    /// `known` is the kind and its version, where it has a handler.
     pub(super) fn new(
         broker: Arc<dyn Broker>,
-        handlers: &Handlers,
+        known: Option<(&'static str, u32)>,
         data_limit: usize,
         claimed: &Claimed,
         signal: Arc<Signal>,
     ) -> Context {
-        let known = handlers.kind_and_version(&claimed.kind);
         let (kind, version) = match known {
             Some((kind, version)) => (Cow::Borrowed(kind), version),
             None => (claimed.kind.clone(), 0),
@@ -85,41 +107,42 @@ impl Context {
         }
     }
 
-    /// The job's name.
+    /// Returns the job's id.
     pub fn id(&self) -> JobId {
         self.lease.id
     }
 
-    /// Its kind.
+    /// Returns the job's kind.
     pub fn kind(&self) -> &str {
         &self.kind
     }
 
-    /// Of which [version](crate::Job::VERSION) its data is.
+    /// Returns the [version](crate::Job::VERSION) of the job's data.
     pub fn version(&self) -> u32 {
         self.version
     }
 
-    /// This attempt, from 1 on. One that ended with its process counts, too, if the job was claimed by itself.
+    /// Returns the number of this attempt, from 1 on. An attempt that ended with its process counts if the job was claimed
+    /// alone.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// Whether it is not tried again if this attempt fails.
+    /// Returns whether this is the last attempt: if it fails the job is not tried again.
     pub fn is_last_attempt(&self) -> bool {
         self.attempt >= self.attempts
     }
 
-    /// Tells when to end: the consumer is to stop, the job was given to another consumer, or it has run for as long
-    /// as it may. A handler that heeds it ends with [`JobError::hand_back`](crate::JobError::hand_back).
+    /// Returns the job's stop token. It is set when the consumer stops, when the lease is lost, and when the job exceeds its
+    /// run time. A handler that heeds it ends with [`JobError::hand_back`](crate::JobError::hand_back).
     pub fn stop_token(&self) -> StopToken {
-        self.signal.was_asked.store(true, Ordering::SeqCst);
+        self.signal.token_requested.store(true, Ordering::SeqCst);
         self.signal.stop.token()
     }
 
-    /// The consumer is to stop, and the handler can know.
+    /// Whether the consumer stops and the handler has a token to know it by.
     pub(super) fn heeds_stop(&self) -> bool {
-        self.is_stopping() && self.signal.was_asked.load(Ordering::SeqCst)
+        self.is_stopping() && self.signal.token_requested.load(Ordering::SeqCst)
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -138,17 +161,17 @@ impl Context {
         self.data_limit
     }
 
-    /// Stores how far the job is, for [`Queue::get`](crate::Queue::get) to see. False if the job is not this
-    /// consumer's any more: then whatever it still does is in vain.
+    /// Stores the progress of the job, which [`Queue::get`](crate::Queue::get) returns. Returns false if the lease is lost:
+    /// another consumer runs the job then, or will, and what this one still does is in vain.
     ///
     /// # Errors
     ///
-    /// If it cannot be written as JSON, is [too large](crate::ConsumerBuilder::data_limit), or the broker fails.
+    /// If the progress cannot be written as JSON, is [too large](crate::ConsumerBuilder::data_limit), or the broker fails.
     pub fn progress(&self, progress: &impl Serialize) -> Result<bool, QueueError> {
         let progress = serde_json::to_vec(progress).map_err(QueueError::Encode)?;
-        let (size, most) = (progress.len(), self.data_limit);
-        if size > most {
-            return Err(QueueError::TooLarge { size, most });
+        let (size, limit) = (progress.len(), self.data_limit);
+        if size > limit {
+            return Err(QueueError::TooLarge { size, limit });
         }
         self.broker.progress(self.lease, &progress)
     }

@@ -1,10 +1,11 @@
-//! Who handles which kind of job, and how a job ends by what its handler says.
+//! The handlers by kind, and how a job ends by what its handler returned.
 
-use super::context::Context;
+use super::context::{Context, Signal};
 use crate::backoff::Backoff;
-use crate::broker::{Claimed, Settle};
+use crate::broker::{Broker, Claimed, Settle};
 use crate::error::{JobError, Then};
-use crate::job::{Job, JobId, QuickHash, stored_kind};
+use crate::id::{JobId, QuickHash};
+use crate::job::{Job, stored_kind};
 use crate::panics::{drop_quietly, message_of};
 use crate::sync::lock;
 use serde::Serialize;
@@ -16,62 +17,62 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What a handler makes of a job's data: its result, as JSON.
+/// A handler of one job: from its data to its result, both as JSON.
 type Handle = Box<dyn Fn(&[u8], &Context) -> Result<Vec<u8>, JobError> + Send + Sync>;
 
-/// The same for several jobs at once.
+/// A handler of several jobs at once.
 type HandleAll = Box<dyn Fn(&[&[u8]], &[Context]) -> Vec<Result<Vec<u8>, Failure>> + Send + Sync>;
 
-/// An error of more bytes is cut.
+/// A longer error is cut, in bytes.
 const ERROR_LIMIT: usize = 16 << 10;
 type Fallback = Box<dyn Fn(&FailedJob<'_>) -> Result<(), JobError> + Send + Sync>;
 type Before = Box<dyn Fn(&Context) + Send + Sync>;
 type After = Box<dyn Fn(&Context, &Ended) + Send + Sync>;
 
-/// A job that will not be tried again, for the fallback handler.
+/// A failed job that will not be tried again, for the fallback handler.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FailedJob<'a> {
-    /// Its name.
+    /// Its id.
     pub id: JobId,
     /// Its kind.
     pub kind: &'a str,
     /// Its data, as JSON.
     pub payload: &'a [u8],
-    /// Why it failed the last time.
+    /// Why its last attempt failed.
     pub error: &'a str,
-    /// How often it was tried.
+    /// How many attempts it had.
     pub attempts: u32,
 }
 
-/// How an attempt ended.
+/// How an attempt ended, for the hooks after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ended {
     /// The job is done.
     Done {
-        /// How long it ran.
+        /// How long the attempt took.
         took: Duration,
     },
-    /// It is tried again.
+    /// The job will be tried again.
     Retried {
-        /// How long it ran.
+        /// How long the attempt took.
         took: Duration,
-        /// How long it waits now.
+        /// How long it waits before that.
         delay: Duration,
-        /// Why.
+        /// Why the attempt failed.
         error: String,
     },
-    /// It is never tried again.
+    /// The job will not be tried again.
     Died {
-        /// How long it ran.
+        /// How long the attempt took.
         took: Duration,
-        /// Why.
+        /// Why the attempt failed.
         error: String,
     },
-    /// Its handler handed it back.
+    /// The handler handed the job back.
     HandedBack {
-        /// How long it ran.
+        /// How long the attempt took.
         took: Duration,
     },
 }
@@ -80,20 +81,20 @@ pub(super) struct Kind {
     /// [`Job::KIND`].
     pub(super) name: &'static str,
     pub(super) handler: Handler,
-    /// After which the job is given to another.
+    /// After which a job is given up.
     pub(super) run_time: Option<Duration>,
     pub(super) backoff: Option<Backoff>,
 }
 
 pub(super) enum Handler {
     One(Handle),
-    All { most: usize, handle: HandleAll },
+    All { limit: usize, handle: HandleAll },
 }
 
 #[derive(Default)]
 pub(super) struct Handlers {
     kinds: Vec<Kind>,
-    /// By the names under which they are stored: which kind, in which version.
+    /// By the name under which a kind is stored: its number and version.
     stored: HashMap<Cow<'static, str>, (usize, u32), QuickHash>,
     pub(super) backoff: Backoff,
     pub(super) fallback: Option<Fallback>,
@@ -132,12 +133,12 @@ impl Handlers {
         S: Send + 'static,
         R: Serialize,
     {
-        // Those that no job uses now. The newest goes first: as many stay as run at once.
+        // States that no job uses now. The newest is reused first, so there are as many as jobs ran at once.
         let unused: Mutex<Vec<S>> = Mutex::default();
         self.add(move |job: J, context: &Context| {
             let state = lock(&unused).pop();
             let mut state = state.map_or_else(&make, Ok)?;
-            // One that a panic went through is dropped with it.
+            // A panic drops the state with it.
             let end = handler(job, &mut state, context);
             lock(&unused).push(state);
             end
@@ -149,14 +150,14 @@ impl Handlers {
     /// As [`add`](Handlers::add).
     pub(super) fn add_all<J: Job>(
         &mut self,
-        most: usize,
+        limit: usize,
         handler: impl Fn(Vec<J>, &[Context]) -> Vec<Result<(), JobError>> + Send + Sync + 'static,
     ) {
         let handle: HandleAll = Box::new(move |payloads, contexts| {
             let decoded = payloads
                 .iter()
                 .zip(contexts)
-                .map(|(payload, context)| caught(|| decode::<J>(payload, context)));
+                .map(|(payload, context)| catch(|| decode::<J>(payload, context)));
             let (mut jobs, mut known, mut ends) = (Vec::new(), Vec::new(), Vec::new());
             for (decoded, context) in decoded.zip(contexts) {
                 match decoded {
@@ -168,7 +169,7 @@ impl Handlers {
                     Err(failure) => ends.push(Some(failure)),
                 }
             }
-            // The others are handled without those that cannot be read.
+            // Jobs that can be read are handled without those that cannot.
             let mut told = if jobs.is_empty() {
                 Vec::new()
             } else {
@@ -177,14 +178,16 @@ impl Handlers {
             .into_iter();
             let end = |unread: Option<Failure>| match unread {
                 Some(failure) => Err(failure),
-                None => told
-                    .next()
-                    .unwrap_or_else(|| Err(Failure::of("its end was not told".to_owned()))),
+                None => told.next().unwrap_or_else(|| {
+                    Err(Failure::of(
+                        "its handler returned no result for it".to_owned(),
+                    ))
+                }),
             };
             ends.into_iter().map(end).collect()
         });
-        let most = most.max(1);
-        self.insert::<J>(Handler::All { most, handle });
+        let limit = limit.max(1);
+        self.insert::<J>(Handler::All { limit, handle });
     }
 
     fn insert<J: Job>(&mut self, handler: Handler) {
@@ -199,14 +202,11 @@ impl Handlers {
             let name = stored_kind(J::KIND, version);
             let before = self.stored.insert(name, (number, version));
             let kind = J::KIND;
-            assert!(
-                before.is_none(),
-                "two handlers for jobs of the kind {kind:?}"
-            );
+            assert!(before.is_none(), "two handlers for jobs of kind {kind:?}");
         }
     }
 
-    /// The names under which the kinds are stored that have a handler.
+    /// The names under which the kinds with a handler are stored.
     pub(super) fn stored_kinds(&self) -> Arc<[String]> {
         let names = self.stored.keys().map(|name| name.clone().into_owned());
         names.collect::<Vec<String>>().into()
@@ -218,40 +218,52 @@ impl Handlers {
     pub(super) fn kind_of<J: Job>(&mut self) -> &mut Kind {
         let mut kinds = self.kinds.iter_mut();
         let kind = kinds.find(|kind| kind.name == J::KIND);
-        kind.unwrap_or_else(|| panic!("no handler yet for jobs of the kind {:?}", J::KIND))
+        kind.unwrap_or_else(|| panic!("no handler yet for jobs of kind {:?}", J::KIND))
     }
 
     pub(super) fn find(&self, stored: &str) -> Option<&Kind> {
         self.number(stored).map(|number| &self.kinds[number])
     }
 
-    /// What is the same for all versions of a kind.
+    /// The number of a kind, which all its versions share.
     pub(super) fn number(&self, stored: &str) -> Option<usize> {
         self.stored.get(stored).map(|&(number, _)| number)
     }
 
-    /// The kind that is stored under this name, and its version.
-    pub(super) fn kind_and_version(&self, stored: &str) -> Option<(&'static str, u32)> {
+    /// The kind stored under this name, and its version.
+    fn kind_and_version(&self, stored: &str) -> Option<(&'static str, u32)> {
         let &(number, version) = self.stored.get(stored)?;
         Some((self.kinds[number].name, version))
     }
 
-    /// Whether some kind may not run for ever.
+    /// What the handler of a claimed job gets.
+    pub(super) fn context(
+        &self,
+        broker: Arc<dyn Broker>,
+        data_limit: usize,
+        claimed: &Claimed,
+        signal: Arc<Signal>,
+    ) -> Context {
+        let known = self.kind_and_version(&claimed.kind);
+        Context::new(broker, known, data_limit, claimed, signal)
+    }
+
+    /// Whether a kind has a run time.
     pub(super) fn have_limits(&self) -> bool {
         self.kinds.iter().any(|kind| kind.run_time.is_some())
     }
 
-    /// The most jobs that some handler takes at once.
-    pub(super) fn most_at_once(&self) -> usize {
-        let most = self.kinds.iter().map(|kind| match kind.handler {
+    /// The largest batch that a handler takes.
+    pub(super) fn max_batch(&self) -> usize {
+        let limit = self.kinds.iter().map(|kind| match kind.handler {
             Handler::One(_) => 1,
-            Handler::All { most, .. } => most,
+            Handler::All { limit, .. } => limit,
         });
-        most.max().unwrap_or(1)
+        limit.max().unwrap_or(1)
     }
 
-    /// What becomes of a job whose attempt ended so, and how that is told.
-    pub(super) fn judge(
+    /// How to settle a job whose attempt ended, and what the hooks are told.
+    pub(super) fn decide(
         &self,
         claimed: &Claimed,
         end: Result<Vec<u8>, Failure>,
@@ -272,7 +284,7 @@ impl Handlers {
                 return (Settle::Release { delay }, Ended::HandedBack { took });
             }
             Then::HandBack => {
-                // Else it would be claimed again at once, and handed back.
+                // Without a delay it would be claimed again at once, and handed back.
                 let delay = if context.is_stopping() {
                     Duration::ZERO
                 } else {
@@ -295,7 +307,7 @@ impl Handlers {
         self.give_up(claimed, error, took)
     }
 
-    /// The fallback handler may still take care of it.
+    /// The job will not be tried again: the fallback handler may still take care of it.
     fn give_up(&self, claimed: &Claimed, error: String, took: Duration) -> (Settle, Ended) {
         let mut error = error;
         if let Some(fallback) = &self.fallback {
@@ -306,7 +318,7 @@ impl Handlers {
                 error: &error,
                 attempts: claimed.attempt,
             };
-            match caught(|| fallback(&failed)) {
+            match catch(|| fallback(&failed)) {
                 Ok(()) => {
                     let result = b"null".to_vec();
                     return (Settle::Done { result }, Ended::Died { took, error });
@@ -330,43 +342,43 @@ fn handle_all<J>(
     contexts: &[Context],
 ) -> Vec<Result<Vec<u8>, Failure>> {
     let all = contexts.len();
-    let ends = caught(|| Ok(handler(jobs, contexts))).and_then(|ends| {
+    let ends = catch(|| Ok(handler(jobs, contexts))).and_then(|ends| {
         if ends.len() == all {
             return Ok(ends);
         }
-        let why = format!("its handler told the end of {} jobs of {all}", ends.len());
+        let why = format!("its handler returned {} results for {all} jobs", ends.len());
         Err(Failure::of(why))
     });
     match ends {
         Ok(ends) => {
-            let each = ends.into_iter().map(|end| caught(|| end));
+            let each = ends.into_iter().map(|end| catch(|| end));
             each.map(|end| end.map(|()| b"null".to_vec())).collect()
         }
         Err(failure) => vec![Err(failure); all],
     }
 }
 
-/// What is no such job now will never be one.
+/// Data that cannot be read now will never be readable.
 fn decode<J: Job>(payload: &[u8], context: &Context) -> Result<J, JobError> {
     J::read(context.version(), payload)
         .map_err(|error| JobError::fatal(format!("it cannot be read as {:?}: {error}", J::KIND)))
 }
 
-/// As JSON, if it is to be kept.
+/// The result as JSON, if it is kept.
 fn encode<R: Serialize>(result: &R, context: &Context) -> Result<Vec<u8>, JobError> {
     if !context.keeps_result() {
         return Ok(b"null".to_vec());
     }
-    let most = context.data_limit();
+    let limit = context.data_limit();
     let mut encoded = Bounded {
         bytes: Vec::new(),
-        most,
+        limit,
         is_full: false,
     };
     match serde_json::to_writer(&mut encoded, result) {
         Ok(()) => Ok(encoded.bytes),
         Err(_) if encoded.is_full => {
-            let why = format!("its result is larger than {most} bytes, which are the most");
+            let why = format!("its result exceeds the limit of {limit} bytes");
             Err(JobError::fatal(why))
         }
         Err(error) => {
@@ -376,16 +388,16 @@ fn encode<R: Serialize>(result: &R, context: &Context) -> Result<Vec<u8>, JobErr
     }
 }
 
-/// So that what is too large is never there as a whole.
+/// A writer with a limit, so that a result that is too large is never in memory as a whole.
 struct Bounded {
     bytes: Vec<u8>,
-    most: usize,
+    limit: usize,
     is_full: bool,
 }
 
 impl io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + bytes.len() > self.most {
+        if self.bytes.len() + bytes.len() > self.limit {
             self.is_full = true;
             return Err(io::ErrorKind::OutOfMemory.into());
         }
@@ -410,7 +422,7 @@ fn shortened(mut text: String) -> String {
     text
 }
 
-/// Why an attempt failed, apart from what is a user's.
+/// Why an attempt failed, without values of the user.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) then: Then,
@@ -428,8 +440,8 @@ impl Failure {
     }
 }
 
-/// A panic is an error like another, also one of the error itself when it is asked what it says, or dropped.
-pub(super) fn caught<T>(call: impl FnOnce() -> Result<T, JobError>) -> Result<T, Failure> {
+/// Makes a panic a failure, also a panic of the error itself when it is formatted or dropped.
+pub(super) fn catch<T>(call: impl FnOnce() -> Result<T, JobError>) -> Result<T, Failure> {
     let call = || {
         call().map_err(|error| Failure {
             then: error.then,

@@ -1,9 +1,9 @@
-//! The jobs of a queue, run on the thread that asks for it: for tests.
+//! A consumer for tests, which runs jobs on the calling thread.
 
-use super::Told;
 use super::attempt;
 use super::context::{Context, Signal};
 use super::handlers::Handlers;
+use super::options::Options;
 use super::sources::Source;
 use crate::broker::{Broker, ClaimRequest};
 use crate::error::QueueError;
@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-/// Runs jobs on the calling thread, in order and one by one, with the handlers, backoffs and hooks of a consumer; with a
-/// [clock](crate::Clock) that the test moves, nothing is left to chance.
+/// Runs jobs on the calling thread, in order and one by one, with the handlers, backoffs and hooks of a consumer. With a
+/// [manual clock](crate::Clock::manual) a test is deterministic. Made by
+/// [`ConsumerBuilder::inline`](crate::ConsumerBuilder::inline).
 ///
 /// ```
 /// use anthill::Pool;
@@ -45,22 +46,22 @@ pub struct Inline(Arc<Run>);
 struct Run {
     sources: Vec<Source>,
     handlers: Handlers,
-    told: Told,
-    /// How many asked since the thread that runs them began: it will come to what was enqueued meanwhile, too.
+    options: Options,
+    /// How many calls there were since the running thread began: it also runs what was enqueued meanwhile.
     asked: AtomicUsize,
 }
 
 impl Inline {
-    pub(super) fn new(sources: Vec<Source>, handlers: Handlers, told: Told) -> Inline {
+    pub(super) fn new(sources: Vec<Source>, handlers: Handlers, options: Options) -> Inline {
         Inline(Arc::new(Run {
             sources,
             handlers,
-            told,
+            options,
             asked: AtomicUsize::new(0),
         }))
     }
 
-    /// Runs what can be claimed until there is nothing, also what those jobs enqueue; how many attempts that were.
+    /// Runs all jobs that are ready or due, and those that they enqueue. Returns the number of attempts.
     ///
     /// # Errors
     ///
@@ -69,9 +70,9 @@ impl Inline {
         self.0.run_due()
     }
 
-    /// From now on, as long as this lives, each job is run in the thread that enqueues it, or lets it be tried again,
-    /// before that returns; but one thread runs jobs at a time, and it also runs what others enqueue meanwhile. What a
-    /// job enqueues runs after it.
+    /// From now on, until this is dropped, each job runs on the thread that enqueues or retries it, before that call
+    /// returns. One thread runs jobs at a time, and also runs those that others enqueue meanwhile. A job that a job
+    /// enqueues runs after it.
     pub fn at_once(&self) {
         for source in &self.0.sources {
             let run: Weak<Run> = Arc::downgrade(&self.0);
@@ -79,7 +80,7 @@ impl Inline {
                 let Some(run) = run.upgrade() else {
                     return false;
                 };
-                // A broker that failed is heard of by who enqueues next.
+                // If the broker failed, the next enqueue fails, too.
                 let _ = run.run_due();
                 true
             }));
@@ -93,14 +94,14 @@ impl Run {
         if asked > 1 {
             return Ok(0);
         }
-        let mut over = Over {
+        let mut over = RunGuard {
             asked: &self.asked,
             is_told: false,
         };
         let mut attempts = 0;
         loop {
             attempts += self.run_all()?;
-            // Whoever asked since then relies on this thread.
+            // Calls since then rely on this thread.
             match self
                 .asked
                 .compare_exchange(asked, 0, Ordering::SeqCst, Ordering::SeqCst)
@@ -128,13 +129,13 @@ impl Run {
     }
 
     fn run_one(&self, broker: &Arc<dyn Broker>) -> Result<usize, QueueError> {
-        let request = ClaimRequest::new(1, self.told.lease);
+        let request = ClaimRequest::new(1, self.options.lease);
         let request = request.of_kinds(self.handlers.stored_kinds());
         let claims = broker.claim(&request)?;
-        let limit = self.told.data_limit;
+        let limit = self.options.data_limit;
         let contexts = claims.jobs.iter().map(|claimed| {
             let broker = Arc::clone(broker);
-            Context::new(broker, &self.handlers, limit, claimed, Signal::new())
+            (self.handlers).context(broker, limit, claimed, Signal::new())
         });
         let contexts: Vec<Context> = contexts.collect();
         let (ends, _) = attempt::run(
@@ -151,13 +152,13 @@ impl Run {
     }
 }
 
-/// Nobody runs them any more, however that ended.
-struct Over<'a> {
+/// Resets the count of calls if a run fails or panics.
+struct RunGuard<'a> {
     asked: &'a AtomicUsize,
     is_told: bool,
 }
 
-impl Drop for Over<'_> {
+impl Drop for RunGuard<'_> {
     fn drop(&mut self) {
         if !self.is_told {
             self.asked.store(0, Ordering::SeqCst);

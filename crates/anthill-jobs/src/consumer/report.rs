@@ -1,5 +1,4 @@
-//! What somebody should know and nobody asked for: through the `log` crate, or, where the program has set up no logger, on
-//! standard error.
+//! Warnings without a hook: through the `log` crate, or on standard error if the program has set no logger.
 
 use crate::error::QueueError;
 use crate::sync::lock;
@@ -7,15 +6,15 @@ use std::error::Error;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// The same again is told so much later.
+/// After which the same failure is reported again.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// What was told last, and when.
+/// The last failure, and when it was reported.
 #[derive(Default)]
 pub(super) struct Reports(Mutex<Option<(String, Instant)>>);
 
 impl Reports {
-    /// A broker failed. The same failure again and again is told now and then.
+    /// Reports a failure of a broker; the same one at most once a minute.
     pub(super) fn failure(&self, error: &QueueError) {
         let mut text = error.to_string();
         let mut source = error.source();
@@ -26,7 +25,7 @@ impl Reports {
         }
         if self.is_new(&text) {
             warn(&format!(
-                "a consumer's broker failed, it tries again: {text}"
+                "the broker of a consumer failed, which tries again: {text}"
             ));
         }
     }
@@ -44,7 +43,7 @@ impl Reports {
         is_new
     }
 
-    /// It works: what fails from now on is new.
+    /// The broker works again: the next failure is new.
     pub(super) fn works(&self) {
         *lock(&self.0) = None;
     }

@@ -1,87 +1,112 @@
-//! A runner: a task of the pool that runs jobs one after the other, as long as there are any.
+//! A runner: a task of the pool that runs batches one after the other, as long as there are any.
 
 use super::attempt;
-use super::shared::{FragileTurn, Shared};
-use super::state::Waiting;
-use crate::broker::{Claimed, Settle};
+use super::batch::{Batch, FinishedBatch};
+use super::shared::Shared;
+use super::state::MIN_PAUSE;
+use anthill::SubmitErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What a runner gets.
-pub(super) struct Taken {
-    pub(super) waiting: Vec<Waiting>,
-    /// It is fragile, and nobody looks for another one until it has begun (U5).
-    pub(super) turn: Option<FragileTurn>,
-    /// One more runner would have work, too.
-    pub(super) leaves_more: bool,
-}
+pub(super) struct Runner(Arc<Shared>);
 
-/// What a runner ran, and how it ended.
-pub(super) struct Work {
-    pub(super) claimed: Vec<Claimed>,
-    pub(super) ends: Vec<Settle>,
-    pub(super) took: Duration,
-    pub(super) at: Instant,
-}
-
-impl Taken {
-    fn run(self, shared: &Arc<Shared>) -> Work {
-        let turn = self.turn;
-        let leaves_more = self.leaves_more;
-        let begins = || {
-            if turn.is_some() {
-                drop(turn);
-                if leaves_more {
-                    shared.staff();
-                }
-            }
-        };
-        let start = Instant::now();
-        let mut contexts = Vec::with_capacity(self.waiting.len());
-        let mut claimed = Vec::with_capacity(self.waiting.len());
-        for waiting in self.waiting {
-            contexts.push(shared.context(&waiting));
-            claimed.push(waiting.job);
+impl Shared {
+    /// U2: there may be something to claim.
+    pub(super) fn notify_claimable(self: &Arc<Self>) {
+        {
+            let mut state = self.lock();
+            state.may_claim = true;
+            state.has_news = true;
+            self.wake_maintainer_in_time(&mut state, Instant::now());
         }
-        let (ends, took) = attempt::run(&shared.handlers, &claimed, &contexts, start, begins);
-        let at = start.checked_add(took).unwrap_or(start);
-        Work {
-            claimed,
-            ends,
-            took,
-            at,
+        self.start_runner();
+    }
+
+    /// Starts one more runner if it would have work.
+    pub(super) fn start_runner(self: &Arc<Self>) {
+        let now = Instant::now();
+        {
+            let mut state = self.lock();
+            if !state.wants_runner(now) {
+                return;
+            }
+            state.runners += 1;
+            self.wake_maintainer_in_time(&mut state, Instant::now());
+        }
+        self.submit_runner(Runner(Arc::clone(self)));
+    }
+
+    fn submit_runner(&self, runner: Runner) {
+        let Err(refused) = self.share.try_submit(move || runner.work()) else {
+            return;
+        };
+        let pause = match refused.kind() {
+            // The pool may be reopened.
+            SubmitErrorKind::Closed => Duration::from_secs(1),
+            _ => MIN_PAUSE,
+        };
+        self.lock().not_before = Instant::now().checked_add(pause);
+        // The runner in the error counts itself out when it is dropped, and wakes the maintainer.
+        drop(refused);
+    }
+}
+
+impl Runner {
+    /// How long a runner keeps its worker while other tasks wait for one.
+    const TIME_SLICE: Duration = Duration::from_millis(5);
+
+    fn work(self) {
+        let shared = Arc::clone(&self.0);
+        let started = Started::new(&shared);
+        let start = Instant::now();
+        let mut finished = None;
+        while let Some(batch) = shared.next(finished.take()) {
+            if batch.has_more && batch.permit.is_none() {
+                shared.start_runner();
+            }
+            let done = run(batch, &shared);
+            let is_over = done.at.saturating_duration_since(start) >= Runner::TIME_SLICE;
+            finished = Some(done);
+            if is_over && shared.is_pool_contended() {
+                if let Some(finished) = finished {
+                    shared.record_finished(&mut shared.lock(), finished);
+                }
+                drop(started);
+                // To the end of the pool's queue.
+                return shared.submit_runner(self);
+            }
         }
     }
 }
 
-/// A task in the pool that runs jobs one after the other, as long as there are any.
-pub(super) struct Runner(pub(super) Arc<Shared>);
-
-impl Runner {
-    /// So long at most while others wait for the worker.
-    const TURN: Duration = Duration::from_millis(5);
-
-    pub(super) fn work(self) {
-        let shared = Arc::clone(&self.0);
-        let turn = Turn::begin(&shared);
-        let start = Instant::now();
-        let mut ended = None;
-        while let Some(taken) = shared.next(ended.take()) {
-            if taken.leaves_more && taken.turn.is_none() {
-                shared.staff();
-            }
-            let work = taken.run(&shared);
-            let is_over = work.at.saturating_duration_since(start) >= Runner::TURN;
-            ended = Some(work);
-            if is_over && shared.is_pool_wanted() {
-                if let Some(ended) = ended {
-                    shared.take_in(&mut shared.lock(), ended);
-                }
-                drop(turn);
-                // To the end of the line.
-                return shared.submit_runner(self);
+fn run(batch: Batch, shared: &Arc<Shared>) -> FinishedBatch {
+    let Batch {
+        jobs,
+        permit,
+        has_more,
+    } = batch;
+    let on_begin = || {
+        if permit.is_some() {
+            drop(permit);
+            if has_more {
+                shared.start_runner();
             }
         }
+    };
+    let start = Instant::now();
+    let mut contexts = Vec::with_capacity(jobs.len());
+    let mut claimed = Vec::with_capacity(jobs.len());
+    for buffered in jobs {
+        contexts.push(shared.context(&buffered));
+        claimed.push(buffered.job);
+    }
+    let (ends, took) = attempt::run(&shared.handlers, &claimed, &contexts, start, on_begin);
+    let at = start.checked_add(took).unwrap_or(start);
+    FinishedBatch {
+        claimed,
+        ends,
+        took,
+        at,
     }
 }
 
@@ -89,27 +114,27 @@ impl Drop for Runner {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.runners -= 1;
-        self.0.tell_waiters(&state);
-        // U3: what came while it was ending is the steward's, and what will.
-        self.0.plan(&mut state, Instant::now());
+        self.0.notify_waiters(&state);
+        // U3: what arrived while this runner was ending is the maintainer's to see.
+        self.0.wake_maintainer_in_time(&mut state, Instant::now());
     }
 }
 
-/// A runner has a worker.
-struct Turn<'a>(&'a Shared);
+/// Counts a runner that has a worker; flushes the outbox when it ends.
+struct Started<'a>(&'a Shared);
 
-impl<'a> Turn<'a> {
-    fn begin(shared: &'a Shared) -> Turn<'a> {
+impl<'a> Started<'a> {
+    fn new(shared: &'a Shared) -> Started<'a> {
         shared.lock().started += 1;
-        Turn(shared)
+        Started(shared)
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Started<'_> {
     fn drop(&mut self) {
         self.0.flush();
         let mut state = self.0.lock();
         state.started -= 1;
-        self.0.tell_waiters(&state);
+        self.0.notify_waiters(&state);
     }
 }

@@ -1,39 +1,39 @@
-//! How many jobs a consumer runs at once: between a least and a most, following the load.
+//! How many jobs a consumer runs at once: between a minimum and a maximum, following the load.
 //!
-//! - Z1: It grows, by half and at least by one, where jobs waited longer than they should while all its runners
-//!   had work, or wait so long for one of them to look; not again before what it did could show.
-//! - Z2: It shrinks by one for each while in which there was no work for a runner.
+//! - Z1: It grows by half, and at least by one, when jobs waited for longer than `grow_after` while all runners had work,
+//!   or when no runner has looked for that long; and not again before the growth can have had an effect.
+//! - Z2: It shrinks by one for each `shrink_after` in which a runner had no work.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
 pub(super) struct Sizing {
-    least: usize,
-    most: usize,
+    min: usize,
+    max: usize,
     wanted: usize,
-    patience: Duration,
-    calm: Duration,
-    grown: Option<Instant>,
-    /// Since when a runner has had nothing to do.
-    slack: Option<Instant>,
+    grow_after: Duration,
+    shrink_after: Duration,
+    grown_at: Option<Instant>,
+    /// Since when a runner has had no work.
+    idle_since: Option<Instant>,
 }
 
 impl Sizing {
     pub(super) fn new(
         workers: &RangeInclusive<usize>,
-        patience: Duration,
-        calm: Duration,
+        grow_after: Duration,
+        shrink_after: Duration,
     ) -> Sizing {
-        let least = (*workers.start()).max(1);
+        let min = (*workers.start()).max(1);
         Sizing {
-            least,
-            most: (*workers.end()).max(least),
-            wanted: least,
-            patience,
-            calm,
-            grown: None,
-            slack: None,
+            min,
+            max: (*workers.end()).max(min),
+            wanted: min,
+            grow_after,
+            shrink_after,
+            grown_at: None,
+            idle_since: None,
         }
     }
 
@@ -41,51 +41,51 @@ impl Sizing {
         self.wanted
     }
 
-    /// Jobs were claimed, the oldest of which had waited so long, when so many runners had work.
+    /// Jobs were claimed: how long the oldest had waited, and how many runners had work.
     pub(super) fn saw_work(&mut self, now: Instant, waited: Duration, runners: usize) {
         if runners < self.wanted {
             return;
         }
-        self.slack = None;
+        self.idle_since = None;
         let may_show =
-            (self.grown).is_none_or(|at| now.saturating_duration_since(at) >= self.patience);
-        if waited > self.patience && may_show && self.wanted < self.most {
+            (self.grown_at).is_none_or(|at| now.saturating_duration_since(at) >= self.grow_after);
+        if waited > self.grow_after && may_show && self.wanted < self.max {
             self.grow(now);
         }
     }
 
-    /// All runners have had work for so long that none has looked, and there is more.
+    /// There is more to do, and all runners have been busy for too long to look.
     pub(super) fn saw_others_wait(&mut self, now: Instant) {
-        self.slack = None;
+        self.idle_since = None;
         self.grow(now);
     }
 
     pub(super) fn may_grow(&self) -> bool {
-        self.wanted < self.most
+        self.wanted < self.max
     }
 
-    pub(super) fn patience(&self) -> Duration {
-        self.patience
+    pub(super) fn grow_after(&self) -> Duration {
+        self.grow_after
     }
 
     fn grow(&mut self, now: Instant) {
-        self.wanted = (self.wanted + (self.wanted / 2).max(1)).min(self.most);
-        self.grown = Some(now);
+        self.wanted = (self.wanted + (self.wanted / 2).max(1)).min(self.max);
+        self.grown_at = Some(now);
     }
 
     /// There was nothing to claim.
     pub(super) fn saw_nothing(&mut self, now: Instant) {
-        let since = *self.slack.get_or_insert(now);
-        if now.saturating_duration_since(since) >= self.calm && self.wanted > self.least {
+        let since = *self.idle_since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= self.shrink_after && self.wanted > self.min {
             self.wanted -= 1;
-            self.slack = Some(now);
+            self.idle_since = Some(now);
         }
     }
 
-    /// When to look again, where nothing happens before.
+    /// When it shrinks next, if nothing happens before.
     pub(super) fn shrinks_at(&self) -> Option<Instant> {
-        let since = self.slack.filter(|_| self.wanted > self.least)?;
-        since.checked_add(self.calm)
+        let since = self.idle_since.filter(|_| self.wanted > self.min)?;
+        since.checked_add(self.shrink_after)
     }
 }
 

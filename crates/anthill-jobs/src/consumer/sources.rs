@@ -1,10 +1,10 @@
 //! The queues that a consumer claims from: one, or several with weights.
 //!
-//! Each claim is of one queue, so that what was claimed together (B5) was claimed by itself in each. Which queue is asked
-//! first is left to chance, by the weights; the others are asked in turn where that one has nothing. One whose broker fails
-//! is left alone for a while, and holds up none of the others.
+//! Each claim is of one queue, so that jobs claimed together (B5) are of one broker. Which queue is asked first is random,
+//! by the weights; the others are asked in turn if that one has nothing. A queue whose broker fails is not asked for a
+//! while, and holds up none of the others.
 
-use super::shared::guarded;
+use super::guard::guard;
 use super::state::pause_after;
 use crate::broker::{Broker, ClaimRequest, Claims};
 use crate::error::QueueError;
@@ -12,7 +12,7 @@ use crate::sync::lock;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// A queue, as its consumer knows it.
+/// A queue to claim from.
 #[derive(Clone)]
 pub(super) struct Source {
     pub(super) broker: Arc<dyn Broker>,
@@ -21,18 +21,18 @@ pub(super) struct Source {
 
 pub(super) struct Sources {
     all: Vec<Source>,
-    /// Of each: it failed so often, and is not to be asked before then.
+    /// For each: how often it failed, and until when it is not asked.
     failures: Mutex<Vec<(u32, Option<Instant>)>>,
 }
 
-/// What a look at the queues found.
+/// What a claim found.
 pub(super) struct Found {
     pub(super) claims: Claims,
-    /// In which of them.
+    /// The queue of the jobs.
     pub(super) source: usize,
-    /// Others were not asked.
+    /// Some queues were not asked.
     pub(super) is_part: bool,
-    /// Of those that failed, while others did not.
+    /// The errors of queues that failed, while others did not.
     pub(super) errors: Vec<QueueError>,
 }
 
@@ -54,11 +54,11 @@ impl Sources {
         self.all.iter().map(|source| &source.broker)
     }
 
-    /// Asks one after the other until one has something.
+    /// Asks one queue after the other until one has jobs.
     ///
     /// # Errors
     ///
-    /// If none could be asked.
+    /// If all that were asked failed.
     pub(super) fn claim(&self, request: &ClaimRequest) -> Result<Found, QueueError> {
         let mut found = Found {
             claims: Claims::default(),
@@ -70,10 +70,10 @@ impl Sources {
         found.claims.again_in = again_in;
         let mut answers = 0;
         for (asked, &source) in order.iter().enumerate() {
-            match guarded(|| self.broker(source).claim(request)) {
+            match guard(|| self.broker(source).claim(request)) {
                 Ok(claims) => {
                     answers += 1;
-                    self.note(source, true);
+                    self.record(source, true);
                     let again_in = claims.again_in.into_iter().chain(found.claims.again_in);
                     found.claims.again_in = again_in.min();
                     found.claims.fragile_next |= claims.fragile_next;
@@ -85,7 +85,7 @@ impl Sources {
                     }
                 }
                 Err(error) => {
-                    let pause = self.note(source, false);
+                    let pause = self.record(source, false);
                     let again_in = found.claims.again_in.into_iter().chain([pause]);
                     found.claims.again_in = again_in.min();
                     found.errors.push(error);
@@ -100,7 +100,7 @@ impl Sources {
         Ok(found)
     }
 
-    /// Those that may be asked, the heavier ones rather first; and in how long another one may be.
+    /// The queues to ask now, in a random order by weight; and when another one may be asked.
     fn order(&self) -> (Vec<usize>, Option<Duration>) {
         if self.all.len() == 1 {
             return (vec![0], None);
@@ -114,7 +114,7 @@ impl Sources {
         let mut order: Vec<(f64, usize)> = (0..self.all.len())
             .filter(may)
             .map(|source| {
-                // As many clocks that ring at random, each as often as its weight says (Efraimidis and Spirakis).
+                // An exponential variable for each queue, with its weight as the rate (Efraimidis and Spirakis).
                 let weight = f64::from(self.all[source].weight.max(1));
                 (-(1.0 - fastrand::f64()).ln() / weight, source)
             })
@@ -124,8 +124,8 @@ impl Sources {
         (order.collect(), again_in)
     }
 
-    /// For how long it is left alone.
-    fn note(&self, source: usize, works: bool) -> Duration {
+    /// Records an answer or a failure. Returns for how long the queue is not asked.
+    fn record(&self, source: usize, works: bool) -> Duration {
         let mut failures = lock(&self.failures);
         let (failed, until) = &mut failures[source];
         if works {
@@ -141,7 +141,7 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::LEAST_PAUSE;
+    use super::super::state::MIN_PAUSE;
     use super::*;
     use crate::{Clock, MemoryBroker};
 
@@ -170,12 +170,12 @@ mod tests {
     #[test]
     fn one_that_failed_is_left_alone_for_a_while() {
         let sources = sources(&[1, 1]);
-        assert_eq!(sources.note(0, false), LEAST_PAUSE);
-        assert_eq!(sources.note(0, false), LEAST_PAUSE * 2);
+        assert_eq!(sources.record(0, false), MIN_PAUSE);
+        assert_eq!(sources.record(0, false), MIN_PAUSE * 2);
         let (order, again_in) = sources.order();
         assert_eq!(order, [1]);
-        assert!(again_in.is_some_and(|pause| pause <= LEAST_PAUSE * 2));
-        sources.note(0, true);
+        assert!(again_in.is_some_and(|pause| pause <= MIN_PAUSE * 2));
+        sources.record(0, true);
         assert_eq!(sources.order().0.len(), 2);
         assert_eq!(sources.order().1, None);
     }

@@ -1,41 +1,41 @@
-//! What is in hand, and what is known of when to look for more; all of it under one lock.
+//! The state of a consumer under its lock: jobs in flight, settlements that wait, and when to look for more.
 
-use super::ConsumerStats;
 use super::context::Signal;
 use super::sizing::Sizing;
+use super::stats::ConsumerStats;
 use crate::broker::{Claimed, Lease, Settle};
-use crate::job::{JobId, QuickHash};
+use crate::id::{JobId, QuickHash};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What is quick is claimed for so long at once.
+/// Quick jobs are claimed together, as many as take so long.
 pub(super) const BATCH_TIME: Duration = Duration::from_millis(2);
-pub(super) const MOST_BATCHED: usize = 256;
-/// The ends of what is quick are told together, so much later at most.
+pub(super) const MAX_BATCH: usize = 256;
+/// Quick jobs are settled together, at most so much later.
 pub(super) const OUTBOX_TIME: Duration = Duration::from_millis(5);
 
-/// A job that is claimed is begun so soon, or handed back.
+/// A claimed job begins within this time, or is handed back.
 pub(super) const BUFFER_TIME: Duration = Duration::from_millis(50);
-/// Where a broker failed.
-pub(super) const LEAST_PAUSE: Duration = Duration::from_millis(50);
-const MOST_PAUSE: Duration = Duration::from_secs(5);
-/// What a broker refuses so often while it takes others it will never take.
-const LASTING: u32 = 3;
+/// The first pause after a failure of a broker.
+pub(super) const MIN_PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// A settlement that a broker refused so often while it took others is one that it will never take.
+const REFUSED_FOR_GOOD: u32 = 3;
 
-/// How long to leave a broker alone that had failed so often before in a row.
+/// The pause after a failure, by the number of failures in a row before it.
 pub(super) fn pause_after(failures: u32) -> Duration {
-    let pause = LEAST_PAUSE.saturating_mul(1 << failures.min(10));
-    pause.min(MOST_PAUSE)
+    let pause = MIN_PAUSE.saturating_mul(1 << failures.min(10));
+    pause.min(MAX_PAUSE)
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "each stands for itself")]
 pub(super) struct State {
-    pub(super) buffer: VecDeque<Waiting>,
-    pub(super) hands: HashMap<Lease, Hand, QuickHash>,
+    pub(super) buffer: VecDeque<Buffered>,
+    pub(super) in_flight: HashMap<Lease, InFlight, QuickHash>,
     pub(super) outbox: Vec<(Lease, Settle)>,
     pub(super) outbox_since: Option<Instant>,
-    /// Ends that the broker refused, when they are told again, and how often they have been.
+    /// Settlements that the broker refused, when they are repeated, and how often they have been.
     pub(super) refused: Vec<(Lease, Settle)>,
     pub(super) refused_until: Option<Instant>,
     refusals: u32,
@@ -43,68 +43,68 @@ pub(super) struct State {
     pub(super) started: usize,
     pub(super) sizing: Sizing,
     pub(super) may_claim: bool,
-    /// Something happened since the steward looked, time may have been moved.
-    pub(super) is_news: bool,
-    /// A look is worth it then.
+    /// A broker has notified since the maintainer looked; a manual clock may have been moved.
+    pub(super) has_news: bool,
+    /// When to claim again.
     pub(super) again_at: Option<Instant>,
-    /// Not before: the broker failed, or no thread was to be had.
+    /// Nothing begins before: the broker failed, or the pool had no thread.
     pub(super) not_before: Option<Instant>,
-    /// Too many jobs failed.
+    /// Too many jobs failed in a row.
     pub(super) paused_until: Option<Instant>,
-    /// When a job was claimed or begun.
-    pub(super) moved_at: Instant,
-    /// When the steward will wake by itself; `None` is never.
-    pub(super) planned: Option<Instant>,
-    /// Some kinds may not run for ever.
+    /// When a job was last claimed or begun.
+    pub(super) last_progress: Instant,
+    /// When the maintainer will wake by itself; `None` is never.
+    pub(super) maintainer_wakes_at: Option<Instant>,
+    /// A kind has a run time.
     pub(super) has_limits: bool,
     pub(super) failures: u32,
     pub(super) errors_in_row: u32,
-    /// Of a job, about, in seconds.
+    /// The average run time of a job, in seconds.
     pub(super) run_time: f64,
     /// The next job may be fragile.
     pub(super) fragile_next: bool,
-    /// A runner looks for a fragile job, or is about to begin one.
-    pub(super) has_turn: bool,
-    /// A batch could not be settled: its ends are told one by one.
-    pub(super) settles_apart: bool,
-    /// How often the broker has done what it was asked to.
+    /// A runner has the permit for a fragile job (U5).
+    pub(super) permit_taken: bool,
+    /// A batch could not be settled: its jobs are settled one by one.
+    pub(super) settles_one_by_one: bool,
+    /// How often the broker has answered without an error.
     pub(super) answers: u64,
-    /// Ends that the broker has taken.
+    /// Settlements that the broker has taken.
     pub(super) settled: u64,
     pub(super) stopping: bool,
     pub(super) over: bool,
-    pub(super) waiting: usize,
+    pub(super) waiters: usize,
     pub(super) stats: ConsumerStats,
 }
 
-/// A claimed job that no runner has yet.
-pub(super) struct Waiting {
+/// A claimed job that no runner has begun.
+pub(super) struct Buffered {
     pub(super) source: usize,
     pub(super) job: Claimed,
     pub(super) signal: Arc<Signal>,
 }
 
-/// A claimed job.
+/// A claimed job that is not settled yet.
 #[expect(clippy::struct_excessive_bools, reason = "each stands for itself")]
-pub(super) struct Hand {
-    /// From which queue it is.
+pub(super) struct InFlight {
+    /// Its queue.
     pub(super) source: usize,
     pub(super) signal: Arc<Signal>,
     /// U5.
     pub(super) is_fragile: bool,
-    /// Nobody is to run beside it.
+    /// No job may run beside it.
     pub(super) is_exclusive: bool,
-    /// Its end is known, and perhaps not yet stored.
+    /// Its attempt has ended; the settlement is perhaps not stored yet.
     pub(super) has_ended: bool,
-    /// It has run for longer than it may.
+    /// It has exceeded its run time.
     pub(super) is_overdue: bool,
-    /// It is ours until then at least.
-    pub(super) kept_until: Option<Instant>,
-    /// After which it is given up.
-    pub(super) until: Option<Instant>,
-    /// It is not ours any more, or is not to be.
+    /// The lease holds until then at least.
+    pub(super) held_until: Option<Instant>,
+    /// The end of its run time.
+    pub(super) run_until: Option<Instant>,
+    /// The lease is lost, or is not extended any more.
     pub(super) given_up: bool,
-    /// How often the broker refused its end; how many others it had taken before, and how often it had answered.
+    /// How often the broker refused its settlement; and then how many it had taken, and how often it had answered.
     pub(super) refused: Option<(u32, u64, u64)>,
 }
 
@@ -112,7 +112,7 @@ impl State {
     pub(super) fn new(sizing: Sizing, has_limits: bool) -> State {
         State {
             buffer: VecDeque::new(),
-            hands: HashMap::default(),
+            in_flight: HashMap::default(),
             outbox: Vec::new(),
             outbox_since: None,
             refused: Vec::new(),
@@ -122,38 +122,38 @@ impl State {
             started: 0,
             sizing,
             may_claim: true,
-            is_news: false,
+            has_news: false,
             again_at: None,
             not_before: None,
             paused_until: None,
-            moved_at: Instant::now(),
-            planned: Some(Instant::now()),
+            last_progress: Instant::now(),
+            maintainer_wakes_at: Some(Instant::now()),
             has_limits,
             failures: 0,
             errors_in_row: 0,
             run_time: 0.0,
             fragile_next: false,
-            has_turn: false,
-            settles_apart: false,
+            permit_taken: false,
+            settles_one_by_one: false,
             answers: 0,
             settled: 0,
             stopping: false,
             over: false,
-            waiting: 0,
+            waiters: 0,
             stats: ConsumerStats::default(),
         }
     }
 
-    /// Whether a look for jobs is worth it now.
+    /// Whether to claim now.
     pub(super) fn is_claimable(&mut self, now: Instant) -> bool {
         if self.again_at.is_some_and(|at| at <= now) {
             self.again_at = None;
             self.may_claim = true;
         }
-        self.may_claim && !self.has_turn && !self.is_held_up(now) && !self.stopping
+        self.may_claim && !self.permit_taken && !self.is_held_up(now) && !self.stopping
     }
 
-    /// It is not the time to begin anything.
+    /// Whether nothing may begin now.
     pub(super) fn is_held_up(&mut self, now: Instant) -> bool {
         self.not_before = self.not_before.filter(|&at| at > now);
         self.paused_until = self.paused_until.filter(|&at| at > now);
@@ -167,7 +167,7 @@ impl State {
         self.runners < self.sizing.wanted() && (has_work || is_claimable)
     }
 
-    /// There is more to do, all runners have work, and there might be more of them.
+    /// Whether there is more to do, all runners are busy, and there may be more of them.
     pub(super) fn is_stuck(&mut self, now: Instant) -> bool {
         let busy = self.runners >= self.sizing.wanted() && self.sizing.may_grow();
         busy && !self.stopping
@@ -175,14 +175,17 @@ impl State {
             && (self.may_claim || !self.buffer.is_empty())
     }
 
-    /// When the steward is wanted next.
+    /// When the maintainer has something to do next.
     pub(super) fn next_event(&mut self, now: Instant) -> Option<Instant> {
         let not_before = self.not_before.filter(|&at| at > now);
         let outbox_at = self.outbox_since.map(|at| at + OUTBOX_TIME);
         let late = || {
-            let kept = self.hands.values().filter(|hand| !hand.given_up);
-            let kept = kept.filter(|hand| !hand.is_overdue && !hand.has_ended);
-            kept.filter_map(|hand| hand.until).min()
+            let kept = self
+                .in_flight
+                .values()
+                .filter(|in_flight| !in_flight.given_up);
+            let kept = kept.filter(|in_flight| !in_flight.is_overdue && !in_flight.has_ended);
+            kept.filter_map(|in_flight| in_flight.run_until).min()
         };
         let mut times = [
             self.has_limits.then(late).flatten(),
@@ -196,7 +199,7 @@ impl State {
         ];
         let refused = self.refused_until.into_iter();
         if !self.buffer.is_empty() {
-            times[3] = Some(self.moved_at + BUFFER_TIME);
+            times[3] = Some(self.last_progress + BUFFER_TIME);
         }
         if !self.stopping {
             let has_slots = self.runners < self.sizing.wanted();
@@ -206,60 +209,62 @@ impl State {
             if self.wants_runner(now) {
                 times[7] = Some(now);
             } else if self.is_stuck(now) {
-                times[7] = self.moved_at.checked_add(self.sizing.patience());
+                times[7] = self.last_progress.checked_add(self.sizing.grow_after());
             }
         }
         times.into_iter().flatten().chain(refused).min()
     }
 
-    /// What is in hand from a queue, and is to be kept.
-    fn kept(&self, source: usize) -> impl Iterator<Item = (&Lease, &Hand)> {
-        let hands = self.hands.iter();
-        hands.filter(move |(_, hand)| hand.source == source && !hand.given_up)
+    /// The jobs in flight of a queue whose leases are extended.
+    fn kept(&self, source: usize) -> impl Iterator<Item = (&Lease, &InFlight)> {
+        let in_flight = self.in_flight.iter();
+        in_flight.filter(move |(_, in_flight)| in_flight.source == source && !in_flight.given_up)
     }
 
-    /// When the leases of a queue are to be kept next, where something is in hand.
-    pub(super) fn next_beat(&self, source: usize, lease: Duration) -> Option<Instant> {
+    /// When the next heartbeat of a queue is due, if a job is in flight.
+    pub(super) fn next_heartbeat(&self, source: usize, lease: Duration) -> Option<Instant> {
         let first = self
             .kept(source)
-            .filter_map(|(_, hand)| hand.kept_until)
+            .filter_map(|(_, in_flight)| in_flight.held_until)
             .min()?;
-        // A third of it has passed then.
+        // When a third of it has passed.
         let two_thirds = lease.saturating_sub(lease / 3);
         Some(first.checked_sub(two_thirds).unwrap_or(first))
     }
 
-    /// The leases of a queue that are to be kept.
-    pub(super) fn kept_leases(&self, source: usize) -> Vec<Lease> {
+    /// The leases of a queue to extend.
+    pub(super) fn leases_to_extend(&self, source: usize) -> Vec<Lease> {
         self.kept(source).map(|(&lease, _)| lease).collect()
     }
 
-    /// U5: the end of a fragile job is not stored yet.
+    /// U5: whether the settlement of a fragile job is not stored yet.
     pub(super) fn owes_fragile_ends(&self) -> bool {
-        let mut hands = self.hands.values();
-        hands.any(|hand| hand.is_fragile && hand.has_ended && !hand.given_up)
+        let mut in_flight = self.in_flight.values();
+        in_flight
+            .any(|in_flight| in_flight.is_fragile && in_flight.has_ended && !in_flight.given_up)
     }
 
-    /// The broker refused an end, and had taken so many before it was asked; whether it will never take it. If so the next
-    /// end of the job is another one.
+    /// Records that the broker refused a settlement; `settled_before` is how many it had taken before. Returns whether it
+    /// will never take this one: the next settlement of the job is another one then.
     pub(super) fn is_refused(&mut self, lease: Lease, settled_before: u64) -> bool {
-        let Some(hand) = self.hands.get_mut(&lease) else {
+        let Some(in_flight) = self.in_flight.get_mut(&lease) else {
             return false;
         };
         let first = (0, settled_before, self.answers);
-        let (times, settled, answers) = hand.refused.get_or_insert(first);
+        let (times, settled, answers) = in_flight.refused.get_or_insert(first);
         *times += 1;
-        let takes_others = *times >= LASTING && self.settled > *settled;
-        // There may be no other ones.
-        let answers = *times >= LASTING * 7 && self.answers > *answers;
-        let is_lasting = takes_others || answers || (self.stopping && *times >= LASTING * 2);
+        let takes_others = *times >= REFUSED_FOR_GOOD && self.settled > *settled;
+        // There may be no other settlements.
+        let answers = *times >= REFUSED_FOR_GOOD * 7 && self.answers > *answers;
+        let is_lasting =
+            takes_others || answers || (self.stopping && *times >= REFUSED_FOR_GOOD * 2);
         if is_lasting {
-            hand.refused = None;
+            in_flight.refused = None;
         }
         is_lasting
     }
 
-    /// They are told again later.
+    /// Keeps refused settlements for later.
     pub(super) fn refuse(&mut self, ends: Vec<(Lease, Settle)>, now: Instant) {
         if ends.is_empty() {
             if self.refused.is_empty() {
@@ -277,34 +282,37 @@ impl State {
         std::mem::take(&mut self.refused)
     }
 
-    /// Jobs that have run for longer than they may, and still run.
+    /// The number of jobs over their run time that still run.
     pub(super) fn overdue(&self) -> usize {
-        let hands = self.hands.values();
-        hands
-            .filter(|hand| hand.is_overdue && !hand.has_ended)
+        let in_flight = self.in_flight.values();
+        in_flight
+            .filter(|in_flight| in_flight.is_overdue && !in_flight.has_ended)
             .count()
     }
 
-    /// What runs, and what has not been begun.
+    /// The jobs that run, or have not begun.
     pub(super) fn running(&self) -> Vec<JobId> {
-        let running = self.hands.iter().filter(|(_, hand)| !hand.has_ended);
+        let running = self
+            .in_flight
+            .iter()
+            .filter(|(_, in_flight)| !in_flight.has_ended);
         running.map(|(lease, _)| lease.id).collect()
     }
 
-    /// Nothing is in hand, and nothing is to be claimed.
+    /// Whether no job is in flight, and there is nothing to claim.
     pub(super) fn is_idle(&self) -> bool {
-        self.runners == 0 && self.hands.is_empty() && !self.may_claim
+        self.runners == 0 && self.in_flight.is_empty() && !self.may_claim
     }
 
-    /// It is to stop, and nothing is in hand. A runner that has not started will do nothing.
+    /// Whether it stops, and no job is in flight. A runner that has not started will do nothing.
     pub(super) fn is_stopped(&self) -> bool {
-        self.stopping && self.started == 0 && self.hands.is_empty()
+        self.stopping && self.started == 0 && self.in_flight.is_empty()
     }
 
-    /// How many jobs to claim at once: one, unless they are quick.
-    pub(super) fn batch(&self, at_least: usize) -> usize {
+    /// How many jobs to claim at once: one, unless jobs are quick.
+    pub(super) fn claim_limit(&self, at_least: usize) -> usize {
         if self.run_time <= 0.0 {
-            return at_least.min(MOST_BATCHED);
+            return at_least.min(MAX_BATCH);
         }
         let fit = BATCH_TIME.as_secs_f64() / self.run_time;
         #[expect(
@@ -313,7 +321,7 @@ impl State {
             reason = "it saturates"
         )]
         let fit = fit as usize;
-        fit.clamp(1, MOST_BATCHED).max(at_least.min(MOST_BATCHED))
+        fit.clamp(1, MAX_BATCH).max(at_least.min(MAX_BATCH))
     }
 
     pub(super) fn note_run_time(&mut self, each: f64) {
@@ -326,7 +334,7 @@ impl State {
         };
     }
 
-    /// Their ends are told together, and the steward sees to what is left of them.
+    /// Whether jobs are quick: they are settled together, and the maintainer flushes the rest.
     pub(super) fn is_quick(&self) -> bool {
         self.run_time > 0.0 && self.run_time < BATCH_TIME.as_secs_f64() / 2.0
     }

@@ -1,26 +1,28 @@
-//! A job as it is kept.
+//! A job as the broker in memory keeps it.
 
-use super::store::{Now, Rank};
+use super::index::Rank;
+use super::time::Now;
 use crate::broker::JobState;
-use crate::job::{JobId, NewJob, OncePer};
+use crate::id::JobId;
+use crate::job::{NewJob, OncePer};
 use std::time::Duration;
 
-/// Small, as there may be millions.
+/// One job. It is small, as there may be millions.
 pub(super) struct Entry {
     pub(super) id: JobId,
     /// The number of its kind.
     pub(super) kind: u32,
     pub(super) payload: Vec<u8>,
     pub(super) state: JobState,
-    /// It lost a lease, and has not told since how an attempt ended (B9).
+    /// It has lost a lease, and no attempt since has reported its end (B9).
     pub(super) is_suspect: bool,
-    /// The newest claim of it was one of several jobs (B5).
+    /// It was last claimed together with others (B5).
     pub(super) is_together: bool,
-    /// It is delayed, and in its old place when it is due.
+    /// It is delayed, and goes to its old place when it is due.
     pub(super) keeps_place: bool,
     pub(super) priority: i16,
     pub(super) rank: Rank,
-    /// Its place among those of its priority.
+    /// Its place among the jobs of its priority.
     pub(super) order: u64,
     pub(super) attempt: u32,
     pub(super) attempts: u32,
@@ -28,25 +30,25 @@ pub(super) struct Entry {
     pub(super) enqueued: Duration,
     pub(super) ready_since: Duration,
     pub(super) due: Duration,
-    pub(super) more: Option<Box<More>>,
+    pub(super) extra: Option<Box<Extra>>,
 }
 
-/// What most jobs do not have.
+/// What most jobs lack.
 #[derive(Default)]
-pub(super) struct More {
+pub(super) struct Extra {
     pub(super) unique: Option<String>,
     pub(super) once_per: Option<OncePer>,
     pub(super) key: Option<String>,
     pub(super) keep_result: Option<Duration>,
     pub(super) expires: Option<Duration>,
-    /// When, while it may.
+    /// When it expires, while it waits.
     pub(super) expires_at: Option<Duration>,
     pub(super) error: Option<String>,
     pub(super) progress: Option<Vec<u8>>,
     pub(super) result: Option<Vec<u8>>,
 }
 
-pub(super) static NO_MORE: More = More {
+pub(super) static NO_EXTRA: Extra = Extra {
     unique: None,
     once_per: None,
     key: None,
@@ -60,18 +62,18 @@ pub(super) static NO_MORE: More = More {
 
 impl Entry {
     pub(super) fn new(job: &NewJob, kind: u32, order: u64, now: Now) -> Entry {
-        let more = More {
+        let extra = Extra {
             unique: job.unique.clone(),
             once_per: job.once_per.clone(),
             key: job.key.clone(),
             keep_result: job.keep_result,
             expires: job.expires,
-            ..More::default()
+            ..Extra::default()
         };
-        let has_more = more.unique.is_some()
-            || more.once_per.is_some()
-            || more.key.is_some()
-            || more.keep_result.is_some()
+        let has_extra = extra.unique.is_some()
+            || extra.once_per.is_some()
+            || extra.key.is_some()
+            || extra.keep_result.is_some()
             || job.expires.is_some();
         Entry {
             id: job.id,
@@ -90,24 +92,24 @@ impl Entry {
             enqueued: now.time,
             ready_since: now.time,
             due: now.time.saturating_add(job.delay),
-            more: has_more.then(|| Box::new(more)),
+            extra: has_extra.then(|| Box::new(extra)),
         }
     }
 
-    pub(super) fn more(&self) -> &More {
-        self.more.as_deref().unwrap_or(&NO_MORE)
+    pub(super) fn extra(&self) -> &Extra {
+        self.extra.as_deref().unwrap_or(&NO_EXTRA)
     }
 
-    pub(super) fn more_mut(&mut self) -> &mut More {
-        self.more.get_or_insert_default()
+    pub(super) fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
     }
 
-    /// It is claimed by itself (B9).
+    /// Whether it is claimed alone (B9).
     pub(super) fn is_fragile(&self) -> bool {
         self.is_suspect || self.attempt.saturating_add(1) >= self.attempts
     }
 
-    /// Its place among the ready, or parked.
+    /// Its rank among ready or parked jobs.
     pub(super) fn turn(&self) -> Rank {
         (-i64::from(self.priority), self.order)
     }

@@ -1,35 +1,40 @@
-//! The broker in memory: quick, and gone with its process. Everything is under one lock ([`store`]), and nobody is called
-//! under it.
+//! The broker in memory: fast, and gone with its process. Everything is under one lock ([`store`]), and no listener is
+//! called under it.
 
 mod entry;
-mod lines;
+mod index;
+mod operations;
 mod states;
-mod steps;
 mod store;
+mod time;
 
-use super::broker::{
-    Abilities, Broker, ClaimRequest, Claims, Enqueued, Fired, JobInfo, JobState, Lease, Limits,
+use crate::broker::{
+    Broker, Capabilities, ClaimRequest, Claims, Enqueued, Fired, JobInfo, JobState, Lease, Limits,
     ListRequest, QueueStats, Scheduled, Settle,
 };
-use super::calls::Calls;
-use super::clock::Clock;
-use super::error::QueueError;
-use super::job::{JobId, NewJob};
+use crate::clock::Clock;
+use crate::error::QueueError;
+use crate::id::JobId;
+use crate::job::NewJob;
+use crate::listeners::Listeners;
 use crate::sync::lock;
+use index::Slot;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use store::{Now, Place, Store, nanos};
+use store::Store;
+use time::{Now, nanos};
 
-/// A step that takes so long takes nobody's lease.
+/// An enqueue that takes longer extends the leases of running jobs.
 const LONG: Duration = Duration::from_millis(50);
 
-/// Jobs in the memory of this process. All that [`Broker`] asks for, but nothing survives.
+/// A broker in the memory of this process. It has all capabilities, except that no job survives the process and no other
+/// process sees it.
 ///
 /// ```
 /// use anthill_jobs::{Clock, MemoryBroker, Queue};
 ///
-/// let clock = Clock::manual(); // a test's own
+/// let clock = Clock::manual(); // of a test
 /// let queue = Queue::of(MemoryBroker::new(clock.clone()));
 /// # assert_eq!(queue.stats()?.ready, 0);
 /// # Ok::<(), anthill_jobs::QueueError>(())
@@ -37,20 +42,20 @@ const LONG: Duration = Duration::from_millis(50);
 pub struct MemoryBroker {
     clock: Clock,
     store: Mutex<Store>,
-    calls: Arc<Calls>,
+    listeners: Arc<Listeners>,
 }
 
 impl MemoryBroker {
-    /// An empty one.
+    /// Makes an empty broker.
     pub fn new(clock: Clock) -> MemoryBroker {
-        let calls = Arc::new(Calls::default());
-        let ours = Arc::downgrade(&calls);
-        // What is moved by hand is heard of at once.
-        clock.on_change(move || ours.upgrade().map(|calls| calls.call()).is_some());
+        let listeners = Arc::new(Listeners::default());
+        let ours = Arc::downgrade(&listeners);
+        // A move of a manual clock notifies at once.
+        clock.on_change(move || ours.upgrade().map(|listeners| listeners.notify()).is_some());
         MemoryBroker {
             clock,
             store: Mutex::default(),
-            calls,
+            listeners,
         }
     }
 
@@ -58,19 +63,19 @@ impl MemoryBroker {
         lock(&self.store)
     }
 
-    /// Changes the store, and calls where there may be something to claim then.
+    /// Changes the store, and notifies if there may be something to claim then.
     fn change<T>(&self, change: impl FnOnce(&mut Store, Now) -> (T, bool)) -> T {
         let (result, claimable) = self.with(change);
         if claimable {
-            self.calls.call();
+            self.listeners.notify();
         }
         result
     }
 
-    /// Sees to what time brings, and looks.
+    /// Does what time has brought, and looks.
     fn look<T>(&self, look: impl FnOnce(&mut Store, Now) -> T) -> T {
         self.with(|store, now| {
-            store.tidy(now);
+            store.sweep(now);
             look(store, now)
         })
     }
@@ -89,26 +94,26 @@ impl fmt::Debug for MemoryBroker {
 }
 
 impl Broker for MemoryBroker {
-    fn abilities(&self) -> Abilities {
-        Abilities {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
             durable: false,
             shared: false,
-            ..Abilities::full("memory")
+            ..Capabilities::full("memory")
         }
     }
 
     fn identity(&self) -> String {
-        // Nothing else is there as long as it is.
-        format!("memory:{:p}", Arc::as_ptr(&self.calls))
+        // Nothing else has this address as long as the broker lives.
+        format!("memory:{:p}", Arc::as_ptr(&self.listeners))
     }
 
     fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
         self.change(|store, now| {
-            store.tidy(now);
+            store.sweep(now);
             let enqueued = store.enqueue_all(jobs, now);
             let took = store.now(&self.clock).steady.saturating_sub(now.steady);
             if took >= LONG {
-                store.stand_still(now.steady, took);
+                store.extend_all(now.steady, took);
             }
             let claimable = (enqueued.iter().flatten()).any(|one| one.is_added());
             (enqueued, claimable)
@@ -122,12 +127,12 @@ impl Broker for MemoryBroker {
     fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<bool>, QueueError> {
         Ok(self.with(|store, now| {
             let mut extend = |&held: &Lease| {
-                let Some(place) = store.holder(held) else {
+                let Some(slot) = store.slot_of_lease(held) else {
                     return false;
                 };
                 let ends = nanos(now.steady.saturating_add(lease));
-                let rank = (ends, store.peek(place).order);
-                store.shift(place, JobState::Running, rank);
+                let rank = (ends, store.get(slot).order);
+                store.move_to(slot, JobState::Running, rank);
                 true
             };
             leases.iter().map(&mut extend).collect()
@@ -138,12 +143,12 @@ impl Broker for MemoryBroker {
         Ok(self.change(|store, now| {
             let mut claimable = store.limits.running.is_some();
             let mut settle = |(lease, end): &(Lease, Settle)| {
-                let Some(place) = store.holder(*lease) else {
+                let Some(slot) = store.slot_of_lease(*lease) else {
                     return false;
                 };
                 let goes_on = matches!(end, Settle::Release { .. } | Settle::Retry { .. });
-                claimable |= goes_on || store.peek(place).more().key.is_some();
-                store.settle(place, end, now);
+                claimable |= goes_on || store.get(slot).extra().key.is_some();
+                store.settle(slot, end, now);
                 true
             };
             let settled = ends.iter().map(&mut settle).collect();
@@ -153,23 +158,23 @@ impl Broker for MemoryBroker {
 
     fn progress(&self, lease: Lease, progress: &[u8]) -> Result<bool, QueueError> {
         let mut store = self.lock();
-        let Some(place) = store.holder(lease) else {
+        let Some(slot) = store.slot_of_lease(lease) else {
             return Ok(false);
         };
-        store.entry(place).more_mut().progress = Some(progress.to_vec());
+        store.get_mut(slot).extra_mut().progress = Some(progress.to_vec());
         Ok(true)
     }
 
     fn cancel(&self, id: JobId) -> Result<bool, QueueError> {
         Ok(self.change(|store, now| {
-            store.tidy(now);
-            let Some(place) = store.find(id) else {
+            store.sweep(now);
+            let Some(slot) = store.find(id) else {
                 return (false, false);
             };
-            let waits = JobState::WAITING.contains(&store.peek(place).state);
-            let has_key = store.peek(place).more().key.is_some();
+            let waits = JobState::WAITING.contains(&store.get(slot).state);
+            let has_key = store.get(slot).extra().key.is_some();
             if waits {
-                store.take_away(place);
+                store.remove_by_request(slot);
             }
             (waits, waits && has_key)
         }))
@@ -177,10 +182,10 @@ impl Broker for MemoryBroker {
 
     fn set_due(&self, ids: &[JobId], delay: Duration) -> Result<Vec<bool>, QueueError> {
         Ok(self.change(|store, now| {
-            store.tidy(now);
+            store.sweep(now);
             let set = ids.iter().map(|&id| store.set_due(id, delay, now));
             let set: Vec<bool> = set.collect();
-            // Also where it is delayed: who sleeps may sleep too long.
+            // Also if a job is delayed: a consumer may sleep past the new time.
             let any = set.contains(&true);
             (set, any)
         }))
@@ -188,42 +193,42 @@ impl Broker for MemoryBroker {
 
     fn remove_unchanged(&self, jobs: &[JobInfo]) -> Result<Vec<bool>, QueueError> {
         Ok(self.change(|store, now| {
-            store.tidy(now);
+            store.sweep(now);
             let removed = jobs.iter().map(|job| store.remove_unchanged(job)).collect();
-            // One that is gone may have made room for another one with its key.
+            // A removed job may have made room for another one with its key.
             (removed, jobs.iter().any(|job| job.key.is_some()))
         }))
     }
 
     fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError> {
         Ok(self.look(|store, now| {
-            let place = store.find(id);
-            place.map(|place| store.info(place, usize::MAX, now))
+            let slot = store.find(id);
+            slot.map(|slot| store.info(slot, usize::MAX, now))
         }))
     }
 
     fn list(&self, request: &ListRequest) -> Result<Vec<JobInfo>, QueueError> {
         Ok(self.look(|store, now| {
             let after = request.after.and_then(|id| store.find(id));
-            let after = after.map(|place| store.peek(place));
+            let after = after.map(|slot| store.get(slot));
             let after = after.filter(|entry| entry.state == request.state);
-            let places = store
-                .lines
+            let slots = store
+                .index
                 .all(request.state, after.map(|entry| entry.rank));
-            places
-                .take(request.most)
-                .map(|place| store.info(place, request.data, now))
+            slots
+                .take(request.limit)
+                .map(|slot| store.info(slot, request.data, now))
                 .collect()
         }))
     }
 
     fn ready_kinds(&self) -> Result<Vec<String>, QueueError> {
-        Ok(self.look(|store, _| store.lines.ready_kinds().map(str::to_owned).collect()))
+        Ok(self.look(|store, _| store.index.ready_kinds().map(str::to_owned).collect()))
     }
 
     fn retry_dead(&self, id: JobId) -> Result<bool, QueueError> {
         Ok(self.change(|store, now| {
-            store.tidy(now);
+            store.sweep(now);
             let retried = store.retry_dead(id, now);
             (retried, retried)
         }))
@@ -231,12 +236,12 @@ impl Broker for MemoryBroker {
 
     fn delete(&self, id: JobId) -> Result<bool, QueueError> {
         let mut store = self.lock();
-        let Some(place) = store.find(id) else {
+        let Some(slot) = store.find(id) else {
             return Ok(false);
         };
-        let over = JobState::OVER.contains(&store.peek(place).state);
+        let over = JobState::TERMINAL.contains(&store.get(slot).state);
         if over {
-            store.take_away(place);
+            store.remove_by_request(slot);
         }
         Ok(over)
     }
@@ -244,22 +249,22 @@ impl Broker for MemoryBroker {
     fn purge(&self, states: &[JobState]) -> Result<u64, QueueError> {
         if states.contains(&JobState::Running) {
             return Err(QueueError::Unsupported {
-                what: "purge of jobs that run",
-                broker: self.abilities().name,
+                what: "a purge of running jobs",
+                broker: self.capabilities().name,
             });
         }
         Ok(self.change(|store, now| {
-            store.tidy(now);
-            let places = |&state: &JobState| store.lines.all(state, None);
-            let mut places: Vec<Place> = states.iter().flat_map(places).collect();
-            // Who names a state twice means it once.
-            places.sort_unstable();
-            places.dedup();
-            for &place in &places {
-                store.take_away(place);
+            store.sweep(now);
+            let slots = |&state: &JobState| store.index.all(state, None);
+            let mut slots: Vec<Slot> = states.iter().flat_map(slots).collect();
+            // A state may be named twice.
+            slots.sort_unstable();
+            slots.dedup();
+            for &slot in &slots {
+                store.remove_by_request(slot);
             }
-            let claimable = store.lines.len(JobState::Ready) > 0;
-            (places.len() as u64, claimable)
+            let claimable = store.index.len(JobState::Ready) > 0;
+            (slots.len() as u64, claimable)
         }))
     }
 
@@ -332,7 +337,7 @@ impl Broker for MemoryBroker {
             };
             stored.next = next;
             if let Some(job) = job {
-                store.tidy(now);
+                store.sweep(now);
                 store.enqueue(job, now);
             }
             (Fired::Done, job.is_some())
@@ -344,7 +349,7 @@ impl Broker for MemoryBroker {
     }
 
     fn subscribe(&self, call: Box<dyn Fn() -> bool + Send + Sync>) {
-        self.calls.add(call);
+        self.listeners.add(call);
     }
 
     fn has_changed(&self, _seen: &mut u64) -> Result<bool, QueueError> {

@@ -1,133 +1,139 @@
-//! How jobs go from state to state, and what time does to them.
+//! The steps of jobs from state to state, and what time does to them.
 
 use super::entry::Entry;
-use super::store::{Keyed, Now, Place, Rank, Store, nanos};
+use super::index::{Rank, Slot};
+use super::store::{KeyJobs, Store};
+use super::time::{Now, nanos};
 use crate::broker::JobState;
 use std::time::Duration;
 
 impl Store {
-    /// Takes a job from the line of its state to that of another one.
-    pub(super) fn shift(&mut self, place: Place, state: JobState, rank: Rank) {
-        self.leave(place);
-        self.join(place, state, rank);
-        self.balance_key_of(place);
+    /// Moves a job to another state, or to another rank in its state.
+    pub(super) fn move_to(&mut self, slot: Slot, state: JobState, rank: Rank) {
+        self.unlink(slot);
+        self.link(slot, state, rank);
+        self.balance_key_of(slot);
     }
 
-    /// The same for a job that changes on the way; where to, the change says.
-    pub(super) fn leave_for(
+    /// Moves a job that changes on the way; the change returns where to.
+    pub(super) fn change_state(
         &mut self,
-        place: Place,
+        slot: Slot,
         change: impl FnOnce(&mut Entry) -> (JobState, Rank),
     ) {
-        self.leave(place);
-        let (state, rank) = change(self.entry(place));
-        self.join(place, state, rank);
-        self.balance_key_of(place);
+        self.unlink(slot);
+        let (state, rank) = change(self.get_mut(slot));
+        self.link(slot, state, rank);
+        self.balance_key_of(slot);
     }
 
-    /// Takes a job that is in no line to that of a state.
-    pub(super) fn join(&mut self, place: Place, state: JobState, rank: Rank) {
-        let entry = self.slab[place].as_mut().expect("it is there");
+    /// Puts a job that is in no index into that of a state.
+    pub(super) fn link(&mut self, slot: Slot, state: JobState, rank: Rank) {
+        let entry = self.slab[slot].as_mut().expect("the job is there");
         entry.state = state;
         entry.rank = rank;
         let kind = entry.kind;
-        if let Some(key) = &entry.more().key {
+        if let Some(key) = &entry.extra().key {
             if !self.keys.contains_key(key) {
-                self.keys.insert(key.clone(), Keyed::default());
+                self.keys.insert(key.clone(), KeyJobs::default());
             }
-            let keyed = self.keys.get_mut(key).expect("it was put there");
+            let key_jobs = self.keys.get_mut(key).expect("it was inserted");
             match state {
-                JobState::Ready => drop(keyed.ready.insert((rank, place))),
-                JobState::Parked => drop(keyed.parked.insert((rank, place))),
-                JobState::Running => keyed.running += 1,
+                JobState::Ready => drop(key_jobs.ready.insert((rank, slot))),
+                JobState::Parked => drop(key_jobs.parked.insert((rank, slot))),
+                JobState::Running => key_jobs.running += 1,
                 _ => {}
             }
         }
-        self.lines.insert(state, kind, rank, place);
+        self.index.insert(state, kind, rank, slot);
     }
 
-    fn leave(&mut self, place: Place) {
-        let entry = self.slab[place].as_ref().expect("it is there");
+    fn unlink(&mut self, slot: Slot) {
+        let entry = self.slab[slot].as_ref().expect("the job is there");
         let (state, rank, kind) = (entry.state, entry.rank, entry.kind);
-        if let Some(keyed) = entry
-            .more()
+        if let Some(key_jobs) = entry
+            .extra()
             .key
             .as_ref()
             .and_then(|key| self.keys.get_mut(key))
         {
             match state {
-                JobState::Ready => drop(keyed.ready.remove(&(rank, place))),
-                JobState::Parked => drop(keyed.parked.remove(&(rank, place))),
-                JobState::Running => keyed.running -= 1,
+                JobState::Ready => drop(key_jobs.ready.remove(&(rank, slot))),
+                JobState::Parked => drop(key_jobs.parked.remove(&(rank, slot))),
+                JobState::Running => key_jobs.running -= 1,
                 _ => {}
             }
         }
-        self.lines.remove(state, kind, rank);
+        self.index.remove(state, kind, rank);
     }
 
-    fn balance_key_of(&mut self, place: Place) {
-        let key = self.peek(place).more().key.clone();
+    fn balance_key_of(&mut self, slot: Slot) {
+        let key = self.get(slot).extra().key.clone();
         if let Some(key) = key {
             self.balance_key(&key);
         }
     }
 
-    /// B7: as many with that key are ready as have room, the first ones, and the others parked.
+    /// B7: as many jobs with the key are ready as have room, the first ones; the others are parked.
     pub(super) fn balance_key(&mut self, key: &str) {
-        let most = self.limits.per_key.map_or(usize::MAX, |most| most as usize);
-        let Some(keyed) = self.keys.get_mut(key) else {
+        let limit = self
+            .limits
+            .per_key
+            .map_or(usize::MAX, |limit| limit as usize);
+        let Some(key_jobs) = self.keys.get_mut(key) else {
             return;
         };
-        let room = most.saturating_sub(keyed.running);
+        let room = limit.saturating_sub(key_jobs.running);
         loop {
-            let (from, to, moved) = if keyed.ready.len() > room {
-                let last = keyed.ready.pop_last();
-                keyed.parked.extend(last);
+            let (from, to, moved) = if key_jobs.ready.len() > room {
+                let last = key_jobs.ready.pop_last();
+                key_jobs.parked.extend(last);
                 (JobState::Ready, JobState::Parked, last)
-            } else if keyed.ready.len() < room || keyed.parked.first() < keyed.ready.last() {
-                let first = keyed.parked.pop_first();
-                keyed.ready.extend(first);
+            } else if key_jobs.ready.len() < room || key_jobs.parked.first() < key_jobs.ready.last()
+            {
+                let first = key_jobs.parked.pop_first();
+                key_jobs.ready.extend(first);
                 (JobState::Parked, JobState::Ready, first)
             } else {
                 break;
             };
-            let Some((rank, place)) = moved else { break };
-            let entry = self.slab[place].as_mut().expect("it is there");
+            let Some((rank, slot)) = moved else { break };
+            let entry = self.slab[slot].as_mut().expect("the job is there");
             entry.state = to;
-            self.lines.remove(from, entry.kind, rank);
-            self.lines.insert(to, entry.kind, rank, place);
+            self.index.remove(from, entry.kind, rank);
+            self.index.insert(to, entry.kind, rank, slot);
         }
-        if keyed.is_empty() {
+        if key_jobs.is_empty() {
             self.keys.remove(key);
         }
     }
 
-    /// B6: to where it was, or to the end of those of its priority.
-    pub(super) fn make_ready(&mut self, place: Place, since: Duration, anew: bool) {
+    /// B6: makes a job ready, in its old place, or behind all others of its priority.
+    pub(super) fn make_ready(&mut self, slot: Slot, since: Duration, anew: bool) {
         let order = anew.then(|| self.next_order());
-        let entry = self.entry(place);
+        let entry = self.get_mut(slot);
         entry.ready_since = since;
         entry.keeps_place = false;
         entry.order = order.unwrap_or(entry.order);
         let rank = entry.turn();
-        self.shift(place, JobState::Ready, rank);
+        self.move_to(slot, JobState::Ready, rank);
     }
 
-    /// Takes a job away; its unique keys are free again, where time does not hold them.
-    pub(super) fn remove(&mut self, place: Place) {
-        self.leave(place);
-        self.free_keys(place);
-        self.expire_never(place);
-        self.balance_key_of(place);
-        let entry = self.slab[place].take().expect("it is there");
-        self.free.push(place);
+    /// Removes a job, and frees its unique keys unless a period holds them.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        self.unlink(slot);
+        self.free_keys(slot);
+        self.expire_never(slot);
+        self.balance_key_of(slot);
+        let entry = self.slab[slot].take().expect("the job is there");
+        self.free.push(slot);
         self.ids.remove(&entry.id);
     }
 
-    /// A job that is over does not keep others out.
-    pub(super) fn free_keys(&mut self, place: Place) {
-        let entry = self.slab[place].as_ref().expect("it is there");
-        let Some(key) = &entry.more().unique else {
+    /// Frees the unique key of a job that is over.
+    pub(super) fn free_keys(&mut self, slot: Slot) {
+        let entry = self.slab[slot].as_ref().expect("the job is there");
+        let Some(key) = &entry.extra().unique else {
             return;
         };
         let Some(owner) = self.uniques.get_mut(key) else {
@@ -141,60 +147,60 @@ impl Store {
         }
     }
 
-    pub(super) fn expire_never(&mut self, place: Place) {
-        let more = self.entry(place).more.as_mut();
-        if let Some(at) = more.and_then(|more| more.expires_at.take()) {
-            self.expiring.remove(&(at, place));
+    pub(super) fn expire_never(&mut self, slot: Slot) {
+        let extra = self.get_mut(slot).extra.as_mut();
+        if let Some(at) = extra.and_then(|extra| extra.expires_at.take()) {
+            self.expiring.remove(&(at, slot));
         }
     }
 
-    pub(super) fn bury(&mut self, place: Place, error: String) {
+    pub(super) fn mark_dead(&mut self, slot: Slot, error: String) {
         self.counts.died += 1;
-        self.free_keys(place);
-        self.expire_never(place);
-        let entry = self.entry(place);
+        self.free_keys(slot);
+        self.expire_never(slot);
+        let entry = self.get_mut(slot);
         entry.is_suspect = false;
-        entry.more_mut().error = Some(error);
+        entry.extra_mut().error = Some(error);
         let order = self.next_order();
-        self.shift(place, JobState::Dead, (0, order));
+        self.move_to(slot, JobState::Dead, (0, order));
     }
 
     // ── what time does ──────────────────────────────────────────────────────────────────────
 
-    pub(super) fn tidy(&mut self, now: Now) {
-        while let Some((rank, place)) = self.lines.first(JobState::Running) {
+    pub(super) fn sweep(&mut self, now: Now) {
+        while let Some((rank, slot)) = self.index.first(JobState::Running) {
             if rank.0 > nanos(now.steady) {
                 break;
             }
             self.counts.lost_leases += 1;
-            self.lose_lease(place, now);
+            self.lose_lease(slot, now);
         }
-        while let Some((rank, place)) = self.lines.first(JobState::Delayed) {
+        while let Some((rank, slot)) = self.index.first(JobState::Delayed) {
             if rank.0 > nanos(now.time) {
                 break;
             }
-            let entry = self.peek(place);
+            let entry = self.get(slot);
             let (due, anew) = (entry.due, !entry.keeps_place);
-            self.make_ready(place, due, anew);
+            self.make_ready(slot, due, anew);
         }
-        while let Some(&(at, place)) = self.expiring.first() {
+        while let Some(&(at, slot)) = self.expiring.first() {
             if at > now.time {
                 break;
             }
-            self.remove(place);
+            self.remove(slot);
             self.counts.expired += 1;
         }
-        while let Some((rank, place)) = self.lines.first(JobState::Done) {
+        while let Some((rank, slot)) = self.index.first(JobState::Done) {
             if rank.0 > nanos(now.time) {
                 break;
             }
-            self.remove(place);
+            self.remove(slot);
         }
         while let Some((at, key)) = self.periods.first() {
             if *at > now.time {
                 break;
             }
-            // Somebody else may have it by now.
+            // Another job may have the key by now.
             if let Some(owner) = self
                 .uniques
                 .get_mut(key)
@@ -210,27 +216,27 @@ impl Store {
     }
 
     /// B5.
-    fn lose_lease(&mut self, place: Place, now: Now) {
-        let entry = self.entry(place);
+    fn lose_lease(&mut self, slot: Slot, now: Now) {
+        let entry = self.get_mut(slot);
         let attempt = entry.attempt;
         entry.attempt -= u32::from(entry.is_together);
         entry.is_suspect = true;
         let why = format!("the lease of attempt {attempt} ended before the job did");
         if entry.attempt >= entry.attempts {
-            return self.bury(place, why);
+            return self.mark_dead(slot, why);
         }
-        entry.more_mut().error = Some(why);
-        self.make_ready(place, now.time, false);
-        self.expire_again(place);
+        entry.extra_mut().error = Some(why);
+        self.make_ready(slot, now.time, false);
+        self.expire_again(slot);
     }
 
-    /// One that was claimed in time does not expire while it runs, but it may when it is to run again.
-    pub(super) fn expire_again(&mut self, place: Place) {
-        let entry = self.entry(place);
-        if let (None, Some(after)) = (entry.more().expires_at, entry.more().expires) {
+    /// A job does not expire while it runs, but may when it waits again.
+    pub(super) fn expire_again(&mut self, slot: Slot) {
+        let entry = self.get_mut(slot);
+        if let (None, Some(after)) = (entry.extra().expires_at, entry.extra().expires) {
             let at = entry.enqueued.saturating_add(after);
-            entry.more_mut().expires_at = Some(at);
-            self.expiring.insert((at, place));
+            entry.extra_mut().expires_at = Some(at);
+            self.expiring.insert((at, slot));
         }
     }
 }

@@ -1,16 +1,17 @@
-//! How jobs go out. Whatever else the queue holds, a claim touches what it claims, and what time or a limit puts in its way.
+//! Claims. Whatever else the queue holds, a claim touches only the jobs that it claims, and those that time or a limit puts
+//! in its way.
 
 use super::kinds::{self, Order, order};
-use super::tidy::{BATCH, tidy};
-use super::time::{nanos, span};
-use super::tx::{Step, Tx, step};
+use super::sweep::{BATCH, sweep};
+use super::time::{duration, nanos};
+use super::tx::{JobRow, Tx, job_row};
 use crate::rate::{self, Admitted};
 use crate::{ClaimRequest, Claimed, Claims, JobId, JobState, Lease, Rate};
 use rusqlite::{OptionalExtension, Row, params};
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// What a claim must know of a job.
+/// The columns that a claim reads of a job.
 macro_rules! candidates {
     ($rest:literal) => {
         concat!(
@@ -34,72 +35,72 @@ pub(super) const NEXT_DUE: &str =
 pub(super) const NEXT_END: &str = "SELECT ends FROM anthill_jobs INDEXED BY anthill_running
     WHERE queue = ?1 AND state = 3 AND boot = ?2 ORDER BY ends LIMIT 1";
 
-/// One that may be claimed.
+/// A job that may be claimed.
 struct Candidate {
-    step: Step,
+    job_row: JobRow,
     order: Order,
     expires: Option<i64>,
     claimed: Claimed,
 }
 
 fn candidate(row: &Row<'_>, now: i64, bounds_keys: bool) -> rusqlite::Result<Candidate> {
-    let step = step(row)?;
+    let job_row = job_row(row)?;
     let due: i64 = row.get(9)?;
     let (attempt, attempts): (u32, u32) = (row.get(6)?, row.get(7)?);
     let is_suspect: bool = row.get(14)?;
     Ok(Candidate {
-        order: (row.get(12)?, row.get(13)?, step.place),
+        order: (row.get(12)?, row.get(13)?, job_row.place),
         expires: row.get(10)?,
         claimed: Claimed {
             lease: Lease {
-                id: JobId::from_bytes(step.id),
-                place: step.place,
+                id: JobId::from_bytes(job_row.id),
+                place: job_row.place,
                 claim: row.get::<_, i64>(8)?.unsigned_abs() + 1,
             },
             kind: row.get(5)?,
             payload: row.get(11)?,
             attempt: attempt + 1,
             attempts,
-            waited: span(now.saturating_sub(due)),
+            waited: duration(now.saturating_sub(due)),
             is_fragile: is_suspect || attempt + 1 >= attempts,
-            is_exclusive: step.holds.is_some() || (step.key.is_some() && bounds_keys),
+            is_exclusive: job_row.holds.is_some() || (job_row.key.is_some() && bounds_keys),
             keeps_result: row.get::<_, Option<i64>>(15)?.is_some(),
         },
-        step,
+        job_row,
     })
 }
 
-/// B3, B5–B7, B9.
+/// Claims jobs (B3, B5–B7, B9).
 pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> rusqlite::Result<Claims> {
     let woke = tx.wake;
-    let mut more = tidy(tx)?;
+    let mut more = sweep(tx)?;
     let mut claims = Claims::default();
     let mut wait = None;
-    if !tx.queue.counts.paused && request.most > 0 {
+    if !tx.queue.counts.paused && request.limit > 0 {
         let running = usize::try_from(tx.queue.counts.running).unwrap_or(usize::MAX);
-        let room = (tx.queue.limits.running).map_or(request.most, |limit| {
+        let room = (tx.queue.limits.running).map_or(request.limit, |limit| {
             (limit as usize).saturating_sub(running)
         });
-        let most = request.most.min(room);
+        let limit = request.limit.min(room);
         match tx.queue.limits.rate {
-            None => more |= claim_some(tx, request, most, &mut claims)?,
+            None => more |= claim_some(tx, request, limit, &mut claims)?,
             Some(rate) => {
-                let admitted = admit(tx, rate, most);
+                let admitted = admit(tx, rate, limit);
                 let refused = admitted.as_ref().err().copied();
                 if let Ok(admitted) = admitted {
-                    more |= claim_some(tx, request, admitted.jobs.min(most), &mut claims)?;
+                    more |= claim_some(tx, request, admitted.jobs.min(limit), &mut claims)?;
                     tx.queue.rate_boot = tx.now.boot;
                     tx.queue.rate_kept = nanos(admitted.after(claims.jobs.len()));
                 }
                 tx.queue.rate_behind = has_ready(tx, request.kinds.as_deref())?;
                 if tx.queue.rate_behind {
-                    // Now that jobs wait it may allow one; whoever asked has to ask again all the same.
+                    // Now that jobs wait, the rate may allow one; the consumer has to claim again all the same.
                     wait = admit(tx, rate, 1).err().or(refused);
                 }
             }
         }
     }
-    // What came back may be for another consumer of this process; one that was claimed is not.
+    // Jobs that became ready may be for another consumer of this process; those that were claimed are not.
     tx.wake = woke || (tx.wake && tx.queue.counts.ready > 0);
     claims.again_in = if more {
         Some(Duration::ZERO)
@@ -110,8 +111,8 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> rusqlite::Result
     Ok(claims)
 }
 
-fn admit(tx: &Tx<'_>, rate: Rate, most: usize) -> Result<Admitted, Duration> {
-    // What was granted while the host ran before is long ago.
+fn admit(tx: &Tx<'_>, rate: Rate, limit: usize) -> Result<Admitted, Duration> {
+    // What was granted during another boot of the host is long ago.
     let kept = if tx.queue.rate_boot == tx.now.boot {
         tx.queue.rate_kept
     } else {
@@ -119,30 +120,30 @@ fn admit(tx: &Tx<'_>, rate: Rate, most: usize) -> Result<Admitted, Duration> {
     };
     rate::admit(
         rate,
-        span(kept),
+        duration(kept),
         tx.queue.rate_behind,
-        span(tx.now.steady),
-        most,
+        duration(tx.now.steady),
+        limit,
     )
 }
 
-/// Whether it gave up before it had seen all that are ready.
+/// Returns whether it stopped before it had seen all ready jobs.
 fn claim_some(
     tx: &mut Tx<'_>,
     request: &ClaimRequest,
-    most: usize,
+    limit: usize,
     claims: &mut Claims,
 ) -> rusqlite::Result<bool> {
     let ends = tx.now.steady.saturating_add(nanos(request.lease));
     let due = overdue(tx)?;
     let mut passed = 0;
     let mut more = false;
-    'all: while claims.jobs.len() < most && tx.queue.counts.ready > 0 {
+    'all: while claims.jobs.len() < limit && tx.queue.counts.ready > 0 {
         if passed >= BATCH {
             more = true;
             break;
         }
-        let wanted = most - claims.jobs.len();
+        let wanted = limit - claims.jobs.len();
         let found = ready(tx, request.kinds.as_deref(), wanted)?;
         let is_last = found.len() < wanted;
         for found in found {
@@ -152,23 +153,23 @@ fn claim_some(
                 break 'all;
             }
             if found.expires.is_some_and(|expires| expires <= tx.now.time) {
-                // More had expired than are taken away at once.
-                tx.expire(&found.step)?;
+                // More jobs had expired than one sweep removes.
+                tx.expire(&found.job_row)?;
                 passed += 1;
-                if found.step.key.is_some() {
-                    // It may have parked those behind it.
+                if found.job_row.key.is_some() {
+                    // It may have kept others with its key parked.
                     continue 'all;
                 }
-            } else if is_key_full(tx, found.step.key.as_deref())? {
-                tx.set_state(found.step.place, JobState::Parked)?;
+            } else if is_key_full(tx, found.job_row.key.as_deref())? {
+                tx.set_state(found.job_row.place, JobState::Parked)?;
                 tx.moved(JobState::Ready, JobState::Parked, 1);
                 passed += 1;
             } else if is_fragile && !(request.fragile && claims.jobs.is_empty()) {
                 claims.fragile_next = true;
                 break 'all;
             } else {
-                let together = most > 1 && !is_fragile;
-                start(tx, found.step.place, ends, together)?;
+                let together = limit > 1 && !is_fragile;
+                start(tx, found.job_row.place, ends, together)?;
                 claims.jobs.push(found.claimed);
                 if is_fragile {
                     break 'all;
@@ -179,7 +180,7 @@ fn claim_some(
             break;
         }
     }
-    if let ([one], true) = (&claims.jobs[..], most > 1) {
+    if let ([one], true) = (&claims.jobs[..], limit > 1) {
         let alone = "UPDATE anthill_jobs SET together = 0 WHERE place = ?1";
         let mut alone = tx.connection.prepare_cached(alone)?;
         alone.execute([one.lease.place])?;
@@ -187,18 +188,18 @@ fn claim_some(
     Ok(more)
 }
 
-/// The first ones of these kinds.
-fn ready(tx: &Tx<'_>, kinds: Option<&[String]>, most: usize) -> rusqlite::Result<Vec<Candidate>> {
+/// The first ready jobs of these kinds.
+fn ready(tx: &Tx<'_>, kinds: Option<&[String]>, limit: usize) -> rusqlite::Result<Vec<Candidate>> {
     let bounds_keys = tx.queue.limits.per_key.is_some();
     let candidate = |row: &Row<'_>| candidate(row, tx.now.time, bounds_keys);
     let kinds = kinds_of(tx, kinds)?;
     if let [kind] = &kinds[..] {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut ready = tx.connection.prepare_cached(READY_OF_KIND)?;
-        let ready = ready.query_map(params![tx.number, most, kind], candidate)?;
+        let ready = ready.query_map(params![tx.number, limit, kind], candidate)?;
         return ready.collect();
     }
-    let first = kinds::first_of(tx.connection, tx.number, &kinds, kinds::START, most)?;
+    let first = kinds::first_of(tx.connection, tx.number, &kinds, kinds::START, limit)?;
     let mut at = tx.connection.prepare_cached(AT)?;
     let mut each = |(_, _, place): Order| at.query_row([place], candidate);
     first.into_iter().map(&mut each).collect()
@@ -211,7 +212,7 @@ fn kinds_of<'k>(tx: &Tx<'_>, kinds: Option<&'k [String]>) -> rusqlite::Result<Co
     }
 }
 
-/// Of these kinds.
+/// Whether a job of these kinds is ready.
 fn has_ready(tx: &Tx<'_>, kinds: Option<&[String]>) -> rusqlite::Result<bool> {
     let is_any = tx.queue.counts.ready > 0;
     let Some(kinds) = kinds.filter(|_| is_any) else {
@@ -221,12 +222,12 @@ fn has_ready(tx: &Tx<'_>, kinds: Option<&[String]>) -> rusqlite::Result<bool> {
     Ok(!first.is_empty())
 }
 
-/// B7.
+/// Whether as many jobs with the key run as may (B7).
 fn is_key_full(tx: &Tx<'_>, key: Option<&str>) -> rusqlite::Result<bool> {
-    let (Some(most), Some(key)) = (tx.queue.limits.per_key, key) else {
+    let (Some(limit), Some(key)) = (tx.queue.limits.per_key, key) else {
         return Ok(false);
     };
-    Ok(tx.running_of(key, most)? >= most)
+    Ok(tx.running_of(key, limit)? >= limit)
 }
 
 fn start(tx: &mut Tx<'_>, place: i64, ends: i64, together: bool) -> rusqlite::Result<()> {
@@ -247,8 +248,7 @@ fn next_due(tx: &Tx<'_>) -> rusqlite::Result<Option<(i64, Order)>> {
     next.optional()
 }
 
-/// The next of those that are due and have not been made ready, because they are too many; who came later than that is
-/// not to go before it.
+/// The first job that is due but not ready yet, because one sweep did not get to it; jobs behind it must not go before it.
 fn overdue(tx: &Tx<'_>) -> rusqlite::Result<Option<Order>> {
     let next = next_due(tx)?.filter(|&(due, _)| due <= tx.now.time);
     Ok(next.map(|(_, order)| order))
@@ -256,7 +256,7 @@ fn overdue(tx: &Tx<'_>) -> rusqlite::Result<Option<Order>> {
 
 fn until_due(tx: &Tx<'_>) -> rusqlite::Result<Option<Duration>> {
     let next = next_due(tx)?;
-    Ok(next.map(|(due, _)| span(due.saturating_sub(tx.now.time))))
+    Ok(next.map(|(due, _)| duration(due.saturating_sub(tx.now.time))))
 }
 
 fn until_end(tx: &Tx<'_>) -> rusqlite::Result<Option<Duration>> {
@@ -266,5 +266,5 @@ fn until_end(tx: &Tx<'_>) -> rusqlite::Result<Option<Duration>> {
     let mut next = tx.connection.prepare_cached(NEXT_END)?;
     let next = next.query_row(params![tx.number, tx.now.boot], |row| row.get(0));
     let next: Option<i64> = next.optional()?;
-    Ok(next.map(|ends| span(ends.saturating_sub(tx.now.steady))))
+    Ok(next.map(|ends| duration(ends.saturating_sub(tx.now.steady))))
 }

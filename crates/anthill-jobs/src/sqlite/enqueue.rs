@@ -1,46 +1,46 @@
-//! How jobs come in.
+//! Enqueues: ids, unique keys, debouncing, and the place of a new job.
 
-use super::tidy::tidy;
+use super::sweep::sweep;
 use super::time::nanos;
-use super::tx::{Step, Tx, number, step};
-use crate::bound::is_too_many;
+use super::tx::{JobRow, Tx, job_row, number};
+use crate::max_ready::exceeds_room;
 use crate::{Enqueued, JobId, JobState, NewJob};
 use rusqlite::{OptionalExtension, params};
 
-/// Places of a queue have its number in their upper bits, and below it which of its jobs it is: so none is used twice,
-/// and a lease of a job that was is none of a later one with the same id.
+/// The place of a job has the queue's number in its upper bits, and the job's number in the queue below it. So none is used
+/// twice, and the lease of a removed job is not a lease of a later one with the same id.
 const BITS: u32 = 44;
 
 fn place(tx: &Tx<'_>, ordinal: u64) -> i64 {
     (tx.number << BITS) | i64::try_from(ordinal).unwrap_or(i64::MAX)
 }
 
-/// The last place that a job of the queue had up to now.
+/// The last place that the queue has used.
 pub(super) fn last_place(tx: &Tx<'_>) -> i64 {
     place(tx, tx.queue.counts.enqueued)
 }
 
-/// B1, B2; or how many may be ready, where these would be too many.
+/// Enqueues jobs (B1, B2). The inner error is the limit, if too many jobs would be ready.
 pub(super) fn enqueue(
     tx: &mut Tx<'_>,
     jobs: &[NewJob],
 ) -> rusqlite::Result<Result<Vec<Enqueued>, u64>> {
-    if let Some(most) = tx.queue.limits.max_ready {
-        // What is due counts, and what has expired does not.
-        tidy(tx)?;
+    if let Some(limit) = tx.queue.limits.max_ready {
+        // Jobs that are due count, and expired ones do not.
+        sweep(tx)?;
         let there = tx.queue.counts.ready + tx.queue.counts.parked;
-        let room = most.saturating_sub(there);
-        if is_too_many(jobs, room, |job| is_kept_out(tx, job))? {
-            return Ok(Err(most));
+        let room = limit.saturating_sub(there);
+        if exceeds_room(jobs, room, |job| is_duplicate(tx, job))? {
+            return Ok(Err(limit));
         }
     }
     let enqueued = jobs.iter().map(|job| add(tx, job));
     enqueued.collect::<rusqlite::Result<_>>().map(Ok)
 }
 
-/// Whether a job that is there has its id or one of its keys, so that it would not be added.
-fn is_kept_out(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<bool> {
-    let is_free = matches!(entrance(tx, job)?, Entrance::Free);
+/// Whether a stored job has its id or one of its keys, so that it would not be added.
+fn is_duplicate(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<bool> {
+    let is_free = matches!(check_unique(tx, job)?, Uniqueness::Free);
     Ok(!is_free || has(tx, job.id)?)
 }
 
@@ -50,11 +50,11 @@ pub(super) fn add(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Enqueued> {
         if has(tx, job.id)? {
             return Ok(duplicate(tx, job.id));
         }
-        match entrance(tx, job)? {
-            Entrance::Free => {}
-            Entrance::Taken(owner) => return Ok(duplicate(tx, owner)),
-            Entrance::PutsOff(waiting) => {
-                put_off(tx, &waiting, job)?;
+        match check_unique(tx, job)? {
+            Uniqueness::Free => {}
+            Uniqueness::Duplicate(owner) => return Ok(duplicate(tx, owner)),
+            Uniqueness::Debounces(waiting) => {
+                debounce_onto(tx, &waiting, job)?;
                 return Ok(duplicate(tx, JobId::from_bytes(waiting.id)));
             }
         }
@@ -78,51 +78,51 @@ pub(super) fn add(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Enqueued> {
     Ok(Enqueued::Added(job.id))
 }
 
-/// What the unique keys of a job say to it.
-enum Entrance {
+/// Whether the unique keys of a new job are free.
+enum Uniqueness {
     Free,
-    /// Another job has one.
-    Taken(JobId),
-    /// A job waits that gets its data, and its delay.
-    PutsOff(Step),
+    /// Another job has one: the new job is a duplicate of it.
+    Duplicate(JobId),
+    /// A waiting job has it, and gets the data and the delay of the new one.
+    Debounces(JobRow),
 }
 
-fn entrance(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Entrance> {
+fn check_unique(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Uniqueness> {
     if let Some(once) = &job.once_per {
-        // A debounced job puts itself off, whatever its period says.
+        // A debounced job debounces itself, whatever its period is.
         let is_own = job.debounce && job.unique.as_ref() == Some(&once.key);
         if let Some(owner) = tx.owner(&once.key)?.filter(|_| !is_own) {
-            return Ok(Entrance::Taken(JobId::from_bytes(owner.id)));
+            return Ok(Uniqueness::Duplicate(JobId::from_bytes(owner.id)));
         }
     }
     let Some(key) = &job.unique else {
-        return Ok(Entrance::Free);
+        return Ok(Uniqueness::Free);
     };
     let Some(owner) = tx.owner(key)? else {
-        return Ok(Entrance::Free);
+        return Ok(Uniqueness::Free);
     };
     if job.debounce && owner.is_held {
-        // Where it runs this one comes after it.
+        // If it runs, the new job comes after it.
         let waiting = waiting(tx, owner.id)?;
-        return Ok(waiting.map_or(Entrance::Free, Entrance::PutsOff));
+        return Ok(waiting.map_or(Uniqueness::Free, Uniqueness::Debounces));
     }
-    Ok(Entrance::Taken(JobId::from_bytes(owner.id)))
+    Ok(Uniqueness::Duplicate(JobId::from_bytes(owner.id)))
 }
 
 /// The job with that id, if it waits.
-fn waiting(tx: &Tx<'_>, id: [u8; 16]) -> rusqlite::Result<Option<Step>> {
+fn waiting(tx: &Tx<'_>, id: [u8; 16]) -> rusqlite::Result<Option<JobRow>> {
     let find = "SELECT place, state, id, key, holds FROM anthill_jobs
         WHERE queue = ?1 AND id = ?2 AND state < 3";
     let mut find = tx.connection.prepare_cached(find)?;
-    find.query_row(params![tx.number, id], step).optional()
+    find.query_row(params![tx.number, id], job_row).optional()
 }
 
-/// A job that waits gets the data of a newer one, and waits anew.
-fn put_off(tx: &mut Tx<'_>, waiting: &Step, job: &NewJob) -> rusqlite::Result<()> {
+/// Gives a waiting job the data of a newer one; it waits anew.
+fn debounce_onto(tx: &mut Tx<'_>, waiting: &JobRow, job: &NewJob) -> rusqlite::Result<()> {
     let (state, due, turn) = when(tx, job);
-    let put_off = "UPDATE anthill_jobs SET kind = ?2, payload = ?3, state = ?4, due = ?5, turn = ?6 WHERE place = ?1";
-    let mut put_off = tx.connection.prepare_cached(put_off)?;
-    put_off.execute(params![
+    let debounce_onto = "UPDATE anthill_jobs SET kind = ?2, payload = ?3, state = ?4, due = ?5, turn = ?6 WHERE place = ?1";
+    let mut debounce_onto = tx.connection.prepare_cached(debounce_onto)?;
+    debounce_onto.execute(params![
         waiting.place,
         job.kind,
         job.payload,
@@ -135,7 +135,7 @@ fn put_off(tx: &mut Tx<'_>, waiting: &Step, job: &NewJob) -> rusqlite::Result<()
     tx.balance_key_of(waiting)
 }
 
-/// In which state it comes in, when it is due, and its turn.
+/// The state of a new job, when it is due, and its turn.
 fn when(tx: &mut Tx<'_>, job: &NewJob) -> (JobState, i64, i64) {
     let now = tx.now.time;
     if job.delay.is_zero() {
@@ -158,7 +158,7 @@ fn has(tx: &Tx<'_>, id: JobId) -> rusqlite::Result<bool> {
         .exists(params![tx.number, id.as_bytes()])
 }
 
-/// Whether it was not there.
+/// Inserts the job. Returns false if its id is stored already.
 fn insert(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<bool> {
     let now = tx.now.time;
     let (state, due, turn) = when(tx, job);

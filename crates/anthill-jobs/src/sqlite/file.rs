@@ -1,20 +1,21 @@
-//! The identity of the files that a queue is in: the database, its log (`-wal`) and the log's index (`-shm`).
+//! The identity of a queue's files, so that what is acknowledged is where others see it: the database, its log (`-wal`) and
+//! the log's index (`-shm`).
 //!
-//! SQLite locks the database with POSIX locks, and a process loses all of those that it has on a file as soon as
-//! anything in it opens and closes that file, as a copy of it does. Another process then takes itself for the last one, and
-//! unlinks log and index when it is done; and who has them open goes on writing where nobody will ever read. The same
-//! happens to a database that is deleted, moved or replaced.
+//! SQLite locks the database with POSIX locks, and a process loses all its locks on a file as soon as anything in it opens
+//! and closes that file, as a copy does. Another process then takes itself for the last one, and unlinks log and index
+//! when it is done; and a process that has them open goes on to write where nothing will ever read. The same happens to a
+//! database that is deleted, moved or replaced.
 //!
-//! - FI1. A store has its files open, so no other file gets their inodes: they are its own as long as the paths lead to
-//!   the inodes that they led to when it was opened.
-//! - FI2. That is looked at under the lock of a writer, before the first write, and after the commit, before anybody is
-//!   told of it; and after each read. Who finds something else has been detached, and stays so.
-//!   A writer takes the lock again before each of these looks ([`relock`](super::relock)): whoever unlinks the log after
-//!   the last one sees what was committed before it.
+//! - FI1. A store has its files open, so no other file gets their inodes: the files are its own as long as the paths lead to
+//!   the same inodes as when it was opened.
+//! - FI2. That is checked under the lock of a writer, before the first write, and after the commit, before any result is
+//!   handed out; and after each read. A store that finds other files is *detached*, and stays so.
+//!   A writer takes the lock again before each of these checks ([`relock`](super::relock)): a process that unlinks the log
+//!   after the last one sees what was committed before it.
 //! - FI3. No connection of anthill unlinks a log: see `schema::connect`.
-//! - FI4. Who is detached writes nothing, does not checkpoint, and closes its connections: SQLite lets all connections
-//!   of a process to the same database share an index, and so a stale one with those that are opened anew.
-//! - FI5. No file that is in use is opened here: closing it would drop the locks.
+//! - FI4. A detached store writes nothing, does not checkpoint, and closes its connections: SQLite makes all connections
+//!   of a process to the same database share an index, and so a stale index with new connections.
+//! - FI5. No file in use is opened here: closing it would drop the locks.
 
 use super::relock;
 use crate::QueueError;
@@ -28,8 +29,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-/// What tells a file from others, whatever it is called. Where the system has no such thing, an open file cannot be
-/// unlinked or replaced either.
+/// The identity of a file, whatever its name. On systems without one an open file cannot be unlinked or replaced
+/// either.
 #[cfg(unix)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Id {
@@ -43,8 +44,8 @@ impl Id {
     fn of(path: &Path) -> io::Result<Id> {
         use rustix::fs::{AtFlags, CWD, StatxFlags, makedev};
         use rustix::io::Errno;
-        // The inode and nothing else: whoever asks for the times of a file lets the next write to it be noted with a time
-        // of its own (since Linux 6.13), and the next `fsync` wait for that as well.
+        // The inode and nothing else: a request for the times of a file makes the next write to it record a new time
+        // (since Linux 6.13), and the next `fsync` wait for that as well.
         match rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::INO) {
             Ok(found) => Ok(Id {
                 device: makedev(found.stx_dev_major, found.stx_dev_minor),
@@ -82,12 +83,12 @@ impl Id {
     }
 }
 
-/// The files at a path, as they were at one moment.
+/// The identities of the files at a path, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Files {
-    /// As it was asked for; links may be in it.
+    /// The path as it was asked for, possibly with links.
     asked: PathBuf,
-    /// The same file; its log and index are beside this one.
+    /// The path without links; log and index are beside it.
     real: PathBuf,
     log_path: PathBuf,
     index_path: PathBuf,
@@ -97,7 +98,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Those that an absolute path leads to now; an error if one of the three is missing.
+    /// The files that an absolute path leads to now; an error if one of the three is missing.
     pub(super) fn at(asked: &Path) -> io::Result<Files> {
         let real = asked.canonicalize()?;
         let (log_path, index_path) = (log(&real), index(&real));
@@ -112,22 +113,22 @@ impl Files {
         })
     }
 
-    /// What a connection is opened with.
+    /// The path to open a connection with.
     pub(super) fn asked(&self) -> &Path {
         &self.asked
     }
 
-    /// Where they are.
+    /// The path without links.
     pub(super) fn path(&self) -> &Path {
         &self.real
     }
 
-    /// Whether they are of the same database, however it is called.
+    /// Whether they are of the same database, whatever its name.
     pub(super) fn are_of(&self, other: &Files) -> bool {
         self.database == other.database && (cfg!(unix) || self.real == other.real)
     }
 
-    /// Whether the paths still lead to them.
+    /// Checks that the paths still lead to these files.
     fn check(&self) -> Result<(), QueueError> {
         let same = |path: &Path, id: Id| {
             let path_now = match Id::of(path) {
@@ -142,7 +143,7 @@ impl Files {
                     "is gone"
                 }
                 Err(error) => {
-                    let why = format!("{} cannot be looked at: {error}", path.display());
+                    let why = format!("cannot access {}: {error}", path.display());
                     return Err(QueueError::Broker(why.into()));
                 }
             };
@@ -157,8 +158,8 @@ impl Files {
         same(&self.log_path, self.log)
     }
 
-    /// Whether a connection that was opened just now has this index, and not one that is gone: an older connection of this
-    /// process to the same database, whosever it is, may still have that one open (FI4).
+    /// Checks that a new connection has this index, and not one that was unlinked: an older connection of this process to the
+    /// same database, by any library, may still have that one open (FI4).
     pub(super) fn refuse_stale_index(&self) -> Result<(), QueueError> {
         if has_open(self.index) {
             Ok(())
@@ -175,17 +176,17 @@ fn stale_index(path: &Path) -> QueueError {
     ))
 }
 
-/// Why what was opened again and again is never what is there then.
+/// The error if the files are other ones after each opening than before it.
 pub(super) fn unstable(path: &Path) -> QueueError {
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if real.exists() && !index(&real).exists() {
         return stale_index(&real);
     }
-    let why = format!("{} or its log is replaced all the time", path.display());
+    let why = format!("{} or its log is replaced again and again", path.display());
     QueueError::Detached(why)
 }
 
-/// Whether this process has that file open; true where this cannot be told.
+/// Whether this process has the file open; true where this cannot be found out.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn has_open(file: Id) -> bool {
     let Ok(open) = std::fs::read_dir("/proc/self/fd") else {
@@ -200,12 +201,12 @@ fn has_open(_: Id) -> bool {
     true
 }
 
-/// The files of a store, and whether they still are those that others see.
+/// The files of a store, and whether it is detached from those that others see.
 pub(super) struct Attachment {
     files: Files,
-    /// The connections of a child that was forked have no locks.
+    /// A forked child inherits connections without their locks.
     process: u32,
-    /// Why they are not.
+    /// Why it is detached, if it is.
     lost: Mutex<Option<String>>,
 }
 
@@ -222,10 +223,10 @@ impl Attachment {
         &self.files
     }
 
-    /// FI2.
+    /// Checks the files (FI2).
     pub(super) fn check(&self) -> Result<(), QueueError> {
         if self.process != std::process::id() {
-            let why = format!("process {} has opened them, before a fork", self.process);
+            let why = format!("process {} opened them, before a fork", self.process);
             return Err(QueueError::Detached(why));
         }
         let mut lost = lock(&self.lost);
@@ -239,9 +240,9 @@ impl Attachment {
         checked
     }
 
-    /// FI2, and so that it stays so until the locks are lost again.
+    /// Checks the files (FI2), so that the answer holds until the locks are lost again.
     pub(super) fn hold(&self, connection: &Connection) -> Result<(), QueueError> {
-        let held = relock::take_again(connection);
+        let held = relock::relock(connection);
         if let Err(QueueError::Detached(why)) = &held {
             lock(&self.lost).get_or_insert_with(|| why.clone());
         }
@@ -249,31 +250,31 @@ impl Attachment {
         self.check()
     }
 
-    pub(super) fn is_lost(&self) -> bool {
+    pub(super) fn is_detached(&self) -> bool {
         lock(&self.lost).is_some()
     }
 }
 
 pub(super) fn log(path: &Path) -> PathBuf {
-    beside(path, "-wal")
+    sibling(path, "-wal")
 }
 
 fn index(path: &Path) -> PathBuf {
-    beside(path, "-shm")
+    sibling(path, "-shm")
 }
 
-fn beside(path: &Path, end: &str) -> PathBuf {
+fn sibling(path: &Path, end: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(end);
     name.into()
 }
 
-/// Of a file that is not opened for it (FI5).
+/// The size of a file, which is not opened for it (FI5).
 pub(super) fn size(path: &Path) -> u64 {
     path.metadata().map_or(0, |found| found.len())
 }
 
-/// The path from the root, which no change of the working folder moves, and which SQLite takes for no URI.
+/// The absolute path, which a change of the working folder does not affect, and which SQLite does not take for a URI.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, QueueError> {
     let refuse = |why: &str| Err(QueueError::address(&path.to_string_lossy(), why));
     if path.as_os_str().is_empty() {
@@ -288,17 +289,17 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, QueueError> {
     }
 }
 
-/// Refuses what cannot be a queue's file, whatever is in it.
+/// Refuses a path that cannot be a queue's file, whatever is in it.
 pub(super) fn refuse_unfit(path: &Path) -> Result<(), QueueError> {
     let refuse = |why: String| Err(QueueError::address(&path.to_string_lossy(), why));
     if let Some(folder) = path.parent() {
         match folder.metadata() {
             Ok(found) if found.is_dir() => {}
-            Ok(_) => return refuse(format!("{} is no folder", folder.display())),
+            Ok(_) => return refuse(format!("{} is not a folder", folder.display())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return refuse(format!("there is no folder {}", missing(folder).display()));
             }
-            // The error of the file itself says more.
+            // The error of the file itself is better.
             Err(_) => {}
         }
     }
@@ -314,15 +315,15 @@ pub(super) fn refuse_unfit(path: &Path) -> Result<(), QueueError> {
         let names = found.nlink();
         if names > 1 {
             return refuse(format!(
-                "the file has {names} names (hard links), and SQLite keeps a log for each name: who opens it by another one \
-                 would not see what is written here"
+                "the file has {names} names (hard links), and SQLite keeps a log for each name: a process that opens it by \
+                 another name would not see what is written here"
             ));
         }
     }
     Ok(())
 }
 
-/// The first folder on the way that is not there.
+/// The first folder of the path that does not exist.
 fn missing(folder: &Path) -> &Path {
     let mut missing = folder;
     while let Some(parent) = missing.parent() {
@@ -334,7 +335,7 @@ fn missing(folder: &Path) -> &Path {
     missing
 }
 
-/// Makes a file that is not there yet, for those to read who may read the other one.
+/// Creates a new file, with the permissions of another one.
 pub(super) fn make_new(path: &Path, like: &Path) -> Result<(), QueueError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -348,13 +349,13 @@ pub(super) fn make_new(path: &Path, like: &Path) -> Result<(), QueueError> {
     match options.open(path) {
         Ok(_) => Ok(()),
         Err(error) => {
-            let why = format!("{} cannot be made: {error}", path.display());
+            let why = format!("cannot create {}: {error}", path.display());
             Err(QueueError::Broker(why.into()))
         }
     }
 }
 
-/// Waits until a file, which nobody uses yet, and its name are on the disk.
+/// Waits until a file that is not in use yet, and its name, are on the disk.
 pub(super) fn sync(path: &Path) -> Result<(), QueueError> {
     let sync = || {
         OpenOptions::new().write(true).open(path)?.sync_all()?;

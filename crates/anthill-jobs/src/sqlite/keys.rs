@@ -1,14 +1,14 @@
-//! B7: how many jobs with a key may run, and which of them wait for that aside.
+//! The limit per key (B7): how many jobs with a key may run, and which of them are parked.
 //!
-//! - JK1: With a limit, as many jobs with a key are ready as it has room for beside those that run, and no more; the rest
-//!   are parked. So a claim meets nothing that it would have to pass over, however many there are with one key.
-//! - JK2: Those that are ready go before those that are parked, so the order is as if none were.
+//! - JK1: With a limit, exactly as many jobs with a key are ready as there is room for beside those that run; the others
+//!   are parked. So a claim never has to skip a job, however many have the same key.
+//! - JK2: The ready jobs with a key go before the parked ones, so the order is as if none were parked.
 //!
-//! Each step that makes a job with a key ready, or takes one from those that are ready or run, *balances* the key. After a
-//! change of the limits the claims to come go through the keys and balance each (`balance_all`), before they claim.
+//! Each step that makes a job with a key ready, or removes one from the ready or running jobs, *balances* the key. After a
+//! change of the limits the next claims go through the keys and balance each (`balance_all`), before they claim.
 
-use super::tidy::BATCH;
-use super::tx::{Step, Tx};
+use super::sweep::BATCH;
+use super::tx::{JobRow, Tx};
 use crate::JobState;
 use rusqlite::{OptionalExtension, params};
 
@@ -27,15 +27,15 @@ pub(super) const RUNNING_OF: &str = "SELECT count(*) FROM (
     SELECT 1 FROM anthill_jobs INDEXED BY anthill_running_key WHERE queue = ?1 AND state = 3 AND key = ?2 LIMIT ?3)";
 
 impl Tx<'_> {
-    /// After a step of a job that was ready or ran, or is ready now.
-    pub(super) fn balance_key_of(&mut self, job: &Step) -> rusqlite::Result<()> {
+    /// Balances the key of a job after a step to or from ready or running.
+    pub(super) fn balance_key_of(&mut self, job: &JobRow) -> rusqlite::Result<()> {
         match &job.key {
             Some(key) => self.balance_key(key),
             None => Ok(()),
         }
     }
 
-    /// JK1 and JK2, where one step has changed something.
+    /// Restores JK1 and JK2 after one step.
     pub(super) fn balance_key(&mut self, key: &str) -> rusqlite::Result<()> {
         match self.queue.limits.per_key {
             Some(_) => self.balance(key, BATCH).map(drop),
@@ -43,13 +43,13 @@ impl Tx<'_> {
         }
     }
 
-    /// JK1 and JK2, in at most so many moves; how many.
-    pub(super) fn balance(&mut self, key: &str, most: u32) -> rusqlite::Result<u32> {
+    /// Restores JK1 and JK2 in at most so many moves. Returns how many there were.
+    pub(super) fn balance(&mut self, key: &str, max_moves: u32) -> rusqlite::Result<u32> {
         let (room, ready) = match self.queue.limits.per_key {
             None => (u32::MAX, 0),
             Some(limit) => {
                 let room = limit.saturating_sub(self.running_of(key, limit)?);
-                (room, self.ready_of(key, room.saturating_add(most))?)
+                (room, self.ready_of(key, room.saturating_add(max_moves))?)
             }
         };
         let mut moves = 0;
@@ -58,12 +58,12 @@ impl Tx<'_> {
             moves += 1;
         }
         for _ in ready..room {
-            if moves == most || !self.unpark(key)? {
+            if moves == max_moves || !self.unpark(key)? {
                 break;
             }
             moves += 1;
         }
-        while moves < most && self.is_out_of_order(key)? {
+        while moves < max_moves && self.is_out_of_order(key)? {
             self.unpark(key)?;
             self.park_last(key)?;
             moves += 1;
@@ -71,7 +71,7 @@ impl Tx<'_> {
         Ok(moves)
     }
 
-    /// One that is parked goes before one that is ready.
+    /// Whether a parked job goes before a ready one.
     fn is_out_of_order(&self, key: &str) -> rusqlite::Result<bool> {
         if self.queue.counts.parked == 0 {
             return Ok(false);
@@ -97,7 +97,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Makes the first of those parked with that key ready, in its old order; whether there was one.
+    /// Makes the first parked job with the key ready, in its old order. Returns whether there was one.
     pub(super) fn unpark(&mut self, key: &str) -> rusqlite::Result<bool> {
         if self.queue.counts.parked == 0 {
             return Ok(false);
@@ -111,18 +111,18 @@ impl Tx<'_> {
         Ok(true)
     }
 
-    /// How many with that key run, if not more than `most`.
-    pub(super) fn running_of(&self, key: &str, most: u32) -> rusqlite::Result<u32> {
-        self.count_of(RUNNING_OF, key, most)
+    /// How many jobs with the key run, up to `limit`.
+    pub(super) fn running_of(&self, key: &str, limit: u32) -> rusqlite::Result<u32> {
+        self.count_of(RUNNING_OF, key, limit)
     }
 
-    /// How many with that key are ready, if not more than `most`.
-    pub(super) fn ready_of(&self, key: &str, most: u32) -> rusqlite::Result<u32> {
-        self.count_of(READY_OF, key, most)
+    /// How many jobs with the key are ready, up to `limit`.
+    pub(super) fn ready_of(&self, key: &str, limit: u32) -> rusqlite::Result<u32> {
+        self.count_of(READY_OF, key, limit)
     }
 
-    fn count_of(&self, sql: &str, key: &str, most: u32) -> rusqlite::Result<u32> {
+    fn count_of(&self, sql: &str, key: &str, limit: u32) -> rusqlite::Result<u32> {
         let mut count = self.connection.prepare_cached(sql)?;
-        count.query_row(params![self.number, key, most], |row| row.get(0))
+        count.query_row(params![self.number, key, limit], |row| row.get(0))
     }
 }

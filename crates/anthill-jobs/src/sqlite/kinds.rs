@@ -1,12 +1,12 @@
-//! The jobs that are ready, by their kinds: there is an index of them for each kind, and none of all together, which would
-//! cost each step of a job one more page. So who wants those of several kinds merges.
+//! Ready jobs by kind: the index orders them within each kind, and there is none over all kinds, which would cost each step
+//! of a job one more page. A claim of several kinds merges them.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-/// By what jobs that are ready go first (B6): rank, turn, place.
+/// The order of ready jobs (B6): rank, turn, place.
 pub(super) type Order = (i64, i64, i64);
 
-/// Before all that there are.
+/// Before all jobs.
 pub(super) const START: Order = (i64::MIN, i64::MIN, i64::MIN);
 
 pub(super) const FIRST_KIND: &str = "SELECT kind FROM anthill_jobs INDEXED BY anthill_ready
@@ -24,7 +24,7 @@ pub(super) fn order(row: &Row<'_>, from: usize) -> rusqlite::Result<Order> {
     Ok((row.get(from)?, row.get(from + 1)?, row.get(from + 2)?))
 }
 
-/// The kinds of which there are any: as many steps as there are kinds, however many jobs.
+/// The kinds of the ready jobs, in as many steps as there are kinds, however many jobs.
 pub(super) fn ready_kinds(connection: &Connection, queue: i64) -> rusqlite::Result<Vec<String>> {
     let mut first = connection.prepare_cached(FIRST_KIND)?;
     let mut next = connection.prepare_cached(NEXT_KIND)?;
@@ -41,26 +41,26 @@ pub(super) fn ready_kinds(connection: &Connection, queue: i64) -> rusqlite::Resu
     }
 }
 
-/// Up to `most` of those kinds, the first ones first; from the first one behind `after` on.
+/// The first jobs of these kinds behind `after`, up to `limit`, in order.
 pub(super) fn first_of(
     connection: &Connection,
     queue: i64,
     kinds: &[String],
     after: Order,
-    most: usize,
+    limit: usize,
 ) -> rusqlite::Result<Vec<Order>> {
     let mut of_kind = connection.prepare_cached(FIRST_OF_KIND)?;
-    let limit = i64::try_from(most).unwrap_or(i64::MAX);
+    let per_kind = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut first = Vec::new();
     for kind in kinds {
-        let after = params![queue, kind, after.0, after.1, after.2, limit];
+        let after = params![queue, kind, after.0, after.1, after.2, per_kind];
         for found in of_kind.query_map(after, |row| order(row, 0))? {
             first.push(found?);
         }
     }
     first.sort_unstable();
-    // Who names a kind twice means it once.
+    // A kind may be named twice.
     first.dedup();
-    first.truncate(most);
+    first.truncate(limit);
     Ok(first)
 }

@@ -1,19 +1,25 @@
-//! What people ask for: jobs taken away or tried again, limits, schedules.
+//! Operations on request: jobs removed, retried, made due or purged; pause, limits and schedules.
 
 use super::enqueue::add;
-use super::tx::{Step, Tx, step};
-use crate::{Fired, JobId, JobState, Limits, Missed, NewJob, Scheduled};
+use super::time::nanos;
+use super::tx::{JobRow, Tx, job_row, number};
+use crate::{Fired, JobId, JobInfo, JobState, Limits, Missed, NewJob, Scheduled};
 use rusqlite::{OptionalExtension, params};
+use std::time::Duration;
 
-pub(super) fn find(tx: &Tx<'_>, id: JobId) -> rusqlite::Result<Option<Step>> {
+pub(super) fn find(tx: &Tx<'_>, id: JobId) -> rusqlite::Result<Option<JobRow>> {
     let find = "SELECT place, state, id, key, holds FROM anthill_jobs WHERE queue = ?1 AND id = ?2";
     let mut find = tx.connection.prepare_cached(find)?;
-    find.query_row(params![tx.number, id.as_bytes()], step)
+    find.query_row(params![tx.number, id.as_bytes()], job_row)
         .optional()
 }
 
-/// Whether there was one in one of these states.
-pub(super) fn take_away(tx: &mut Tx<'_>, id: JobId, states: &[JobState]) -> rusqlite::Result<bool> {
+/// Removes a job in one of these states. Returns whether there was one.
+pub(super) fn remove_job(
+    tx: &mut Tx<'_>,
+    id: JobId,
+    states: &[JobState],
+) -> rusqlite::Result<bool> {
     let Some(job) = find(tx, id)?.filter(|job| states.contains(&job.state)) else {
         return Ok(false);
     };
@@ -22,7 +28,7 @@ pub(super) fn take_away(tx: &mut Tx<'_>, id: JobId, states: &[JobState]) -> rusq
     Ok(true)
 }
 
-/// Not one whose unique key another job has by now.
+/// Makes a dead job ready, unless another job has its unique key by now.
 pub(super) fn retry_dead(tx: &mut Tx<'_>, id: JobId) -> rusqlite::Result<bool> {
     let Some(job) = find(tx, id)?.filter(|job| job.state == JobState::Dead) else {
         return Ok(false);
@@ -30,13 +36,13 @@ pub(super) fn retry_dead(tx: &mut Tx<'_>, id: JobId) -> rusqlite::Result<bool> {
     if let Some(key) = &job.holds {
         match tx.owner(key)? {
             None => tx.own(key, &job.id, true, None)?,
-            // Its own period.
+            // The job's own period holds it.
             Some(owner) if owner.id == job.id => tx.hold_again(key, &job.id)?,
             Some(_) => return Ok(false),
         }
     }
     let turn = tx.next_turn();
-    // Who asks for it wants it now, whenever it was to expire.
+    // An operator wants it to run, whenever it expired.
     let retry = "UPDATE anthill_jobs SET state = 0, attempt = 0, expires = NULL, due = ?2, turn = ?3 WHERE place = ?1";
     let mut retry = tx.connection.prepare_cached(retry)?;
     retry.execute(params![job.place, tx.now.time, turn])?;
@@ -46,10 +52,64 @@ pub(super) fn retry_dead(tx: &mut Tx<'_>, id: JobId) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// How many are taken away in one transaction, so that others need not wait long.
+/// Makes waiting jobs due. Returns for each whether it waited.
+pub(super) fn set_due(
+    tx: &mut Tx<'_>,
+    ids: &[JobId],
+    delay: Duration,
+) -> rusqlite::Result<Vec<bool>> {
+    let mut set = |&id: &JobId| set_one_due(tx, id, delay);
+    ids.iter().map(&mut set).collect()
+}
+
+fn set_one_due(tx: &mut Tx<'_>, id: JobId, delay: Duration) -> rusqlite::Result<bool> {
+    let waiting = find(tx, id)?.filter(|job| JobState::WAITING.contains(&job.state));
+    let Some(job) = waiting else {
+        return Ok(false);
+    };
+    if delay.is_zero() && job.state != JobState::Delayed {
+        return Ok(true);
+    }
+    let due = tx.now.time.saturating_add(nanos(delay));
+    let (state, turn) = if delay.is_zero() {
+        (JobState::Ready, tx.next_turn())
+    } else {
+        (JobState::Delayed, tx.turn_at(due))
+    };
+    // A job that was delayed from the start gets a turn when it is due; another one keeps its own.
+    let set = "UPDATE anthill_jobs SET state = ?2, due = ?3,
+        turn = CASE WHEN state <> 1 OR turn < due THEN turn ELSE ?4 END WHERE place = ?1";
+    let mut set = tx.connection.prepare_cached(set)?;
+    set.execute(params![job.place, number(state), due, turn])?;
+    tx.moved(job.state, state, 1);
+    // Also if it is delayed: a consumer may sleep past the new time.
+    tx.wake = true;
+    tx.balance_key_of(&job)?;
+    Ok(true)
+}
+
+/// Removes jobs that are unchanged. Returns for each whether it was.
+pub(super) fn remove_unchanged(tx: &mut Tx<'_>, jobs: &[JobInfo]) -> rusqlite::Result<Vec<bool>> {
+    let mut remove = |job: &JobInfo| {
+        let same = "SELECT place, state, id, key, holds FROM anthill_jobs
+            WHERE queue = ?1 AND id = ?2 AND state IN (0, 1, 2, 4) AND kind = ?3 AND payload = ?4";
+        let mut same = tx.connection.prepare_cached(same)?;
+        let with = params![tx.number, job.id.as_bytes(), job.kind, job.payload];
+        let same = same.query_row(with, job_row);
+        let Some(same) = same.optional()? else {
+            return Ok(false);
+        };
+        tx.remove(&same)?;
+        tx.queue.counts.removed += 1;
+        Ok(true)
+    };
+    jobs.iter().map(&mut remove).collect()
+}
+
+/// How many jobs one transaction purges, so that others do not wait long.
 const PURGED: u64 = 2_000;
 
-/// Takes some of the jobs in that state away, none behind `last`; how many, and whether there may be more.
+/// Removes some of the jobs in a state, none behind `last`. Returns how many, and whether there may be more.
 pub(super) fn purge_some(
     tx: &mut Tx<'_>,
     state: JobState,
@@ -63,8 +123,8 @@ pub(super) fn purge_some(
             WHERE queue = ?1 AND state = {number} AND place <= ?2 LIMIT {PURGED}"
         );
         let mut some = tx.connection.prepare_cached(&some)?;
-        let some = some.query_map(params![tx.number, last], step)?;
-        some.collect::<rusqlite::Result<Vec<Step>>>()?
+        let some = some.query_map(params![tx.number, last], job_row)?;
+        some.collect::<rusqlite::Result<Vec<JobRow>>>()?
     };
     let remove = "DELETE FROM anthill_jobs WHERE place = ?1";
     let mut remove = tx.connection.prepare_cached(remove)?;
@@ -82,7 +142,7 @@ pub(super) fn purge_some(
     Ok((jobs, jobs == PURGED))
 }
 
-/// That of the jobs in a state.
+/// The index of the jobs in a state.
 pub(super) fn index(state: JobState) -> &'static str {
     match state {
         JobState::Ready => "anthill_ready",
@@ -94,7 +154,7 @@ pub(super) fn index(state: JobState) -> &'static str {
     }
 }
 
-/// The claims to come see which of the parked ones have room.
+/// Makes the next claims look which parked jobs have room.
 fn look_at_parked(tx: &mut Tx<'_>) {
     if tx.queue.counts.parked > 0 {
         tx.queue.unpark = Some(String::new());
@@ -110,7 +170,7 @@ pub(super) fn set_paused(tx: &mut Tx<'_>, paused: bool) {
 pub(super) fn set_limits(tx: &mut Tx<'_>, limits: Limits) {
     let before = std::mem::replace(&mut tx.queue.limits, limits);
     if before.rate != limits.rate {
-        // Else a slow one that was would keep a quick one waiting.
+        // Otherwise a slow rate of before would delay a fast one.
         tx.queue.rate_kept = 0;
         tx.queue.rate_behind = false;
     }
@@ -120,7 +180,7 @@ pub(super) fn set_limits(tx: &mut Tx<'_>, limits: Limits) {
     tx.wake = true;
 }
 
-/// By their numbers in the table.
+/// By their number in the table.
 pub(super) const MISSED: [Missed; 3] = [Missed::Once, Missed::All, Missed::Skip];
 
 pub(super) fn put_schedule(tx: &mut Tx<'_>, schedule: &Scheduled) -> rusqlite::Result<()> {

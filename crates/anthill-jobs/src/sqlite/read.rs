@@ -1,14 +1,14 @@
-//! What can be seen of a queue, on a connection that never writes: nobody waits for it, and it waits for nobody.
+//! Reads, on a connection that never writes: no writer waits for it, and it waits for none.
 
 use super::kinds;
 use super::manage::{MISSED, index};
-use super::time::{Now, span};
-use super::tx::{Queue, number, state};
+use super::time::{Now, duration};
+use super::tx::{QueueRow, number, state};
 use crate::{JobId, JobInfo, JobState, ListRequest, QueueStats, Scheduled};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::time::Duration;
 
-/// What [`info`] reads; `data` is the parameter that says how many bytes of a job's data to read.
+/// The columns that [`info`] reads; `data` is the parameter for how many bytes of a job's data to read.
 fn columns(data: &str) -> String {
     format!(
         "id, kind, CASE WHEN length(payload) <= {data} THEN payload ELSE substr(payload, 1, {data}) END, state, rank, attempt, attempts, key, error,
@@ -21,7 +21,7 @@ fn info(row: &Row<'_>, now: Now) -> rusqlite::Result<JobInfo> {
     let state = state(row, 3)?;
     let rank: i64 = row.get(4)?;
     let (enqueued, due): (i64, i64) = (row.get(11)?, row.get(12)?);
-    let left = |at: i64| span(at.saturating_sub(now.time));
+    let left = |at: i64| duration(at.saturating_sub(now.time));
     let waits = JobState::WAITING.contains(&state);
     Ok(JobInfo {
         id: JobId::from_bytes(row.get(0)?),
@@ -38,10 +38,10 @@ fn info(row: &Row<'_>, now: Now) -> rusqlite::Result<JobInfo> {
         error: row.get(8)?,
         progress: row.get(9)?,
         result: row.get(10)?,
-        age: span(now.time.saturating_sub(enqueued)),
+        age: duration(now.time.saturating_sub(enqueued)),
         due_in: (state == JobState::Delayed).then(|| left(due)),
         expires_in: row.get::<_, Option<i64>>(15)?.filter(|_| waits).map(left),
-        keep_result: row.get::<_, Option<i64>>(16)?.map(span),
+        keep_result: row.get::<_, Option<i64>>(16)?.map(duration),
     })
 }
 
@@ -60,7 +60,7 @@ pub(super) fn get(
     found.optional()
 }
 
-/// What the jobs in a state are ordered by, in three columns.
+/// The order of the jobs in a state, in three columns.
 fn order(state: JobState) -> &'static str {
     match state {
         JobState::Ready | JobState::Parked => "rank, turn, place",
@@ -92,11 +92,11 @@ pub(super) fn list(
         }
     };
     let after = from.unwrap_or(kinds::START);
-    let most = i64::try_from(request.most).unwrap_or(i64::MAX);
+    let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
     let data = i64::try_from(request.data).unwrap_or(i64::MAX);
     if which == JobState::Ready {
         let kinds = kinds::ready_kinds(connection, queue)?;
-        let first = kinds::first_of(connection, queue, &kinds, after, request.most)?;
+        let first = kinds::first_of(connection, queue, &kinds, after, request.limit)?;
         let at = format!(
             "SELECT {} FROM anthill_jobs WHERE place = ?1",
             columns("?2")
@@ -106,19 +106,19 @@ pub(super) fn list(
         return first.into_iter().map(&mut each).collect();
     }
     let columns = columns("?6");
-    // In two steps, so that where they must be sorted their data need not be.
+    // In two steps, so that a sort does not have to move the data.
     let list = format!(
         "SELECT {columns} FROM anthill_jobs WHERE place IN
         (SELECT place {here} AND ({order}) > (?2, ?3, ?4) ORDER BY {order} LIMIT ?5) ORDER BY {order}"
     );
     let mut list = connection.prepare_cached(&list)?;
-    let after = params![queue, after.0, after.1, after.2, most, data];
+    let after = params![queue, after.0, after.1, after.2, limit, data];
     let jobs = list.query_map(after, |row| info(row, now))?;
     jobs.collect()
 }
 
 pub(super) fn stats(connection: &Connection, queue: i64, now: Now) -> rusqlite::Result<QueueStats> {
-    let counts = Queue::load(connection, queue)?.counts;
+    let counts = QueueRow::load(connection, queue)?.counts;
     let oldest = if counts.ready == 0 {
         None
     } else {
@@ -127,7 +127,7 @@ pub(super) fn stats(connection: &Connection, queue: i64, now: Now) -> rusqlite::
     Ok(QueueStats { oldest, ..counts })
 }
 
-/// The first of each kind and priority is the oldest of it.
+/// The first job of each kind and priority is the oldest of it.
 fn oldest(connection: &Connection, queue: i64, now: Now) -> rusqlite::Result<Option<Duration>> {
     let first = "SELECT rank, due FROM anthill_jobs INDEXED BY anthill_ready
         WHERE queue = ?1 AND state = 0 AND kind = ?2 AND rank > ?3 ORDER BY rank, turn, place LIMIT 1";
@@ -146,7 +146,7 @@ fn oldest(connection: &Connection, queue: i64, now: Now) -> rusqlite::Result<Opt
             rank = next;
         }
     }
-    Ok(oldest.map(|due| span(now.time.saturating_sub(due))))
+    Ok(oldest.map(|due| duration(now.time.saturating_sub(due))))
 }
 
 pub(super) fn schedules(connection: &Connection, queue: i64) -> rusqlite::Result<Vec<Scheduled>> {

@@ -1,30 +1,30 @@
-//! The lock on the database that keeps others from taking themselves for the last one, taken again.
+//! Takes the shared lock on the database again, which keeps other processes from taking themselves for the last one.
 //!
-//! As long as SQLite has a log open it has a shared lock on the database; who closes it, and wants to clean up, needs the
-//! exclusive one from before it looks at what is in the log until it has unlinked that. But this process loses the shared one,
-//! and SQLite does not know it, when anything in it opens and closes the file (see [`file`](super::file)). So it is taken
-//! again: by a step to the next higher lock, which nobody uses who keeps a log, and back. With that
+//! While SQLite has a log open it holds a shared lock on the database. A process that closes the database and wants to clean
+//! up needs the exclusive lock, from before it reads the log until it has unlinked it. But this process loses its shared
+//! lock, without SQLite's knowledge, when anything in it opens and closes the file (see [`file`](super::file)). So the lock
+//! is taken again: by a step to the next higher lock, which no process with a log uses, and back. After that
 //!
-//! - nobody cleans up from then on, until the lock is lost again;
-//! - nobody is about to: who has the exclusive lock is waited for.
+//! - no process cleans up, until the lock is lost again;
+//! - no process is about to: a holder of the exclusive lock is waited for.
 //!
-//! So what was committed before the lock was taken again, and while the log was not unlinked yet, is seen by whoever
-//! unlinks it later: he looks at the log after that.
+//! So what was committed before the lock was taken again, while the log was not unlinked yet, is seen by a process that
+//! unlinks it later, because it reads the log after that.
 //!
-//! It may be taken again only where it is the lock that the connection has: without a log, because somebody has given that up
-//! and so unlinked it, SQLite takes other ones for itself.
+//! The lock may be taken again only if it is the one that the connection has: without a log, because a program has switched
+//! it off and so unlinked it, SQLite uses other locks.
 
 #[cfg(unix)]
-use super::fail::failed;
+use super::errors::queue_error;
 use crate::QueueError;
 use rusqlite::Connection;
 
-/// Waits for who is in the way, as long as the thread's [patience](super::patience) lasts. `Busy` says that it was somebody
-/// who did the same. If it was somebody who has the exclusive lock the connection must be closed (`Detached`): it keeps a
-/// lock that is in others' way.
+/// Takes the lock again, and waits for other processes until the thread's [deadline](super::busy). `Busy` means that another
+/// process did the same. If one holds the exclusive lock, the connection must be closed (`Detached`), because it keeps a
+/// lock that blocks others.
 #[cfg(unix)]
-pub(super) fn take_again(connection: &Connection) -> Result<(), QueueError> {
-    use super::patience;
+pub(super) fn relock(connection: &Connection) -> Result<(), QueueError> {
+    use super::busy;
     use rusqlite::ffi;
     use std::time::Duration;
 
@@ -38,19 +38,19 @@ pub(super) fn take_again(connection: &Connection) -> Result<(), QueueError> {
             ffi::SQLITE_IOERR_RDLOCK => {
                 let path = connection.path().unwrap_or_default();
                 let why =
-                    "was taken by another program for itself, after this one had lost its locks";
+                    "was locked exclusively by another program, after this one had lost its locks";
                 QueueError::Detached(format!("{path} {why}"))
             }
             code => {
                 let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
                 return Err(if database.is_shared() {
-                    failed(error)
+                    queue_error(error)
                 } else {
                     QueueError::Detached(format!("the lock on them cannot be kept: {error}"))
                 });
             }
         };
-        if !patience::is_left() {
+        if !busy::has_time_left() {
             return Err(in_the_way);
         }
         if tries < 10 {
@@ -62,9 +62,9 @@ pub(super) fn take_again(connection: &Connection) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// No process loses its locks elsewhere.
+/// On other systems no process loses its locks.
 #[cfg(not(unix))]
-pub(super) fn take_again(_: &Connection) -> Result<(), QueueError> {
+pub(super) fn relock(_: &Connection) -> Result<(), QueueError> {
     Ok(())
 }
 
@@ -78,7 +78,7 @@ mod unix {
 
     type Method = unsafe extern "C" fn(*mut ffi::sqlite3_file, c_int) -> c_int;
 
-    /// The file of a connection's database, as SQLite's own layer for files knows it.
+    /// The file of a connection's database, as SQLite's VFS knows it.
     pub(super) struct Database<'c> {
         file: *mut ffi::sqlite3_file,
         lock: Method,
@@ -86,15 +86,15 @@ mod unix {
         connection: &'c Connection,
     }
 
-    /// Whether the layer for files knows the operation.
+    /// Whether the VFS supports the operation.
     ///
     /// # Safety
     ///
-    /// `argument` is what the operation wants.
+    /// `argument` must be what the operation expects.
     unsafe fn control(connection: &Connection, operation: c_int, argument: *mut c_void) -> bool {
         // SAFETY: it is used here only, while the connection is borrowed, and nothing is closed.
         let handle = unsafe { connection.handle() };
-        // SAFETY: the handle is open; the caller answers for the argument.
+        // SAFETY: the handle is open; the caller guarantees the argument.
         let code =
             unsafe { ffi::sqlite3_file_control(handle, c"main".as_ptr(), operation, argument) };
         code == ffi::SQLITE_OK
@@ -117,7 +117,7 @@ mod unix {
             // SAFETY: the file is the connection's, and lives as long as that; nothing changes it, for a connection is
             // used by one thread at a time, and this one has it.
             let methods = unsafe { (*file).pMethods };
-            // SAFETY: the methods of a file that is open are a constant of the layer.
+            // SAFETY: the methods of an open file are a constant of the VFS.
             let methods = unsafe { methods.as_ref() }?;
             Some(Database {
                 file,
@@ -127,7 +127,7 @@ mod unix {
             })
         }
 
-        /// As SQLite believes. Also false where its layer for files does not say.
+        /// Whether SQLite believes to hold the shared lock; false if the VFS does not say.
         pub(super) fn is_shared(&self) -> bool {
             let mut state: c_int = -1;
             // SAFETY: for this operation it is a pointer to a number.
@@ -141,11 +141,11 @@ mod unix {
             told && state == ffi::SQLITE_LOCK_SHARED
         }
 
-        /// The shared lock becomes a reserved one, and that a shared one again, which asks the system for it. Where
-        /// somebody is in the way it may stay a reserved one, and this may be tried again.
+        /// Upgrades the shared lock to a reserved one, and back, which asks the system for the shared one. If another process
+        /// is in the way it may stay reserved, and this may be tried again.
         pub(super) fn up_and_down(&self) -> c_int {
             // SAFETY: the file is open, as the connection is borrowed, and by one thread; it has a shared lock or,
-            // after a step that failed, a reserved one, as the methods want it.
+            // after a step that failed, a reserved one, as the methods require.
             let locked = unsafe { (self.lock)(self.file, ffi::SQLITE_LOCK_RESERVED) };
             if locked != ffi::SQLITE_OK {
                 return locked;

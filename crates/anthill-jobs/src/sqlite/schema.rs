@@ -1,8 +1,8 @@
-//! The tables, and a connection to them: it writes a log ahead, waits for the disk, and says when a file is damaged.
+//! The tables, and connections to them: with a write-ahead log, a wait for the disk at each commit, and checks for damage.
 
-use super::fail::failed;
+use super::busy;
+use super::errors::queue_error;
 use super::file::{log, size};
-use super::patience;
 use crate::QueueError;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
@@ -12,10 +12,10 @@ use std::time::Duration;
 /// The version of the tables.
 const VERSION: i64 = 2;
 
-/// Times count from 1970, as the wall clock does that is never set back (B10); those of the steady clock from the start
-/// of the host; in nanoseconds.
+/// Times are in nanoseconds: since 1970 by the wall clock that never goes back (B10), or, of the steady clock, since the
+/// boot of the host.
 ///
-/// Only the rows of one state are in the index of that state, so that a step costs the same whatever else there is.
+/// The index of a state has only the rows of that state, so that a step costs the same whatever else is stored.
 pub(super) const SCHEMA: &str = "
 CREATE TABLE anthill_schema (version INTEGER NOT NULL) STRICT;
 
@@ -28,15 +28,15 @@ CREATE TABLE anthill_queues (
     rate_jobs INTEGER,
     rate_per INTEGER,
     rate_burst INTEGER,
-    rate_boot INTEGER NOT NULL DEFAULT 0, -- which run of the host rate_kept is of
-    rate_kept INTEGER NOT NULL DEFAULT 0, -- steady: what the rate has granted so far
-    rate_behind INTEGER NOT NULL DEFAULT 0, -- jobs were left when it granted no more
+    rate_boot INTEGER NOT NULL DEFAULT 0, -- the boot of the host that rate_kept is of
+    rate_kept INTEGER NOT NULL DEFAULT 0, -- steady: up to when the rate limit has granted jobs
+    rate_behind INTEGER NOT NULL DEFAULT 0, -- ready jobs were left when it granted no more
     max_ready INTEGER,
     time INTEGER NOT NULL DEFAULT 0,      -- when the row was written
-    time_boot INTEGER NOT NULL DEFAULT 0, -- which run of the host ahead is of
-    ahead INTEGER NOT NULL DEFAULT 0,     -- by how much the time is more than the steady clock
-    unpark TEXT,                          -- the limits were changed: parked keys from here on are to be looked at
-    turn INTEGER NOT NULL DEFAULT 0,      -- the last one that was given
+    time_boot INTEGER NOT NULL DEFAULT 0, -- the boot of the host that ahead is of
+    ahead INTEGER NOT NULL DEFAULT 0,     -- by how much the time is ahead of the steady clock
+    unpark TEXT,                          -- the limits were changed: keys from here on must be balanced
+    turn INTEGER NOT NULL DEFAULT 0,      -- the last turn that was given
     ready INTEGER NOT NULL DEFAULT 0,     -- from here on counts
     delayed INTEGER NOT NULL DEFAULT 0,
     parked INTEGER NOT NULL DEFAULT 0,
@@ -63,8 +63,8 @@ CREATE TABLE anthill_jobs (
     attempts INTEGER NOT NULL,
     claim INTEGER NOT NULL DEFAULT 0,     -- counts the claims: only the newest may settle the job
     together INTEGER NOT NULL DEFAULT 0,  -- the newest claim was one of several jobs
-    suspect INTEGER NOT NULL DEFAULT 0,   -- it lost a lease, and has not told since how an attempt ended
-    boot INTEGER,                         -- which run of the host ends is of
+    suspect INTEGER NOT NULL DEFAULT 0,   -- it lost a lease, and no attempt since has reported its end
+    boot INTEGER,                         -- the boot of the host that ends is of
     ends INTEGER,                         -- steady: the end of the lease
     due INTEGER NOT NULL,                 -- when it is ready, or since when
     expires INTEGER,
@@ -108,13 +108,13 @@ CREATE TABLE anthill_schedules (
     kind TEXT NOT NULL,
     payload BLOB NOT NULL,
     next INTEGER NOT NULL,                -- wall, in seconds
-    missed INTEGER NOT NULL,              -- what becomes of times that passed: 0 once, 1 all, 2 skip
+    missed INTEGER NOT NULL,              -- what to do about missed times: 0 once, 1 all, 2 skip
     PRIMARY KEY (queue, name)
 ) STRICT;
 ";
 
-/// A file whose size is not a multiple of its pages, or whose pages are nonsense, is found out when they are read;
-/// nothing is mapped into memory, where that would be a signal and not an error.
+/// A file whose size is not a multiple of the page size, or whose pages are malformed, is an error when they are read;
+/// nothing is mapped into memory, where it would be a signal.
 const SETTINGS: &str = "
 PRAGMA synchronous = FULL;
 PRAGMA fullfsync = ON;
@@ -130,14 +130,14 @@ PRAGMA journal_size_limit = 67108864;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     Write,
-    /// Nothing in the file is changed; who may not write to it can have that.
+    /// Nothing in the file is changed, and no permission to write is needed.
     Read,
 }
 
-/// A connection with the settings that all of ours have, and with log and index open.
+/// Opens a connection with the settings that all of ours have, and with log and index open.
 pub(super) fn connect(path: &Path, access: Access) -> Result<Connection, QueueError> {
     let has_log = size(&log(path)) > 0;
-    // SQLite takes a file of no length (or of one byte) for a new one, and throws its log away.
+    // SQLite takes a file of one byte or none for a new one, and discards its log.
     if path.exists() && size(path) < 2 && has_log {
         let why = format!("{} is empty, but has a log", path.display());
         return Err(QueueError::Corrupt(why));
@@ -147,20 +147,20 @@ pub(super) fn connect(path: &Path, access: Access) -> Result<Connection, QueueEr
         Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
     };
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .map_err(failed)?;
-    leave_log(&connection).map_err(failed)?;
-    // Where it may not write SQLite is content to read.
-    if access == Access::Write && connection.is_readonly("main").map_err(failed)? {
-        let why = format!("{} may only be read", path.display());
+        .map_err(queue_error)?;
+    leave_log(&connection).map_err(queue_error)?;
+    // Without permission to write, SQLite opens the file read-only.
+    if access == Access::Write && connection.is_readonly("main").map_err(queue_error)? {
+        let why = format!("{} is read-only", path.display());
         return Err(QueueError::ReadOnly(why));
     }
     connection.set_prepared_statement_cache_capacity(64);
-    patience::teach(&connection).map_err(failed)?;
-    // A plan does not depend on what is bound to a statement; else one with a limit is planned anew each time.
+    busy::install(&connection).map_err(queue_error)?;
+    // Plans do not depend on bound values; otherwise a statement with a limit would be planned anew each time.
     let stable_plans = DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG;
     connection
         .set_db_config(stable_plans, true)
-        .map_err(failed)?;
+        .map_err(queue_error)?;
     let mode = match access {
         Access::Write => write_ahead(&connection)?,
         Access::Read => connection
@@ -170,11 +170,11 @@ pub(super) fn connect(path: &Path, access: Access) -> Result<Connection, QueueEr
     if mode != "wal" {
         let path = path.to_string_lossy();
         let reason =
-            format!("SQLite keeps a journal of the kind {mode:?} there, no write-ahead log");
+            format!("SQLite keeps a journal of the kind {mode:?} there, not a write-ahead log");
         return Err(QueueError::address(&path, reason));
     }
-    connection.execute_batch(SETTINGS).map_err(failed)?;
-    // What is in the file is read, and so in the log.
+    connection.execute_batch(SETTINGS).map_err(queue_error)?;
+    // Reads the file, and so the log.
     connection
         .query_row("PRAGMA schema_version", [], |_| Ok(()))
         .map_err(|error| no_log(path, error))?;
@@ -184,7 +184,7 @@ pub(super) fn connect(path: &Path, access: Access) -> Result<Connection, QueueEr
     Ok(connection)
 }
 
-/// Who may not write cannot make the log or its index either.
+/// Without permission to write, the log and its index cannot be created either.
 fn no_log(path: &Path, error: rusqlite::Error) -> QueueError {
     let log = log(path);
     let is_refused = matches!(
@@ -193,25 +193,26 @@ fn no_log(path: &Path, error: rusqlite::Error) -> QueueError {
     );
     if is_refused && !log.exists() {
         return QueueError::ReadOnly(format!(
-            "{} is missing, and cannot be made here: who may write must open the queue once",
+            "{} is missing, and cannot be created here: a process with permission to write must open the queue once",
             log.display()
         ));
     }
-    failed(error)
+    queue_error(error)
 }
 
-/// Lets a connection leave the log where it is when it is closed. Else the last one unlinks it; and who is the last one
-/// nobody knows for certain, for a process loses its locks on the file when anything in it has read that.
+/// Makes a connection leave the log in place when it is closed. Otherwise the last connection unlinks it; and no connection
+/// knows for certain that it is the last, because a process loses its locks on the file when anything in it reads the
+/// file.
 pub(super) fn leave_log(connection: &Connection) -> rusqlite::Result<()> {
     let leave = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
     connection.set_db_config(leave, true).map(drop)
 }
 
-/// SQLite itself misses whole pages at the end, but reads a part of one as if nothing but zeros had followed. Only
-/// where a log is can that be in order: the page is in it.
+/// SQLite notices whole missing pages at the end, but reads a partial page as if it were followed by zeros. That is in order
+/// only if there is a log, which has the page.
 fn refuse_torn(connection: &Connection, path: &Path) -> Result<(), QueueError> {
     let page = connection.query_row("PRAGMA page_size", [], |row| row.get(0));
-    let page = i64::unsigned_abs(page.map_err(failed)?);
+    let page = i64::unsigned_abs(page.map_err(queue_error)?);
     if size(path) % page.max(1) != 0 {
         let why = format!("{} ends within a page", path.display());
         return Err(QueueError::Corrupt(why));
@@ -219,36 +220,36 @@ fn refuse_torn(connection: &Connection, path: &Path) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// SQLite does not wait by itself where several processes want the first change of a new file.
+/// SQLite does not wait by itself if several processes make the first change of a new file.
 fn write_ahead(connection: &Connection) -> Result<String, QueueError> {
     loop {
         let mode = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0));
         match mode {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
-                if !patience::is_left() {
+                if !busy::has_time_left() {
                     return Err(QueueError::Busy);
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }
-            mode => return mode.map_err(failed),
+            mode => return mode.map_err(queue_error),
         }
     }
 }
 
-/// Creates what is missing; the number of the queue.
+/// Creates what is missing. Returns the number of the queue.
 pub(super) fn create(connection: &mut Connection, queue: &str) -> Result<i64, QueueError> {
     if let Some(number) = check(connection, queue)? {
         return Ok(number);
     }
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(failed)?;
+        .map_err(queue_error)?;
     // Another process may have been first.
     if let Some(number) = check(&transaction, queue)? {
         return Ok(number);
     }
-    let number = fill(&transaction, queue).map_err(failed)?;
-    transaction.commit().map_err(failed)?;
+    let number = fill(&transaction, queue).map_err(queue_error)?;
+    transaction.commit().map_err(queue_error)?;
     Ok(number)
 }
 
@@ -269,35 +270,35 @@ fn has_schema(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row(schema, [], |row| row.get(0))
 }
 
-/// The number of the queue, if it is there; an error if these tables are not ours to touch.
+/// Returns the number of the queue, if it exists; an error if the tables are of another version or damaged.
 fn check(connection: &Connection, queue: &str) -> Result<Option<i64>, QueueError> {
-    if !has_schema(connection).map_err(failed)? {
+    if !has_schema(connection).map_err(queue_error)? {
         return Ok(None);
     }
     let version = connection.query_row("SELECT max(version) FROM anthill_schema", [], |row| {
         row.get(0)
     });
-    let version: Option<i64> = version.map_err(failed)?;
+    let version: Option<i64> = version.map_err(queue_error)?;
     if version != Some(VERSION) {
         return Err(wrong_version(version));
     }
     let ours = r"SELECT count(*) FROM sqlite_master WHERE name LIKE 'anthill\_%' ESCAPE '\'";
     let found: i64 = connection
         .query_row(ours, [], |row| row.get(0))
-        .map_err(failed)?;
+        .map_err(queue_error)?;
     let wanted = SCHEMA.matches("CREATE ").count();
     if usize::try_from(found).unwrap_or(0) < wanted {
-        let why = format!("{found} of its {wanted} tables and indexes are there");
+        let why = format!("{found} of its {wanted} tables and indexes exist");
         return Err(QueueError::Corrupt(why));
     }
     let number = "SELECT id FROM anthill_queues WHERE name = ?1";
     let number = connection
         .query_row(number, [queue], |row| row.get(0))
         .optional();
-    number.map_err(failed)
+    number.map_err(queue_error)
 }
 
-/// The number of a queue that must be there, of a file that is not changed.
+/// Returns the number of an existing queue, without a change of the file.
 pub(super) fn find(connection: &Connection, path: &Path, queue: &str) -> Result<i64, QueueError> {
     check(connection, queue)?.ok_or_else(|| {
         let reason = format!("there is no queue {queue:?} in it");
@@ -309,13 +310,13 @@ fn wrong_version(version: Option<i64>) -> QueueError {
     QueueError::Corrupt(match version {
         Some(version) if version > VERSION => {
             return QueueError::Version(format!(
-                "the queue's tables are of version {version}, made by a newer anthill, and this one knows version \
-                 {VERSION}: nothing is damaged, use one that is as new"
+                "the queue's tables have version {version}, of a newer anthill, and this one knows version {VERSION}: \
+                 nothing is damaged, use a newer anthill"
             ));
         }
         Some(version) => {
-            format!("its tables say that they are of version {version}, which never was")
+            format!("its tables have version {version}, which never existed")
         }
-        None => "its tables do not say of which version they are".to_owned(),
+        None => "its tables have no version".to_owned(),
     })
 }

@@ -1,27 +1,27 @@
-//! How claims end, and go on (B4): only by the newest lease of a job that runs.
+//! Settlements, heartbeats and progress, which only the newest lease of a running job may make (B4).
 
 use super::time::nanos;
-use super::tx::{Step, Tx, step};
+use super::tx::{JobRow, Tx, job_row};
 use crate::{JobState, Lease, Settle};
 use rusqlite::{OptionalExtension, ToSql, params};
 use std::time::Duration;
 
-/// What must be known of a job that ends.
+/// What a settlement needs to know of its job.
 struct Ending {
-    step: Step,
+    job_row: JobRow,
     attempt: u32,
     attempts: u32,
     keep: Option<i64>,
 }
 
-/// Whether each was there.
+/// Settles jobs. Returns for each whether its lease was held.
 pub(super) fn settle(tx: &mut Tx<'_>, ends: &[(Lease, Settle)]) -> rusqlite::Result<Vec<bool>> {
     let mut settle = |(lease, end): &(Lease, Settle)| {
         let Some(job) = find(tx, *lease)? else {
             return Ok(false);
         };
         settle_one(tx, &job, end)?;
-        // One less runs.
+        // One job less runs.
         tx.wake |= tx.queue.limits.running.is_some() && tx.queue.counts.ready > 0;
         Ok(true)
     };
@@ -35,7 +35,7 @@ fn find(tx: &Tx<'_>, lease: Lease) -> rusqlite::Result<Option<Ending>> {
     let lease = params![lease.place, lease.id.as_bytes(), claim(lease), tx.number];
     let ending = find.query_row(lease, |row| {
         Ok(Ending {
-            step: step(row)?,
+            job_row: job_row(row)?,
             attempt: row.get(5)?,
             attempts: row.get(6)?,
             keep: row.get(7)?,
@@ -52,15 +52,15 @@ fn settle_one(tx: &mut Tx<'_>, job: &Ending, end: &Settle) -> rusqlite::Result<(
     match end {
         Settle::Done { result } => finish(tx, job, result),
         Settle::Retry { delay, error } if job.attempt < job.attempts => {
-            try_again(tx, &job.step, *delay, error)
+            try_again(tx, &job.job_row, *delay, error)
         }
-        Settle::Retry { error, .. } | Settle::Dead { error } => tx.bury(&job.step, error),
-        Settle::Release { delay } => release(tx, &job.step, *delay),
+        Settle::Retry { error, .. } | Settle::Dead { error } => tx.mark_dead(&job.job_row, error),
+        Settle::Release { delay } => release(tx, &job.job_row, *delay),
     }
 }
 
-/// As if it had not been claimed; but who lost a lease stays suspect.
-fn release(tx: &mut Tx<'_>, job: &Step, delay: Duration) -> rusqlite::Result<()> {
+/// Releases a job as if it had not been claimed; but a suspect job stays suspect.
+fn release(tx: &mut Tx<'_>, job: &JobRow, delay: Duration) -> rusqlite::Result<()> {
     if delay.is_zero() {
         let back = "UPDATE anthill_jobs SET state = 0, attempt = max(attempt - 1, 0), due = ?2 WHERE place = ?1";
         let mut back = tx.connection.prepare_cached(back)?;
@@ -83,18 +83,18 @@ fn release(tx: &mut Tx<'_>, job: &Step, delay: Duration) -> rusqlite::Result<()>
 fn finish(tx: &mut Tx<'_>, job: &Ending, result: &[u8]) -> rusqlite::Result<()> {
     tx.queue.counts.done += 1;
     let Some(keep) = job.keep else {
-        return tx.remove(&job.step);
+        return tx.remove(&job.job_row);
     };
     let until = tx.now.time.saturating_add(keep);
     let keep = "UPDATE anthill_jobs SET state = 5, until = ?2, result = ?3 WHERE place = ?1";
     let mut keep = tx.connection.prepare_cached(keep)?;
-    keep.execute(params![job.step.place, until, result])?;
+    keep.execute(params![job.job_row.place, until, result])?;
     tx.moved(JobState::Running, JobState::Done, 1);
-    tx.free_key(&job.step)?;
-    tx.balance_key_of(&job.step)
+    tx.free_key(&job.job_row)?;
+    tx.balance_key_of(&job.job_row)
 }
 
-fn try_again(tx: &mut Tx<'_>, job: &Step, delay: Duration, error: &str) -> rusqlite::Result<()> {
+fn try_again(tx: &mut Tx<'_>, job: &JobRow, delay: Duration, error: &str) -> rusqlite::Result<()> {
     tx.queue.counts.retried += 1;
     let due = tx.now.time.saturating_add(nanos(delay));
     let (state, turn) = if delay.is_zero() {
@@ -113,12 +113,12 @@ fn try_again(tx: &mut Tx<'_>, job: &Step, delay: Duration, error: &str) -> rusql
         error
     ])?;
     tx.moved(JobState::Running, state, 1);
-    // Also for one that is delayed: who sleeps may sleep too long.
+    // Also if it is delayed: a consumer may sleep past the new time.
     tx.wake = true;
     tx.balance_key_of(job)
 }
 
-/// Whether each was there.
+/// Extends leases. Returns for each whether it was held.
 pub(super) fn extend(
     tx: &Tx<'_>,
     leases: &[Lease],
@@ -131,7 +131,7 @@ pub(super) fn extend(
     leases.iter().map(extend).collect()
 }
 
-/// Whether it was there.
+/// Stores progress. Returns whether the lease was held.
 pub(super) fn progress(tx: &Tx<'_>, lease: Lease, progress: &[u8]) -> rusqlite::Result<bool> {
     let set = "UPDATE anthill_jobs SET progress = ?5
         WHERE place = ?1 AND id = ?2 AND claim = ?3 AND queue = ?4 AND state = 3";

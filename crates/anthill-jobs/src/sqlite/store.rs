@@ -1,21 +1,21 @@
-//! What all handles of this process share that have the same files open, and the same clock: the connection that writes, and
-//! so the transactions; the one that reads; and for each queue those who want to hear of it.
+//! The store: what all handles of this process on the same files and with the same clock share. It has the connection that
+//! writes, and so the transactions; the connection that reads; and the listeners of each queue.
 //!
-//! - SS1. The reader is opened when it is first needed: who only enqueues has none.
-//! - SS2. Connections are closed as soon as it is known that the store is detached (see [`file`](super::file), FI4): by
-//!   who finds it out, or by who has the connection in hand then. Nobody who comes later shares it.
-//! - SS3. No thread waits for the one connection while it has the other.
-//! - SS4. The last handle closes it. It is in the list of stores only as long as one is there, and nothing waits for a
-//!   disk under the lock of that list.
+//! - SS1. The reader is opened when it is first needed: a mere producer has none.
+//! - SS2. Connections are closed as soon as it is known that the store is detached (see [`file`](super::file), FI4): by the
+//!   thread that finds it out, or by the thread that uses the connection then. No later handle shares the store.
+//! - SS3. No thread waits for one of the connections while it has the other.
+//! - SS4. The last handle closes the store. It is in the list of stores only as long as there is a handle, and no thread
+//!   waits for a disk under the lock of that list.
 
-use super::commit::{Group, QueueRef, Urgency};
-use super::fail::failed;
+use super::commit::{GroupCommit, QueueRef, Urgency};
+use super::errors::queue_error;
 use super::file::{self, Attachment, Files};
 use super::schema::Access;
 use super::time::Now;
-use super::tx::{Queue, Tx};
-use super::{patience, schema};
-use crate::calls::Calls;
+use super::tx::{QueueRow, Tx};
+use super::{busy, schema};
+use crate::listeners::Listeners;
 use crate::sync::{lock, try_lock};
 use crate::{Clock, QueueError};
 use rusqlite::Connection;
@@ -25,24 +25,24 @@ use std::sync::LazyLock;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
-/// Those of this process.
+/// The stores of this process.
 static STORES: LazyLock<Mutex<Vec<Weak<Store>>>> = LazyLock::new(Mutex::default);
 
-/// How often the files may be other ones after the opening than before it.
+/// How often to open the files again if they have changed meanwhile.
 const MOST_TRIES: u32 = 100;
 
 pub(super) struct Store {
     attachment: Arc<Attachment>,
     access: Access,
     clock: Clock,
-    pub(super) group: Group,
+    pub(super) group: GroupCommit,
     reader: Mutex<Option<Connection>>,
-    /// By name: those that somebody has opened here.
+    /// The queues that were opened here, by name.
     queues: Mutex<HashMap<String, QueueRef>>,
 }
 
 impl Store {
-    /// The store of these files and that clock, which is opened if there is none.
+    /// Returns the store of these files and this clock, and opens it if there is none.
     pub(super) fn open(
         path: &Path,
         clock: &Clock,
@@ -60,7 +60,7 @@ impl Store {
         };
         let attachment = Arc::new(Attachment::new(files));
         let opened = Arc::new(Store {
-            group: Group::new(writer, clock.clone(), Arc::clone(&attachment)),
+            group: GroupCommit::new(writer, clock.clone(), Arc::clone(&attachment)),
             access,
             clock: clock.clone(),
             reader: Mutex::new(reader),
@@ -71,12 +71,12 @@ impl Store {
         let mut stores = lock(&STORES);
         let live: Vec<Arc<Store>> = stores.iter().filter_map(Weak::upgrade).collect();
         let first = live.iter().find(|store| {
-            store.is_of(opened.attachment.files(), clock, access) && !store.attachment.is_lost()
+            store.is_of(opened.attachment.files(), clock, access) && !store.attachment.is_detached()
         });
         if first.is_none() {
             stores.push(Arc::downgrade(&opened));
         }
-        // This may be who has one of them last.
+        // This may be the last handle of one of them.
         drop(stores);
         Ok(first.map_or(opened, Arc::clone))
     }
@@ -85,7 +85,7 @@ impl Store {
         self.attachment.files() == files && self.clock.is(clock) && self.access == access
     }
 
-    /// The queue of that name; if it is missing it is made, where that may be.
+    /// Returns the queue of that name, and creates it if it is missing and writing is permitted.
     pub(super) fn queue(&self, name: &str) -> Result<QueueRef, QueueError> {
         let mut queues = lock(&self.queues);
         if let Some(queue) = queues.get(name) {
@@ -93,20 +93,20 @@ impl Store {
         }
         let number = match self.access {
             Access::Write => {
-                let patience = Instant::now() + patience::BUSY;
+                let deadline = Instant::now() + busy::TIMEOUT;
                 let made = self
                     .group
-                    .with_writer(patience, |writer| schema::create(writer, name));
+                    .with_writer(deadline, |writer| schema::create(writer, name));
                 self.checked(made)?
             }
             Access::Read => self.with_reader(|reader| schema::find(reader, self.path(), name))?,
         };
-        let calls = Arc::new(Calls::default());
-        let ours = Arc::downgrade(&calls);
-        // What is moved by hand is heard of at once.
+        let listeners = Arc::new(Listeners::default());
+        let ours = Arc::downgrade(&listeners);
+        // A move of a manual clock notifies at once.
         self.clock
-            .on_change(move || ours.upgrade().map(|calls| calls.call()).is_some());
-        let queue = QueueRef { number, calls };
+            .on_change(move || ours.upgrade().map(|listeners| listeners.notify()).is_some());
+        let queue = QueueRef { number, listeners };
         queues.insert(name.to_owned(), queue.clone());
         Ok(queue)
     }
@@ -119,16 +119,16 @@ impl Store {
         self.checked(Ok(()))
     }
 
-    /// That, if the files are those that others see, too.
+    /// The result, if the files are those that others see.
     fn checked<T>(&self, end: Result<T, QueueError>) -> Result<T, QueueError> {
         let checked = self.attachment.check();
-        self.close_if_lost();
+        self.close_if_detached();
         checked.and(end)
     }
 
-    /// SS2.
-    fn close_if_lost(&self) {
-        if self.attachment.is_lost() {
+    /// Closes the connections of a detached store (SS2).
+    fn close_if_detached(&self) {
+        if self.attachment.is_detached() {
             self.group.close();
             if let Some(mut reader) = try_lock(&self.reader) {
                 *reader = None;
@@ -136,12 +136,12 @@ impl Store {
         }
     }
 
-    /// Where that may not be.
+    /// Refuses to write if the store is read-only.
     pub(super) fn refuse_to_write(&self) -> Result<(), QueueError> {
         match self.access {
             Access::Write => Ok(()),
             Access::Read => {
-                let why = "it was opened to be looked at only".to_owned();
+                let why = "it was opened read-only".to_owned();
                 Err(QueueError::ReadOnly(why))
             }
         }
@@ -155,11 +155,11 @@ impl Store {
     ) -> Result<T, QueueError> {
         self.refuse_to_write()?;
         let end = self.group.run(queue, urgency, operation);
-        self.close_if_lost();
+        self.close_if_detached();
         end
     }
 
-    /// Writes if nobody else does, and if that may be; else not.
+    /// Writes if no other thread does and the store is not read-only; `None` if not.
     pub(super) fn write_now<T: Send + 'static>(
         &self,
         queue: &QueueRef,
@@ -169,31 +169,31 @@ impl Store {
             return None;
         }
         let end = self.group.run_now(queue, operation);
-        self.close_if_lost();
+        self.close_if_detached();
         end
     }
 
-    /// Reads all of it at one moment.
+    /// Reads in one transaction, at one moment.
     pub(super) fn read<T>(
         &self,
         queue: i64,
         read: impl FnOnce(&Connection, Now) -> rusqlite::Result<T>,
     ) -> Result<T, QueueError> {
         self.with_reader(|reader| {
-            let moment = reader.transaction().map_err(failed)?;
-            let now = Queue::mark(&moment, queue).map_err(failed)?;
-            read(&moment, now.now(&self.clock)).map_err(failed)
+            let moment = reader.transaction().map_err(queue_error)?;
+            let now = QueueRow::mark(&moment, queue).map_err(queue_error)?;
+            read(&moment, now.now(&self.clock)).map_err(queue_error)
         })
     }
 
-    /// Whether anybody has committed since it was called with `seen`.
+    /// Whether there was a commit since the call that set `seen`.
     pub(super) fn has_changed(&self, seen: &mut u64) -> Result<bool, QueueError> {
-        // Counts the commits of all other connections, and so those of our own writer, too; the reader has none.
+        // Counts the commits of all other connections, our own writer included; the reader has none.
         let version = self.with_reader(|reader| {
             let version = reader.prepare_cached("PRAGMA data_version");
             version
                 .and_then(|mut version| version.query_row([], |row| row.get(0)))
-                .map_err(failed)
+                .map_err(queue_error)
         })?;
         let version = i64::unsigned_abs(version);
         Ok(std::mem::replace(seen, version) != version)
@@ -205,7 +205,7 @@ impl Store {
     ) -> Result<T, QueueError> {
         let end = {
             let mut reader = lock(&self.reader);
-            patience::begin();
+            busy::restart();
             self.attachment
                 .check()
                 .and_then(|()| self.reader(&mut reader))
@@ -230,7 +230,7 @@ impl Store {
                 let opened = schema::connect(self.attachment.files().asked(), self.access)?;
                 opened
                     .execute_batch("PRAGMA query_only = ON")
-                    .map_err(failed)?;
+                    .map_err(queue_error)?;
                 Ok(closed.insert(opened))
             }
         }
@@ -238,26 +238,27 @@ impl Store {
 }
 
 impl Store {
-    /// Writes all that is there at one moment to a new file.
+    /// Writes a consistent copy of the database to a new file.
     pub(super) fn backup(&self, to: &Path) -> Result<(), QueueError> {
         let to = file::absolute(to)?;
         let Some(name) = to.to_str() else {
-            let why = "SQLite wants a name in UTF-8";
+            let why = "SQLite requires a name in UTF-8";
             return Err(QueueError::address(&to.to_string_lossy(), why));
         };
         file::make_new(&to, self.path())?;
-        // By a connection of its own, so that nobody waits.
+        // By a connection of its own, so that no other thread waits.
         let copy = || {
             self.check()?;
-            patience::begin();
+            busy::restart();
             let from = schema::connect(self.attachment.files().asked(), Access::Read)?;
-            from.execute("VACUUM INTO ?1", [name]).map_err(failed)?;
+            from.execute("VACUUM INTO ?1", [name])
+                .map_err(queue_error)?;
             drop(from);
             file::sync(&to)?;
             self.check()
         };
         copy().inspect_err(|_| {
-            // It holds nothing.
+            // It holds nothing of value.
             let _ = std::fs::remove_file(&to);
         })
     }
@@ -266,7 +267,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         *lock(&self.reader) = None;
-        // FI4; else who comes next finds an empty log, if nobody uses it now.
+        // Only if attached (FI4). The next process finds an empty log, if none uses it now.
         let _ = self.group.with_writer(Instant::now(), |writer| {
             if file::size(&file::log(self.path())) > 0 {
                 let _ = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
@@ -282,7 +283,7 @@ fn live() -> Vec<Arc<Store>> {
     stores.iter().filter_map(Weak::upgrade).collect()
 }
 
-/// One that is open already. All of the same database are looked at, so that those that are detached close their
+/// A store that is open already. All stores of the same database are checked, so that those that are detached close their
 /// connections (FI4) before another one is opened.
 fn shared(path: &Path, clock: &Clock, access: Access) -> Option<Arc<Store>> {
     let files = Files::at(path);
@@ -303,12 +304,12 @@ fn shared(path: &Path, clock: &Clock, access: Access) -> Option<Arc<Store>> {
     shared
 }
 
-/// A connection, and the files that it has open: those that were there before and after it was opened. Who makes one of
-/// them opens them once more.
+/// Opens a connection. Returns it with the files that it has open: the same before and after the opening. If the opening
+/// created one of them, they are opened once more.
 fn connect(path: &Path, access: Access) -> Result<(Connection, Files), QueueError> {
     for _ in 0..MOST_TRIES {
         file::refuse_unfit(path)?;
-        patience::begin();
+        busy::restart();
         let before = Files::at(path);
         let connection = schema::connect(path, access)?;
         match (before, Files::at(path)) {

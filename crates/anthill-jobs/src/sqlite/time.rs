@@ -1,4 +1,4 @@
-//! Times as they are stored: nanoseconds, at most some 290 years of them.
+//! Times as they are stored: nanoseconds, at most some 290 years.
 
 use crate::Clock;
 use std::time::Duration;
@@ -6,18 +6,18 @@ use std::time::Duration;
 /// The clocks at the start of a transaction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Now {
-    /// The wall clock, but that it never goes back (B10).
+    /// The wall clock, which never goes back here (B10).
     pub(super) time: i64,
     pub(super) steady: i64,
-    /// Which run of the host the steady one is of.
+    /// The boot of the host that the steady clock is of.
     pub(super) boot: i64,
 }
 
-/// The steady clock alone.
+/// A moment of the steady clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Steady {
     pub(super) since: i64,
-    /// Which run of the host that is of.
+    /// The boot of the host.
     pub(super) boot: i64,
 }
 
@@ -31,23 +31,22 @@ impl Steady {
     }
 }
 
-/// How far a queue's time has come, as its row says.
+/// How far a queue's time has come, as stored in its row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct TimeMark {
     /// When the row was written.
     pub(super) time: i64,
-    /// Which run of the host `ahead` is of.
+    /// The boot of the host that `ahead` is of.
     pub(super) boot: i64,
-    /// By how much the time is more than the steady clock.
+    /// By how much the time is ahead of the steady clock.
     pub(super) ahead: i64,
 }
 
-/// The wall clock is set forward by more where somebody sets it, and by less where it is kept right; only what is worth it
-/// is written down.
+/// A smaller step of the wall clock is an adjustment, as by NTP, which is not worth a write; a larger one is a setting.
 const SET: i64 = 1_000_000_000;
 
-impl Mark {
-    /// What it is now.
+impl TimeMark {
+    /// The queue's time now.
     pub(super) fn now(&self, clock: &Clock) -> Now {
         let Steady {
             since: steady,
@@ -66,13 +65,13 @@ impl Mark {
         }
     }
 
-    /// The mark to keep then.
-    pub(super) fn moved(self, now: Now) -> Mark {
+    /// The mark to store at that time.
+    pub(super) fn moved(self, now: Now) -> TimeMark {
         let ahead = now.time.saturating_sub(now.steady);
         if self.boot == now.boot && ahead.saturating_sub(self.ahead) < SET {
             return self;
         }
-        Mark {
+        TimeMark {
             time: now.time,
             boot: now.boot,
             ahead,
@@ -84,12 +83,12 @@ pub(super) fn nanos(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// What was before is no time at all.
-pub(super) fn span(nanos: i64) -> Duration {
+/// A negative time is zero.
+pub(super) fn duration(nanos: i64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }
 
-/// A name of a run of the host as a number (FNV-1a), the same in all processes and versions.
+/// The id of a boot as a number (FNV-1a), the same in all processes and versions.
 fn number(boot: &str) -> i64 {
     let hash = boot.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

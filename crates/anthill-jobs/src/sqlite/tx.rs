@@ -1,21 +1,21 @@
-//! A transaction: the queue's row, loaded once and stored once, and the steps of jobs from state to state.
+//! A queue in a transaction: its row, loaded once and stored once, and the steps of jobs from state to state.
 //!
-//! The counts in the row are kept in step here, and so is what a job that leaves must leave behind: a unique key
-//! that is free ([`unique`](super::unique)), and room for one that is parked ([`keys`](super::keys)).
+//! The counts in the row are updated here, and so is what follows from a job that leaves: its unique key is free
+//! ([`unique`](super::unique)), and a parked job may have room ([`keys`](super::keys)).
 
-use super::time::{Mark, Now, nanos, span};
+use super::time::{Now, TimeMark, duration, nanos};
 use crate::{Clock, JobState, Limits, QueueStats, Rate};
 use rusqlite::{Connection, Row, params};
 
-/// What is in a queue's row.
+/// The row of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Queue {
+pub(super) struct QueueRow {
     pub(super) limits: Limits,
     pub(super) rate_boot: i64,
     pub(super) rate_kept: i64,
     pub(super) rate_behind: bool,
-    pub(super) mark: Mark,
-    /// From which key on more or fewer may be ready than have room.
+    pub(super) mark: TimeMark,
+    /// After a change of the limits: the key from which on keys must be balanced.
     pub(super) unpark: Option<String>,
     pub(super) turn: i64,
     pub(super) counts: QueueStats,
@@ -40,8 +40,8 @@ pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<JobState> 
     state.ok_or(rusqlite::Error::IntegralValueOutOfRange(column, stored))
 }
 
-impl Queue {
-    pub(super) fn load(connection: &Connection, queue: i64) -> rusqlite::Result<Queue> {
+impl QueueRow {
+    pub(super) fn load(connection: &Connection, queue: i64) -> rusqlite::Result<QueueRow> {
         let load = "SELECT paused, most_running, most_per_key, rate_jobs, rate_per, rate_burst, rate_boot, rate_kept,
             unpark, turn, ready, delayed, parked, running, dead, results, enqueued, duplicates, done, retried, died,
             lost_leases, expired, removed, rate_behind, max_ready, time, time_boot, ahead
@@ -53,12 +53,12 @@ impl Queue {
             };
             let rate = match (row.get(3)?, row.get(4)?, row.get(5)?) {
                 (Some(jobs), Some(per), Some(burst)) => {
-                    let per = span(per);
+                    let per = duration(per);
                     Some(Rate { jobs, per, burst })
                 }
                 _ => None,
             };
-            Ok(Queue {
+            Ok(QueueRow {
                 limits: Limits {
                     running: row.get(1)?,
                     per_key: row.get(2)?,
@@ -68,7 +68,7 @@ impl Queue {
                 rate_boot: row.get(6)?,
                 rate_kept: row.get(7)?,
                 rate_behind: row.get(24)?,
-                mark: Mark {
+                mark: TimeMark {
                     time: row.get(26)?,
                     boot: row.get(27)?,
                     ahead: row.get(28)?,
@@ -97,11 +97,11 @@ impl Queue {
         })
     }
 
-    /// How far its time has come.
-    pub(super) fn mark(connection: &Connection, queue: i64) -> rusqlite::Result<Mark> {
+    /// Loads how far a queue's time has come.
+    pub(super) fn mark(connection: &Connection, queue: i64) -> rusqlite::Result<TimeMark> {
         let mark = "SELECT time, time_boot, ahead FROM anthill_queues WHERE id = ?1";
         connection.prepare_cached(mark)?.query_row([queue], |row| {
-            Ok(Mark {
+            Ok(TimeMark {
                 time: row.get(0)?,
                 boot: row.get(1)?,
                 ahead: row.get(2)?,
@@ -165,20 +165,20 @@ impl Queue {
     }
 }
 
-/// What must be known of a job to take a step.
+/// What a step needs to know of a job.
 #[derive(Debug)]
-pub(super) struct Step {
+pub(super) struct JobRow {
     pub(super) place: i64,
     pub(super) state: JobState,
     pub(super) id: [u8; 16],
     pub(super) key: Option<String>,
-    /// The unique key that it has until it is over.
+    /// The unique key that it holds until it is over.
     pub(super) holds: Option<String>,
 }
 
-/// From a row whose first columns are those.
-pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<Step> {
-    Ok(Step {
+/// Reads the first columns of a row.
+pub(super) fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
+    Ok(JobRow {
         place: row.get(0)?,
         state: state(row, 1)?,
         id: row.get(2)?,
@@ -187,26 +187,26 @@ pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<Step> {
     })
 }
 
-/// An open transaction.
+/// A queue in an open transaction.
 pub(super) struct Tx<'c> {
     pub(super) connection: &'c Connection,
     /// The queue's number.
     pub(super) number: i64,
     pub(super) now: Now,
-    pub(super) queue: Queue,
-    /// There is something new to claim.
+    pub(super) queue: QueueRow,
+    /// Whether to notify consumers after the commit.
     pub(super) wake: bool,
-    loaded: Queue,
+    loaded: QueueRow,
 }
 
 impl<'c> Tx<'c> {
-    /// In a transaction that is open already.
+    /// Loads a queue in a transaction that is open already.
     pub(super) fn load(
         connection: &'c Connection,
         number: i64,
         clock: &Clock,
     ) -> rusqlite::Result<Tx<'c>> {
-        let mut queue = Queue::load(connection, number)?;
+        let mut queue = QueueRow::load(connection, number)?;
         let loaded = queue.clone();
         let now = queue.mark.now(clock);
         queue.mark = queue.mark.moved(now);
@@ -220,9 +220,9 @@ impl<'c> Tx<'c> {
         })
     }
 
-    /// To be called before the commit.
+    /// Stores the row, before the commit.
     pub(super) fn store(&self) -> rusqlite::Result<()> {
-        // What has found nothing to do writes nothing, and does not wait for the disk.
+        // An operation that changed nothing writes nothing, and does not wait for the disk.
         if self.queue == self.loaded {
             return Ok(());
         }
@@ -230,13 +230,13 @@ impl<'c> Tx<'c> {
         self.queue.store(self.connection, self.number, time)
     }
 
-    /// The turn of one that is enqueued now: the time, where the wall clock was not set back.
+    /// The turn of a job that is enqueued now: the time, but always after the last turn.
     pub(super) fn next_turn(&mut self) -> i64 {
         self.queue.turn = self.now.time.max(self.queue.turn + 1);
         self.queue.turn
     }
 
-    /// The turn of one that counts as enqueued then.
+    /// The turn of a job that counts as enqueued at that time.
     pub(super) fn turn_at(&self, due: i64) -> i64 {
         due.max(self.queue.turn + 1)
     }
@@ -247,8 +247,8 @@ impl<'c> Tx<'c> {
         *self.queue.count(to) += jobs;
     }
 
-    /// Takes a job away.
-    pub(super) fn remove(&mut self, job: &Step) -> rusqlite::Result<()> {
+    /// Removes a job.
+    pub(super) fn remove(&mut self, job: &JobRow) -> rusqlite::Result<()> {
         let remove = "DELETE FROM anthill_jobs WHERE place = ?1";
         self.connection
             .prepare_cached(remove)?
@@ -262,21 +262,23 @@ impl<'c> Tx<'c> {
         }
     }
 
-    /// Puts a job that ran among the dead.
-    pub(super) fn bury(&mut self, job: &Step, error: &str) -> rusqlite::Result<()> {
+    /// Makes a running job a dead letter.
+    pub(super) fn mark_dead(&mut self, job: &JobRow, error: &str) -> rusqlite::Result<()> {
         let turn = self.next_turn();
-        let bury = "UPDATE anthill_jobs SET state = 4, turn = ?2, error = ?3, suspect = 0 WHERE place = ?1";
-        let mut bury = self.connection.prepare_cached(bury)?;
-        bury.execute(params![job.place, turn, error])?;
+        let mark_dead = "UPDATE anthill_jobs SET state = 4, turn = ?2, error = ?3, suspect = 0 WHERE place = ?1";
+        let mut mark_dead = self.connection.prepare_cached(mark_dead)?;
+        mark_dead.execute(params![job.place, turn, error])?;
         self.moved(job.state, JobState::Dead, 1);
         self.queue.counts.died += 1;
         self.free_key(job)?;
         self.balance_key_of(job)
     }
 
-    pub(super) fn at(&self, place: i64) -> rusqlite::Result<Step> {
+    pub(super) fn at(&self, place: i64) -> rusqlite::Result<JobRow> {
         let at = "SELECT place, state, id, key, holds FROM anthill_jobs WHERE place = ?1";
-        self.connection.prepare_cached(at)?.query_row([place], step)
+        self.connection
+            .prepare_cached(at)?
+            .query_row([place], job_row)
     }
 
     pub(super) fn set_state(&self, place: i64, state: JobState) -> rusqlite::Result<()> {
@@ -286,8 +288,8 @@ impl<'c> Tx<'c> {
         Ok(())
     }
 
-    /// Takes a job away whose time is over.
-    pub(super) fn expire(&mut self, job: &Step) -> rusqlite::Result<()> {
+    /// Removes a job that has expired.
+    pub(super) fn expire(&mut self, job: &JobRow) -> rusqlite::Result<()> {
         self.queue.counts.expired += 1;
         self.remove(job)
     }

@@ -1,17 +1,17 @@
-//! Unique keys: who has one, until its job is over, until a time, or both.
+//! Unique keys: each belongs to a job until that is over, until the end of a period, or both.
 
-use super::tx::{Step, Tx, step};
+use super::tx::{JobRow, Tx, job_row};
 use rusqlite::{OptionalExtension, params};
 
-/// Who has a unique key.
+/// The job that has a unique key.
 pub(super) struct Owner {
     pub(super) id: [u8; 16],
-    /// Until its job is over; else until a time.
+    /// Whether it has the key until it is over; otherwise until the end of a period.
     pub(super) is_held: bool,
 }
 
 impl Tx<'_> {
-    /// Who has that unique key. One that has expired has not, though nobody may have seen to that yet.
+    /// The job that has a unique key. An expired job does not have it, even if no sweep has removed it yet.
     pub(super) fn owner(&mut self, key: &str) -> rusqlite::Result<Option<Owner>> {
         let owner = "SELECT id, held FROM anthill_unique
             WHERE queue = ?1 AND key = ?2 AND (held = 1 OR until > ?3)";
@@ -29,10 +29,11 @@ impl Tx<'_> {
         let expired = "SELECT place, state, id, key, holds FROM anthill_jobs
             WHERE queue = ?1 AND id = ?2 AND holds = ?3 AND state < 3 AND expires <= ?4";
         let mut expired = self.connection.prepare_cached(expired)?;
-        let expired = expired.query_row(params![self.number, owner.id, key, self.now.time], step);
+        let expired =
+            expired.query_row(params![self.number, owner.id, key, self.now.time], job_row);
         if let Some(expired) = expired.optional()? {
             self.expire(&expired)?;
-            // It may have it for a time as well.
+            // A period may hold the key as well.
             return self.owner(key);
         }
         Ok(Some(owner))
@@ -52,7 +53,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// For a job that has the key for a time, and is not over any more.
+    /// Holds the key of a job that is retried and still has it for a period.
     pub(super) fn hold_again(&self, key: &str, id: &[u8; 16]) -> rusqlite::Result<()> {
         let hold = "UPDATE anthill_unique SET held = 1 WHERE queue = ?1 AND key = ?2 AND id = ?3";
         let mut hold = self.connection.prepare_cached(hold)?;
@@ -60,9 +61,9 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A job that is over does not keep others out.
-    pub(super) fn free_key(&self, job: &Step) -> rusqlite::Result<()> {
-        // A dead one has none any more: another job may.
+    /// Frees the unique key of a job that is over.
+    pub(super) fn free_key(&self, job: &JobRow) -> rusqlite::Result<()> {
+        // A dead job has no key any more: another job may have it.
         let Some(key) = &job.holds else {
             return Ok(());
         };

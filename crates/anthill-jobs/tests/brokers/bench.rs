@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anthill_jobs::{
-    Abilities, Broker, ClaimRequest, Claimed, Claims, Clock, Enqueued, JobId, JobInfo, JobState,
+    Broker, Capabilities, ClaimRequest, Claimed, Claims, Clock, Enqueued, JobId, JobInfo, JobState,
     Limits, ListRequest, MemoryBroker, NewJob, QueueError, QueueStats, Settle,
 };
 
@@ -79,12 +79,12 @@ impl<F: Fixture> Bench<F> {
     }
 
     /// `None` if the broker lacks what the check is about.
-    pub(crate) fn able(needs: impl FnOnce(Abilities) -> bool) -> Option<Self> {
+    pub(crate) fn able(needs: impl FnOnce(Capabilities) -> bool) -> Option<Self> {
         let bench = Self::new();
-        let abilities = bench.broker.abilities();
-        let able = needs(abilities);
+        let capabilities = bench.broker.capabilities();
+        let able = needs(capabilities);
         if !able {
-            eprintln!("not for {abilities:?}");
+            eprintln!("not for {capabilities:?}");
         }
         able.then_some(bench)
     }
@@ -158,23 +158,23 @@ impl Handle {
     }
 
     #[track_caller]
-    pub(crate) fn claims(&self, most: usize) -> Claims {
-        let claims = ok(self.broker.claim(&ClaimRequest::new(most, LEASE)));
-        assert!(claims.jobs.len() <= most, "more than were asked for");
+    pub(crate) fn claims(&self, limit: usize) -> Claims {
+        let claims = ok(self.broker.claim(&ClaimRequest::new(limit, LEASE)));
+        assert!(claims.jobs.len() <= limit, "more than were asked for");
         claims
     }
 
     #[track_caller]
-    pub(crate) fn claim(&self, most: usize) -> Vec<Claimed> {
-        self.claims(most).jobs
+    pub(crate) fn claim(&self, limit: usize) -> Vec<Claimed> {
+        self.claims(limit).jobs
     }
 
     /// Claims up to so many, in as many claims as it takes: fragile ones (B9) come by themselves.
     #[track_caller]
-    pub(crate) fn claim_all(&self, most: usize) -> Vec<Claimed> {
+    pub(crate) fn claim_all(&self, limit: usize) -> Vec<Claimed> {
         let mut all = Vec::new();
         loop {
-            let some = self.claim(most - all.len());
+            let some = self.claim(limit - all.len());
             if some.is_empty() {
                 return all;
             }
@@ -191,8 +191,8 @@ impl Handle {
 
     /// Claims up to so many, and returns their names.
     #[track_caller]
-    pub(crate) fn next_names(&self, most: usize) -> Vec<String> {
-        names(&self.claim(most))
+    pub(crate) fn next_names(&self, limit: usize) -> Vec<String> {
+        names(&self.claim(limit))
     }
 
     #[track_caller]
@@ -269,7 +269,7 @@ impl Handle {
     /// The names of the jobs in that state.
     #[track_caller]
     pub(crate) fn list(&self, state: JobState) -> Vec<String> {
-        let jobs = ok(self.broker.list(&ListRequest::new(state).most(usize::MAX)));
+        let jobs = ok(self.broker.list(&ListRequest::new(state).limit(usize::MAX)));
         assert!(jobs.iter().all(|job| job.state == state), "{jobs:?}");
         jobs.into_iter().map(|job| text(job.payload)).collect()
     }
@@ -298,12 +298,12 @@ impl Handle {
         panic!("a thousand steps were not enough");
     }
 
-    /// Claims up to `most` at a time until there are no more.
+    /// Claims up to `limit` at a time until there are no more.
     #[track_caller]
-    pub(crate) fn drain(&self, most: usize, mut with: impl FnMut(Vec<Claimed>)) {
+    pub(crate) fn drain(&self, limit: usize, mut with: impl FnMut(Vec<Claimed>)) {
         let mut empty = 0;
         while empty < 1_000 {
-            let claims = self.claims(most);
+            let claims = self.claims(limit);
             let more = claims.again_in == Some(Duration::ZERO);
             empty += 1;
             if !claims.jobs.is_empty() {

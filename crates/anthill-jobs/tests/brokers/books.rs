@@ -8,7 +8,7 @@ use crate::bench::{Bench, Fixture, GRAIN, Handle, LEASE, job, jobs, ok, seconds}
 #[track_caller]
 fn gauges_agree(on: &Handle) {
     let stats = on.stats();
-    if !on.broker.abilities().by_id {
+    if !on.broker.capabilities().by_id {
         return;
     }
     for state in JobState::ALL {
@@ -102,7 +102,7 @@ pub(crate) fn each_counter_counts_what_it_says<F: Fixture>() {
 
     // Removed: 8, with the one above: cancelled, deleted, purged.
     assert!(ok(on.broker.cancel(id)));
-    let dead = ok(on.broker.list(&ListRequest::new(JobState::Dead).most(1)))[0].id;
+    let dead = ok(on.broker.list(&ListRequest::new(JobState::Dead).limit(1)))[0].id;
     assert!(ok(on.broker.delete(dead)));
     assert_eq!(ok(on.broker.purge(&[JobState::Dead])), 3);
     let some: Vec<_> = on.add_all(&jobs(2));

@@ -6,9 +6,9 @@ use anthill_jobs::{
 
 use crate::bench::{Bench, Fixture, Handle, LEASE, job, jobs, names, ok, seconds};
 
-fn max_ready(most: u64) -> Limits {
+fn max_ready(limit: u64) -> Limits {
     Limits {
-        max_ready: Some(most),
+        max_ready: Some(limit),
         ..Limits::default()
     }
 }
@@ -17,13 +17,13 @@ fn max_ready(most: u64) -> Limits {
 #[track_caller]
 fn is_full(on: &Handle, jobs: &[NewJob]) {
     let before = on.stats();
-    let most = ok(on.broker.limits()).max_ready;
+    let limit = ok(on.broker.limits()).max_ready;
     match on.broker.enqueue(jobs) {
-        Err(QueueError::Full { most: told }) => assert_eq!(Some(told), most),
+        Err(QueueError::Full { limit: told }) => assert_eq!(Some(told), limit),
         other => panic!("{other:?}"),
     }
     assert_eq!(on.stats(), before);
-    if on.broker.abilities().by_id {
+    if on.broker.capabilities().by_id {
         assert!(jobs.iter().all(|job| on.get(job.id).is_none()));
     }
 }
@@ -153,7 +153,7 @@ pub(crate) fn what_is_due_counts_and_what_has_expired_does_not<F: Fixture>() {
     });
     on.clock.advance(seconds(10));
     match on.broker.enqueue(&[job("b")]) {
-        Err(QueueError::Full { most: 1 }) => {}
+        Err(QueueError::Full { limit: 1 }) => {}
         other => panic!("{other:?}"),
     }
     assert_eq!(on.next_names(100), ["due"]);

@@ -21,10 +21,10 @@ pub(crate) fn a_claim_takes_no_more_than_it_is_asked_for<F: Fixture>() {
 }
 
 /// Claims and settles until all of them have done so with `number` jobs together.
-fn claim_until(on: &Handle, most: usize, number: usize, claimed: &AtomicUsize) -> Vec<JobId> {
+fn claim_until(on: &Handle, limit: usize, number: usize, claimed: &AtomicUsize) -> Vec<JobId> {
     let mut mine = Vec::new();
     while claimed.load(Ordering::SeqCst) < number {
-        let jobs = on.claim(most);
+        let jobs = on.claim(limit);
         if jobs.is_empty() {
             // The last ones are another one's, who has not counted them yet; or still come.
             thread::yield_now();

@@ -139,7 +139,7 @@ pub(crate) fn a_clock_that_was_back_for_a_moment_silences_nothing<F: Fixture>() 
 pub(crate) fn a_clock_that_is_set_back_puts_nothing_off<F: Fixture>() {
     for then in ALL {
         let is_there =
-            |can: anthill_jobs::Abilities| can.by_id && (can.durable || then == Then::Nothing);
+            |can: anthill_jobs::Capabilities| can.by_id && (can.durable || then == Then::Nothing);
         let Some(on) = Bench::<F>::able(is_there) else {
             continue;
         };

@@ -321,7 +321,7 @@ pub(crate) fn a_purge_ends_beside_producers<F: Fixture>() {
             (purged, added)
         })
     });
-    if on.broker.abilities().by_id {
+    if on.broker.capabilities().by_id {
         let all = first.iter().chain(&delayed);
         assert!(all.copied().all(|id| on.get(id).is_none()));
     }

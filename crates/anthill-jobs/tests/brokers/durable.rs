@@ -84,7 +84,7 @@ pub(crate) fn everything_is_there_again<F: Fixture>() {
 
     let all = |on: &Bench<F>| {
         let lists = JobState::ALL
-            .map(|state| ok(on.broker.list(&ListRequest::new(state).most(usize::MAX))));
+            .map(|state| ok(on.broker.list(&ListRequest::new(state).limit(usize::MAX))));
         let schedules = ok(on.broker.schedules());
         format!("{lists:#?} {schedules:#?} {:#?}", on.stats())
     };
@@ -236,7 +236,7 @@ pub(crate) fn handles_see_what_the_others_did<F: Fixture>() {
     // A lease is no matter of who has it, but of what is in it.
     on.done(&claimed[0]);
     assert!(on.extend(&claimed[1], LEASE * 2));
-    if on.broker.abilities().by_id {
+    if on.broker.capabilities().by_id {
         assert_eq!(on.state(ids[1]), Some(JobState::Running));
         assert!(ok(other.broker.cancel(ids[2])));
         assert_eq!(on.state(ids[2]), None);

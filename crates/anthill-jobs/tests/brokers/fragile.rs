@@ -13,10 +13,10 @@ fn once(name: &str) -> NewJob {
 }
 
 #[track_caller]
-fn not_fragile(on: &Handle, most: usize) -> Claims {
+fn not_fragile(on: &Handle, limit: usize) -> Claims {
     let claims = ok(on
         .broker
-        .claim(&ClaimRequest::new(most, LEASE).not_fragile()));
+        .claim(&ClaimRequest::new(limit, LEASE).not_fragile()));
     assert!(claims.jobs.iter().all(|job| !job.is_fragile));
     claims
 }
@@ -272,7 +272,7 @@ pub(crate) fn a_release_with_a_delay_comes_when_that_is_over<F: Fixture>() {
     let first = on.next();
     let delay = seconds(10);
     assert!(on.settle(&first, Settle::Release { delay }));
-    if on.broker.abilities().by_id {
+    if on.broker.capabilities().by_id {
         let job = on.job(ids[0]);
         assert_eq!((job.state, job.attempt), (JobState::Delayed, 0));
         assert_eq!(job.due_in, Some(delay));

@@ -10,17 +10,17 @@ fn of(kind: &'static str, name: &str) -> NewJob {
 
 /// A claim of jobs of these kinds.
 #[track_caller]
-fn claims(on: &Handle, most: usize, kinds: &[&str]) -> Claims {
+fn claims(on: &Handle, limit: usize, kinds: &[&str]) -> Claims {
     let kinds: Vec<String> = kinds.iter().map(|&kind| kind.to_owned()).collect();
-    let request = ClaimRequest::new(most, LEASE).of_kinds(kinds.into());
+    let request = ClaimRequest::new(limit, LEASE).of_kinds(kinds.into());
     let claims = ok(on.broker.claim(&request));
-    assert!(claims.jobs.len() <= most, "more than were asked for");
+    assert!(claims.jobs.len() <= limit, "more than were asked for");
     claims
 }
 
 #[track_caller]
-fn claim(on: &Handle, most: usize, kinds: &[&str]) -> Vec<Claimed> {
-    claims(on, most, kinds).jobs
+fn claim(on: &Handle, limit: usize, kinds: &[&str]) -> Vec<Claimed> {
+    claims(on, limit, kinds).jobs
 }
 
 #[track_caller]
@@ -74,8 +74,8 @@ pub(crate) fn several_kinds_are_merged_by_priority_and_order<F: Fixture>() {
     expected.retain(|(.., name)| !name.starts_with('b'));
     let expected: Vec<String> = expected.into_iter().map(|(.., name)| name).collect();
     let mut came = Vec::new();
-    for most in [1, 2, 7, 100] {
-        came.extend(names(&claim(&on, most, &["c", "a"])));
+    for limit in [1, 2, 7, 100] {
+        came.extend(names(&claim(&on, limit, &["c", "a"])));
     }
     assert_eq!(came, expected);
     assert_eq!(on.stats().ready, 20);

@@ -6,9 +6,9 @@ use anthill_jobs::{Claimed, Limits, NewJob, Rate};
 
 use crate::bench::{Bench, Fixture, GRAIN, LEASE, job, jobs, names, ok, seconds};
 
-fn running(most: u32) -> Limits {
+fn running(limit: u32) -> Limits {
     Limits {
-        running: Some(most),
+        running: Some(limit),
         ..Limits::default()
     }
 }
@@ -22,7 +22,7 @@ fn rate(jobs: u32, per: Duration, burst: u32) -> Limits {
 
 pub(crate) fn limits_are_read_back_as_they_were_set<F: Fixture>() {
     let on = Bench::<F>::new();
-    let per_key = on.broker.abilities().per_key.then_some(3);
+    let per_key = on.broker.capabilities().per_key.then_some(3);
     assert_eq!(ok(on.broker.limits()), Limits::default());
     let all = Limits {
         running: Some(u32::MAX),

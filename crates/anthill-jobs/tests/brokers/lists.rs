@@ -140,8 +140,8 @@ pub(crate) fn a_list_names_all_in_a_state_the_first_ones_first<F: Fixture>() {
         let Some((on, ids)) = ten::<F>(state) else {
             return;
         };
-        let list = |most| {
-            let jobs = ok(on.broker.list(&ListRequest::new(state).most(most)));
+        let list = |limit| {
+            let jobs = ok(on.broker.list(&ListRequest::new(state).limit(limit)));
             assert!(jobs.iter().all(|job| job.state == state));
             jobs.into_iter().map(|job| job.id).collect::<Vec<_>>()
         };
@@ -170,9 +170,11 @@ pub(crate) fn pages_are_the_list<F: Fixture>() {
         };
         let mut pages = Vec::new();
         loop {
-            let page = ok(on
-                .broker
-                .list(&ListRequest::new(state).after(pages.last().copied()).most(3)));
+            let page = ok(on.broker.list(
+                &ListRequest::new(state)
+                    .after(pages.last().copied())
+                    .limit(3),
+            ));
             assert!(page.len() <= 3);
             if page.is_empty() {
                 break;
@@ -212,12 +214,14 @@ pub(crate) fn pages_are_the_list_though_all_happened_at_once<F: Fixture>() {
     ] {
         let mut pages: Vec<JobId> = Vec::new();
         for _ in 0..4 {
-            let page = ok(on
-                .broker
-                .list(&ListRequest::new(state).after(pages.last().copied()).most(3)));
+            let page = ok(on.broker.list(
+                &ListRequest::new(state)
+                    .after(pages.last().copied())
+                    .limit(3),
+            ));
             pages.extend(page.iter().map(|job| job.id));
         }
-        let all = ok(on.broker.list(&ListRequest::new(state).most(100)));
+        let all = ok(on.broker.list(&ListRequest::new(state).limit(100)));
         let all: Vec<JobId> = all.iter().map(|job| job.id).collect();
         assert_eq!(all.len(), 10, "{state:?}");
         assert_eq!(pages, all, "{state:?}");
@@ -233,7 +237,7 @@ pub(crate) fn a_page_after_a_job_that_is_not_there_is_the_first<F: Fixture>() {
     for after in [None, Some(running), Some(job("unknown").id)] {
         let page = ok(on
             .broker
-            .list(&ListRequest::new(JobState::Ready).after(after).most(100)));
+            .list(&ListRequest::new(JobState::Ready).after(after).limit(100)));
         let page: Vec<JobId> = page.iter().map(|job| job.id).collect();
         assert_eq!(page, ids[1..]);
     }
@@ -255,7 +259,7 @@ pub(crate) fn the_ready_are_listed_as_they_will_be_claimed<F: Fixture>() {
 pub(crate) fn pages_hold_while_jobs_come_and_go<F: Fixture>() {
     let Some(on) = able::<F>() else { return };
     let ids = on.add_all(&jobs(9));
-    let first = ok(on.broker.list(&ListRequest::new(JobState::Ready).most(3)));
+    let first = ok(on.broker.list(&ListRequest::new(JobState::Ready).limit(3)));
     assert_eq!(first.iter().map(|job| job.id).collect::<Vec<_>>(), ids[..3]);
     on.add(job("new"));
     assert!(ok(on.broker.cancel(ids[0])));
@@ -263,7 +267,7 @@ pub(crate) fn pages_hold_while_jobs_come_and_go<F: Fixture>() {
     let rest = ok(on.broker.list(
         &ListRequest::new(JobState::Ready)
             .after(Some(ids[2]))
-            .most(100),
+            .limit(100),
     ));
     let rest: Vec<JobId> = rest.iter().map(|job| job.id).collect();
     assert_eq!(rest[..5], [ids[3], ids[4], ids[6], ids[7], ids[8]]);

@@ -157,7 +157,7 @@ pub(crate) fn a_job_may_have_as_many_attempts_as_there_are_numbers<F: Fixture>()
 
 pub(crate) fn no_limit_is_too_high<F: Fixture>() {
     let on = Bench::<F>::new();
-    let per_key = on.broker.abilities().per_key.then_some(u32::MAX);
+    let per_key = on.broker.capabilities().per_key.then_some(u32::MAX);
     for (jobs, per, burst) in [
         (u32::MAX, Duration::from_nanos(1), u32::MAX),
         (u32::MAX, EVER, u32::MAX),
@@ -195,7 +195,9 @@ pub(crate) fn no_wall_clock_is_too_wrong<F: Fixture>() {
         on.clock.set_wall(wall);
         on.claims(0);
         on.stats();
-        let shown = ok(on.broker.list(&ListRequest::new(JobState::Ready).most(100)));
+        let shown = ok(on
+            .broker
+            .list(&ListRequest::new(JobState::Ready).limit(100)));
         assert!(shown.iter().all(|job| job.age <= seconds(1 << 33)));
     }
     // It was due when the clock was ahead.

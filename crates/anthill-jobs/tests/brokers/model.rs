@@ -282,7 +282,7 @@ impl Model {
 
     /// The next one of these kinds that may start, but for the rate.
     pub(crate) fn next(&self, kinds: Kinds<'_>) -> Option<JobId> {
-        let is_full = |most| self.running(None) >= most;
+        let is_full = |limit| self.running(None) >= limit;
         if self.counts.paused || self.limits.running.is_some_and(is_full) {
             return None;
         }
@@ -292,13 +292,13 @@ impl Model {
     /// The first one of these kinds that is ready (B7): of each key there are as many as have room, the first ones.
     fn first(&self, kinds: Kinds<'_>) -> Option<JobId> {
         let ready = |entry: &&Entry| match (&entry.job.key, self.limits.per_key) {
-            (Some(key), Some(most)) => {
+            (Some(key), Some(limit)) => {
                 let before = self.jobs.iter().filter(|other| {
                     let waits = other.place == Place::Waiting && other.rank() < entry.rank();
                     waits && other.job.key.as_ref() == Some(key)
                 });
                 let before = u32::try_from(before.count()).expect("not so many");
-                self.running(Some(key)) + before < most
+                self.running(Some(key)) + before < limit
             }
             _ => true,
         };

@@ -62,9 +62,9 @@ impl<F: Fixture> Run<'_, F> {
     }
 
     pub(super) fn claim(&mut self) {
-        let most = self.rng.random_range(1..6);
+        let limit = self.rng.random_range(1..6);
         let lease = millis(self.rng.random_range(1..15_000));
-        let mut request = ClaimRequest::new(most, lease);
+        let mut request = ClaimRequest::new(limit, lease);
         let kinds: &[&str] =
             [&["a", "b"][..], &["a"], &["b"], &["b", "c", "b"]][self.rng.random_range(0..4)];
         if self.rng.random_bool(0.6) {
@@ -81,7 +81,7 @@ impl<F: Fixture> Run<'_, F> {
             .collect();
         let names = names.join(", ");
         self.tell(&format!(
-            "claim {most} of {kinds:?} for {lease:?}, fragile or not: {}; {names}; again in {:?}",
+            "claim {limit} of {kinds:?} for {lease:?}, fragile or not: {}; {names}; again in {:?}",
             request.fragile, claims.again_in
         ));
         let claimed: Vec<JobId> = claims.jobs.iter().map(|job| job.lease.id).collect();
@@ -115,7 +115,7 @@ impl<F: Fixture> Run<'_, F> {
             let next = next.expect("there is a next one");
             assert!(self.model.is_fragile(next), "{} is next", self.name(next));
         }
-        let got_less = claims.jobs.len() < most && !was_fragile && !claims.fragile_next;
+        let got_less = claims.jobs.len() < limit && !was_fragile && !claims.fragile_next;
         if let Some(next) = next.filter(|_| got_less) {
             assert!(!rate_in.is_zero(), "{} may start", self.name(next));
         }
@@ -270,7 +270,7 @@ impl<F: Fixture> Run<'_, F> {
     }
 
     pub(super) fn reopen(&mut self) {
-        let is_durable = self.other.broker.abilities().durable;
+        let is_durable = self.other.broker.capabilities().durable;
         let on = self.on.take().expect("it is open");
         if is_durable {
             self.tell("reopen");

@@ -47,7 +47,7 @@ pub(crate) fn data_comes_back_to_the_byte<F: Fixture>() {
             "{} bytes came back otherwise",
             data.len()
         );
-        if on.broker.abilities().by_id {
+        if on.broker.capabilities().by_id {
             assert!(on.job(id).payload == data);
         }
     }

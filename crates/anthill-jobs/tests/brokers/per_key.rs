@@ -4,9 +4,9 @@ use anthill_jobs::{JobState, Limits, ListRequest, NewJob};
 
 use crate::bench::{Bench, Fixture, Handle, LEASE, done, job, names, ok, seconds};
 
-fn per_key(most: u32) -> Limits {
+fn per_key(limit: u32) -> Limits {
     Limits {
-        per_key: Some(most),
+        per_key: Some(limit),
         ..Limits::default()
     }
 }
@@ -17,10 +17,10 @@ fn keyed(name: &str) -> NewJob {
     NewJob { key, ..job(name) }
 }
 
-/// A broker with jobs of those names, of which `most` with the same first letter run at once.
-fn with<F: Fixture>(most: u32, jobs: &[&str]) -> Option<Bench<F>> {
+/// A broker with jobs of those names, of which `limit` with the same first letter run at once.
+fn with<F: Fixture>(limit: u32, jobs: &[&str]) -> Option<Bench<F>> {
     let on = Bench::<F>::able(|can| can.per_key)?;
-    on.limit(per_key(most));
+    on.limit(per_key(limit));
     let jobs: Vec<NewJob> = jobs.iter().map(|name| keyed(name)).collect();
     on.add_all(&jobs);
     Some(on)
@@ -49,7 +49,7 @@ pub(crate) fn jobs_whose_key_is_in_use_are_parked_and_the_next_go_first<F: Fixtu
     assert_eq!(names(&claimed), ["a1", "b1", "no key", "none either"]);
     let stats = on.stats();
     assert_eq!((stats.parked, stats.ready, stats.running), (4, 0, 4));
-    if on.broker.abilities().by_id {
+    if on.broker.capabilities().by_id {
         assert_eq!(on.list(JobState::Parked), ["a2", "a3", "a4", "b2"]);
     }
     on.done(&claimed[0]);
@@ -381,7 +381,7 @@ pub(crate) fn many_keys_with_long_lines_all_come_in_order<F: Fixture>() {
 
 /// Of each key no more are ready or run than may.
 #[track_caller]
-fn is_bounded(on: &Handle, most: usize) {
+fn is_bounded(on: &Handle, limit: usize) {
     let mut keys: Vec<String> = Vec::new();
     for state in [JobState::Ready, JobState::Running] {
         let jobs = ok(on.broker.list(&ListRequest::new(state)));
@@ -389,7 +389,7 @@ fn is_bounded(on: &Handle, most: usize) {
     }
     keys.sort();
     let of = |key: &String| keys.iter().filter(|other| *other == key).count();
-    assert!(keys.iter().all(|key| of(key) <= most), "{keys:?}");
+    assert!(keys.iter().all(|key| of(key) <= limit), "{keys:?}");
 }
 
 /// Whatever makes them ready.
@@ -449,13 +449,13 @@ pub(crate) fn the_order_is_kept_while_limits_go_up_and_down<F: Fixture>() {
     on.limit(per_key(3));
     on.add_all(&jobs);
     let mut came = Vec::new();
-    for most in [3, 1, 2, 0, 5, 1, 4, 1, 1] {
-        on.limit(per_key(most));
+    for limit in [3, 1, 2, 0, 5, 1, 4, 1, 1] {
+        on.limit(per_key(limit));
         let claimed = on.claim(100);
-        is_bounded(&on, most as usize);
-        assert!(claimed.len() <= 3 * most as usize);
+        is_bounded(&on, limit as usize);
+        assert!(claimed.len() <= 3 * limit as usize);
         on.all_done(&claimed);
-        is_bounded(&on, most as usize);
+        is_bounded(&on, limit as usize);
         came.extend(names(&claimed));
     }
     on.limit(Limits::default());

@@ -110,9 +110,9 @@ impl<F: Fixture> Run<'_, F> {
     }
 
     /// Nothing that time does falls together with what the test does, nor with another such thing.
-    fn some_time(&mut self, most: u64) -> Duration {
+    fn some_time(&mut self, limit: u64) -> Duration {
         let broken = Duration::from_micros(500) + Duration::from_nanos(self.step);
-        millis(self.rng.random_range(0..most)) + broken
+        millis(self.rng.random_range(0..limit)) + broken
     }
 
     fn some_id(&mut self) -> JobId {
@@ -218,7 +218,7 @@ impl<F: Fixture> Run<'_, F> {
 }
 
 fn listed(on: &Handle, state: JobState) -> Vec<JobInfo> {
-    let jobs = ok(on.broker.list(&ListRequest::new(state).most(usize::MAX)));
+    let jobs = ok(on.broker.list(&ListRequest::new(state).limit(usize::MAX)));
     assert!(jobs.iter().all(|job| job.state == state));
     jobs
 }

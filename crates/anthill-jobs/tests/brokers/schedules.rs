@@ -148,7 +148,7 @@ pub(crate) fn a_schedule_moves_on_though_its_job_is_a_duplicate<F: Fixture>() {
     let on = Bench::<F>::new();
     let hourly = schedule("a", "0 * * * *", 100);
     ok(on.broker.put_schedule(&hourly));
-    let unique = on.broker.abilities().unique.then(|| "k".to_owned());
+    let unique = on.broker.capabilities().unique.then(|| "k".to_owned());
     let running = NewJob {
         unique,
         ..job("the same")

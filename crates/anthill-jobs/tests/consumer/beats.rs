@@ -74,10 +74,10 @@ impl Watch for Hang {
         self.0.claims.fetch_add(claims.jobs.len(), Ordering::SeqCst);
     }
 
-    fn abilities(&self, mut abilities: Abilities) -> Abilities {
+    fn capabilities(&self, mut capabilities: Capabilities) -> Capabilities {
         // So that it is asked whether something has changed.
-        abilities.shared = true;
-        abilities
+        capabilities.shared = true;
+        capabilities
     }
 }
 

@@ -237,9 +237,9 @@ impl Watch for Spy {
         }
     }
 
-    fn abilities(&self, mut abilities: Abilities) -> Abilities {
-        abilities.shared = self.0.is_shared;
-        abilities
+    fn capabilities(&self, mut capabilities: Capabilities) -> Capabilities {
+        capabilities.shared = self.0.is_shared;
+        capabilities
     }
 }
 

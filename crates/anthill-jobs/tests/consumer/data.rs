@@ -29,7 +29,7 @@ fn a_result_that_is_too_large_is_dead_with_the_reason_and_others_go_on() {
     assert_eq!(jobs.run_due().unwrap(), 2);
     let dead = queue.get(large).unwrap().unwrap();
     assert_eq!((dead.state, dead.attempt), (JobState::Dead, 1));
-    let why = "its result is larger than 100 bytes, which are the most";
+    let why = "its result exceeds the limit of 100 bytes";
     assert_eq!(dead.error.as_deref(), Some(why));
     assert_eq!(queue.result::<String>(fits).unwrap().unwrap().len(), 98);
 }
@@ -95,7 +95,7 @@ fn progress_that_is_too_large_is_refused_and_the_job_goes_on() {
                 refused,
                 QueueError::TooLarge {
                     size: 102,
-                    most: 100
+                    limit: 100
                 }
             );
             assert!(is_size, "{refused:?}");

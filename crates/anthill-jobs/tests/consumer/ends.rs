@@ -245,7 +245,7 @@ fn a_handler_of_several_that_tells_too_few_ends_has_failed() {
     let dead = queue.dead(1).unwrap();
     assert_eq!(
         dead[0].error.as_deref(),
-        Some("its handler told the end of 0 jobs of 1")
+        Some("its handler returned 0 results for 1 jobs")
     );
 }
 

@@ -27,8 +27,8 @@ pub(crate) trait Watch: Send + Sync + 'static {
         Ok(())
     }
     fn settled(&self, _: &[(Lease, Settle)]) {}
-    fn abilities(&self, abilities: Abilities) -> Abilities {
-        abilities
+    fn capabilities(&self, capabilities: Capabilities) -> Capabilities {
+        capabilities
     }
 }
 
@@ -51,8 +51,8 @@ impl<B: Broker, W: Watch> Watched<B, W> {
 }
 
 impl<B: Broker, W: Watch> Broker for Watched<B, W> {
-    fn abilities(&self) -> Abilities {
-        self.watch.abilities(self.broker.abilities())
+    fn capabilities(&self) -> Capabilities {
+        self.watch.capabilities(self.broker.capabilities())
     }
     fn identity(&self) -> String {
         self.broker.identity()

@@ -227,7 +227,7 @@ fn a_heartbeat_is_answered_before_all_who_wait_in_line() {
                 Ok(answer.expect("the heartbeat was not kept waiting"))
             })
         });
-        while !broker.store.group.is_led() || broker.store.group.waiting() > 0 {
+        while !broker.store.group.has_leader() || broker.store.group.waiting() > 0 {
             thread::yield_now();
         }
         let rest = scope.spawn(|| broker.enqueue(&jobs(2)));
@@ -276,8 +276,8 @@ fn a_transaction_that_takes_long_ends_no_lease_that_nobody_could_extend() {
         .lease;
     clock.advance(Duration::from_secs(2));
     take_long(&one, &clock, MINUTE * 5);
-    let again = one.claim(&ClaimRequest::new(9, MINUTE)).unwrap();
-    assert_eq!(ids(&again), [over.id], "that one was over before");
+    let copy_of = one.claim(&ClaimRequest::new(9, MINUTE)).unwrap();
+    assert_eq!(ids(&copy_of), [over.id], "that one was over before");
     assert!(
         two.claim(&ClaimRequest::new(9, MINUTE))
             .unwrap()

@@ -92,8 +92,8 @@ fn a_torn_log_is_a_queue_up_to_there() {
 #[test]
 fn tables_of_another_version_are_left_alone() {
     for (change, says) in [
-        ("UPDATE anthill_schema SET version = 0", "never"),
-        ("DELETE FROM anthill_schema", "do not say"),
+        ("UPDATE anthill_schema SET version = 0", "never existed"),
+        ("DELETE FROM anthill_schema", "have no version"),
         ("DROP INDEX anthill_ready", "tables and indexes"),
     ] {
         let folder = Folder::new();

@@ -5,11 +5,19 @@ mod commit;
 mod file;
 mod queue;
 
-use super::*;
+use super::schema::Access;
+use super::tx::Tx;
+use super::{SqliteBroker, claim, enqueue, keys, kinds, read, schema, settle, sweep, tx};
+use crate::{
+    Broker, ClaimRequest, Claims, Clock, Enqueued, JobId, JobState, Limits, NewJob, QueueError,
+    Settle,
+};
+use rusqlite::Connection;
 use std::path::PathBuf;
-use std::sync::Barrier;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -41,8 +49,8 @@ fn job() -> NewJob {
     NewJob::new("kind", b"{}".to_vec())
 }
 
-fn jobs(most: usize) -> Vec<NewJob> {
-    (0..most).map(|_| job()).collect()
+fn jobs(limit: usize) -> Vec<NewJob> {
+    (0..limit).map(|_| job()).collect()
 }
 
 fn keyed(key: &str) -> NewJob {

@@ -14,16 +14,16 @@ fn claims_go_through_the_index_of_a_state_and_sort_nothing() {
         kinds::NEXT_KIND,
         claim::NEXT_DUE,
         claim::NEXT_END,
-        tidy::OVERDUE,
-        tidy::LOST,
-        tidy::DUE,
-        tidy::DUE_KEYS,
-        tidy::EXPIRED,
-        tidy::KEPT,
-        tidy::PERIODS,
-        tidy::HELD_LONGER,
-        tidy::PARKED_KEY,
-        tidy::READY_KEY,
+        sweep::OVERDUE,
+        sweep::EXPIRED_LEASES,
+        sweep::DUE,
+        sweep::DUE_KEYS,
+        sweep::EXPIRED,
+        sweep::KEPT,
+        sweep::PERIODS,
+        sweep::HELD_LONGER,
+        sweep::PARKED_KEY,
+        sweep::READY_KEY,
         keys::RUNNING_OF,
         keys::READY_OF,
         keys::LAST_READY,
@@ -180,7 +180,7 @@ fn twenty_thousand_that_are_due_at_once_come_in_parts() {
     let mut found = Vec::new();
     loop {
         let claims = broker.claim(&ClaimRequest::new(700, MINUTE * 60)).unwrap();
-        assert!(claims.jobs.len() <= tidy::BATCH as usize);
+        assert!(claims.jobs.len() <= sweep::BATCH as usize);
         found.extend(ids(&claims));
         if claims.again_in != Some(Duration::ZERO) {
             break;

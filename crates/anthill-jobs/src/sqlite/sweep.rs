@@ -1,28 +1,28 @@
-//! What time does to jobs: a lease is over (B5), one is due, one has expired, a result was kept long enough. Each at most
-//! so many at once, so that no step is long.
+//! What time does to jobs: a lease is over (B5), a job is due or has expired, a result was kept long enough. Each sweep
+//! does at most so much of each, so that no step is long.
 
-use super::tx::{Step, Tx, step};
+use super::tx::{JobRow, Tx, job_row};
 use crate::JobState;
 use rusqlite::{Connection, OptionalExtension, params};
 
-/// How many of each kind at once.
+/// How many jobs one sweep handles, for each reason.
 pub(super) const BATCH: u32 = 500;
 
-/// Whether there is more to do than may be done at once.
-pub(super) fn tidy(tx: &mut Tx<'_>) -> rusqlite::Result<bool> {
+/// Does what time has brought. Returns whether there may be more to do.
+pub(super) fn sweep(tx: &mut Tx<'_>) -> rusqlite::Result<bool> {
     let ready = tx.queue.counts.ready;
-    let mut most = take_back(tx)?;
-    most = most.max(fall_due(tx)?);
-    most = most.max(expire(tx)?);
-    most = most.max(forget_results(tx)?);
-    most = most.max(free_periods(tx)?);
-    most = most.max(balance_all(tx)?);
-    // Another consumer of this process may have room for what came back.
+    let mut largest = reclaim_expired_leases(tx)?;
+    largest = largest.max(promote_due(tx)?);
+    largest = largest.max(expire(tx)?);
+    largest = largest.max(delete_old_results(tx)?);
+    largest = largest.max(free_expired_periods(tx)?);
+    largest = largest.max(balance_all(tx)?);
+    // Another consumer of this process may have room for jobs that became ready.
     tx.wake |= tx.queue.counts.ready > ready;
-    Ok(most >= BATCH)
+    Ok(largest >= BATCH)
 }
 
-/// Whether there is anything to do; not in a transaction that writes.
+/// Whether a sweep has anything to do. Runs on a connection that does not write.
 pub(super) fn is_overdue(
     connection: &Connection,
     queue: i64,
@@ -43,7 +43,7 @@ pub(super) const OVERDUE: &str = "SELECT
     OR EXISTS (SELECT 1 FROM anthill_jobs INDEXED BY anthill_expires WHERE queue = ?1 AND state < 3 AND expires <= ?2)
     OR EXISTS (SELECT 1 FROM anthill_jobs INDEXED BY anthill_done WHERE queue = ?1 AND state = 5 AND until <= ?2)";
 
-pub(super) const LOST: &str = "SELECT place, state, id, key, holds, attempt, attempts, together
+pub(super) const EXPIRED_LEASES: &str = "SELECT place, state, id, key, holds, attempt, attempts, together
     FROM anthill_jobs INDEXED BY anthill_running WHERE queue = ?1 AND state = 3 AND boot < ?2
     UNION ALL SELECT place, state, id, key, holds, attempt, attempts, together
     FROM anthill_jobs INDEXED BY anthill_running WHERE queue = ?1 AND state = 3 AND boot > ?2
@@ -82,22 +82,22 @@ pub(super) const PARKED_KEY: &str = "SELECT key FROM anthill_jobs INDEXED BY ant
 pub(super) const READY_KEY: &str = "SELECT key FROM anthill_jobs INDEXED BY anthill_ready_key
     WHERE queue = ?1 AND state = 0 AND key IS NOT NULL AND key >= ?2 ORDER BY key LIMIT 1";
 
-fn take_back(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
+fn reclaim_expired_leases(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
     if tx.queue.counts.running == 0 {
         return Ok(0);
     }
     let lost = {
-        let mut lost = tx.connection.prepare_cached(LOST)?;
+        let mut lost = tx.connection.prepare_cached(EXPIRED_LEASES)?;
         let now = params![tx.number, tx.now.boot, tx.now.steady, BATCH];
         let lost = lost.query_map(now, |row| {
-            Ok(Lost {
-                job: step(row)?,
+            Ok(ExpiredLease {
+                job: job_row(row)?,
                 attempt: row.get(5)?,
                 attempts: row.get(6)?,
                 together: row.get(7)?,
             })
         })?;
-        lost.collect::<rusqlite::Result<Vec<Lost>>>()?
+        lost.collect::<rusqlite::Result<Vec<ExpiredLease>>>()?
     };
     for one in &lost {
         lose_lease(tx, one)?;
@@ -106,21 +106,21 @@ fn take_back(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
 }
 
 /// A job whose lease is over.
-struct Lost {
-    job: Step,
+struct ExpiredLease {
+    job: JobRow,
     attempt: u32,
     attempts: u32,
     together: bool,
 }
 
-/// B5.
-fn lose_lease(tx: &mut Tx<'_>, lost: &Lost) -> rusqlite::Result<()> {
+/// Makes a job ready or dead whose lease is over (B5).
+fn lose_lease(tx: &mut Tx<'_>, lost: &ExpiredLease) -> rusqlite::Result<()> {
     tx.queue.counts.lost_leases += 1;
-    let Lost { job, attempt, .. } = lost;
+    let ExpiredLease { job, attempt, .. } = lost;
     let why = format!("the lease of attempt {attempt} ended before the job did");
     let attempt = attempt.saturating_sub(u32::from(lost.together));
     if attempt >= lost.attempts {
-        return tx.bury(job, &why);
+        return tx.mark_dead(job, &why);
     }
     let back = "UPDATE anthill_jobs SET state = 0, due = ?2, error = ?3, attempt = ?4, suspect = 1 WHERE place = ?1";
     let mut back = tx.connection.prepare_cached(back)?;
@@ -129,12 +129,12 @@ fn lose_lease(tx: &mut Tx<'_>, lost: &Lost) -> rusqlite::Result<()> {
     tx.balance_key_of(job)
 }
 
-fn fall_due(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
+fn promote_due(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
     if tx.queue.counts.delayed == 0 {
         return Ok(0);
     }
     if tx.queue.limits.per_key.is_some() {
-        return fall_due_by_keys(tx);
+        return promote_due_by_key(tx);
     }
     let mut due = tx.connection.prepare_cached(DUE)?;
     let due = due.execute(params![tx.number, tx.now.time, BATCH])?;
@@ -142,12 +142,12 @@ fn fall_due(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
     Ok(len(due))
 }
 
-/// One by one, as each may find its key in use.
-fn fall_due_by_keys(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
+/// One by one, because each may have to be parked.
+fn promote_due_by_key(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
     let due = {
         let mut due = tx.connection.prepare_cached(DUE_KEYS)?;
-        let due = due.query_map(params![tx.number, tx.now.time, BATCH], step)?;
-        due.collect::<rusqlite::Result<Vec<Step>>>()?
+        let due = due.query_map(params![tx.number, tx.now.time, BATCH], job_row)?;
+        due.collect::<rusqlite::Result<Vec<JobRow>>>()?
     };
     for job in &due {
         tx.set_state(job.place, JobState::Ready)?;
@@ -165,14 +165,14 @@ fn expire(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
         expired.collect::<rusqlite::Result<Vec<i64>>>()?
     };
     for &place in &expired {
-        // One that goes may have parked the next one, or called it back.
+        // A removed job may change the state of the next one with its key.
         let job = tx.at(place)?;
         tx.expire(&job)?;
     }
     Ok(len(expired.len()))
 }
 
-fn forget_results(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
+fn delete_old_results(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
     if tx.queue.counts.results == 0 {
         return Ok(0);
     }
@@ -183,17 +183,16 @@ fn forget_results(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
     Ok(len(gone))
 }
 
-fn free_periods(tx: &Tx<'_>) -> rusqlite::Result<u32> {
+fn free_expired_periods(tx: &Tx<'_>) -> rusqlite::Result<u32> {
     let mut periods = tx.connection.prepare_cached(PERIODS)?;
     let freed = periods.execute(params![tx.number, tx.now.time, BATCH])?;
-    // Those that are left are held until their jobs are over.
+    // The keys that are left are held until their jobs are over.
     let mut held = tx.connection.prepare_cached(HELD_LONGER)?;
     held.execute(params![tx.number, tx.now.time, BATCH])?;
     Ok(len(freed))
 }
 
-/// After a change of the limits: goes through the keys of those that are parked or ready, and sees that as many are ready as
-/// have room.
+/// After a change of the limits: balances the keys of all parked and ready jobs, some at a time.
 fn balance_all(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
     let mut done = 0;
     while let Some(from) = tx.queue.unpark.take() {
@@ -208,7 +207,7 @@ fn balance_all(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
         };
         done += tx.balance(&key, BATCH - done)?;
         if done < BATCH {
-            // The next key that there can be.
+            // The next possible key.
             key.push('\0');
             done += 1;
         }

@@ -1,18 +1,19 @@
-//! Jobs moved to another queue.
+//! The command `move`: moves jobs to another queue.
 
+use crate::address;
 use crate::args::Move;
-use crate::out::Out;
-use crate::{Ended, Fallible, complain, place};
+use crate::out::{Out, complain};
+use crate::outcome::{Ended, Fallible};
 use anthill_jobs::{MoveRequest, Moved};
 use serde_json::{Value, json};
 
 pub(crate) fn run(address: &str, told: &Move, out: &mut Out) -> Fallible<Ended> {
-    let to = place::beside(address, &told.to);
-    let from = place::open(address)?;
+    let to = address::beside(address, &told.to);
+    let from = address::open(address)?;
     let to = if told.create {
-        place::open_or_make(&to, true)?
+        address::open_or_create(&to, true)?
     } else {
-        place::open(&to)?
+        address::open(&to)?
     };
     let mut request = told
         .from_state
@@ -24,7 +25,7 @@ pub(crate) fn run(address: &str, told: &Move, out: &mut Out) -> Fallible<Ended> 
     match from.move_to(&to, &request) {
         Ok(moved) => tell(&moved, out),
         Err(error) => {
-            // What was moved before that is, all the same.
+            // What was moved before the error stays moved.
             let (reason, moved) = error.into_parts();
             tell(&moved, out)?;
             Err(reason.into())
@@ -55,7 +56,7 @@ fn tell(moved: &Moved, out: &mut Out) -> Fallible<Ended> {
     }
     for id in &moved.in_both {
         complain(&format!(
-            "{id}: it was moved, but had been started, changed or taken away meanwhile: it may be in both queues"
+            "{id}: it was moved, but had been started, changed or removed meanwhile: it may be in both queues"
         ));
     }
     Ok(if moved.refused.is_empty() && moved.in_both.is_empty() {

@@ -1,30 +1,31 @@
-//! The thread that keeps the leases of what is in hand from one queue. It does nothing else, so that a heartbeat waits for
-//! no other call to the broker, and for no other broker; while nothing is in hand it sleeps.
+//! The thread that extends the leases of the jobs in flight from one queue. It does nothing else, so a heartbeat waits for
+//! no other call to the broker, and for no other broker. While no job is in flight it sleeps.
 
-use super::shared::{Shared, guarded};
-use super::state::LEAST_PAUSE;
+use super::guard::guard;
+use super::shared::Shared;
+use super::state::MIN_PAUSE;
 use crate::broker::Lease;
 use crate::sync::wait_until;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub(super) struct Heart {
+pub(super) struct Heartbeat {
     shared: Arc<Shared>,
     source: usize,
-    /// The broker failed: not before.
+    /// The broker failed: no heartbeat before then.
     not_before: Option<Instant>,
 }
 
-impl Heart {
-    pub(super) fn new(shared: Arc<Shared>, source: usize) -> Heart {
-        Heart {
+impl Heartbeat {
+    pub(super) fn new(shared: Arc<Shared>, source: usize) -> Heartbeat {
+        Heartbeat {
             shared,
             source,
             not_before: None,
         }
     }
 
-    /// Until the consumer is over.
+    /// Runs until the consumer is over.
     pub(super) fn run(mut self) {
         loop {
             let leases = {
@@ -34,23 +35,23 @@ impl Heart {
                         return;
                     }
                     let now = Instant::now();
-                    let next = state.next_beat(self.source, self.shared.told.lease);
+                    let next = state.next_heartbeat(self.source, self.shared.options.lease);
                     let next = next.map(|at| self.not_before.map_or(at, |pause| at.max(pause)));
                     match next {
-                        Some(at) if at <= now => break state.kept_leases(self.source),
-                        next => state = wait_until(&self.shared.heart, state, next),
+                        Some(at) if at <= now => break state.leases_to_extend(self.source),
+                        next => state = wait_until(&self.shared.heartbeat, state, next),
                     }
                 }
             };
-            self.beat(&leases);
+            self.send(&leases);
         }
     }
 
-    fn beat(&mut self, leases: &[Lease]) {
-        // The broker counts from when it is asked, or later.
+    fn send(&mut self, leases: &[Lease]) {
+        // The broker counts the lease from when it gets the request, or later.
         let asked = Instant::now();
-        let lease = self.shared.told.lease;
-        match guarded(|| {
+        let lease = self.shared.options.lease;
+        match guard(|| {
             self.shared
                 .sources
                 .broker(self.source)
@@ -65,19 +66,19 @@ impl Heart {
                 self.shared.give_up(&lost);
             }
             Err(error) => {
-                self.not_before = Instant::now().checked_add(LEAST_PAUSE.min(lease / 10));
-                self.shared.tell(&error);
+                self.not_before = Instant::now().checked_add(MIN_PAUSE.min(lease / 10));
+                self.shared.report(&error);
             }
         }
     }
 
     fn keep(&self, leases: &[Lease], extended: &[bool], asked: Instant) {
-        let until = asked.checked_add(self.shared.told.lease);
+        let until = asked.checked_add(self.shared.options.lease);
         let mut state = self.shared.lock();
         state.answers += 1;
         for (lease, _) in leases.iter().zip(extended).filter(|(_, kept)| **kept) {
-            if let Some(hand) = state.hands.get_mut(lease) {
-                hand.kept_until = until;
+            if let Some(in_flight) = state.in_flight.get_mut(lease) {
+                in_flight.held_until = until;
             }
         }
     }

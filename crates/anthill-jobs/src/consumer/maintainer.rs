@@ -1,9 +1,10 @@
-//! The thread of a consumer that sees to what time brings, and sleeps else: jobs that are due, what other processes did,
-//! schedules, ends that could not be told. It claims and runs nothing itself. The leases have a thread of their own
-//! ([`heart`](super::heart)).
+//! The thread that does the consumer's periodic work, and sleeps otherwise: it polls for what other processes did, fires
+//! schedules, repeats settlements, stops overdue jobs, and starts runners. It claims and runs nothing itself. Leases have
+//! a thread of their own ([`heartbeat`](super::heartbeat)).
 
+use super::guard::guard;
 use super::report;
-use super::shared::{Shared, guarded};
+use super::shared::Shared;
 use super::state::{BUFFER_TIME, OUTBOX_TIME};
 use crate::broker::{Broker, Fired, Missed, Scheduled};
 use crate::error::QueueError;
@@ -15,39 +16,39 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Schedules are looked at again then, at the latest.
+/// Schedules are read again after this time, at the latest.
 const SCHEDULES: Duration = Duration::from_secs(30);
 
-/// Of the missed times of a schedule so many are made up for at once.
+/// How many missed times of a schedule are made up for at once.
 const MISSED: usize = 1_000;
 
-/// Jobs of a kind without a handler may wait so long before that is told.
+/// How long jobs of a kind without a handler wait before that is reported.
 const UNKNOWN: Duration = Duration::from_secs(60);
 
-/// In seconds: a time that is seen to so much later is not missed.
+/// In seconds: a scheduled time that fires so late does not count as missed.
 const PUNCTUAL: i64 = 60;
 
-pub(super) struct Steward {
+pub(super) struct Maintainer {
     shared: Arc<Shared>,
     poll_at: Option<Instant>,
     schedules_at: Instant,
-    /// Of all schedules the first time, in seconds since 1970.
+    /// The first time of all schedules, in seconds since 1970.
     next_scheduled: Option<i64>,
-    /// Of each queue.
+    /// For each queue, what `Broker::has_changed` has seen.
     seen: Vec<u64>,
-    /// A schedule is due, and the queue paused; something happened since it was so.
+    /// A schedule is due and the queue paused; and whether something has happened since.
     waits_for_resume: bool,
     may_be_resumed: bool,
-    /// Kinds without a handler here: since when jobs of them wait; `None` if that was told.
+    /// Kinds without a handler here: since when jobs of them wait; `None` if that was reported.
     unknown: HashMap<String, Option<Instant>>,
 }
 
-impl Steward {
-    pub(super) fn new(shared: Arc<Shared>) -> Steward {
+impl Maintainer {
+    pub(super) fn new(shared: Arc<Shared>) -> Maintainer {
         let now = Instant::now();
-        let is_shared = (shared.sources.brokers()).any(|broker| broker.abilities().shared);
+        let is_shared = (shared.sources.brokers()).any(|broker| broker.capabilities().shared);
         let seen = shared.sources.brokers().map(|_| 0).collect();
-        Steward {
+        Maintainer {
             shared,
             poll_at: is_shared.then_some(now),
             schedules_at: now,
@@ -59,12 +60,12 @@ impl Steward {
         }
     }
 
-    /// Until the consumer is stopped, and nothing is in hand.
+    /// Runs until the consumer is stopped, and no job is in flight.
     pub(super) fn run(mut self) {
-        let _over = Over(Arc::clone(&self.shared));
+        let _over = OverOnDrop(Arc::clone(&self.shared));
         loop {
             let now = Instant::now();
-            self.see_to(now);
+            self.work(now);
             let mut state = self.shared.lock();
             if state.is_stopped() {
                 return;
@@ -77,35 +78,35 @@ impl Steward {
                 Some(self.schedules_at).filter(|_| goes_on),
             ];
             let hands_back = state.stopping && !state.buffer.is_empty();
-            let is_news = std::mem::take(&mut state.is_news);
-            self.may_be_resumed |= is_news && self.waits_for_resume;
-            let is_news = is_news && (self.next_scheduled.is_some() || self.waits_for_resume);
+            let has_news = std::mem::take(&mut state.has_news);
+            self.may_be_resumed |= has_news && self.waits_for_resume;
+            let has_news = has_news && (self.next_scheduled.is_some() || self.waits_for_resume);
             let changed = self.shared.schedules_changed.load(Ordering::SeqCst);
-            let schedules = goes_on && (is_news || changed);
+            let schedules = goes_on && (has_news || changed);
             if hands_back || schedules {
                 continue;
             }
             let next = times.into_iter().flatten().min();
-            state.planned = next;
+            state.maintainer_wakes_at = next;
             if next.is_none_or(|at| at > now) {
-                state = wait_until(&self.shared.steward, state, next);
+                state = wait_until(&self.shared.maintainer, state, next);
             }
-            // Awake: whatever comes is looked at before it sleeps again.
-            state.planned = Some(now);
+            // Awake: whatever happens is seen before it sleeps again.
+            state.maintainer_wakes_at = Some(now);
         }
     }
 
-    fn see_to(&mut self, now: Instant) {
+    fn work(&mut self, now: Instant) {
         let (stopping, outbox_due, refused_due, buffer_due) = {
             let mut state = self.shared.lock();
             let has_slots = state.runners < state.sizing.wanted();
             if has_slots && state.sizing.shrinks_at().is_some_and(|at| at <= now) {
                 state.sizing.saw_nothing(now);
             }
-            let still = now.saturating_duration_since(state.moved_at);
-            if still >= state.sizing.patience() && state.is_stuck(now) {
+            let still = now.saturating_duration_since(state.last_progress);
+            if still >= state.sizing.grow_after() && state.is_stuck(now) {
                 state.sizing.saw_others_wait(now);
-                state.moved_at = now;
+                state.last_progress = now;
             }
             let not_before = state.not_before;
             let since = state.outbox_since;
@@ -117,103 +118,104 @@ impl Steward {
             (state.stopping, outbox_due, refused_due, buffer_due)
         };
         if stopping && (outbox_due || refused_due) {
-            self.shared.drop_what_is_lost(now);
+            self.shared.drop_lost_ends(now);
         }
         if outbox_due {
             self.shared.flush();
         }
         if refused_due {
-            self.shared.tell_refused();
+            self.shared.retry_refused();
         }
         if stopping || buffer_due || self.shared.is_pool_closed() {
-            self.shared.hand_back();
+            self.shared.release_buffer();
         }
-        self.end_what_runs_too_long(now);
+        self.stop_overdue_jobs(now);
         if stopping {
             return;
         }
         if self.poll_at.is_some_and(|at| at <= now) {
             self.poll();
-            self.poll_at = now.checked_add(self.shared.told.poll);
+            self.poll_at = now.checked_add(self.shared.options.poll);
         }
-        self.see_to_schedules(now);
-        self.shared.staff();
+        self.check_schedules(now);
+        self.shared.start_runner();
     }
 
-    /// They are read again now and then, when somebody changed one, and when the first one is due.
-    fn see_to_schedules(&mut self, now: Instant) {
+    /// Reads the schedules now and then, when one was changed, and when the first one is due; and fires them.
+    fn check_schedules(&mut self, now: Instant) {
         let changed = self.shared.schedules_changed.swap(false, Ordering::SeqCst);
         let may_be_resumed = std::mem::take(&mut self.may_be_resumed);
         if !(changed || may_be_resumed || self.schedules_at <= now || self.is_schedule_due()) {
             return;
         }
-        let wait = match guarded(|| self.fire_schedules()) {
+        let wait = match guard(|| self.fire_schedules()) {
             Ok(wait) => wait.unwrap_or(SCHEDULES).min(SCHEDULES),
             Err(error) => {
-                self.shared.tell(&error);
+                self.shared.report(&error);
                 Duration::from_secs(1)
             }
         };
         self.schedules_at = now + wait;
-        self.look_for_unknown_kinds(now);
+        self.warn_of_unknown_kinds(now);
     }
 
-    /// By the clock of one of the brokers, which may be on different hosts.
+    /// Whether a schedule is due by the clock of any broker; they may be on different hosts.
     fn is_schedule_due(&self) -> bool {
         let brokers = self.shared.sources.brokers();
-        let now = brokers.filter_map(|broker| guarded(|| broker.now()).ok());
+        let now = brokers.filter_map(|broker| guard(|| broker.now()).ok());
         self.next_scheduled
             .is_some_and(|next| now.max().is_some_and(|now| next <= now))
     }
 
-    /// One beside which no other may run is kept until its handler returns; others go to another consumer.
-    fn end_what_runs_too_long(&self, now: Instant) {
+    /// Tells jobs over their run time to stop. An exclusive job keeps its lease until its handler returns; others are given
+    /// up, for another consumer.
+    fn stop_overdue_jobs(&self, now: Instant) {
         let mut too_long = Vec::new();
         {
             let mut state = self.shared.lock();
             let mut overran = 0;
-            for (&lease, hand) in &mut state.hands {
-                let is_late = hand.until.is_some_and(|until| until <= now);
-                if !is_late || hand.given_up || hand.is_overdue || hand.has_ended {
+            for (&lease, in_flight) in &mut state.in_flight {
+                let is_late = in_flight.run_until.is_some_and(|until| until <= now);
+                if !is_late || in_flight.given_up || in_flight.is_overdue || in_flight.has_ended {
                     continue;
                 }
-                hand.is_overdue = true;
-                hand.signal.stop.stop();
+                in_flight.is_overdue = true;
+                in_flight.signal.stop.stop();
                 overran += 1;
-                too_long.push((lease, hand.is_exclusive));
+                too_long.push((lease, in_flight.is_exclusive));
             }
             state.stats.overran += overran;
         }
         for (lease, is_exclusive) in too_long {
             let what = if is_exclusive {
-                "it keeps its key, and is not given to another consumer, until it ends"
+                "it keeps its key and its lease until then"
             } else {
                 self.shared.give_up(&[lease]);
-                "it is given to another consumer"
+                "another consumer may claim it"
             };
             report::warn(&format!(
-                "job {} has run for longer than it may, and goes on until its handler heeds its stop token: {what}; \
-                 it keeps its worker",
+                "job {} has exceeded its run time, and runs until its handler heeds its stop token: {what}; it occupies \
+                 its worker",
                 lease.id
             ));
         }
     }
 
-    /// What other processes did.
+    /// Looks for what other processes did.
     fn poll(&mut self) {
         for (broker, seen) in self.shared.sources.brokers().zip(&mut self.seen) {
-            match guarded(|| broker.has_changed(seen)) {
+            match guard(|| broker.has_changed(seen)) {
                 Ok(false) => {}
                 Ok(true) => {
                     self.schedules_at = Instant::now();
-                    self.shared.look();
+                    self.shared.notify_claimable();
                 }
-                Err(error) => self.shared.tell(&error),
+                Err(error) => self.shared.report(&error),
             }
         }
     }
 
-    /// How long until the next one.
+    /// Fires the schedules that are due. Returns how long until the next one is.
     fn fire_schedules(&mut self) -> Result<Option<Duration>, QueueError> {
         self.waits_for_resume = false;
         self.next_scheduled = None;
@@ -221,7 +223,7 @@ impl Steward {
         let mut wait: Option<Duration> = None;
         let mut failed = None;
         for broker in shared.sources.brokers() {
-            match guarded(|| self.fire_schedules_of(broker)) {
+            match guard(|| self.fire_schedules_of(broker)) {
                 Ok(of_this) => wait = wait.into_iter().chain(of_this).min(),
                 Err(error) => failed = Some(error),
             }
@@ -236,7 +238,7 @@ impl Steward {
         let mut first = None;
         for scheduled in broker.schedules()? {
             let next = self.fire(broker, &scheduled).unwrap_or_else(|error| {
-                self.shared.tell(&error);
+                self.shared.report(&error);
                 scheduled.next
             });
             first = Some(first.unwrap_or(next).min(next));
@@ -246,17 +248,17 @@ impl Steward {
             return Ok(None);
         };
         let wait = u64::try_from(first.saturating_sub(broker.now()?)).unwrap_or(0);
-        // One that failed is tried again, but not at once.
+        // A schedule that failed is tried again, but not at once.
         Ok(Some(Duration::from_secs(wait.max(1))))
     }
 
-    /// Enqueues the schedule's job if it is due; the next time.
+    /// Enqueues the schedule's job if it is due. Returns its next time.
     fn fire(&mut self, broker: &Arc<dyn Broker>, scheduled: &Scheduled) -> Result<i64, QueueError> {
         let mut scheduled = scheduled.clone();
-        // Of many that were missed so many at once.
+        // Of many missed times only so many at once.
         for _ in 0..MISSED {
             let now = broker.now()?;
-            // It may have been its last time.
+            // This may have been its last time.
             let from_now = schedule::next(&scheduled.cron, now).unwrap_or(i64::MAX);
             let is_due = scheduled.next <= now;
             if scheduled.next == from_now || (!is_due && scheduled.next < from_now) {
@@ -266,7 +268,7 @@ impl Steward {
                 Missed::All if is_due => {
                     schedule::next(&scheduled.cron, scheduled.next).unwrap_or(i64::MAX)
                 }
-                // Where it is later than the next time from now, the clock was ahead, and was set back.
+                // If the stored time is later than the next one from now, the clock was ahead, and was set back.
                 _ => from_now,
             };
             let was_missed = now.saturating_sub(scheduled.next) > PUNCTUAL;
@@ -274,12 +276,12 @@ impl Steward {
             let job = NewJob::new(scheduled.kind.clone(), scheduled.payload.clone());
             let job = Some(&job).filter(|_| is_due && !skips);
             match broker.fire(&scheduled, next, job)? {
-                // What ends the pause is heard of.
+                // The end of the pause is noticed.
                 Fired::Paused => {
                     self.waits_for_resume = true;
                     return Ok(i64::MAX);
                 }
-                // Another consumer has done it.
+                // Another consumer has fired it.
                 Fired::Changed => return Ok(next),
                 Fired::Done => scheduled.next = next,
             }
@@ -287,11 +289,11 @@ impl Steward {
         Ok(scheduled.next)
     }
 
-    /// Jobs of kinds that nobody here knows wait for a consumer that does: where none comes for long somebody should know.
-    fn look_for_unknown_kinds(&mut self, now: Instant) {
+    /// Reports kinds without a handler here whose jobs have waited for long.
+    fn warn_of_unknown_kinds(&mut self, now: Instant) {
         let mut unknown = HashMap::new();
         for broker in self.shared.sources.brokers() {
-            for kind in guarded(|| broker.ready_kinds()).unwrap_or_default() {
+            for kind in guard(|| broker.ready_kinds()).unwrap_or_default() {
                 if self.shared.handlers.find(&kind).is_some() {
                     continue;
                 }
@@ -300,8 +302,8 @@ impl Steward {
                 let told = since.is_none_or(is_long);
                 if told && since.is_some() {
                     report::warn(&format!(
-                        "jobs of the kind {kind:?} have waited for {} seconds, and a consumer here has no handler for \
-                         it (or knows only versions before it)",
+                        "jobs of kind {kind:?} have waited for {} seconds, and a consumer here has no handler for that \
+                         kind, or only for older versions",
                         UNKNOWN.as_secs()
                     ));
                 }
@@ -312,13 +314,13 @@ impl Steward {
     }
 }
 
-/// The steward has ended, however it did: nobody is to wait for it.
-struct Over(Arc<Shared>);
+/// Marks the consumer as over when the maintainer ends, also by a panic, so that nothing waits for it.
+struct OverOnDrop(Arc<Shared>);
 
-impl Drop for Over {
+impl Drop for OverOnDrop {
     fn drop(&mut self) {
         self.0.lock().over = true;
         self.0.waiters.notify_all();
-        self.0.heart.notify_all();
+        self.0.heartbeat.notify_all();
     }
 }

@@ -1,9 +1,9 @@
-//! What SQLite's errors mean for a queue.
+//! Errors of SQLite as errors of a queue.
 
 use crate::QueueError;
 use rusqlite::{Error, ErrorCode};
 
-pub(super) fn failed(error: Error) -> QueueError {
+pub(super) fn queue_error(error: Error) -> QueueError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => QueueError::Busy,
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
@@ -11,15 +11,15 @@ pub(super) fn failed(error: Error) -> QueueError {
         }
         Some(ErrorCode::ReadOnly) => QueueError::ReadOnly(error.to_string()),
         _ if matches!(error, Error::QueryReturnedNoRows) => {
-            QueueError::Corrupt("a row that must be there is not".to_owned())
+            QueueError::Corrupt("a row that must exist is missing".to_owned())
         }
-        _ if is_nonsense(&error) => QueueError::Corrupt(error.to_string()),
+        _ if is_malformed(&error) => QueueError::Corrupt(error.to_string()),
         _ => QueueError::Broker(Box::new(error)),
     }
 }
 
-/// What was read is not what is written there.
-fn is_nonsense(error: &Error) -> bool {
+/// Whether a stored value has a wrong type or range.
+fn is_malformed(error: &Error) -> bool {
     matches!(
         error,
         Error::FromSqlConversionFailure(..)
@@ -29,8 +29,8 @@ fn is_nonsense(error: &Error) -> bool {
     )
 }
 
-/// The same again, for each of those who shared a commit.
-pub(super) fn again(error: &QueueError) -> QueueError {
+/// A copy of an error, for each of the writes that shared a transaction.
+pub(super) fn copy_of(error: &QueueError) -> QueueError {
     match error {
         QueueError::Busy => QueueError::Busy,
         QueueError::Corrupt(why) => QueueError::Corrupt(why.clone()),
