@@ -1,4 +1,4 @@
-//! How do tasks that run for ever end? On the pool's stop token; and a stop loses nothing silently.
+//! How do tasks that run for ever end? They watch the pool's stop token. And nothing is lost silently when a pool stops.
 //!
 //! ```text
 //! cargo run --example background_tasks
@@ -15,12 +15,12 @@ use anthill::{JoinError, Pool, PoolHandle, SubmitErrorKind};
 
 fn main() -> Result<(), Box<dyn Error>> {
     long_lived_tasks_end_on_the_stop_token()?;
-    stopping_takes_no_care()?;
+    stopping_is_always_allowed()?;
     whatever_was_accepted_runs()?;
-    what_is_thrown_away_is_told()
+    discarded_tasks_are_reported()
 }
 
-/// A heartbeat, and a watcher that hands the pool more work while it runs.
+/// A heartbeat, and a watcher that submits more work to the pool while it runs.
 fn long_lived_tasks_end_on_the_stop_token() -> Result<(), Box<dyn Error>> {
     let pool = Pool::with_capacity(4);
 
@@ -46,7 +46,7 @@ fn long_lived_tasks_end_on_the_stop_token() -> Result<(), Box<dyn Error>> {
             let count = move || {
                 found.fetch_add(1, Ordering::SeqCst);
             };
-            // In a task of the pool submit never waits, also once the pool is stopping.
+            // In a task of the pool `submit` never blocks, and it succeeds even while the pool is stopping.
             pool.submit(count).expect("accepted from its own tasks");
         }
         seen
@@ -69,8 +69,8 @@ fn long_lived_tasks_end_on_the_stop_token() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Before the first task, again, from several threads, from a task: a stop is a stop.
-fn stopping_takes_no_care() -> Result<(), Box<dyn Error>> {
+/// A pool can be stopped before its first task, more than once, from several threads and from a task.
+fn stopping_is_always_allowed() -> Result<(), Box<dyn Error>> {
     let unused = Pool::with_capacity(4);
     unused.release();
     unused.release();
@@ -94,7 +94,7 @@ fn stopping_takes_no_care() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The pool is stopped while another thread submits: each job has run or came back, none is gone.
+/// The pool is stopped while another thread submits: each job runs or comes back, none is lost.
 fn whatever_was_accepted_runs() -> Result<(), Box<dyn Error>> {
     let pool = Pool::builder().capacity(2).backlog(10).build()?;
     let ran = Arc::new(AtomicUsize::new(0));
@@ -115,7 +115,7 @@ fn whatever_was_accepted_runs() -> Result<(), Box<dyn Error>> {
             (accepted, given_back)
         });
         thread::sleep(Duration::from_millis(10));
-        pool.release(); // at whatever moment this is
+        pool.release(); // at any moment
         producer.join().expect("it does not panic")
     });
     pool.release_timeout(Duration::MAX)?;
@@ -124,7 +124,7 @@ fn whatever_was_accepted_runs() -> Result<(), Box<dyn Error>> {
         "stop midway:  of 1000 jobs {accepted} were accepted and ran, {} came back",
         given_back.len()
     );
-    // They are whole: they can run here, or go to another pool.
+    // They can run here, or go to another pool.
     for job in given_back {
         job();
     }
@@ -132,8 +132,8 @@ fn whatever_was_accepted_runs() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// `release_now` runs no queued task; it says how many those were, and each handle says so, too.
-fn what_is_thrown_away_is_told() -> Result<(), Box<dyn Error>> {
+/// `release_now` drops the queued tasks and returns how many there were; each handle reports it, too.
+fn discarded_tasks_are_reported() -> Result<(), Box<dyn Error>> {
     let pool = Pool::builder().capacity(1).unbounded_backlog().build()?;
     let gate = occupy(&pool)?;
     let mut handles = Vec::new();
@@ -150,11 +150,11 @@ fn what_is_thrown_away_is_told() -> Result<(), Box<dyn Error>> {
     pool.release_timeout(Duration::MAX)?;
     assert_eq!((discarded, cancelled), (5, 5));
     assert_eq!(pool.stats().discarded, 5);
-    println!("stop now:     {discarded} queued jobs discarded, and {cancelled} handles say so");
+    println!("stop now:     {discarded} queued jobs discarded, and {cancelled} handles report it");
     Ok(())
 }
 
-/// Keeps the worker busy until the gate is dropped. When this returns, the worker is at it.
+/// Keeps the worker busy until the gate is dropped. When it returns, the worker has begun.
 fn occupy(pool: &Pool) -> Result<Sender<()>, Box<dyn Error>> {
     let (gate, opens) = mpsc::channel::<()>();
     let (started, starts) = mpsc::channel();

@@ -1,4 +1,4 @@
-//! What if the producer is faster than the workers? Wait, refuse, give up in time, or one of the policies.
+//! What if the producer is faster than the workers? It waits, is refused, waits for a limited time; or a policy decides.
 //!
 //! ```text
 //! cargo run --example backpressure
@@ -17,7 +17,7 @@ use anthill::{Overflow, Pool, SubmitErrorKind};
 fn main() -> Result<(), Box<dyn Error>> {
     waiting_bounds_the_producer()?;
     refusals_give_the_task_back()?;
-    reject_refuses_at_the_same_door()?;
+    reject_makes_submit_refuse()?;
     caller_runs_slows_the_producer_down()?;
     drop_oldest_keeps_the_newest()
 }
@@ -40,7 +40,7 @@ fn waiting_bounds_the_producer() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// `try_submit` never waits, `submit_timeout` not for long; a refused closure comes back whole.
+/// `try_submit` never blocks, `submit_timeout` only for a limited time; a refused closure comes back.
 fn refusals_give_the_task_back() -> Result<(), Box<dyn Error>> {
     let pool = Pool::with_capacity(1);
     let gate = occupy(&pool)?;
@@ -67,8 +67,8 @@ fn refusals_give_the_task_back() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// With `Overflow::Reject` also `submit` fails rather than waits.
-fn reject_refuses_at_the_same_door() -> Result<(), Box<dyn Error>> {
+/// With `Overflow::Reject` even `submit` fails instead of blocking.
+fn reject_makes_submit_refuse() -> Result<(), Box<dyn Error>> {
     let pool = Pool::builder()
         .capacity(1)
         .overflow(Overflow::Reject)
@@ -81,7 +81,7 @@ fn reject_refuses_at_the_same_door() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// With `Overflow::CallerRuns` the producer does the work itself, and so produces no more meanwhile.
+/// With `Overflow::CallerRuns` the producer runs the task itself, and so produces nothing meanwhile.
 fn caller_runs_slows_the_producer_down() -> Result<(), Box<dyn Error>> {
     let pool = Pool::builder()
         .capacity(1)
@@ -95,7 +95,7 @@ fn caller_runs_slows_the_producer_down() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// With `Overflow::DropOldest` what has waited longest makes room: right for data that ages.
+/// With `Overflow::DropOldest` the task that has waited longest makes room: right for data that goes stale.
 fn drop_oldest_keeps_the_newest() -> Result<(), Box<dyn Error>> {
     let pool = Pool::builder()
         .capacity(1)
@@ -120,7 +120,7 @@ fn drop_oldest_keeps_the_newest() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Keeps a worker busy until the gate is dropped. When this returns, the worker is at it.
+/// Keeps a worker busy until the gate is dropped. When it returns, the worker has begun.
 fn occupy(pool: &Pool) -> Result<Sender<()>, Box<dyn Error>> {
     let (gate, opens): (Sender<()>, Receiver<()>) = mpsc::channel();
     let (started, starts) = mpsc::channel();

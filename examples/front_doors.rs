@@ -1,4 +1,4 @@
-//! How do I put a job in the queue, and take it out again? Wait, refuse, a time limit; and a cancel.
+//! How do I put a job into the queue, and take it out again? Submit with or without waiting, or with a time limit; cancel.
 //!
 //! ```text
 //! cargo run --example front_doors
@@ -13,32 +13,32 @@ use std::time::Duration;
 
 use anthill::{GroupError, Pool, SubmitErrorKind};
 
-/// One worker, and room for so many jobs behind it.
+/// How many jobs may wait behind the one worker.
 const QUEUE: usize = 3;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    three_doors()?;
+    three_ways_to_submit()?;
     a_cancelled_group_starts_nothing_more()?;
     a_cancelled_job_makes_room_at_once()?;
     waiting_for_the_end_but_not_for_ever()
 }
 
-/// The same full queue, at each of its doors.
-fn three_doors() -> Result<(), Box<dyn Error>> {
+/// The same full queue, with each way to submit.
+fn three_ways_to_submit() -> Result<(), Box<dyn Error>> {
     let (pool, gate) = full_queue()?;
 
-    // Now or never.
+    // Without waiting.
     let refused = pool.try_submit(|| ()).expect_err("full");
     assert_eq!(refused.kind(), SubmitErrorKind::Full);
     println!("try_submit:     {refused}");
 
-    // Soon or never.
+    // With a time limit.
     let limit = Duration::from_millis(20);
     let refused = pool.submit_timeout(|| (), limit).expect_err("still full");
     assert_eq!(refused.kind(), SubmitErrorKind::TimedOut);
     println!("submit_timeout: {refused}");
 
-    // However long it takes: here, until the worker is let go.
+    // As long as it takes: here, until the gate lets the worker go on.
     thread::scope(|scope| {
         scope.spawn(|| {
             while pool.waiting() == 0 {
@@ -52,7 +52,7 @@ fn three_doors() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A cancel beats what is pending: of a full queue not one job starts after it.
+/// After a cancel no job of the group starts, though the queue is full of them.
 fn a_cancelled_group_starts_nothing_more() -> Result<(), Box<dyn Error>> {
     let pool = Pool::builder().capacity(1).backlog(QUEUE).build()?;
     let gate = occupy(&pool)?;
@@ -80,7 +80,7 @@ fn a_cancelled_group_starts_nothing_more() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// One job by its handle: what it captured is dropped, and its place in the queue is free.
+/// A handle cancels one job: what the job captured is dropped, and its place in the queue is free.
 fn a_cancelled_job_makes_room_at_once() -> Result<(), Box<dyn Error>> {
     let pool = Pool::builder().capacity(1).backlog(1).build()?;
     let _gate = occupy(&pool)?;
@@ -94,7 +94,7 @@ fn a_cancelled_job_makes_room_at_once() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Waiting with a limit says whether all was done.
+/// Waiting with a time limit returns whether everything was done.
 fn waiting_for_the_end_but_not_for_ever() -> Result<(), Box<dyn Error>> {
     let (pool, gate) = full_queue()?;
     let in_time = pool.wait_idle_timeout(Duration::from_millis(20));
@@ -109,7 +109,7 @@ fn waiting_for_the_end_but_not_for_ever() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A pool whose one worker is busy until the gate is dropped, and whose queue is full.
+/// Makes a pool whose one worker is busy until the gate is dropped, and whose queue is full.
 fn full_queue() -> Result<(Pool, Sender<()>), Box<dyn Error>> {
     let pool = Pool::builder().capacity(1).backlog(QUEUE).build()?;
     let gate = occupy(&pool)?;
@@ -119,7 +119,7 @@ fn full_queue() -> Result<(Pool, Sender<()>), Box<dyn Error>> {
     Ok((pool, gate))
 }
 
-/// Keeps the worker busy until the gate is dropped. When this returns, the worker is at it.
+/// Keeps the worker busy until the gate is dropped. When it returns, the worker has begun.
 fn occupy(pool: &Pool) -> Result<Sender<()>, Box<dyn Error>> {
     let (gate, opens) = mpsc::channel::<()>();
     let (started, starts) = mpsc::channel();

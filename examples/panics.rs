@@ -1,4 +1,4 @@
-//! What if a task panics? That task is lost, its worker is not, and a handler is told.
+//! What if a task panics? That task is lost, its worker goes on, and a handler is called.
 //!
 //! ```text
 //! cargo run --example panics
@@ -14,8 +14,8 @@ use anthill::{Pool, TaskPanic};
 
 fn main() -> Result<(), Box<dyn Error>> {
     counted_without_a_handler()?;
-    told_to_the_handler()?;
-    told_to_a_handler_with_state()
+    passed_to_the_handler()?;
+    passed_to_a_handler_with_state()
 }
 
 fn counted_without_a_handler() -> Result<(), Box<dyn Error>> {
@@ -35,7 +35,7 @@ fn counted_without_a_handler() -> Result<(), Box<dyn Error>> {
 }
 
 /// The handler runs on the worker, right after the panic.
-fn told_to_the_handler() -> Result<(), Box<dyn Error>> {
+fn passed_to_the_handler() -> Result<(), Box<dyn Error>> {
     #[derive(Debug, PartialEq)]
     struct OutOfPaper {
         tray: u8,
@@ -54,7 +54,7 @@ fn told_to_the_handler() -> Result<(), Box<dyn Error>> {
     assert_eq!(jam.message(), Some("paper jam"));
     assert_eq!(jam.thread_name(), Some("printer-0"));
 
-    // Any value can be a payload, and the handler gets it whole.
+    // Any value can be a payload, and the handler owns it.
     let empty = panics.recv()?;
     assert_eq!(empty.message(), None);
     let payload = empty
@@ -69,8 +69,8 @@ fn told_to_the_handler() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A handler of each worker's own: made once for it and called only there, it needs no lock.
-fn told_to_a_handler_with_state() -> Result<(), Box<dyn Error>> {
+/// Each worker makes a handler of its own and alone calls it, so the handler needs no lock.
+fn passed_to_a_handler_with_state() -> Result<(), Box<dyn Error>> {
     let (sender, notes) = mpsc::channel();
     let pool = Pool::builder()
         .capacity(1)

@@ -21,21 +21,21 @@ fn collatz_steps(mut n: u64) -> u64 {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // At most four tasks run at once. Making a pool starts no thread: tasks do, as they need them.
+    // At most four tasks run at once. Making a pool starts no thread; a thread starts when a task needs it.
     let pool = Pool::with_capacity(4);
     assert_eq!(pool.workers(), 0);
 
     let total = Arc::new(AtomicU64::new(0));
     for start in (1..=100_000).step_by(1_000) {
         let total = Arc::clone(&total);
-        // With four tasks running, submit waits until one is done: no queue can grow.
+        // While four tasks run, `submit` blocks until one is done, so no queue can grow.
         pool.submit(move || {
             let steps: u64 = (start..start + 1_000).map(collatz_steps).sum();
             total.fetch_add(steps, Ordering::Relaxed);
         })?;
     }
 
-    // All that a task did is visible once the pool has been seen idle.
+    // `wait_idle` returns after the tasks, so all that they did is visible here.
     pool.wait_idle();
     let total = total.load(Ordering::Relaxed);
     assert_eq!(total, (1..=100_000).map(collatz_steps).sum::<u64>());
@@ -48,6 +48,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         stats.completed, stats.workers_started
     );
 
-    // Dropping the pool runs what was accepted, and ends its threads.
+    // Dropping the pool runs the tasks that were accepted, and joins its threads.
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Can a pool grow, shrink and pause while it works? It can, at any moment, from any thread.
+//! Can a pool grow, shrink and pause while it works? Yes, at any moment and from any thread.
 //!
 //! ```text
 //! cargo run --example resize
@@ -44,7 +44,7 @@ impl Load {
 fn main() -> Result<(), Box<dyn Error>> {
     let pool = Pool::builder().capacity(1).unbounded_backlog().build()?;
 
-    // Up: three tasks that wait for each other cannot finish on one worker, but on three.
+    // Up: three tasks that wait for each other need three workers to finish.
     let meeting = Arc::new(Barrier::new(3));
     for _ in 0..3 {
         let meeting = Arc::clone(&meeting);
@@ -52,11 +52,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             meeting.wait();
         })?;
     }
-    assert_eq!(pool.tune(3), 1, "tune returns the capacity that was");
+    assert_eq!(pool.tune(3), 1, "tune returns the old capacity");
     pool.wait_idle();
     println!("up:     3 tasks met on {} workers", pool.workers());
 
-    // Down: from here on they run one by one.
+    // Down: from here on tasks run one by one.
     pool.tune(1);
     let load = Arc::new(Load::default());
     load.submit_to(&pool, 200);
@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!(load.most.load(Ordering::SeqCst), 1);
     println!("down:   200 tasks, never two at once");
 
-    // Pause: tasks are accepted and nothing starts. Resume: they run.
+    // Pause: tasks are accepted and none starts. Resume: they run.
     pool.tune(0);
     let load = Arc::new(Load::default());
     load.submit_to(&pool, 200);
@@ -72,9 +72,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     pool.tune(2);
     pool.wait_idle();
     assert_eq!(load.done.load(Ordering::SeqCst), 200);
-    println!("pause:  200 tasks waited for the capacity to come back");
+    println!("pause:  200 tasks waited until the pool was resumed");
 
-    // Under load: one thread submits while this one turns the capacity up, down and off.
+    // Under load: one thread submits while this one raises the capacity, lowers it and pauses the pool.
     let load = Arc::new(Load::default());
     thread::scope(|scope| {
         let producer = scope.spawn(|| load.submit_to(&pool, 20_000));

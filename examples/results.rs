@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! cargo run --release --example results              # nine jobs on three workers
-//! cargo run --release --example results -- 100000    # as many as you like: nothing fills up
+//! cargo run --release --example results -- 100000    # any number: no queue fills up
 //! ```
 //!
-//! The workers never wait for somebody to read: a result stays with its handle, an error with its group.
+//! The workers never wait for a reader: a result stays with its handle, an error with its group.
 //! (One job panics on purpose, and the standard panic hook prints that.)
 
 use std::error::Error;
@@ -23,10 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     errors_of_a_group(&pool, jobs)?;
     a_list_of_tasks(&pool, jobs);
     reading_no_further(&pool, jobs);
-    println!(
-        "threads:      {}, for all of it",
-        pool.stats().workers_started
-    );
+    println!("threads:      {} in all", pool.stats().workers_started);
     Ok(())
 }
 
@@ -43,7 +40,7 @@ fn even_only(job: u64) -> Result<u64, String> {
     }
 }
 
-/// Hand everything in, and collect later: each handle keeps its result until it is asked.
+/// Submits everything first, and joins later: each handle keeps its result until it is joined.
 fn by_handles(pool: &Pool, jobs: u64) -> Result<(), Box<dyn Error>> {
     let mut handles = Vec::new();
     for job in 1..=jobs {
@@ -58,7 +55,7 @@ fn by_handles(pool: &Pool, jobs: u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The same for an iterator: results in order, and no more than a window of them in memory.
+/// The same for an iterator: results in order, with at most a window of them in memory.
 fn by_map(pool: &Pool, jobs: u64) {
     let mut results = 0;
     for (job, result) in (1..).zip(pool.map(1..=jobs, square)) {
@@ -69,7 +66,7 @@ fn by_map(pool: &Pool, jobs: u64) {
     println!("map:          {results} results, in order");
 }
 
-/// Every job runs, whatever becomes of the others; at the end there is every error, with its job.
+/// Every job runs, whether or not others fail; `wait` returns every error, with the number of its job.
 fn errors_of_a_group(pool: &Pool, jobs: u64) -> Result<(), Box<dyn Error>> {
     let group = pool.group().keep_going();
     for job in 1..=jobs {
@@ -79,18 +76,18 @@ fn errors_of_a_group(pool: &Pool, jobs: u64) -> Result<(), Box<dyn Error>> {
     assert_eq!(errors.len() as u64, jobs.div_ceil(2));
     println!("group:        {} of {jobs} jobs failed", errors.len());
     for (index, error) in errors.iter().take(5) {
-        assert_eq!(index % 2, 0, "they are numbered from 0, the jobs from 1");
+        assert_eq!(index % 2, 0, "the group counts from 0, the jobs from 1");
         assert!(matches!(error, GroupError::Task(_)));
         println!("              - {error}");
     }
     Ok(())
 }
 
-/// A list of tasks and an outcome for each. A panic is the outcome of that one task.
+/// A list of tasks, and the outcome of each. A panic is the outcome of one task.
 fn a_list_of_tasks(pool: &Pool, jobs: u64) {
     let tasks = (1..=jobs).map(|job| {
         move || {
-            assert!(job != 2, "job {job} is beyond help");
+            assert!(job != 2, "job {job} is hopeless");
             even_only(job)
         }
     });
@@ -112,7 +109,7 @@ fn a_list_of_tasks(pool: &Pool, jobs: u64) {
     }
 }
 
-/// Who reads no further can also have no more done: a map that is dropped starts nothing more.
+/// A reader that stops can stop the work as well: a map that is dropped starts nothing more.
 fn reading_no_further(pool: &Pool, jobs: u64) {
     let failure = pool
         .map(1..=jobs, even_only)

@@ -4,8 +4,8 @@
 //! cargo run --example shares
 //! ```
 //!
-//! A share has no threads of its own, and of its tasks only what may run holds a worker: the rest
-//! waits aside, and the other workers are free.
+//! A share has no threads of its own. Of its tasks only those that may run hold a worker; the rest waits aside, and the
+//! other workers are free.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .name("shared")
         .build()?;
 
-    // serial: one at a time, in order. What only one may touch, and needs no lock for it.
+    // serial: one at a time, in order. For what only one task may touch at a time, without waiting for a lock.
     let log = Log::new(pool.serial());
 
     // keyed: in order for each key, side by side across keys.
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
-    // limit: so many at once, whichever. What gets slow when too many use it.
+    // limit: at most two at once, of any kind. For what gets slow when too many use it.
     let disk = pool.limit(2);
     let heads = Arc::new(Heads::default());
     let mut files = Vec::new();
@@ -85,10 +85,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for line in lines.iter() {
         println!("        {line}");
     }
-    println!(
-        "pool:   {} threads for all of it",
-        pool.stats().workers_started
-    );
+    println!("pool:   {} threads in all", pool.stats().workers_started);
     Ok(())
 }
 
@@ -105,7 +102,7 @@ impl Account {
         Account { name, page }
     }
 
-    /// Adds to the balance; a line for the log now and then.
+    /// Adds to the balance, and now and then returns a line for the log.
     fn book(&self, amount: i64) -> Option<String> {
         let Account { name, page } = self;
         let mut page = unshared(page);
@@ -116,12 +113,12 @@ impl Account {
     }
 }
 
-/// Locks what nobody else can hold, since its tasks run one at a time.
+/// Locks a mutex that nobody else can hold, since the tasks that use it run one at a time.
 fn unshared<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.try_lock().expect("nobody else holds it")
 }
 
-/// A log with one writer at a time, on no thread of its own. Who writes to it goes on at once.
+/// A log with one writer at a time and no thread of its own. `write` does not wait.
 #[derive(Clone)]
 struct Log {
     queue: Serial,
@@ -137,7 +134,7 @@ impl Log {
     fn write(&self, line: String) {
         let lines = Arc::clone(&self.lines);
         let write = move || unshared(&lines).push(line);
-        // In a task of the pool this never waits.
+        // In a task of the pool this never blocks.
         self.queue.submit(write).expect("the pool is open");
     }
 }

@@ -1,4 +1,4 @@
-//! How does a pool end? Softly, within a time, at once, by going out of scope; and it can open again.
+//! How does a pool end? Gently, with a time limit, at once, or by going out of scope; and it can be opened again.
 //!
 //! ```text
 //! cargo run --example shutdown
@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pool = Pool::builder().capacity(1).unbounded_backlog().build()?;
     let ran = Arc::new(AtomicUsize::new(0));
 
-    // release closes and does not wait: what was accepted still runs, what comes later is given back.
+    // release closes the pool and does not wait: tasks that were accepted still run, later ones are given back.
     let gate = occupy(&pool)?;
     submit(&pool, 10, &ran)?;
     pool.release();
@@ -24,17 +24,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!(refused.kind(), SubmitErrorKind::Closed);
     println!("release:         {refused}");
 
-    // release_timeout waits for the threads too, and says what is still there when time is up.
+    // release_timeout also waits for the threads, and returns what remains when the time is up.
     let remains = pool
         .release_timeout(Duration::from_millis(20))
-        .expect_err("the gate is shut");
+        .expect_err("the worker waits at the gate");
     assert_eq!((remains.running(), remains.queued()), (1, 10));
     println!("release_timeout: {remains}");
     drop(gate);
     pool.release_timeout(Duration::MAX)?;
     assert_eq!((ran.load(Ordering::Relaxed), pool.workers()), (10, 0));
 
-    // reboot opens it again: same handles, same counters.
+    // reboot opens it again, with the same handles and counters.
     pool.reboot();
     submit(&pool, 5, &ran)?;
     pool.wait_idle();
@@ -43,11 +43,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         (15, 16)
     );
     println!(
-        "reboot:          {} tasks completed in both lives",
+        "reboot:          {} tasks completed before and after",
         pool.stats().completed
     );
 
-    // release_now throws the backlog away, and says how much that was. What runs is not interrupted.
+    // release_now drops the backlog, and returns how many tasks that was. It does not interrupt running tasks.
     let gate = occupy(&pool)?;
     submit(&pool, 10, &ran)?;
     assert_eq!(pool.release_now(), 10);
@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         pool.stats().discarded
     );
 
-    // Dropping the pool is a release that waits for all it accepted.
+    // Dropping the pool releases it, and waits for all tasks that it accepted.
     pool.reboot();
     submit(&pool, 10, &ran)?;
     let handle = pool.handle();
@@ -83,7 +83,7 @@ fn submit(pool: &Pool, tasks: usize, ran: &Arc<AtomicUsize>) -> Result<(), Box<d
     Ok(())
 }
 
-/// Keeps the worker busy until the gate is dropped. When this returns, the worker is at it.
+/// Keeps the worker busy until the gate is dropped. When it returns, the worker has begun.
 fn occupy(pool: &Pool) -> Result<Sender<()>, Box<dyn Error>> {
     let (gate, opens) = mpsc::channel::<()>();
     let (started, starts) = mpsc::channel();

@@ -1,12 +1,12 @@
-//! What does a pool save me? 1,000 tasks done one by one, on a thread for each, and on a pool.
+//! What does a pool save me? 1,000 tasks run one by one, on a thread for each, and on a pool.
 //!
 //! ```text
 //! cargo run --release --example three_ways
 //! cargo run --release --example three_ways -- 1000 50    # tasks that block for 50 ms: threads pile up
 //! ```
 //!
-//! One by one is left out where it would take more than ten seconds.
-//! Each way runs in a process of its own, so that none inherits the memory of another.
+//! One by one is left out if it would take more than ten seconds.
+//! Each way runs in its own process, so that none inherits the memory of another.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A row of the table, but for its name.
+/// Returns a row of the table, without its name.
 fn measure(way: &str, tasks: usize, block: Duration) -> Result<String, Box<dyn Error>> {
     let work = Work {
         block,
@@ -81,7 +81,7 @@ fn measure(way: &str, tasks: usize, block: Duration) -> Result<String, Box<dyn E
                 let work = work.clone();
                 thread::Builder::new().spawn(move || work.run())
             };
-            // A thread for each task at once: nothing holds the loop back but the system's limits.
+            // A thread for each task at once: only the limits of the system slow the loop down.
             let threads: Vec<_> = (0..tasks).map(run).collect::<Result<_, _>>()?;
             for thread in threads {
                 thread.join().expect("the task does not panic");
@@ -99,7 +99,7 @@ fn measure(way: &str, tasks: usize, block: Duration) -> Result<String, Box<dyn E
             assert!(workers <= WORKERS);
             1 + workers
         }
-        other => return Err(format!("no such way: {other}").into()),
+        other => return Err(format!("unknown way: {other}").into()),
     };
     let took = begun.elapsed();
     assert_eq!(work.done.load(Ordering::SeqCst), tasks);
@@ -151,7 +151,7 @@ impl Watch {
             let (mut threads, mut memory) = (0, 0);
             loop {
                 let last = until.load(Ordering::SeqCst);
-                threads = threads.max(status_field("Threads:")? - 1); // but this one
+                threads = threads.max(status_field("Threads:")? - 1); // except this one
                 memory = memory.max(status_field("VmRSS:")?);
                 if last {
                     return Some((threads, memory.saturating_sub(before?)));
@@ -162,7 +162,7 @@ impl Watch {
         Watch { over, thread }
     }
 
-    /// The most threads, and the growth of the memory in KiB.
+    /// Returns the largest number of threads, and the growth of the memory in KiB.
     fn stop(self) -> Option<(usize, usize)> {
         self.over.store(true, Ordering::SeqCst);
         self.thread.join().expect("it only reads")

@@ -1,4 +1,4 @@
-//! How do I run at most N of them at a time? A limit on a pool that others use too, or a pool of N.
+//! How do I run at most N tasks at a time? With a limit on a pool that others use too, or with a pool of N workers.
 //!
 //! ```text
 //! cargo run --example throttle          # 100 downloads, at most 5 at a time
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The downloads may use so many workers of the pool, and the rest of it stays free for others.
+/// The downloads may use `at_once` workers of the pool; the others stay free.
 fn a_limit_on_a_shared_pool(at_once: usize) -> Result<(), Box<dyn Error>> {
     let pool = Pool::builder()
         .capacity(at_once + 3)
@@ -39,7 +39,7 @@ fn a_limit_on_a_shared_pool(at_once: usize) -> Result<(), Box<dyn Error>> {
         let site = Arc::clone(&site);
         handles.push(downloads.spawn(move || site.download(page))?);
     }
-    // Does not stand in line behind a hundred downloads.
+    // It does not wait behind a hundred downloads.
     let query = pool.spawn(|| "answered")?.join()?;
     let finished = site.finished.load(Ordering::SeqCst);
 
@@ -48,11 +48,11 @@ fn a_limit_on_a_shared_pool(at_once: usize) -> Result<(), Box<dyn Error>> {
         pages.push(handle.join()?); // in the order in which they were asked for
     }
     report("limit", &site, &pages, at_once, begun);
-    println!("             another's task was {query} after {finished} of them");
+    println!("             another task was {query} after {finished} of them");
     Ok(())
 }
 
-/// Where nobody else shares the threads, the capacity is the limit.
+/// If nobody else uses the threads, the capacity is the limit.
 fn a_pool_of_its_own(at_once: usize) {
     let pool = Pool::with_capacity(at_once);
     let site = Arc::new(Site::default());
@@ -78,7 +78,7 @@ fn report(way: &str, site: &Site, pages: &[String], at_once: usize, begun: Insta
     );
 }
 
-/// What is to be spared: it counts how many come at once.
+/// A site that must not be overloaded. It counts how many downloads there are at once.
 #[derive(Default)]
 struct Site {
     now: AtomicUsize,

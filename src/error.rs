@@ -1,4 +1,6 @@
-//! What can be refused, and why. A refused closure comes back.
+//! Why a task is refused, why a pool is not built, and what remains of a pool that did not end in time.
+//!
+//! The error of a refused task gives the closure back.
 
 use std::error::Error;
 use std::sync::{Mutex, PoisonError};
@@ -17,15 +19,15 @@ use std::{fmt, io};
 pub enum SubmitErrorKind {
     /// There was no room.
     Full,
-    /// There was no room, and as many submitters waited for it as may.
+    /// There was no room, and the maximum number of submitters already waited for it.
     TooManyWaiting,
-    /// There was no room until the time was up.
+    /// There was no room before the time was up.
     TimedOut,
     /// The pool is closed.
     Closed,
-    /// The system refused to start a thread and the pool has none; its error is the
-    /// [`source`](Error::source). Or the threads are in the process that this one was
-    /// [forked](crate::Pool#after-a-fork) from.
+    /// The pool has no thread and the system refused to start one; the system's error is the
+    /// [`source`](Error::source). Or the pool's threads are in the process from which this one was
+    /// [forked](crate::Pool#after-a-fork).
     NoThread,
 }
 
@@ -34,17 +36,16 @@ impl fmt::Display for SubmitErrorKind {
         f.write_str(match self {
             SubmitErrorKind::Full => "the pool has no room",
             SubmitErrorKind::TooManyWaiting => "too many submitters wait for room in the pool",
-            SubmitErrorKind::TimedOut => "the pool had no room in time",
+            SubmitErrorKind::TimedOut => "timed out while waiting for room in the pool",
             SubmitErrorKind::Closed => "the pool is closed",
-            SubmitErrorKind::NoThread => "the system refused the pool a thread",
+            SubmitErrorKind::NoThread => "the system refused to start a thread for the pool",
         })
     }
 }
 
-/// A refused task, with the closure.
+/// A refused task, with its closure.
 ///
-/// It is `Send` and `Sync` whatever the closure is, so that `?` turns it into a
-/// `Box<dyn Error + Send + Sync>`.
+/// It is `Send` and `Sync` whatever the closure is, so that `?` can turn it into a `Box<dyn Error + Send + Sync>`.
 ///
 /// ```
 /// use anthill::Pool;
@@ -58,7 +59,7 @@ impl fmt::Display for SubmitErrorKind {
 pub struct SubmitError<F> {
     kind: SubmitErrorKind,
     refusal: Option<io::Error>,
-    /// A mutex that is never locked makes the error `Sync`: it lends no `&F`.
+    /// The mutex is never locked. It makes the error `Sync` for any `F`, since no `&F` leaves it.
     closure: Mutex<F>,
 }
 
@@ -81,17 +82,17 @@ impl<F> SubmitError<F> {
         SubmitError::new(self.kind, self.refusal, closure)
     }
 
-    /// Why it was refused.
+    /// Returns why the task was refused.
     pub fn kind(&self) -> SubmitErrorKind {
         self.kind
     }
 
-    /// The closure.
+    /// Returns the closure.
     pub fn into_inner(self) -> F {
         self.into_parts().1
     }
 
-    /// The reason and the closure.
+    /// Returns the reason and the closure.
     pub fn into_parts(self) -> (SubmitErrorKind, F) {
         let closure = self.closure.into_inner();
         (self.kind, closure.unwrap_or_else(PoisonError::into_inner))
@@ -119,8 +120,9 @@ impl<F> Error for SubmitError<F> {
     }
 }
 
-/// What still remained when [`release_timeout`](crate::PoolHandle::release_timeout) gave up
-/// waiting. The pool is closed all the same, and goes on to its end.
+/// What remained when [`release_timeout`](crate::PoolHandle::release_timeout) stopped waiting.
+///
+/// The pool is closed all the same, and goes on to its end.
 ///
 /// ```
 /// use std::{sync::mpsc, time::Duration};
@@ -142,22 +144,22 @@ pub struct ReleaseTimeout {
 }
 
 impl ReleaseTimeout {
-    /// Tasks that still ran.
+    /// Returns how many tasks were still running.
     pub fn running(&self) -> usize {
         self.running
     }
 
-    /// Accepted tasks that had not started.
+    /// Returns how many accepted tasks had not started.
     pub fn queued(&self) -> usize {
         self.queued
     }
 
-    /// Workers that still ran, or waited for tasks.
+    /// Returns how many workers there still were, busy or idle.
     pub fn workers(&self) -> usize {
         self.workers
     }
 
-    /// Threads that were no workers any more but had not ended, as in
+    /// Returns how many threads had stopped working but had not ended, as in
     /// [`Stats::leaving`](crate::Stats::leaving).
     pub fn leaving(&self) -> usize {
         self.leaving
@@ -182,7 +184,7 @@ impl fmt::Display for ReleaseTimeout {
 
 impl Error for ReleaseTimeout {}
 
-/// Why [`Builder::build`](crate::Builder::build) made no pool.
+/// Why [`Builder::build`](crate::Builder::build) failed.
 ///
 /// ```
 /// use anthill::{BuildError, Pool};
@@ -192,29 +194,29 @@ impl Error for ReleaseTimeout {}
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// More workers to keep than there may be.
+    /// The minimum of workers is above the capacity.
     MinWorkersAboveCapacity {
-        /// What [`min_workers`](crate::Builder::min_workers) was given.
+        /// The argument of [`min_workers`](crate::Builder::min_workers).
         min_workers: usize,
-        /// What [`capacity`](crate::Builder::capacity) was given.
+        /// The argument of [`capacity`](crate::Builder::capacity), or its default.
         capacity: usize,
     },
-    /// [`Overflow::DropOldest`](crate::Overflow::DropOldest) without a backlog to drop from.
+    /// The pool has [`Overflow::DropOldest`](crate::Overflow::DropOldest) but no backlog to drop from.
     DropOldestWithoutBacklog,
-    /// Several pools as one, of which there are to be none.
+    /// A [`MultiPool`](crate::MultiPool) of 0 pools.
     NoShards,
-    /// A thread's name cannot contain a NUL.
+    /// The name contains a NUL, which a thread's name cannot.
     NameContainsNul,
-    /// No address space has room for such a stack.
+    /// No address space has room for a stack of this size.
     StackSizeTooLarge {
-        /// What [`stack_size`](crate::Builder::stack_size) was given, in bytes.
+        /// The argument of [`stack_size`](crate::Builder::stack_size), in bytes.
         stack_size: usize,
     },
-    /// Too little for a worker that tells of a task's panic.
+    /// A worker could not report a task's panic on a stack of this size.
     StackSizeTooSmall {
-        /// What [`stack_size`](crate::Builder::stack_size) was given, in bytes.
+        /// The argument of [`stack_size`](crate::Builder::stack_size), in bytes.
         stack_size: usize,
-        /// The least that it takes.
+        /// The smallest size that it accepts, in bytes.
         least: usize,
     },
     /// The system refused to start one of the [`min_workers`](crate::Builder::min_workers).
@@ -234,7 +236,7 @@ impl fmt::Display for BuildError {
             BuildError::DropOldestWithoutBacklog => {
                 f.write_str("Overflow::DropOldest needs a backlog to drop from")
             }
-            BuildError::NoShards => f.write_str("there is to be no pool: at least one is needed"),
+            BuildError::NoShards => f.write_str("a multi-pool needs at least one pool"),
             BuildError::NameContainsNul => f.write_str("the name contains a NUL"),
             BuildError::StackSizeTooLarge { stack_size } => {
                 write!(

@@ -9,7 +9,8 @@ use crate::results::handle::JoinHandle;
 use crate::sync::{AtomicPtr, Ordering};
 use std::ptr;
 
-/// The pool of this process, and its generation. No `OnceCell`: in the child of a fork one may be half-way.
+/// The pool of this process, and the generation of the process. It is not in a `OnceCell`, which a fork may copy
+/// half-way initialized.
 struct Global {
     pool: PoolHandle,
     generation: u64,
@@ -17,11 +18,13 @@ struct Global {
 
 static GLOBAL: AtomicPtr<Global> = AtomicPtr::new(ptr::null_mut());
 
-/// The process's own pool: made as [`Pool::default`](crate::Pool::default) on first use, never dropped. The child of a fork has one of
-/// its own.
+/// Returns the process's own pool.
 ///
-/// Its capacity is the process's, not that of whichever thread asks first: on Linux the processors that the main
-/// thread may run on then, within the quota of the control groups. Elsewhere it is that of the thread that asks.
+/// The first call makes it, like [`Pool::default`](crate::Pool::default), and it is never dropped. The child of a fork
+/// gets its own.
+///
+/// Its capacity does not depend on which thread calls first: on Linux it is the number of processors on which the main
+/// thread may run at that time, within the quota of the control groups. Elsewhere it is that of the calling thread.
 ///
 /// ```
 /// assert!(anthill::global().capacity() > 0);
@@ -44,25 +47,25 @@ fn replace(seen: *mut Global, generation: u64) -> &'static PoolHandle {
         .unbounded_backlog();
     let pool = pool.into_pool().detach();
     let made = Box::into_raw(Box::new(Global { pool, generation }));
-    // ORDERING: Release: publishes the pool. Acquire: that of somebody else.
+    // ORDERING: Release: publishes this pool. Acquire: sees the pool of whoever was first.
     let (order, lost) = (Ordering::AcqRel, Ordering::Acquire);
     let global = match GLOBAL.compare_exchange(seen, made, order, lost) {
         Ok(_) => made,
         Err(first) => {
-            // SAFETY: it was made here, and nobody else has it. No thread of it was started.
+            // SAFETY: it was made here, and nobody else has it. (It has started no thread.)
             drop(unsafe { Box::from_raw(made) });
             first
         }
     };
-    // SAFETY: not null, and never freed. Whoever was first is of this generation, which has not changed since.
+    // SAFETY: not null, and never freed. It is of this generation, which has not changed since.
     unsafe { &(*global).pool }
 }
 
-/// Hands the [global](global()) pool a task.
+/// Submits a task to the [global](global()) pool. Never blocks: its backlog is unbounded.
 ///
 /// # Errors
 ///
-/// As [`PoolHandle::submit`].
+/// Fails as [`PoolHandle::submit`] does.
 ///
 /// ```
 /// anthill::submit(|| println!("somewhere"))?;
@@ -76,11 +79,11 @@ where
     global().submit(f)
 }
 
-/// Hands the [global](global()) pool a task, and returns a handle to its result.
+/// Submits a task to the [global](global()) pool and returns a handle to its result.
 ///
 /// # Errors
 ///
-/// As [`PoolHandle::spawn`].
+/// Fails as [`PoolHandle::spawn`] does.
 ///
 /// ```
 /// let sum = anthill::spawn(|| (1..=9).sum::<u32>())?;

@@ -1,8 +1,8 @@
-//! An elastic pool of reusable OS threads, for work that blocks, bursts or must be bounded.
+//! An elastic pool of reusable OS threads, for work that blocks, comes in bursts or must be bounded.
 //!
-//! Threads start when there is work, are reused newest first, and end when they have idled. The
-//! capacity is exact, and can be changed while the pool runs. Without room a submitter waits in a
-//! fair line, or is refused and gets its closure back.
+//! Threads start when there is work, are reused newest first, and end when they have been idle for a while. The capacity is
+//! exact, and can change while the pool runs. Without room a submitter waits in a fair line, or is refused and gets its
+//! closure back.
 //!
 //! ```
 //! use anthill::Pool;
@@ -17,25 +17,25 @@
 //! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 //! ```
 //!
-//! # What holds
+//! # Guarantees
 //!
-//! - **Bounded.** No task starts while [`capacity`](PoolHandle::capacity) others run; no more are
-//!   accepted than capacity + backlog, but what tasks submit themselves.
-//! - **Fair.** Those who wait for room are served first come, first served, and overtaken by nobody.
-//! - **Nothing lost.** An accepted task runs, unless it is discarded on request and counted; a
-//!   refused one comes back.
-//! - **No deadlock with itself.** A task may submit to its own pool, tune, release and drop it; a task
-//!   that joins another one runs it itself, if it has not started.
-//! - **A panic costs one task.** The worker goes on, and the panic goes to one place: the handle, the
-//!   group, the caller of a scope or a map, or the panic handler.
-//! - **Every handle resolves.** With a result, or with the reason why there is none.
-//! - **Idle costs nothing.** No helper thread, no polling; an idle pool makes no context switch.
+//! - **Bounded.** No task starts while [`capacity`](PoolHandle::capacity) others run. No more than capacity + backlog
+//!   tasks are accepted, except those that tasks submit themselves.
+//! - **Fair.** Submitters that wait for room are admitted first come, first served; nobody overtakes them.
+//! - **Nothing lost.** An accepted task runs, unless it is discarded on request, which is counted. A refused task comes
+//!   back.
+//! - **No deadlock with itself.** A task may submit to its own pool, tune, release and drop it. A task that joins another
+//!   one runs that one itself if it has not started.
+//! - **A panic costs one task.** The worker goes on, and the panic goes to one place: the handle, the group, the caller of
+//!   a scope or a map, or the panic handler.
+//! - **Every handle resolves**, with a result or with the reason why there is none.
+//! - **Idle costs nothing.** There is no helper thread and no polling; an idle pool makes no context switch.
 //!
-//! Everything before a `submit` happens before the task; the task, and the drop of all it captured,
-//! happens before [`join`](JoinHandle::join), [`wait_idle`](PoolHandle::wait_idle) and
-//! [`release_timeout`](PoolHandle::release_timeout) return.
+//! Everything before a `submit` happens before the task. The task, and the drop of all it captured, happens before
+//! [`join`](JoinHandle::join), [`wait_idle`](PoolHandle::wait_idle) and [`release_timeout`](PoolHandle::release_timeout)
+//! return.
 //!
-//! No code of yours runs under a lock of the pool: not a task, a drop, a handler or a hook.
+//! The pool calls no code of yours while it holds a lock: no task, drop, handler or hook.
 //!
 //! # Beyond submit
 //!
@@ -43,9 +43,9 @@
 //! |---|---|
 //! | a result | [`spawn`](PoolHandle::spawn): a handle to join, await or cancel |
 //! | tasks that borrow | [`scope`](PoolHandle::scope), [`run_all`](PoolHandle::run_all) |
-//! | an iterator, worked on ahead | [`map`](PoolHandle::map), [`map_unordered`](PoolHandle::map_unordered) |
-//! | tasks that stand and fall together | [`group`](PoolHandle::group) |
-//! | tasks that run for ever | [`stop_token`](PoolHandle::stop_token) |
+//! | an iterator whose items are processed ahead | [`map`](PoolHandle::map), [`map_unordered`](PoolHandle::map_unordered) |
+//! | tasks that succeed or fail as a unit | [`group`](PoolHandle::group) |
+//! | tasks that run until they are stopped | [`stop_token`](PoolHandle::stop_token) |
 //! | a share of the pool | [`limit`](PoolHandle::limit), [`serial`](PoolHandle::serial), [`keyed`](PoolHandle::keyed) |
 //! | a pool of one function, several pools as one, and both | [`FuncPool`], [`MultiPool`], [`MultiFuncPool`] |
 //! | jobs that survive the process | the crate `anthill-jobs`, on the same workers |
@@ -77,7 +77,8 @@ pub use pools::limit::{Limited, Serial};
 pub use pools::multi::{Balance, MultiPool};
 pub use pools::multi_func::MultiFuncPool;
 pub use pools::share::Share;
-pub use results::group::{FirstError, Group, GroupError, KeepGoing};
+pub use results::group::{FirstError, Group, KeepGoing};
+pub use results::group_error::GroupError;
 pub use results::handle::JoinHandle;
 pub use results::join_error::JoinError;
 pub use results::map::{Map, MapUnordered};
@@ -85,7 +86,7 @@ pub use results::scope::{Scope, ScopedJoinHandle};
 pub use stats::Stats;
 pub use stop::{StopSource, StopToken};
 
-/// The pages of `docs/`, here so that their programs are tested.
+/// The pages of `docs/`, included so that their programs are tested.
 #[cfg(any(doc, doctest))]
 pub mod guide {
     #[doc = include_str!("../docs/design.md")]

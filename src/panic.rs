@@ -1,4 +1,4 @@
-//! What a panicking task leaves behind, and who is told.
+//! What a panicking task leaves behind and who is told; and how the code of users is called where a panic must not spread.
 
 use crate::sync::Arc;
 use std::any::Any;
@@ -7,7 +7,7 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-/// A worker of a pool: each thread that a pool ever started has its own, counted from 0.
+/// Identifies a worker of a pool: the threads that a pool starts are numbered from 0 and no number is used twice.
 ///
 /// ```
 /// use std::sync::mpsc;
@@ -24,7 +24,7 @@ use std::task::Waker;
 pub struct WorkerId(pub(crate) u64);
 
 impl WorkerId {
-    /// How many workers the pool had started before this one.
+    /// Returns the number: how many workers the pool had started before this one.
     pub fn as_u64(self) -> u64 {
         self.0
     }
@@ -36,7 +36,7 @@ impl fmt::Display for WorkerId {
     }
 }
 
-/// A task that panicked, as its pool's panic handler gets it.
+/// The panic of a task, as the panic handler of its pool gets it.
 ///
 /// Dropping it drops the payload; a panic in that drop is caught.
 ///
@@ -54,7 +54,7 @@ impl fmt::Display for WorkerId {
 pub struct TaskPanic {
     worker: Option<WorkerId>,
     thread_name: Option<String>,
-    /// `None` once it was taken.
+    /// `None` once it is taken.
     payload: Option<Box<dyn Any + Send>>,
 }
 
@@ -67,28 +67,28 @@ impl TaskPanic {
         }
     }
 
-    /// The worker that ran the task; `None` if its submitter ran it
+    /// Returns the worker that ran the task, or `None` if its submitter ran it
     /// ([`Overflow::CallerRuns`](crate::Overflow::CallerRuns)).
     pub fn worker(&self) -> Option<WorkerId> {
         self.worker
     }
 
-    /// The name of the thread that ran the task.
+    /// Returns the name of the thread that ran the task.
     pub fn thread_name(&self) -> Option<&str> {
         self.thread_name.as_deref()
     }
 
-    /// The panic's message, if its payload is a string, as that of `panic!` is.
+    /// Returns the panic's message if its payload is a string, as that of `panic!` is.
     pub fn message(&self) -> Option<&str> {
         message_of(self.payload())
     }
 
-    /// What the task panicked with.
+    /// Returns what the task panicked with.
     pub fn payload(&self) -> &(dyn Any + Send) {
         self.payload.as_deref().unwrap_or(&())
     }
 
-    /// Takes the payload, for [`std::panic::resume_unwind`] say.
+    /// Returns what the task panicked with, for example for [`std::panic::resume_unwind`].
     pub fn into_payload(mut self) -> Box<dyn Any + Send> {
         self.payload.take().unwrap_or_else(|| Box::new(()))
     }
@@ -121,18 +121,18 @@ pub(crate) fn message_of(payload: &(dyn Any + Send)) -> Option<&str> {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
-/// Drops what belongs to a user and catches a panic in it, also during another unwind.
+/// Drops a value of a user and catches a panic of the drop, also during another unwind.
 pub(crate) fn drop_quietly<T>(value: T) {
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(value)));
     let payload_dropped =
         dropped.or_else(|payload| catch_unwind(AssertUnwindSafe(|| drop(payload))));
     if let Err(payload) = payload_dropped {
-        // A payload whose own drop panics could go on for ever: it is leaked instead.
+        // Its drop panics with a payload whose drop panics: that could go on for ever, so the last one is leaked.
         std::mem::forget(payload);
     }
 }
 
-/// Calls `f`, out of which nothing must unwind: ends the process if something does, and says what that spoiled.
+/// Calls `f`, and aborts the process if it unwinds; `spoiled` says on standard error what that would have broken.
 pub(crate) fn or_abort<T>(spoiled: &str, f: impl FnOnce() -> T) -> T {
     struct Abort<'a>(&'a str);
 
@@ -156,13 +156,13 @@ pub(crate) fn wake_quietly(waker: Waker) {
     }
 }
 
-/// A handler of one worker's own.
+/// The handler of one worker.
 pub(crate) type PanicHandler = Box<dyn FnMut(TaskPanic)>;
 
 type Shared = Arc<dyn Fn(TaskPanic) + Send + Sync>;
 type PerWorker = Arc<dyn Fn(WorkerId) -> PanicHandler + Send + Sync>;
 
-/// Who is told of panics.
+/// The panic handlers of a pool.
 #[derive(Clone, Default)]
 pub(crate) struct PanicHandlers {
     pub(crate) shared: Option<Shared>,
@@ -174,7 +174,7 @@ impl PanicHandlers {
         self.per_worker.as_ref().map(|make| make(worker))
     }
 
-    /// Tells the worker's own handler, or else the shared one. A panic in it is caught.
+    /// Calls the worker's own handler, or the shared one if it has none. A panic of the handler is caught.
     pub(crate) fn tell(&self, own: Option<&mut PanicHandler>, panic: TaskPanic) {
         let told = catch_unwind(AssertUnwindSafe(|| match (own, &self.shared) {
             (Some(own), _) => own(panic),

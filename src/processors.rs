@@ -1,13 +1,13 @@
 //! How many processors the process has, whichever thread asks.
 //!
-//! A thread is told how many there are for itself. Another thread of the process may be pinned to fewer, and what it
-//! makes for all should not be made to its measure; so the main thread's affinity is what counts. A thread that has
-//! another one asks on a short-lived thread with that of the main thread: so the answer is that of [`processors`]
-//! in all else, the quota of the control groups and how it is rounded.
+//! The count that a thread gets is its own, and it may be pinned to fewer processors than the process has. What is made for
+//! the whole process must not be made to that measure, so the affinity of the main thread counts. A thread with another
+//! affinity starts a short-lived thread, gives that the affinity of the main thread, and lets it ask: so in all else (the
+//! quota of the control groups, and how it is rounded) the answer is that of [`processors`].
 
 use crate::sync::processors;
 
-/// The count for the main thread; where that cannot be had, for this one.
+/// The count for the main thread, or for this one if that cannot be found out.
 pub(crate) fn of_process() -> usize {
     imp::of_main_thread().unwrap_or_else(processors)
 }
@@ -22,7 +22,7 @@ mod imp {
     use crate::sync::{Arc, AtomicUsize, Ordering, spawn};
     use std::ffi::{c_int, c_ulong};
 
-    /// As large as the C library's own: 1,024 processors.
+    /// As large as that of the C library: 1,024 processors.
     #[derive(Clone, Copy, PartialEq, Eq)]
     #[repr(C)]
     struct Affinity([c_ulong; 1024 / c_ulong::BITS as usize]);
@@ -33,7 +33,7 @@ mod imp {
     }
 
     impl Affinity {
-        /// Of the thread with that id; 0 is this one.
+        /// That of the thread with this id; 0 is the calling thread.
         fn of(thread: c_int) -> Option<Affinity> {
             let mut affinity = Affinity([0; 1024 / c_ulong::BITS as usize]);
             // SAFETY: the pointer is valid for a write of that size.
@@ -42,14 +42,14 @@ mod imp {
             (got >= 0).then_some(affinity)
         }
 
-        /// Gives it to this thread: whether it has it now.
+        /// Gives it to the calling thread; false if the system refuses.
         fn set(&self) -> bool {
             // SAFETY: the pointer is valid for a read of that size.
             unsafe { sched_setaffinity(0, size_of::<Affinity>(), self) == 0 }
         }
     }
 
-    /// `None` where it is the same as for this thread, or cannot be had.
+    /// `None` if it is that of the calling thread, or cannot be found out.
     pub(super) fn of_main_thread() -> Option<usize> {
         // The main thread has the id of the process.
         let main = Affinity::of(c_int::try_from(std::process::id()).ok()?)?;

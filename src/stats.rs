@@ -1,12 +1,12 @@
-//! What a pool has counted so far.
+//! What a pool counts, and the snapshot of it that users get.
 
 use crate::sync::{CounterU64, Ordering};
 
-/// A snapshot of a pool's counters, from [`PoolHandle::stats`](crate::PoolHandle::stats).
+/// A snapshot of a pool's counters and gauges, from [`PoolHandle::stats`](crate::PoolHandle::stats).
 ///
-/// At rest `submitted = completed + panicked + cancelled + discarded`, and `running` and `queued`
-/// are 0. Taken while tasks run it may be off by those that come and go meanwhile. The counters go
-/// on over a [`reboot`](crate::PoolHandle::reboot).
+/// At rest `submitted = completed + panicked + cancelled + discarded`, and `running` and `queued` are 0. A snapshot that is
+/// taken while tasks run may be off by the tasks that start or end meanwhile. A [`reboot`](crate::PoolHandle::reboot) does
+/// not reset the counters.
 ///
 /// ```
 /// let pool = anthill::Pool::with_capacity(2);
@@ -27,34 +27,34 @@ pub struct Stats {
     pub panicked: u64,
     /// Tasks cancelled before they started.
     pub cancelled: u64,
-    /// Tasks the pool dropped before they started: by `release_now`, or to make room.
+    /// Tasks that the pool dropped before they started: by `release_now`, or to make room.
     pub discarded: u64,
-    /// Submissions refused, for whatever reason.
+    /// Submissions refused, for any reason.
     pub rejected: u64,
     /// Tasks running now.
     pub running: usize,
     /// Tasks accepted and not started yet.
     pub queued: usize,
-    /// Threads that are no workers any more but have not ended: their stop hook runs, or their thread-locals
-    /// are being dropped. They run no task and do not count in [`workers`](crate::PoolHandle::workers) or
-    /// against the capacity, so there are as many as leave in the time that this takes.
+    /// Threads that have stopped working but have not ended: their stop hook runs, or their thread-locals are being
+    /// dropped. They run no task and count neither in [`workers`](crate::PoolHandle::workers) nor against the
+    /// capacity, so their number is limited only by how many workers leave in the time that this takes.
     pub leaving: usize,
     /// Threads started.
     pub workers_started: u64,
-    /// Workers that ended because they had idled for the idle timeout.
+    /// Workers that ended because they were idle for the idle timeout.
     pub workers_expired: u64,
-    /// The most workers there were at once.
+    /// The largest number of workers at any one time.
     pub workers_peak: usize,
     /// Idle workers woken for a task.
     pub wakes: u64,
-    /// Times a worker stole from another one.
+    /// Times a worker stole tasks from another one.
     pub steals: u64,
     /// Panics of hooks and of panic handler factories; those of tasks count in `panicked`.
     pub hook_panics: u64,
 }
 
 impl Stats {
-    /// Of two pools together.
+    /// The sums for two pools.
     pub(crate) fn plus(self, other: Stats) -> Stats {
         Stats {
             submitted: self.submitted + other.submitted,
@@ -82,11 +82,11 @@ pub(crate) struct Counter(CounterU64);
 
 impl Counter {
     pub(crate) fn add(&self, amount: u64) {
-        // ORDERING: Release: with `get`, who sees an end sees the beginning.
+        // ORDERING: Release: pairs with `get`: whoever sees the end of a task counted sees its beginning counted.
         self.0.fetch_add(amount, Ordering::Release);
     }
 
-    /// Takes back what was counted too early.
+    /// Takes back one that was counted too early.
     pub(crate) fn take_back(&self) {
         self.0.fetch_sub(1, Ordering::Release);
     }
@@ -104,7 +104,7 @@ pub(crate) struct Counts {
     pub(crate) discarded: Counter,
     pub(crate) cancelled: Counter,
     pub(crate) hook_panics: Counter,
-    /// Tasks their submitter ran.
+    /// Tasks that their submitter ran.
     pub(crate) called: Counter,
     pub(crate) call_completed: Counter,
     pub(crate) call_panicked: Counter,

@@ -1,9 +1,10 @@
-//! The signal to end: for tasks that live long, and for who waits for the end of a pool.
+//! The signal to stop: for long-running tasks, and for those who wait for the end of a pool.
 //!
-//! - ST1: `stopped` is set under the lock, which whoever waits holds from its look to its sleep.
-//! - ST2: Who waits for a pool's end sleeps on the lock of that pool's threads instead. It is entered here first and looks
-//!   at `stopped` under the threads' lock; the signal is set first and takes the threads' lock of all who are entered
-//!   then. So one sees the other. The threads' lock is taken under the one here, never the other way round.
+//! - ST1: `stopped` is set under the lock. Whoever waits for it holds that lock from its look to its sleep.
+//! - ST2: A thread that waits for a pool's end sleeps on the lock of that pool's threads instead. It is entered here first,
+//!   and then looks at `stopped` under the threads' lock; the signal is set first, and then takes the threads' lock of
+//!   every pool that is entered. So one of the two sees the other. The threads' lock is taken while the lock here is held,
+//!   never the other way round.
 
 use crate::fork;
 use crate::sync::{
@@ -14,18 +15,18 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
-/// A pool, as a signal sees it.
+/// What a signal needs of a pool.
 pub(crate) trait SignalledPool: Send + Sync {
-    /// Has those who await the end of the pool look again.
+    /// Makes those who wait for the end of the pool look again.
     fn nudge(&self);
     /// G1 of [`fork`].
     fn is_foreign(&self) -> bool;
 }
 
-/// What all tokens of one signal share.
+/// A signal: what its tokens share.
 pub(crate) struct Stop {
     stopped: AtomicBool,
-    /// ST2: the pools whose end somebody awaits who gives up at this signal.
+    /// ST2: the pools for whose end somebody waits who gives up at this signal.
     ending: Mutex<Vec<Arc<dyn SignalledPool>>>,
     changed: Condvar,
 }
@@ -46,13 +47,13 @@ impl Stop {
 
     pub(crate) fn stop(&self) {
         let ending = lock(&self.ending);
-        // ORDERING: Release: who sees the signal sees what came before it.
+        // ORDERING: Release: whoever sees the signal sees what came before it.
         self.stopped.store(true, Ordering::Release);
         self.changed.notify_all();
         ending.iter().for_each(|pool| pool.nudge());
     }
 
-    /// ST2: while what it returns lives, the signal has whoever awaits the end of this pool look again.
+    /// ST2: while the returned value lives, the signal makes those who wait for the end of this pool look again.
     pub(crate) fn interrupts(&self, pool: Arc<dyn SignalledPool>) -> impl Drop + use<'_> {
         struct Entered<'a>(&'a Stop, Arc<dyn SignalledPool>);
         impl Drop for Entered<'_> {
@@ -60,7 +61,7 @@ impl Stop {
                 let Entered(stop, pool) = self;
                 let mut ending = lock(&stop.ending);
                 if let Some(at) = ending.iter().position(|other| Arc::ptr_eq(other, pool)) {
-                    // Not the last: `pool` is another.
+                    // It does not drop the last reference: `pool` is another one.
                     ending.swap_remove(at);
                 }
             }
@@ -75,12 +76,12 @@ impl Stop {
     }
 }
 
-/// Tells tasks that live long when to end: once their pool is released (or dropped), or once the
-/// [`StopSource`] that the token is from says so.
+/// Tells a long-running task when to stop: once its pool is released (or dropped), or once the [`StopSource`] that made the
+/// token is stopped.
 ///
-/// A pool does not end before its tasks do; a task that runs for ever must look at its token, or sleep on
-/// it. Tokens are cheap to clone. [`reboot`](crate::PoolHandle::reboot) brings a new signal; tokens from before it
-/// stay stopped.
+/// A pool does not end before its tasks do, so a task that would run for ever must look at its token, or sleep on it. Tokens
+/// are cheap to clone. A [`reboot`](crate::PoolHandle::reboot) of the pool makes a new signal; tokens from before it stay
+/// stopped.
 ///
 /// ```
 /// use anthill::Pool;
@@ -90,7 +91,7 @@ impl Stop {
 /// let stop = pool.stop_token();
 /// pool.submit(move || {
 ///     while !stop.wait_timeout(Duration::from_millis(1)) {
-///         // what is to be done each millisecond
+///         // the work of each millisecond
 ///     }
 /// })?;
 /// drop(pool); // returns, since the task ends
@@ -99,7 +100,7 @@ impl Stop {
 #[derive(Clone)]
 pub struct StopToken {
     stop: Arc<Stop>,
-    /// Whose signal it is, if it is a pool's.
+    /// The pool, if the signal is that of a pool.
     pool: Option<Weak<dyn SignalledPool>>,
 }
 
@@ -118,14 +119,14 @@ impl StopToken {
         &self.stop
     }
 
-    /// G1 of [`fork`]: nobody in this process gives the signal any more.
+    /// G1 of [`fork`]: nobody in this process can give the signal any more.
     fn is_foreign(&self) -> bool {
         let is_foreign =
             |pool: &Weak<dyn SignalledPool>| pool.upgrade().is_none_or(|pool| pool.is_foreign());
         fork::has_forked() && self.pool.as_ref().is_some_and(is_foreign)
     }
 
-    /// Whether it is time to end.
+    /// Returns whether it is time to stop.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(1);
@@ -138,7 +139,8 @@ impl StopToken {
         self.stop.is_stopped() || self.is_foreign()
     }
 
-    /// Waits until it is time to end, for `timeout` at most (`Duration::MAX` is for ever): whether it is.
+    /// Waits until it is time to stop, but at most for `timeout` (`Duration::MAX` means without a limit). Returns whether it is
+    /// time to stop.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -161,7 +163,7 @@ impl StopToken {
     }
 }
 
-/// What it shares is never left half-changed by a panic.
+/// No panic leaves what it shares half-changed.
 impl UnwindSafe for StopToken {}
 impl RefUnwindSafe for StopToken {}
 
@@ -173,11 +175,11 @@ impl fmt::Debug for StopToken {
     }
 }
 
-/// A signal of your own: all its [tokens](StopSource::token) are stopped when [`stop`](StopSource::stop) is called.
+/// A signal that you give yourself: [`stop`](StopSource::stop) stops all its [tokens](StopSource::token).
 ///
-/// It is for tasks that are to end before their pool does, and for who awaits the end of a pool and may lose
-/// patience ([`release_until`](crate::PoolHandle::release_until)). Cheap to clone; all clones give the same signal, once and
-/// for ever. Dropping them gives none.
+/// It is for tasks that must stop before their pool does, and for a caller that waits for the end of a pool and may give up
+/// ([`release_until`](crate::PoolHandle::release_until)). It is cheap to clone, and all clones give the same signal. The
+/// signal can be given once and cannot be taken back. Dropping the source does not give it.
 ///
 /// ```
 /// use anthill::{Pool, StopSource};
@@ -198,21 +200,21 @@ pub struct StopSource {
 }
 
 impl StopSource {
-    /// A signal that was not given.
+    /// Makes a signal that has not been given.
     #[must_use]
     pub fn new() -> StopSource {
         StopSource { stop: Stop::new() }
     }
 
-    /// A token by which others learn of the signal.
+    /// Returns a token that is stopped when the signal is given.
     #[must_use]
     pub fn token(&self) -> StopToken {
         StopToken::new(Arc::clone(&self.stop))
     }
 
-    /// Gives the signal: whoever waits for it is woken. Does not wait.
+    /// Gives the signal and wakes those who wait for it. Does not wait.
     ///
-    /// All that came before it happens before [`StopToken::is_stopped`] is true.
+    /// All that came before the call happens before [`StopToken::is_stopped`] returns true.
     ///
     /// ```
     /// let source = anthill::StopSource::new();
@@ -232,7 +234,7 @@ impl Default for StopSource {
     }
 }
 
-/// What it shares is never left half-changed by a panic.
+/// No panic leaves what it shares half-changed.
 impl UnwindSafe for StopSource {}
 impl RefUnwindSafe for StopSource {}
 

@@ -1,11 +1,13 @@
-//! The names of the workers' threads: in this process `<name>-<id>`, whatever its length; and what the system shows of
-//! them. Linux keeps 15 bytes, and cut there all workers of a pool with a long name would look alike: so the name
-//! is cut instead, and the id stays. Where several pools are one, each is called `<name>-<shard>`.
+//! The names of the workers' threads.
+//!
+//! In this process a thread is named `<name>-<id>`, however long that is. Linux shows 15 bytes of it; cut there, all workers
+//! of a pool with a long name would look alike. So the name is cut instead, and the id stays. The pools of a multi-pool are
+//! named `<name>-<shard>`.
 
-/// What the system keeps of a thread's name.
+/// How many bytes of a thread's name the system keeps.
 const SHOWN: usize = 15;
 
-/// A pool without a name has its workers named by their ids alone.
+/// The name of a worker; the workers of a pool without a name have only their ids.
 pub(crate) fn of_worker(name: &str, id: u64) -> String {
     if name.is_empty() {
         id.to_string()
@@ -14,7 +16,7 @@ pub(crate) fn of_worker(name: &str, id: u64) -> String {
     }
 }
 
-/// What one of several pools that are one is called.
+/// The name of one pool of a multi-pool.
 pub(crate) fn of_shard(name: &str, shard: usize) -> String {
     if name.is_empty() {
         shard.to_string()
@@ -23,19 +25,19 @@ pub(crate) fn of_shard(name: &str, shard: usize) -> String {
     }
 }
 
-/// What the system is to show for a worker's name of which it would show too little.
+/// What the system should show for a worker's name, if it would cut off the id.
 pub(crate) fn shown_instead(full: &str) -> Option<String> {
     if full.len() <= SHOWN || !cfg!(any(target_os = "linux", target_os = "android")) {
         return None;
     }
     let (name, id) = full.rsplit_once('-')?;
     let room = SHOWN.saturating_sub(id.len() + 1);
-    // At a boundary: 0 is one.
+    // Between two characters; 0 always is.
     let cut = (0..=room).rev().find(|at| name.is_char_boundary(*at))?;
     Some(format!("{}-{id}", &name[..cut]))
 }
 
-/// Has the system show this name for the calling thread, if it will.
+/// Asks the system to show this name for the calling thread.
 pub(crate) fn show(name: &str) {
     let _ = std::fs::write("/proc/thread-self/comm", name);
 }

@@ -109,7 +109,7 @@ fn contradictions_are_errors_of_build() {
     }
     let none = MultiPool::builder(0, Balance::RoundRobin).build();
     assert!(matches!(none, Err(BuildError::NoShards)));
-    assert!(none.unwrap_err().to_string().contains("no pool"));
+    assert!(none.unwrap_err().to_string().contains("at least one pool"));
     let none = MultiFuncPool::builder(0, Balance::RoundRobin, |()| ()).build();
     assert!(matches!(none, Err(BuildError::NoShards)));
     assert!(matches!(

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// What [`submit`](crate::PoolHandle::submit) does when the pool has no room.
 ///
-/// It governs `submit`, not the `try_` and `_timeout` forms. On a worker of the pool `submit`
-/// never waits: there `Block` and `CallerRuns` queue beyond the bound.
+/// It applies to `submit`, not to the `try_` and `_timeout` forms. On a worker of the pool `submit` never blocks: there
+/// `Block` and `CallerRuns` queue the task beyond the bound.
 ///
 /// ```
 /// use anthill::{Overflow, Pool};
@@ -24,15 +24,15 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// The submitter waits for room.
+    /// The submitter blocks until there is room.
     #[default]
     Block,
     /// The task is refused with [`Full`](crate::SubmitErrorKind::Full).
     Reject,
-    /// The submitter runs the task itself, outside the bound. While the pool is paused it waits.
+    /// The submitter runs the task itself, outside the bound. While the pool is paused it blocks.
     CallerRuns,
-    /// The oldest task that no worker has taken yet is dropped and makes room. Where there is none
-    /// (all that fills the pool runs already) the submitter waits.
+    /// The pool drops the oldest task that no worker has taken, to make room. If there is none (all tasks that fill
+    /// the pool are running) the submitter blocks.
     DropOldest,
 }
 

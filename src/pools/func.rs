@@ -1,4 +1,6 @@
-//! A pool of one function, to which only the argument is handed in.
+//! A pool of one function, to which only the argument is submitted.
+//!
+//! The core of the pool keeps the function for as long as there are tasks, so a task has only a pointer to it.
 
 use crate::builder::{Builder, sealed};
 use crate::engine::submit::{Patience, Submit};
@@ -16,26 +18,26 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::time::Duration;
 
-/// The function, as its pool knows it.
+/// The function of a pool.
 #[expect(missing_debug_implementations, reason = "named only in a sealed trait")]
 pub struct Func<T> {
-    /// A [`Callee`], which lives as long as the pool's core does, and so longer than any task.
+    /// A [`Callee`], which lives as long as the core of the pool, and so longer than any task.
     callee: Arc<dyn Any + Send + Sync>,
-    /// A call of it, by its own type: one jump, not two.
+    /// How to call it: made for the type of the function, so that a call takes one indirect jump, not two.
     manner: Manner<Call<T>>,
 }
 
 struct Callee<F>(ManuallyDrop<F>);
 
 impl<F> Drop for Callee<F> {
-    /// Whoever is the last to let go of it, a panic in the drop of what it captured is caught.
+    /// Catches a panic in the drop of what the function captured, whoever drops it last.
     fn drop(&mut self) {
         // SAFETY: it is not used again, nor moved.
         drop_quietly(unsafe { ManuallyDrop::take(&mut self.0) });
     }
 }
 
-/// A call that waits for its worker: two words beside the pointer fit a task in place.
+/// A call that waits for a worker. A task has room for three words in place: the pointer and two words of argument.
 pub(super) struct Call<T> {
     callee: NonNull<()>,
     argument: T,
@@ -61,7 +63,7 @@ where
 {
     fn call(self) {
         let CallOf(Call { callee, argument }, _) = self;
-        // SAFETY: `Func::new` made it for this `F`; the core keeps it (`Config::keeps`) and outlives the tasks it
+        // SAFETY: `Func::new` made it for this `F`; the core keeps it (`Config::keeps`) and outlives the tasks that it
         // runs.
         let callee = unsafe { callee.cast::<Callee<F>>().as_ref() };
         (callee.0)(argument);
@@ -80,12 +82,12 @@ impl<T: Send + 'static> Func<T> {
         }
     }
 
-    /// What a pool that calls it must keep.
+    /// Returns what a pool that calls the function must keep.
     pub(super) fn keep(&self) -> Arc<dyn Any + Send + Sync> {
         Arc::clone(&self.callee)
     }
 
-    /// A call, and how to run it: for a pool that [keeps](Func::keep) the callee.
+    /// Makes a call, with the way to run it, for a pool that [keeps](Func::keep) the function.
     #[inline]
     pub(super) fn call(&self, argument: T) -> (Manner<Call<T>>, Call<T>) {
         let callee = NonNull::from(&*self.callee).cast::<()>();
@@ -102,10 +104,10 @@ impl<T> Clone for Func<T> {
     }
 }
 
-/// A pool of one function: each task is a call of it, and only the argument is handed in.
+/// A pool of one function: each task is a call of it, and only the argument is submitted.
 ///
-/// It is a [`Pool`] in all else, and can do whatever a [`PoolHandle`] can. For an argument of up to two words a
-/// call allocates nothing.
+/// In all else it is a [`Pool`], and has all methods of a [`PoolHandle`]. For an argument of up to two words a call allocates
+/// nothing.
 ///
 /// ```
 /// use anthill::FuncPool;
@@ -124,7 +126,7 @@ pub struct FuncPool<T> {
 }
 
 impl<T: Send + 'static> FuncPool<T> {
-    /// A pool of at most `n` workers that call `f`, without a backlog; see [`Pool::with_capacity`].
+    /// Makes a pool of at most `n` workers that call `f`, without a backlog; see [`Pool::with_capacity`].
     ///
     /// ```
     /// let squares = anthill::FuncPool::with_capacity(2, |n: u64| println!("{}", n * n));
@@ -139,7 +141,7 @@ impl<T: Send + 'static> FuncPool<T> {
         FuncPool::builder(f).capacity(n).into_pool()
     }
 
-    /// Says how the pool of `f` is to be.
+    /// Configures a pool of `f`.
     ///
     /// ```
     /// # use anthill::FuncPool;
@@ -154,7 +156,7 @@ impl<T: Send + 'static> FuncPool<T> {
         Builder::with_parts(Func::new(f))
     }
 
-    /// A handle to the pool, to call its function from elsewhere; it does not keep the pool open.
+    /// Returns a handle that calls the function from elsewhere; it does not keep the pool open.
     #[must_use]
     pub fn handle(&self) -> FuncHandle<T> {
         self.handle.clone()
@@ -199,28 +201,28 @@ impl<T> fmt::Debug for FuncPool<T> {
     }
 }
 
-/// Talks to a [`FuncPool`] without keeping it open.
+/// A cloneable, non-owning handle to a [`FuncPool`].
 pub struct FuncHandle<T> {
     pool: PoolHandle,
     func: Func<T>,
 }
 
 impl<T: Send + 'static> FuncHandle<T> {
-    /// Hands the pool a call with this argument; waits for room as [`PoolHandle::submit`] does.
+    /// Submits a call with this argument; blocks while there is no room, as [`PoolHandle::submit`] does.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::submit`]; it is the argument that comes back.
+    /// Fails as [`PoolHandle::submit`] does: the argument comes back.
     #[inline]
     pub fn invoke(&self, argument: T) -> Result<(), SubmitError<T>> {
         self.call(argument, Patience::Policy)
     }
 
-    /// Hands the pool a call if there is room right now.
+    /// Submits a call if there is room right now.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::try_submit`]; it is the argument that comes back.
+    /// Fails as [`PoolHandle::try_submit`] does: the argument comes back.
     ///
     /// ```
     /// let pool = anthill::FuncPool::with_capacity(0, |_: u64| ()); // paused
@@ -230,11 +232,11 @@ impl<T: Send + 'static> FuncHandle<T> {
         self.call(argument, Patience::None)
     }
 
-    /// Hands the pool a call; waits for room for `timeout` at most.
+    /// Submits a call; blocks at most for `timeout` while there is no room.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::submit_timeout`]; it is the argument that comes back.
+    /// Fails as [`PoolHandle::submit_timeout`] does: the argument comes back.
     pub fn invoke_timeout(&self, argument: T, timeout: Duration) -> Result<(), SubmitError<T>> {
         self.call(argument, Patience::Until(deadline_after(timeout)))
     }

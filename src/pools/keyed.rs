@@ -1,12 +1,12 @@
-//! A queue for each key: in order for each, side by side across keys.
+//! A share of a pool with a queue for each key: tasks of one key run in order, tasks of different keys side by side.
 //!
-//! - KE1: A key is in the table while anything of it is pinned: a submitter on his way in, or a task that is
-//!   not over. The last to go takes it out; so there is one sub-queue for a key at a time, and none that idles.
-//! - KE2: Keys are hashed, compared and dropped outside the lock. Who compared all entries of a hash and found
-//!   no such key adds it only if they are still the same.
+//! - KE1: A key is in the table while it is pinned: by a submitter on its way in, or by a task that is not over. The last pin
+//!   that goes takes the key out; so there is one sub-queue for a key at a time, and none without tasks.
+//! - KE2: Keys are hashed, compared and dropped outside the lock. Whoever compared all entries of a hash and found no equal key
+//!   adds its key only if the entries are still the same.
 
 use super::share::Share;
-use super::sub_queue::{Keeper, SubQueue};
+use super::share_core::{Keeper, SubQueue};
 use crate::engine::submit::{Patience, Submit};
 use crate::error::SubmitError;
 use crate::panic::drop_quietly;
@@ -24,17 +24,17 @@ struct Entry<K> {
     sub_queue: Arc<SubQueue>,
 }
 
-/// KE1
+/// KE1: an entry, and how many pins it has.
 struct Pinned<K> {
     entry: Arc<Entry<K>>,
     pins: usize,
 }
 
-/// KE1: a submitter on his way in.
+/// KE1: the pin of a submitter on its way in.
 struct Pin<'a, K: Send + Sync> {
     table: &'a Table<K>,
     hash: u64,
-    /// `None` once a task keeps the pin.
+    /// `None` once a task has the pin.
     sub_queue: Option<Arc<SubQueue>>,
 }
 
@@ -48,7 +48,7 @@ impl<K: Send + Sync> Drop for Pin<'_, K> {
 
 struct Table<K> {
     hasher: RandomState,
-    /// By the hash of the key; hardly ever more than one.
+    /// The entries by the hash of the key; hardly ever more than one for a hash.
     entries: Mutex<HashMap<u64, Vec<Pinned<K>>>>,
 }
 
@@ -57,7 +57,7 @@ impl<K: Send + Sync> Keeper for Table<K> {
         try_lock(&self.entries).is_some()
     }
 
-    /// KE1
+    /// KE1: the last pin takes the key out.
     fn unpin(&self, hash: u64, sub_queue: &SubQueue, pins: usize) {
         let gone = {
             let mut entries = lock(&self.entries);
@@ -83,11 +83,13 @@ impl<K: Send + Sync> Keeper for Table<K> {
     }
 }
 
-/// A share of a pool with a queue for each key: tasks of one key run one at a time, in order, and tasks of
-/// different keys side by side. From [`PoolHandle::keyed`].
+/// A share of a pool with a queue for each key: tasks of one key run one at a time, in order, and tasks of different keys side
+/// by side.
 ///
-/// A key that has no task is forgotten, so that any number of keys may come and go. A task that was accepted
-/// is never run out of its turn: with [`Overflow::CallerRuns`](crate::Overflow::CallerRuns) a submitter waits.
+/// [`PoolHandle::keyed`] makes it.
+///
+/// A key without tasks is forgotten, so any number of keys may come and go. An accepted task never runs out of its turn: with
+/// [`Overflow::CallerRuns`](crate::Overflow::CallerRuns) a submitter blocks.
 ///
 /// ```
 /// let pool = anthill::Pool::with_capacity(4);
@@ -104,8 +106,9 @@ pub struct Keyed<K> {
 }
 
 impl PoolHandle {
-    /// A share of the pool with a queue for each key. It has no threads of its own, and its backlog is
-    /// unbounded unless it is [given a bound](Keyed::backlog).
+    /// Makes a share of the pool with a queue for each key.
+    ///
+    /// It has no threads of its own. Its backlog is unbounded unless it is [given a bound](Keyed::backlog).
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(4);
@@ -131,15 +134,15 @@ impl PoolHandle {
 impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
     /// Bounds the accepted tasks of the share, of all keys together, to `n` beyond the capacity of the pool.
     ///
-    /// With [`Overflow::DropOldest`](crate::Overflow::DropOldest) a task makes room at its own key's cost
-    /// first: its key's oldest is dropped, or the oldest of all if none of its key waits.
+    /// With [`Overflow::DropOldest`](crate::Overflow::DropOldest) the oldest task of the same key makes room, or the oldest of
+    /// all if no task of that key waits.
     #[must_use]
     pub fn backlog(self, n: usize) -> Keyed<K> {
         self.share.share().set_backlog(n);
         self
     }
 
-    /// How many keys have tasks now.
+    /// Returns how many keys have tasks.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(4);
@@ -156,78 +159,80 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
         lock(&self.table.entries).values().map(Vec::len).sum()
     }
 
-    /// Hands the share a task of a key; waits for room, if the backlog is bounded, as
-    /// [`PoolHandle::submit`] does. On a worker of the pool it never waits.
+    /// Submits a task of a key; blocks while there is no room, as [`PoolHandle::submit`] does.
+    ///
+    /// It can block only if the backlog is bounded, and never on a worker of the pool.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::submit`]: the closure comes back.
+    /// Fails as [`PoolHandle::submit`] does: the closure comes back.
     pub fn submit<F>(&self, key: K, f: F) -> Result<(), SubmitError<F>>
     where
         F: FnOnce() + Send + 'static,
     {
-        self.hand_in(key, |sub_queue| {
+        self.submit_to(key, |sub_queue| {
             sub_queue.submit_closure(f, Patience::Policy)
         })
     }
 
-    /// Hands the share a task of a key if there is room right now.
+    /// Submits a task of a key if there is room right now.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::try_submit`]: the closure comes back.
+    /// Fails as [`PoolHandle::try_submit`] does: the closure comes back.
     pub fn try_submit<F>(&self, key: K, f: F) -> Result<(), SubmitError<F>>
     where
         F: FnOnce() + Send + 'static,
     {
-        self.hand_in(key, |sub_queue| sub_queue.submit_closure(f, Patience::None))
+        self.submit_to(key, |sub_queue| sub_queue.submit_closure(f, Patience::None))
     }
 
-    /// Hands the share a task of a key; waits for room for `timeout` at most.
+    /// Submits a task of a key; blocks at most for `timeout` while there is no room.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::submit_timeout`]: the closure comes back.
+    /// Fails as [`PoolHandle::submit_timeout`] does: the closure comes back.
     pub fn submit_timeout<F>(&self, key: K, f: F, timeout: Duration) -> Result<(), SubmitError<F>>
     where
         F: FnOnce() + Send + 'static,
     {
         let patience = Patience::Until(deadline_after(timeout));
-        self.hand_in(key, |sub_queue| sub_queue.submit_closure(f, patience))
+        self.submit_to(key, |sub_queue| sub_queue.submit_closure(f, patience))
     }
 
-    /// Like [`submit`](Keyed::submit), and returns a handle to the result. A [join](JoinHandle::join) in a
-    /// task of the pool runs the task itself, with those of its key before it.
+    /// Submits a task of a key like [`submit`](Keyed::submit) and returns a handle to its result.
+    ///
+    /// In a task of the pool a [join](JoinHandle::join) runs the task itself, after the tasks of its key before it.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::submit`]: the closure comes back.
+    /// Fails as [`PoolHandle::submit`] does: the closure comes back.
     pub fn spawn<F, T>(&self, key: K, f: F) -> Result<JoinHandle<T>, SubmitError<F>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.hand_in(key, |sub_queue| spawn(sub_queue, f, Patience::Policy))
+        self.submit_to(key, |sub_queue| spawn(sub_queue, f, Patience::Policy))
     }
 
-    /// Like [`spawn`](Keyed::spawn), if there is room right now.
+    /// Submits a task of a key and returns a handle to its result, if there is room right now.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::try_submit`]: the closure comes back.
+    /// Fails as [`PoolHandle::try_submit`] does: the closure comes back.
     pub fn try_spawn<F, T>(&self, key: K, f: F) -> Result<JoinHandle<T>, SubmitError<F>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.hand_in(key, |sub_queue| spawn(sub_queue, f, Patience::None))
+        self.submit_to(key, |sub_queue| spawn(sub_queue, f, Patience::None))
     }
 
-    /// Like [`spawn`](Keyed::spawn), but waits for room for `timeout` at most.
+    /// Submits a task of a key and returns a handle to its result; blocks at most for `timeout` while there is no room.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::submit_timeout`]: the closure comes back.
+    /// Fails as [`PoolHandle::submit_timeout`] does: the closure comes back.
     pub fn spawn_timeout<F, T>(
         &self,
         key: K,
@@ -239,17 +244,17 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
         T: Send + 'static,
     {
         let patience = Patience::Until(deadline_after(timeout));
-        self.hand_in(key, |sub_queue| spawn(sub_queue, f, patience))
+        self.submit_to(key, |sub_queue| spawn(sub_queue, f, patience))
     }
 
-    /// KE1: an accepted task keeps the pin.
-    fn hand_in<T, E>(
+    /// KE1: submits to the sub-queue of a key; an accepted task keeps the pin.
+    fn submit_to<T, E>(
         &self,
         key: K,
         submit: impl FnOnce(&Arc<SubQueue>) -> Result<T, E>,
     ) -> Result<T, E> {
         if self.share.share().is_foreign() {
-            // It is refused there, by a sub-queue that nobody knows.
+            // Any sub-queue refuses it; this one is not in the table.
             return submit(&SubQueue::of_nobody(self.share.share()));
         }
         let hash = self.table.hasher.hash_one(&key);
@@ -260,7 +265,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
             hash,
             sub_queue: Some(Arc::clone(&sub_queue)),
         };
-        // A user's code: if it panics, the pin is dropped.
+        // User code: if it panics, the pin is dropped.
         drop(key);
         let outcome = submit(&sub_queue);
         if outcome.is_ok() {
@@ -269,7 +274,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
         outcome
     }
 
-    /// Pins the sub-queue of a key, which is taken if it is a new one.
+    /// Pins the sub-queue of a key. If the key is new, it is taken out of `key` and put into the table.
     fn pin(&self, hash: u64, key: &mut Option<K>) -> Arc<SubQueue> {
         loop {
             let seen: Vec<Arc<Entry<K>>> = {
@@ -278,7 +283,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
                 let entries = bucket.iter().map(|pinned| Arc::clone(&pinned.entry));
                 entries.collect()
             };
-            // KE2: a user's code.
+            // KE2: user code.
             let found = seen.iter().find(|entry| Some(&entry.key) == key.as_ref());
             let mut entries = lock(&self.table.entries);
             let bucket = entries.entry(hash).or_default();

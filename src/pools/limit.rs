@@ -1,7 +1,7 @@
-//! Shares of a pool with one queue: at most so many tasks at once, or one after the other.
+//! Shares of a pool with one queue: at most `n` tasks at once, or one after the other.
 
 use super::share::Share;
-use super::sub_queue::SubQueue;
+use super::share_core::SubQueue;
 use crate::engine::submit::{Patience, Submit};
 use crate::error::SubmitError;
 use crate::pool::PoolHandle;
@@ -11,8 +11,9 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
-/// A share of a pool: at most so many of its tasks run at once, started in order. From
-/// [`PoolHandle::limit`].
+/// A share of a pool of whose tasks only a limited number run at once. They start in the order in which they were accepted.
+///
+/// [`PoolHandle::limit`] makes it.
 ///
 /// ```
 /// let pool = anthill::Pool::default();
@@ -30,8 +31,9 @@ pub struct Limited {
 }
 
 impl PoolHandle {
-    /// A share of the pool, of which at most `n` tasks run at once. It has no threads of its own, and its
-    /// backlog is unbounded unless it is [given a bound](Limited::backlog). With 0 it is paused.
+    /// Makes a share of the pool, of which at most `n` tasks run at once. With 0 it is paused.
+    ///
+    /// It has no threads of its own. Its backlog is unbounded unless it is [given a bound](Limited::backlog).
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(8);
@@ -44,7 +46,7 @@ impl PoolHandle {
         Limited::new(self, n, false)
     }
 
-    /// A share of the pool whose tasks run one at a time, in the order in which they were accepted.
+    /// Makes a share of the pool whose tasks run one at a time, in the order in which they were accepted.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(8);
@@ -62,8 +64,8 @@ impl PoolHandle {
 
 impl Limited {
     fn new(pool: &PoolHandle, slots: usize, ordered: bool) -> Limited {
-        let most = if ordered { 1 } else { usize::MAX };
-        let share = Share::new(pool, Some(slots), most);
+        let max_limit = if ordered { 1 } else { usize::MAX };
+        let share = Share::new(pool, Some(slots), max_limit);
         let sub_queue = SubQueue::new(share.share(), slots, ordered, None);
         Limited { share, sub_queue }
     }
@@ -83,8 +85,9 @@ impl Limited {
         self
     }
 
-    /// Changes how many tasks of the share run at once; returns what it was. Does not wait. A [`Serial`] can be
-    /// paused, with 0, and resumed, but runs one at a time.
+    /// Changes how many tasks of the share may run at once, and returns the old number. Does not wait.
+    ///
+    /// A [`Serial`] can be paused, with 0, and resumed, but runs one task at a time.
     ///
     /// ```
     /// let share = anthill::Pool::with_capacity(8).limit(2);
@@ -94,12 +97,13 @@ impl Limited {
         self.share.share().tune(n)
     }
 
-    /// Hands the share a task; waits for room, if its backlog is bounded, as [`PoolHandle::submit`] does.
-    /// On a worker of the pool it never waits.
+    /// Submits a task to the share; blocks while there is no room, as [`PoolHandle::submit`] does.
+    ///
+    /// It can block only if the backlog is bounded, and never on a worker of the pool.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::submit`]: the closure comes back.
+    /// Fails as [`PoolHandle::submit`] does: the closure comes back.
     pub fn submit<F>(&self, f: F) -> Result<(), SubmitError<F>>
     where
         F: FnOnce() + Send + 'static,
@@ -107,11 +111,11 @@ impl Limited {
         self.sub_queue.submit_closure(f, Patience::Policy)
     }
 
-    /// Hands the share a task if there is room right now.
+    /// Submits a task to the share if there is room right now.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::try_submit`]: the closure comes back.
+    /// Fails as [`PoolHandle::try_submit`] does: the closure comes back.
     pub fn try_submit<F>(&self, f: F) -> Result<(), SubmitError<F>>
     where
         F: FnOnce() + Send + 'static,
@@ -119,11 +123,11 @@ impl Limited {
         self.sub_queue.submit_closure(f, Patience::None)
     }
 
-    /// Hands the share a task; waits for room for `timeout` at most.
+    /// Submits a task to the share; blocks at most for `timeout` while there is no room.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::submit_timeout`]: the closure comes back.
+    /// Fails as [`PoolHandle::submit_timeout`] does: the closure comes back.
     pub fn submit_timeout<F>(&self, f: F, timeout: Duration) -> Result<(), SubmitError<F>>
     where
         F: FnOnce() + Send + 'static,
@@ -132,13 +136,14 @@ impl Limited {
         self.sub_queue.submit_closure(f, patience)
     }
 
-    /// Like [`submit`](Limited::submit), and returns a handle to the result. A [join](JoinHandle::join) in a
-    /// task of the pool runs the task itself, as soon as the limit allows; in a [`Serial`] with those before
-    /// it.
+    /// Submits a task like [`submit`](Limited::submit) and returns a handle to its result.
+    ///
+    /// In a task of the pool a [join](JoinHandle::join) runs the task itself, as soon as the limit allows; in a [`Serial`] it runs
+    /// the tasks before it first.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::submit`]: the closure comes back.
+    /// Fails as [`PoolHandle::submit`] does: the closure comes back.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(8);
@@ -153,11 +158,11 @@ impl Limited {
         spawn(&self.sub_queue, f, Patience::Policy)
     }
 
-    /// Like [`spawn`](Limited::spawn), if there is room right now.
+    /// Submits a task and returns a handle to its result, if there is room right now.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::try_submit`]: the closure comes back.
+    /// Fails as [`PoolHandle::try_submit`] does: the closure comes back.
     pub fn try_spawn<F, T>(&self, f: F) -> Result<JoinHandle<T>, SubmitError<F>>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -166,11 +171,11 @@ impl Limited {
         spawn(&self.sub_queue, f, Patience::None)
     }
 
-    /// Like [`spawn`](Limited::spawn), but waits for room for `timeout` at most.
+    /// Submits a task and returns a handle to its result; blocks at most for `timeout` while there is no room.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::submit_timeout`]: the closure comes back.
+    /// Fails as [`PoolHandle::submit_timeout`] does: the closure comes back.
     pub fn spawn_timeout<F, T>(
         &self,
         f: F,
@@ -198,11 +203,12 @@ impl fmt::Debug for Limited {
     }
 }
 
-/// A share of a pool whose tasks run one at a time, in the order in which they were accepted. From
-/// [`PoolHandle::serial`]; it can do what a [`Limited`] can.
+/// A share of a pool whose tasks run one at a time, in the order in which they were accepted.
 ///
-/// A panic costs the task that panicked; the next one runs. A task that was accepted is never run out of its
-/// turn: with [`Overflow::CallerRuns`](crate::Overflow::CallerRuns) a submitter waits.
+/// [`PoolHandle::serial`] makes it. It dereferences to [`Limited`].
+///
+/// A panic costs only the task that panicked; the next one runs. An accepted task never runs out of its turn: with
+/// [`Overflow::CallerRuns`](crate::Overflow::CallerRuns) a submitter blocks.
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};

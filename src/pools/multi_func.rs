@@ -1,7 +1,7 @@
-//! Several pools of one function as one: a [`MultiPool`] to which only the argument is handed in.
+//! Several pools of one function as one: a [`MultiPool`] to which only the argument is submitted.
 //!
-//! The balancing is that of [`multi`](super::multi), the call that of [`func`](super::func). Each shard keeps the
-//! function, since a call may run in any of them.
+//! The balancing is that of [`multi`](super::multi), the call that of [`func`](super::func). Each shard keeps the function,
+//! since a call may run in any of them.
 
 use super::func::{Call, Func};
 use super::multi::{Balance, MultiPool};
@@ -16,10 +16,10 @@ use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
-/// Several pools of one function as one: each task is a call of it, and only the argument is handed in.
+/// Several pools of one function as one: each task is a call of the function, and only the argument is submitted.
 ///
-/// It is a [`MultiPool`] in all else, and dereferences to one. As in a [`FuncPool`](crate::FuncPool), a call
-/// allocates nothing for an argument of up to two words.
+/// In all else it is a [`MultiPool`], to which it dereferences. As in a [`FuncPool`](crate::FuncPool), a call allocates
+/// nothing for an argument of up to two words.
 ///
 /// ```
 /// use anthill::{Balance, MultiFuncPool};
@@ -37,7 +37,7 @@ pub struct MultiFuncPool<T> {
 }
 
 impl<T: Send + 'static> MultiFuncPool<T> {
-    /// So many pools (at least one) of so many workers each that call `f`, without backlogs. Starts no thread.
+    /// Makes `shards` pools (at least one) of `capacity_each` workers each that call `f`, without backlogs. Starts no thread.
     ///
     /// ```
     /// use anthill::{Balance, MultiFuncPool};
@@ -53,7 +53,7 @@ impl<T: Send + 'static> MultiFuncPool<T> {
         (MultiFuncPool::builder(shards.max(1), balance, f).capacity(capacity_each)).into_pool()
     }
 
-    /// Configures the pools of `f`, as [`MultiPool::builder`] does.
+    /// Configures pools of `f`, as [`MultiPool::builder`] does.
     ///
     /// ```
     /// # use anthill::{Balance, MultiFuncPool};
@@ -71,20 +71,20 @@ impl<T: Send + 'static> MultiFuncPool<T> {
         Builder::with_parts(((shards, balance), Func::new(f)))
     }
 
-    /// Hands a pool a call with this argument; waits for room as [`MultiPool::submit`] does.
+    /// Submits a call with this argument; blocks while no pool has room, as [`MultiPool::submit`] does.
     ///
     /// # Errors
     ///
-    /// As [`MultiPool::submit`]; it is the argument that comes back.
+    /// Fails as [`MultiPool::submit`] does: the argument comes back.
     pub fn invoke(&self, argument: T) -> Result<(), SubmitError<T>> {
         self.call(argument, Patience::Policy)
     }
 
-    /// Hands a pool a call if one has room right now.
+    /// Submits a call if a pool has room right now.
     ///
     /// # Errors
     ///
-    /// As [`MultiPool::try_submit`]; it is the argument that comes back.
+    /// Fails as [`MultiPool::try_submit`] does: the argument comes back.
     ///
     /// ```
     /// use anthill::{Balance, MultiFuncPool};
@@ -95,11 +95,11 @@ impl<T: Send + 'static> MultiFuncPool<T> {
         self.call(argument, Patience::None)
     }
 
-    /// Hands a pool a call; waits for room for `timeout` at most.
+    /// Submits a call; blocks at most for `timeout` while no pool has room.
     ///
     /// # Errors
     ///
-    /// As [`MultiPool::submit_timeout`]; it is the argument that comes back.
+    /// Fails as [`MultiPool::submit_timeout`] does: the argument comes back.
     pub fn invoke_timeout(&self, argument: T, timeout: Duration) -> Result<(), SubmitError<T>> {
         self.call(argument, Patience::Until(deadline_after(timeout)))
     }
@@ -139,7 +139,7 @@ impl<T> Deref for MultiFuncPool<T> {
     }
 }
 
-/// Nothing it shares is left half-changed by a panic.
+/// No panic leaves what it shares half-changed.
 impl<T> UnwindSafe for MultiFuncPool<T> {}
 impl<T> RefUnwindSafe for MultiFuncPool<T> {}
 

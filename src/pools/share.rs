@@ -10,16 +10,17 @@ use std::time::Duration;
 
 /// A share of a pool: tasks with bounds, gauges and an end of their own, on the pool's workers.
 ///
-/// [`Limited`](crate::Limited), [`Serial`](crate::Serial) and [`Keyed`](crate::Keyed) dereference to it. A
-/// share has no threads. Only what may run holds a place in the pool, so however many tasks are queued in a
-/// share, the pool's other workers are free. What happens without room and who is told of panics is as the
-/// pool was built; the share closes and opens with its pool. It is cheap to clone, and it keeps a
-/// [detached](crate::Pool::detach) pool open as a [`PoolHandle`] does. When the last clone is dropped the
-/// share closes: what it accepted still runs.
+/// [`Limited`](crate::Limited), [`Serial`](crate::Serial) and [`Keyed`](crate::Keyed) dereference to it. A share has no
+/// threads. Of its tasks only those that may run hold a place in the pool, so however many are queued, the pool's other
+/// workers are free. What happens without room, and which panic handler is called, is as the pool was built. The share
+/// closes and opens with its pool.
+///
+/// A share is cheap to clone. It keeps a [detached](crate::Pool::detach) pool open, as a [`PoolHandle`] does. When its last
+/// clone is dropped it closes; the tasks that it accepted still run.
 #[derive(Clone)]
 pub struct Share(Arc<Owner>);
 
-/// What the clones of a share have in common.
+/// What the clones of a share have in common. Its drop closes the share.
 struct Owner {
     pool: PoolHandle,
     share: Arc<ShareCore>,
@@ -32,10 +33,10 @@ impl Drop for Owner {
 }
 
 impl Share {
-    pub(super) fn new(pool: &PoolHandle, limit: Option<usize>, most: usize) -> Share {
+    pub(super) fn new(pool: &PoolHandle, limit: Option<usize>, max_limit: usize) -> Share {
         Share(Arc::new(Owner {
             pool: pool.clone(),
-            share: ShareCore::new(pool.core(), limit, most),
+            share: ShareCore::new(pool.core(), limit, max_limit),
         }))
     }
 
@@ -43,32 +44,32 @@ impl Share {
         &self.0.share
     }
 
-    /// The pool whose workers run the tasks.
+    /// Returns a handle to the pool whose workers run the tasks.
     pub fn pool(&self) -> &PoolHandle {
         &self.0.pool
     }
 
-    /// The most tasks of the share that run at once.
+    /// Returns how many tasks of the share may run at once.
     pub fn capacity(&self) -> usize {
         self.0.share.capacity()
     }
 
-    /// How many tasks of the share run now.
+    /// Returns how many tasks of the share are running.
     pub fn running(&self) -> usize {
         self.0.share.running()
     }
 
-    /// How many accepted tasks of the share have not started.
+    /// Returns how many accepted tasks of the share have not started.
     pub fn queued(&self) -> usize {
         self.0.share.queued()
     }
 
-    /// How many submitters wait for room in the share.
+    /// Returns how many submitters wait for room in the share.
     pub fn waiting(&self) -> usize {
         self.0.share.waiting()
     }
 
-    /// How many more tasks of the share could run.
+    /// Returns how many more tasks of the share could run.
     pub fn free(&self) -> usize {
         if self.0.share.is_foreign() {
             return 0;
@@ -76,22 +77,23 @@ impl Share {
         self.capacity().saturating_sub(self.running())
     }
 
-    /// Whether the share, or its pool, was released and not opened again.
+    /// Returns whether the share, or its pool, was released and not opened again.
     pub fn is_closed(&self) -> bool {
         self.0.share.is_closed()
     }
 
-    /// What the share has counted so far. Of threads it counts none: they are the pool's.
+    /// Returns the counters and gauges of the share. The counts of threads are 0: threads belong to the pool.
     pub fn stats(&self) -> Stats {
         self.0.share.stats()
     }
 
-    /// Waits until the share is at rest, as [`PoolHandle::wait_idle`] does for a pool. In a task of the pool
-    /// it runs tasks of the share that may run.
+    /// Waits until the share is at rest, as [`PoolHandle::wait_idle`] does for a pool.
+    ///
+    /// In a task of the pool it runs the tasks of the share that may run.
     ///
     /// # Panics
     ///
-    /// In a task of the share, where it would wait for itself.
+    /// Panics in a task of the share, where it would wait for itself.
     #[track_caller]
     pub fn wait_idle(&self) {
         assert!(
@@ -101,25 +103,27 @@ impl Share {
         self.0.share.wait_idle(None);
     }
 
-    /// Waits like [`wait_idle`](Share::wait_idle), for `timeout` at most: whether the share was at rest. In a
-    /// task of the share `false`, at once.
+    /// Waits like [`wait_idle`](Share::wait_idle), but at most for `timeout`. Returns whether the share was at rest.
+    ///
+    /// In a task of the share it returns `false` at once.
     #[must_use]
     pub fn wait_idle_timeout(&self, timeout: Duration) -> bool {
         !self.0.share.is_within() && self.0.share.wait_idle(deadline_after(timeout))
     }
 
-    /// Closes the share, not the pool, and does not wait: nothing more is accepted from outside, those who
-    /// wait for room are sent away, what was accepted still runs.
+    /// Closes the share, not the pool. Does not wait.
+    ///
+    /// The share accepts nothing more from outside and refuses the submitters that wait for room. Tasks that were accepted
+    /// still run.
     pub fn release(&self) {
         self.0.share.close(false, false);
     }
 
-    /// Closes the share like [`release`](Share::release), and waits for its tasks, for `timeout` at most.
+    /// Closes the share like [`release`](Share::release) and waits for its tasks, but at most for `timeout`.
     ///
     /// # Errors
     ///
-    /// What remains when the time is up; in a task of the share, which cannot wait for itself, that is at
-    /// once.
+    /// Returns what remains if the time is up. It fails at once in a task of the share, which cannot wait for itself.
     pub fn release_timeout(&self, timeout: Duration) -> Result<(), ReleaseTimeout> {
         self.release();
         if self.wait_idle_timeout(timeout) {
@@ -133,13 +137,13 @@ impl Share {
         })
     }
 
-    /// Closes the share, also to what tasks of the pool submit, and drops its backlog: how many tasks it
-    /// dropped. Does not wait.
+    /// Closes the share, also to what tasks of the pool submit, drops its backlog, and returns how many tasks it dropped. Does not
+    /// wait.
     pub fn release_now(&self) -> usize {
         self.0.share.close(true, false)
     }
 
-    /// Opens a released share again; not while its pool is closed.
+    /// Opens a released share again. While its pool is closed, the share stays closed.
     pub fn reboot(&self) {
         self.0.share.reopen();
     }

@@ -1,10 +1,12 @@
-//! Tasks that stand and fall together.
+//! Tasks that succeed or fail as a unit.
 
-use super::handle::{Handle, JoinHandle, hand_in};
-use super::join_error::JoinError;
+use super::group_error::GroupError;
+use super::group_state::{InGroup, State};
+use super::handle::JoinHandle;
+use super::home::submit_spawned;
 use super::pending::PendingSet;
-use super::spawned::{Held, Owner, Spawned, SpawnedRef};
-use crate::engine::core::Core;
+use super::raw_handle::RawHandle;
+use super::spawned::{Held, Spawned, SpawnedRef};
 use crate::engine::current;
 use crate::engine::submit::{Patience, Submit};
 use crate::engine::task::Task;
@@ -12,207 +14,18 @@ use crate::engine::task::claimable::{Claim, Unrun};
 use crate::engine::task::intrusive_arc::IntrusiveArc;
 use crate::error::{SubmitError, SubmitErrorKind};
 use crate::fork;
-use crate::panic::{Payload, drop_quietly};
 use crate::pool::PoolHandle;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, lock, try_lock};
-use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
 use std::ops::Deref;
 
-/// Why a [`Group`] did not come to a good end.
+/// Tasks that succeed or fail as a unit; [`wait`](Group::wait) returns the outcome.
 ///
-/// ```
-/// use anthill::{GroupError, Pool};
-/// let pool = Pool::with_capacity(1);
-/// let group = pool.group();
-/// group.submit(|| Err("no leaves"))?;
-/// assert_eq!(group.wait().unwrap_err().into_task(), Some("no leaves"));
-/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
-/// ```
-#[non_exhaustive]
-pub enum GroupError<E> {
-    /// A task returned this error.
-    Task(E),
-    /// A task panicked.
-    Panicked(JoinError),
-    /// A task was dropped unrun: the group was cancelled, or the pool discarded it.
-    Cancelled,
-}
-
-impl<E> GroupError<E> {
-    /// The error that a task returned.
-    pub fn task(&self) -> Option<&E> {
-        match self {
-            GroupError::Task(error) => Some(error),
-            _ => None,
-        }
-    }
-
-    /// The error that a task returned.
-    pub fn into_task(self) -> Option<E> {
-        match self {
-            GroupError::Task(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl<E: fmt::Debug> fmt::Debug for GroupError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GroupError::Task(error) => f.debug_tuple("Task").field(error).finish(),
-            GroupError::Panicked(panic) => panic.fmt(f),
-            GroupError::Cancelled => f.write_str("Cancelled"),
-        }
-    }
-}
-
-impl<E: fmt::Display> fmt::Display for GroupError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GroupError::Task(error) => error.fmt(f),
-            GroupError::Panicked(panic) => panic.fmt(f),
-            GroupError::Cancelled => f.write_str("a task of the group was cancelled"),
-        }
-    }
-}
-
-impl<E: fmt::Debug + fmt::Display> Error for GroupError<E> {}
-
-/// The way of a [`Group`] that ends with its first error.
-#[derive(Debug)]
-pub struct FirstError(());
-
-/// The way of a [`Group`] that goes on whatever happens.
-#[derive(Debug)]
-pub struct KeepGoing(());
-
-/// What the tasks of a group share.
-struct State<E> {
-    core: Arc<Core>,
-    pending: PendingSet,
-    keeps_going: AtomicBool,
-    cancelled: AtomicBool,
-    submitted: AtomicUsize,
-    errors: Mutex<Vec<(usize, GroupError<E>)>>,
-}
-
-impl<E> State<E> {
-    fn is_cancelled(&self) -> bool {
-        // ORDERING: Acquire: pairs with `cancel`.
-        self.cancelled.load(Ordering::Acquire)
-    }
-
-    fn keeps_going(&self) -> bool {
-        // ORDERING: Relaxed: set before the group is shared.
-        self.keeps_going.load(Ordering::Relaxed)
-    }
-
-    /// G1 of [`fork`].
-    fn is_foreign(&self) -> bool {
-        (self.pending).is_foreign(&self.core, || try_lock(&self.errors).is_some())
-    }
-
-    /// Keeps an error; the first one of a group that ends with it cancels the rest.
-    fn fail(&self, index: usize, error: GroupError<E>) {
-        if self.is_foreign() {
-            return drop_quietly(error);
-        }
-        let keeps_going = self.keeps_going();
-        let unwanted = {
-            let mut errors = lock(&self.errors);
-            if keeps_going || errors.is_empty() {
-                errors.push((index, error));
-                None
-            } else {
-                Some(error)
-            }
-        };
-        match unwanted {
-            None if keeps_going => {}
-            None => self.cancel(),
-            Some(error) => drop_quietly(error),
-        }
-    }
-
-    fn cancel(&self) {
-        // ORDERING: Release: who sees it sees the error.
-        self.cancelled.store(true, Ordering::Release);
-        if !self.is_foreign() {
-            self.pending.cancel(&self.core);
-        }
-    }
-}
-
-impl<E> Drop for State<E> {
-    fn drop(&mut self) {
-        let errors = self.errors.get_mut();
-        drop_quietly(errors.map(mem::take));
-    }
-}
-
-/// A task belongs to its group, under a number.
-struct InGroup<E> {
-    group: Arc<State<E>>,
-    index: usize,
-}
-
-impl<R: Send, E: Send> Owner<Result<R, E>> for InGroup<E> {
-    type Value = R;
-
-    fn judge(&self, returned: Result<R, E>) -> Option<R> {
-        match returned {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.group.fail(self.index, GroupError::Task(error));
-                None
-            }
-        }
-    }
-
-    fn may_begin(&self) -> bool {
-        !self.group.is_cancelled()
-    }
-
-    fn run<T>(&self, task: impl FnOnce() -> T) -> T {
-        current::within(Arc::as_ptr(&self.group).cast(), task)
-    }
-
-    fn take_panic(&self, payload: Payload) -> Option<Payload> {
-        let panic = JoinError::panicked(payload);
-        self.group.fail(self.index, GroupError::Panicked(panic));
-        None
-    }
-
-    fn hear_of_panic(&self, message: Option<String>) {
-        let panic = JoinError::heard_of(message);
-        self.group.fail(self.index, GroupError::Panicked(panic));
-    }
-
-    fn dropped(&self, why: Unrun) {
-        let by_its_handle = why == Unrun::Cancelled && !self.group.is_cancelled();
-        if !by_its_handle || self.group.keeps_going() {
-            self.group.fail(self.index, GroupError::Cancelled);
-        }
-    }
-
-    fn over(self, was_counted: bool) {
-        if was_counted {
-            self.group.pending.end();
-        }
-    }
-}
-
-/// A task of a group.
-type Member<F, T, E> = SpawnedRef<F, T, InGroup<E>>;
-
-/// Tasks that stand and fall together: [`wait`](Group::wait) says how they fared.
-///
-/// The first error or panic cancels the tasks that have not started: no further one starts, and what they
-/// captured is dropped. With [`keep_going`](Group::keep_going) every task runs, and every error is told.
-/// Dropping a group cancels it, too; what runs goes on to its end.
+/// The first error or panic cancels the tasks that have not started: none of them starts, and what they captured is
+/// dropped. With [`keep_going`](Group::keep_going) every task runs, and every error is reported. Dropping a group cancels
+/// it, too; tasks that run go on to their end.
 ///
 /// ```
 /// use anthill::{GroupError, Pool};
@@ -226,15 +39,23 @@ type Member<F, T, E> = SpawnedRef<F, T, InGroup<E>>;
 /// assert_eq!(error.to_string(), "leaf 42 is dry");
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
-pub struct Group<E, Way = FirstError> {
-    state: Owned<E>,
-    way: PhantomData<fn() -> Way>,
+pub struct Group<E, Mode = FirstError> {
+    state: CancelOnDrop<E>,
+    mode: PhantomData<fn() -> Mode>,
 }
 
-/// Cancels the group when it is dropped.
-struct Owned<E>(Arc<State<E>>);
+/// The mode of a [`Group`] that ends with its first error.
+#[derive(Debug)]
+pub struct FirstError(());
 
-impl<E> Deref for Owned<E> {
+/// The mode of a [`Group`] that runs every task and reports every error.
+#[derive(Debug)]
+pub struct KeepGoing(());
+
+/// Cancels the group when it is dropped.
+struct CancelOnDrop<E>(Arc<State<E>>);
+
+impl<E> Deref for CancelOnDrop<E> {
     type Target = Arc<State<E>>;
 
     fn deref(&self) -> &Arc<State<E>> {
@@ -242,14 +63,17 @@ impl<E> Deref for Owned<E> {
     }
 }
 
-impl<E> Drop for Owned<E> {
+impl<E> Drop for CancelOnDrop<E> {
     fn drop(&mut self) {
         self.0.cancel();
     }
 }
 
+/// A task of a group.
+type Member<F, T, E> = SpawnedRef<F, T, InGroup<E>>;
+
 impl PoolHandle {
-    /// Makes a group of tasks that stand and fall together.
+    /// Makes a group: tasks that succeed or fail as a unit.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(2);
@@ -269,14 +93,14 @@ impl PoolHandle {
             errors: Mutex::new(Vec::new()),
         };
         Group {
-            state: Owned(Arc::new(state)),
-            way: PhantomData,
+            state: CancelOnDrop(Arc::new(state)),
+            mode: PhantomData,
         }
     }
 }
 
 impl<E> Group<E> {
-    /// Has every task run, whatever becomes of the others, and keeps every error.
+    /// Makes the group run every task, whatever becomes of the others, and keep every error.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(3);
@@ -294,20 +118,19 @@ impl<E> Group<E> {
         self.state.keeps_going.store(true, Ordering::Relaxed);
         Group {
             state: self.state,
-            way: PhantomData,
+            mode: PhantomData,
         }
     }
 
-    /// Waits until all tasks are over, or were cancelled. In a task of the same pool it runs those that
-    /// have not started itself.
+    /// Waits until all tasks are over. In a task of the same pool it runs those that have not started.
     ///
     /// # Errors
     ///
-    /// The first: of a task, a panic, or that a task was dropped unrun. It is told once.
+    /// Returns the first error: the error of a task, a panic, or that a task was dropped before it started. It is reported once.
     ///
     /// # Panics
     ///
-    /// In a task of the group, which would wait for itself.
+    /// Panics in a task of the group, where it would wait for itself.
     #[track_caller]
     pub fn wait(&self) -> Result<(), GroupError<E>> {
         match self.wait_for_all().into_iter().next() {
@@ -318,17 +141,16 @@ impl<E> Group<E> {
 }
 
 impl<E> Group<E, KeepGoing> {
-    /// Waits until all tasks are over. In a task of the same pool it runs those that have not started
-    /// itself.
+    /// Waits until all tasks are over. In a task of the same pool it runs those that have not started.
     ///
     /// # Errors
     ///
-    /// Every error and panic, and each task that was dropped unrun, with the number of the task (the
-    /// first is 0), in that order. They are told once.
+    /// Returns every error, every panic, and each task that was dropped before it started, with the number of the task (the
+    /// first is 0), in the order of the numbers. They are reported once.
     ///
     /// # Panics
     ///
-    /// In a task of the group, which would wait for itself.
+    /// Panics in a task of the group, where it would wait for itself.
     #[track_caller]
     pub fn wait(&self) -> Result<(), Vec<(usize, GroupError<E>)>> {
         let mut errors = self.wait_for_all();
@@ -340,27 +162,28 @@ impl<E> Group<E, KeepGoing> {
     }
 }
 
-impl<E, Way> Group<E, Way> {
-    /// Hands the pool a task of the group; waits for room like [`PoolHandle::submit`]. To a group that is
-    /// cancelled it adds a task that is cancelled, too.
+impl<E, Mode> Group<E, Mode> {
+    /// Submits a task of the group; blocks while there is no room, like [`PoolHandle::submit`].
+    ///
+    /// If the group is cancelled, the task is cancelled, too.
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::submit`]: the closure comes back.
+    /// Fails as [`PoolHandle::submit`] does: the closure comes back.
     pub fn submit<F>(&self, f: F) -> Result<(), SubmitError<F>>
     where
         F: FnOnce() -> Result<(), E> + Send + 'static,
         E: Send + 'static,
     {
-        self.hand_in(f, false).map(drop)
+        self.submit_task(f, false).map(drop)
     }
 
-    /// Like [`submit`](Group::submit), for a task with a result: the value goes to the handle, an error to
+    /// Submits a task with a result like [`submit`](Group::submit): the value goes to the returned handle, an error to
     /// [`wait`](Group::wait).
     ///
     /// # Errors
     ///
-    /// As [`PoolHandle::submit`]: the closure comes back.
+    /// Fails as [`PoolHandle::submit`] does: the closure comes back.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(2);
@@ -376,12 +199,12 @@ impl<E, Way> Group<E, Way> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let claimable = self.hand_in(f, true)?;
+        let spawned = self.submit_task(f, true)?;
         let home = (&self.state.core).into();
-        Ok(JoinHandle(Handle::new(claimable, home)))
+        Ok(JoinHandle(RawHandle::new(spawned, home)))
     }
 
-    fn hand_in<F, T>(&self, closure: F, held: bool) -> Result<Member<F, T, E>, SubmitError<F>>
+    fn submit_task<F, T>(&self, closure: F, held: bool) -> Result<Member<F, T, E>, SubmitError<F>>
     where
         F: FnOnce() -> Result<T, E> + Send + 'static,
         T: Send + 'static,
@@ -401,32 +224,32 @@ impl<E, Way> Group<E, Way> {
         };
         let make = || Spawned::new(closure, owner, held);
         if self.is_cancelled() {
-            let (claimable, _) = IntrusiveArc::pair(make);
-            if let Some(claim) = Claim::take(&*claimable) {
+            let (spawned, _) = IntrusiveArc::pair(make);
+            if let Some(claim) = Claim::take(&*spawned) {
                 claim.abandon(Unrun::Cancelled).settle();
             }
-            return Ok(claimable);
+            return Ok(spawned);
         }
         let submit = |claimable| core.submit(|| Task::of_claimable(claimable), Patience::Policy);
-        let (claimable, ()) = hand_in(make, submit).inspect_err(|_| {
+        let (spawned, ()) = submit_spawned(make, submit).inspect_err(|_| {
             // ORDERING: Relaxed: a number, which another submit may have followed by now.
             let relaxed = Ordering::Relaxed;
             let _ = number.compare_exchange(index + 1, index, relaxed, relaxed);
         })?;
-        // Only now: whoever waits for the group must not wait for one who waits for his room.
+        // Only now: whoever waits for the group must not wait for a submitter that waits for room.
         pending.begin();
-        if !claimable.state().count() {
+        if !spawned.state().count() {
             pending.end();
         }
-        pending.enlist(Spawned::as_claimable(claimable.clone()));
+        pending.enlist(Spawned::as_claimable(spawned.clone()));
         if self.is_cancelled() {
-            // Whoever cancelled it may have missed this one.
+            // Whoever cancelled the group may have missed this task.
             pending.cancel(core);
         }
-        Ok(claimable)
+        Ok(spawned)
     }
 
-    /// Cancels the tasks that have not started: no further one starts.
+    /// Cancels the tasks that have not started: none of them starts.
     ///
     /// ```
     /// use anthill::{GroupError, Pool};
@@ -441,7 +264,7 @@ impl<E, Way> Group<E, Way> {
         self.state.cancel();
     }
 
-    /// Whether the group was cancelled, by an error or on demand.
+    /// Returns whether the group was cancelled, by an error or on request.
     pub fn is_cancelled(&self) -> bool {
         self.state.is_cancelled()
     }
@@ -455,15 +278,15 @@ impl<E, Way> Group<E, Way> {
         if !self.state.is_foreign() {
             self.state.pending.wait(&self.state.core);
         }
-        // One of its tasks may have forked meanwhile, on this stack.
+        // A task of the group may have forked meanwhile, on this stack.
         if self.state.is_foreign() {
             return self.errors_in_child();
         }
         mem::take(&mut *lock(&self.state.errors))
     }
 
-    /// Of a group whose tasks are with the process that this one was forked from: which of them were over is
-    /// not known, only how many.
+    /// The errors of a group whose tasks are in the process from which this one was forked: it is not known which of
+    /// them were over, only how many.
     #[cold]
     fn errors_in_child(&self) -> Vec<(usize, GroupError<E>)> {
         let state = &**self.state;
@@ -477,7 +300,7 @@ impl<E, Way> Group<E, Way> {
     }
 }
 
-impl<E, Way> fmt::Debug for Group<E, Way> {
+impl<E, Mode> fmt::Debug for Group<E, Mode> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group")
             .field("cancelled", &self.is_cancelled())

@@ -1,36 +1,32 @@
 //! Tasks with a result: `spawn`, and the handle to wait with.
 
+use super::home::{Home, submit_spawned};
 use super::join_error::JoinError;
-use super::spawned::{Held, Nobody, Owner, Spawned, SpawnedRef};
-use super::state::Keeper;
+use super::raw_handle::RawHandle;
+use super::spawned::{Nobody, Spawned};
 use crate::engine::core::Core;
-use crate::engine::rescue::Stake;
 use crate::engine::submit::{Patience, Refusal, Submit, Target};
 use crate::engine::task::Task;
 use crate::engine::task::claimable::ClaimableRef;
-use crate::engine::task::intrusive_arc::IntrusiveArc;
-use crate::engine::{current, spin};
 use crate::error::SubmitError;
-use crate::fork;
 use crate::pool::PoolHandle;
-use crate::pools::sub_queue::SubQueue;
-use crate::sync::{Arc, Instant, deadline_after};
+use crate::sync::{Arc, deadline_after};
 use std::fmt;
 use std::future::Future;
-use std::mem::ManuallyDrop;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
-use std::ptr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 impl PoolHandle {
-    /// Hands the pool a task, and returns a handle to its result; waits for room like
-    /// [`submit`](PoolHandle::submit). The task and its result are one allocation.
+    /// Submits a task and returns a handle to its result; blocks while there is no room, like
+    /// [`submit`](PoolHandle::submit).
+    ///
+    /// The task and its result are one allocation.
     ///
     /// # Errors
     ///
-    /// As [`submit`](PoolHandle::submit): the closure comes back.
+    /// Fails as [`submit`](PoolHandle::submit) does: the closure comes back.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -48,11 +44,11 @@ impl PoolHandle {
         spawn(self.core(), f, Patience::Policy)
     }
 
-    /// Like [`spawn`](PoolHandle::spawn), if there is room right now.
+    /// Submits a task and returns a handle to its result, if there is room right now.
     ///
     /// # Errors
     ///
-    /// As [`try_submit`](PoolHandle::try_submit): the closure comes back.
+    /// Fails as [`try_submit`](PoolHandle::try_submit) does: the closure comes back.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -68,11 +64,11 @@ impl PoolHandle {
         spawn(self.core(), f, Patience::None)
     }
 
-    /// Like [`spawn`](PoolHandle::spawn), but waits for room for `timeout` at most.
+    /// Submits a task and returns a handle to its result; blocks at most for `timeout` while there is no room.
     ///
     /// # Errors
     ///
-    /// As [`submit_timeout`](PoolHandle::submit_timeout): the closure comes back.
+    /// Fails as [`submit_timeout`](PoolHandle::submit_timeout) does: the closure comes back.
     ///
     /// ```
     /// # use {anthill::Pool, std::time::Duration};
@@ -93,54 +89,7 @@ impl PoolHandle {
     }
 }
 
-/// Where a claimable was handed in.
-pub(crate) enum Home {
-    Pool(Arc<Core>),
-    SubQueue(Arc<SubQueue>),
-}
-
-impl From<&Arc<Core>> for Home {
-    fn from(core: &Arc<Core>) -> Home {
-        Home::Pool(Arc::clone(core))
-    }
-}
-
-impl From<&Arc<SubQueue>> for Home {
-    fn from(sub_queue: &Arc<SubQueue>) -> Home {
-        Home::SubQueue(Arc::clone(sub_queue))
-    }
-}
-
-impl Home {
-    pub(super) fn core(&self) -> &Arc<Core> {
-        match self {
-            Home::Pool(core) => core,
-            Home::SubQueue(sub_queue) => sub_queue.core(),
-        }
-    }
-
-    /// Runs a task that has not started, in a task of the same pool. It may have begun elsewhere when this
-    /// returns, or the time may be up.
-    fn help<T>(&self, held: &dyn Held<T>, deadline: Option<Instant>) {
-        match self {
-            Home::Pool(core) => {
-                if let Some(claim) = held.take_claim() {
-                    core.run_within(claim);
-                }
-            }
-            Home::SubQueue(sub_queue) => sub_queue.help_with(held.claimable(), deadline),
-        }
-    }
-
-    fn cancel<T>(&self, held: &dyn Held<T>) -> bool {
-        match self {
-            Home::Pool(core) => core.cancel(held.claimable()),
-            Home::SubQueue(sub_queue) => sub_queue.cancel(held.claimable()),
-        }
-    }
-}
-
-/// Hands a task in at a pool or a share of one.
+/// Submits a task to a pool, or to a sub-queue of a share.
 pub(crate) fn spawn<H, F, T>(
     target: &Arc<H>,
     closure: F,
@@ -153,12 +102,12 @@ where
     T: Send + 'static,
 {
     let submit = |claimable| target.submit(|| Task::of_claimable(claimable), patience);
-    let (claimable, ()) = hand_in(|| Spawned::new(closure, Nobody, true), submit)?;
+    let (spawned, ()) = submit_spawned(|| Spawned::new(closure, Nobody, true), submit)?;
     let home = Home::from(target);
-    Ok(JoinHandle(Handle::new(claimable, home)))
+    Ok(JoinHandle(RawHandle::new(spawned, home)))
 }
 
-/// Hands a task in at one of several pools; `submit` says which.
+/// Submits a task to one of several pools; `submit` returns which.
 pub(crate) fn spawn_with<F, T>(
     closure: F,
     submit: impl FnOnce(ClaimableRef) -> Result<Arc<Core>, Refusal>,
@@ -167,261 +116,29 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let (claimable, core) = hand_in(|| Spawned::new(closure, Nobody, true), submit)?;
-    Ok(JoinHandle(Handle::new(claimable, Home::Pool(core))))
-}
-
-/// A claimable that was handed in, and where.
-type HandedIn<F, T, O, Where> = (SpawnedRef<F, T, O>, Where);
-
-/// Hands a claimable in; its closure comes back if it is refused.
-pub(super) fn hand_in<F, R, T, O, Where>(
-    make: impl FnOnce() -> Spawned<F, T, O>,
-    submit: impl FnOnce(ClaimableRef) -> Result<Where, Refusal>,
-) -> Result<HandedIn<F, T, O, Where>, SubmitError<F>>
-where
-    F: FnOnce() -> R + Send + 'static,
-    T: Send + 'static,
-    O: Owner<R, Value = T> + 'static,
-{
-    let (claimable, queued) = IntrusiveArc::pair(make);
-    match submit(Spawned::as_claimable(queued)) {
-        Ok(place) => Ok((claimable, place)),
-        Err(refusal) => {
-            refusal.task.disown();
-            match claimable.take_back() {
-                Some(closure) => Err(SubmitError::new(refusal.kind, refusal.source, closure)),
-                None => unreachable!("a refused claimable is nobody else's"),
-            }
-        }
-    }
-}
-
-/// What the handles have in common.
-pub(super) struct Handle<'a, T> {
-    pub(super) claimable: IntrusiveArc<dyn Held<T> + 'a>,
-    pub(super) home: Home,
-    /// G4 of [`fork`]: the generation of the handle, and so of the task.
-    made: u64,
-    /// Where threads are refused while it is awaited.
-    stake: Stake,
-}
-
-/// How a wait ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Waited {
-    Done,
-    TimedOut,
-    Deadlock,
-}
-
-impl<T> Handle<'_, T> {
-    /// Runs the task, if it has not started and this is a task of its pool; whether the wait for it could
-    /// end.
-    fn help(&self, deadline: Option<Instant>) -> bool {
-        let state = self.claimable.state();
-        if state.is_settled() {
-            return true;
-        }
-        if !state.is_claimed() && current::is_inside(self.home.core()) {
-            self.home.help(&*self.claimable, deadline);
-            return true;
-        }
-        !current::is_within(ptr::from_ref(self.claimable.claimable()).cast())
-    }
-
-    fn wait(&self, deadline: Option<Instant>) -> Waited {
-        if !self.help(deadline) {
-            return Waited::Deadlock;
-        }
-        let core = self.home.core();
-        let turns = if core.may_spin() {
-            core.config.processors.spins(spin::JOIN)
-        } else {
-            0
-        };
-        // Where threads were refused: whoever waits tries again.
-        let retry = || core.rescue();
-        if self.claimable.state().wait(turns, deadline, retry) {
-            Waited::Done
-        } else {
-            Waited::TimedOut
-        }
-    }
-
-    /// Takes the result.
-    ///
-    /// # Safety
-    ///
-    /// H2: the caller saw that the task is settled.
-    unsafe fn take(&self) -> Result<T, JoinError> {
-        debug_assert!(self.claimable.state().is_settled());
-        // SAFETY: this is the handle; and the caller's: the task is done.
-        unsafe { self.claimable.take() }
-    }
-
-    /// G4: the process was forked since the task was handed in.
-    fn is_inherited(&self) -> bool {
-        fork::is_inherited(self.made)
-    }
-
-    /// G4: the result of a task that was over when the process was forked; any other one is over in the parent
-    /// alone.
-    #[cold]
-    fn take_inherited(&self) -> Result<T, JoinError> {
-        if !self.claimable.state().is_done() {
-            return Err(JoinError::cancelled());
-        }
-        // SAFETY: this is the handle, and the task is done.
-        unsafe { self.claimable.take() }
-    }
-
-    pub(super) fn join(self) -> Result<T, JoinError> {
-        let state = self.claimable.state();
-        if state.is_settled_and_unwatched() {
-            let (claimable, _home) = self.into_parts();
-            // SAFETY: this was the handle, and the task is done.
-            return unsafe { claimable.take() };
-        }
-        if self.is_inherited() {
-            return self.take_inherited();
-        }
-        match self.wait(None) {
-            // SAFETY: the task is settled.
-            Waited::Done => unsafe { self.take() },
-            Waited::Deadlock | Waited::TimedOut => Err(JoinError::deadlock()),
-        }
-    }
-
-    fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
-        if self.is_inherited() {
-            return Ok(self.take_inherited());
-        }
-        match self.wait(deadline_after(timeout)) {
-            // SAFETY: the task is settled.
-            Waited::Done => Ok(unsafe { self.take() }),
-            Waited::Deadlock => Ok(Err(JoinError::deadlock())),
-            Waited::TimedOut => Err(self),
-        }
-    }
-
-    pub(super) fn is_finished(&self) -> bool {
-        self.claimable.state().is_done() || self.is_inherited()
-    }
-
-    pub(super) fn cancel(&self) -> bool {
-        !self.claimable.state().is_claimed()
-            && !self.is_inherited()
-            && self.home.cancel(&*self.claimable)
-    }
-
-    fn poll(&mut self, context: &Context<'_>) -> Poll<Result<T, JoinError>> {
-        if self.is_inherited() {
-            return Poll::Ready(self.take_inherited());
-        }
-        // Not for long: it runs the task if it may do so now.
-        if !self.help(deadline_after(Duration::ZERO)) {
-            return Poll::Ready(Err(JoinError::deadlock()));
-        }
-        if !self.claimable.state().poll(context.waker()) {
-            let core = self.home.core();
-            core.watch(&mut self.stake, context.waker());
-            return Poll::Pending;
-        }
-        self.stake.withdraw(self.home.core());
-        // SAFETY: the task is settled: `State::poll` says so.
-        Poll::Ready(unsafe { self.take() })
-    }
-}
-
-impl<'a, T> Handle<'a, T> {
-    pub(super) fn new<F, R, O>(claimable: SpawnedRef<F, T, O>, home: Home) -> Self
-    where
-        F: FnOnce() -> R + Send + 'a,
-        T: Send + 'a,
-        O: Owner<R, Value = T> + 'a,
-    {
-        let claimable = Spawned::as_held(claimable);
-        Handle {
-            claimable,
-            home,
-            made: fork::generation(),
-            stake: Stake::default(),
-        }
-    }
-
-    /// Lets go of the task; why it failed, if it is over and its result was not taken.
-    pub(super) fn detach(self) -> Option<JoinError> {
-        let made = self.made;
-        let (claimable, _home) = self.into_parts();
-        // SAFETY: this was the handle.
-        unsafe { let_go(&*claimable, made) }
-    }
-
-    /// Without letting go of the task.
-    fn into_parts(mut self) -> (IntrusiveArc<dyn Held<T> + 'a>, Home) {
-        self.stake.withdraw(self.home.core());
-        let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not used again, moved or dropped.
-        let claimable = unsafe { ptr::read(&raw const this.claimable) };
-        // SAFETY: as above.
-        let home = unsafe { ptr::read(&raw const this.home) };
-        (claimable, home)
-    }
-}
-
-/// Drops the result, if the task is over and nobody took it; why it failed.
-///
-/// # Safety
-///
-/// H2: for the handle, which lets go of the task here.
-unsafe fn let_go<T>(claimable: &dyn Held<T>, made: u64) -> Option<JoinError> {
-    if claimable.state().is_done_and_unwatched() {
-        // SAFETY: the task is done, and its result the handle's.
-        return unsafe { claimable.drop_result() };
-    }
-    if fork::is_inherited(made) {
-        // G4: what was left word of is not taken back, and who is not there is not told.
-        let is_done = claimable.state().is_done();
-        // SAFETY: the task is done, and its result the handle's.
-        return is_done.then(|| unsafe { claimable.drop_result() })?;
-    }
-    // SAFETY: the caller's: the handle is gone with this.
-    match unsafe { claimable.state().let_go() } {
-        // SAFETY: the task is done, and its result the handle's.
-        Keeper::Handle => unsafe { claimable.drop_result() },
-        Keeper::Runner => None,
-    }
-}
-
-impl<T> Drop for Handle<'_, T> {
-    /// Detaches: the task goes on, and its result is dropped.
-    fn drop(&mut self) {
-        self.stake.withdraw(self.home.core());
-        // SAFETY: this was the handle.
-        drop(unsafe { let_go(&*self.claimable, self.made) });
-    }
+    let (spawned, core) = submit_spawned(|| Spawned::new(closure, Nobody, true), submit)?;
+    Ok(JoinHandle(RawHandle::new(spawned, Home::Pool(core))))
 }
 
 /// A handle to a task that was [spawned](PoolHandle::spawn), and to its result.
 ///
-/// It can be [joined](JoinHandle::join), with a [time limit](JoinHandle::join_timeout) too, or awaited on any
-/// executor; a task that has not started can be [cancelled](JoinHandle::cancel). Dropping the handle
-/// detaches the task: it runs all the same.
+/// It can be [joined](JoinHandle::join), also with a [time limit](JoinHandle::join_timeout), or awaited on any executor. It
+/// can [cancel](JoinHandle::cancel) a task that has not started. Dropping the handle detaches the task, which runs all the
+/// same.
 ///
-/// A handle always comes to an end: the task is done, it panicked, or it was dropped unrun (cancelled,
-/// discarded by [`release_now`](PoolHandle::release_now) or to make room).
+/// Every handle resolves: the task returned, it panicked, or it was dropped before it started (cancelled, discarded by
+/// [`release_now`](PoolHandle::release_now), or dropped to make room).
 ///
 /// # Waiting in a task
 ///
-/// In a task of the same pool a join never waits for a free worker: a task that has not started is run
-/// then and there, on the place of the task that waits, and nothing else is. So it works at capacity 1,
-/// too. A task that waits for itself, or for one that is suspended beneath it on the same stack, gets an
-/// [error](JoinError::is_deadlock). In another pool, and outside, a join only waits.
+/// In a task of the same pool a join never waits for a free worker: if the task that it waits for has not started, the join
+/// runs it at once, on the place of the task that waits, and it runs no other task. So it works at capacity 1, too. A task
+/// that waits for itself, or for one that is suspended beneath it on the same stack, gets an
+/// [error](JoinError::is_deadlock). In a task of another pool, and outside of pools, a join only waits.
 ///
 /// # Panics of the task
 ///
-/// They go to the handle if there is one when the task ends, else to the pool's panic handler.
+/// A panic goes to the handle if there still is one when the task ends, and otherwise to the pool's panic handler.
 ///
 /// ```
 /// let pool = anthill::Pool::with_capacity(2);
@@ -430,22 +147,22 @@ impl<T> Drop for Handle<'_, T> {
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 #[must_use = "dropping the handle detaches the task; `submit` is for tasks without a result"]
-pub struct JoinHandle<T>(pub(super) Handle<'static, T>);
+pub struct JoinHandle<T>(pub(super) RawHandle<'static, T>);
 
 impl<T> JoinHandle<T> {
     /// Waits for the result.
     ///
-    /// All that the task did, and the drop of what it captured, happens before this returns.
+    /// All that the task did, and the drop of what it captured, happens before `join` returns.
     ///
-    /// Where the task that it waits for is run within the one that waits, so is what that one joins in turn: who
-    /// joins the last of a chain of tasks that have not started, each of which joins the one before, has
-    /// them all on one stack. The default stack of 2 MiB takes some thousands of them, some hundreds without optimization.
-    /// There is no such limit where the wait for their [group](PoolHandle::group) or
-    /// [scope](PoolHandle::scope), or of a [serial](PoolHandle::serial) share, runs them: that takes the oldest first.
+    /// When a join runs the task itself, the joins of that task do the same in turn, all on one stack. If many tasks have not
+    /// started and each joins the one before it, joining the last runs all of them within one another. The default stack of
+    /// 2 MiB has room for some thousands of them, or some hundreds without optimization. There is no such limit if the wait for
+    /// their [group](PoolHandle::group), their [scope](PoolHandle::scope) or a task of a [serial](PoolHandle::serial) share
+    /// runs them: that takes the oldest first.
     ///
     /// # Errors
     ///
-    /// If the task panicked, if it was dropped unrun, or if the wait would never end.
+    /// Fails if the task panicked, if it was dropped before it started, or if the wait would never end.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(1);
@@ -458,12 +175,13 @@ impl<T> JoinHandle<T> {
         self.0.join()
     }
 
-    /// Waits for the result, for `timeout` at most; `Duration::MAX` is for ever. A task that it runs
-    /// itself (see [above](JoinHandle#waiting-in-a-task)) may take longer.
+    /// Waits for the result, but at most for `timeout`; `Duration::MAX` means without a limit.
+    ///
+    /// If it runs the task itself (see [above](JoinHandle#waiting-in-a-task)) it may take longer.
     ///
     /// # Errors
     ///
-    /// The handle comes back if the time was up.
+    /// The handle comes back if the time is up.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -479,7 +197,7 @@ impl<T> JoinHandle<T> {
         self.0.join_timeout(timeout).map_err(JoinHandle)
     }
 
-    /// Whether the task is over, in whatever way.
+    /// Returns whether the task is over: it returned, panicked, or was dropped before it started.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(1);
@@ -492,8 +210,9 @@ impl<T> JoinHandle<T> {
         self.0.is_finished()
     }
 
-    /// Cancels the task if it has not started: whether it had not, and now never will. What it captured
-    /// has been dropped then, and its room is free.
+    /// Cancels the task if it has not started. Returns whether it did.
+    ///
+    /// If it did, the task never runs, what it captured has been dropped, and its room is free.
     ///
     /// ```
     /// let pool = anthill::Pool::builder().capacity(0).backlog(1).build()?; // paused
@@ -511,16 +230,17 @@ impl<T> JoinHandle<T> {
 impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
-    /// On a worker of the same pool a task that has not started is run here, as by
-    /// [`join`](JoinHandle::join).
+    /// Polls for the result.
     ///
-    /// Where the system refused the pool a thread, it is tried again while the handle is awaited: by a small thread that
-    /// the pool starts for that, and that ends once nothing lacks. Where no thread whatever is to be had, a poll does
-    /// it: it then holds the executor's thread for 10 ms at a time, and wakes itself.
+    /// On a worker of the same pool it runs a task that has not started, as [`join`](JoinHandle::join) does.
+    ///
+    /// If the system refused to start a thread for the pool, the attempt is repeated while the handle is awaited: the pool
+    /// starts a small thread for that, which ends once no thread is lacking. If the system refuses that one too, each poll
+    /// makes the attempt: it then blocks the executor's thread for up to 10 ms, and wakes itself.
     ///
     /// # Panics
     ///
-    /// When polled again after it was ready.
+    /// Panics when it is polled again after it was ready.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.get_mut().0.poll(context)
     }

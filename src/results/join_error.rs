@@ -1,4 +1,4 @@
-//! Why there is no result.
+//! Why a task has no result.
 
 use crate::panic::{drop_quietly, message_of};
 use std::any::Any;
@@ -6,7 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// Why a [`JoinHandle`](crate::JoinHandle) has no result to give.
+/// Why a [`JoinHandle`](crate::JoinHandle) has no result.
 ///
 /// ```
 /// let pool = anthill::Pool::with_capacity(1);
@@ -19,7 +19,7 @@ pub struct JoinError {
     kind: Kind,
 }
 
-/// Small, as it is a part of each result.
+/// Kept small: it is part of the size of every result.
 enum Kind {
     Panicked(Box<Panicked>),
     Cancelled,
@@ -32,7 +32,7 @@ struct Panicked {
     payload: Caught,
 }
 
-/// A payload; dropped quietly. It lends nothing, so it is `Sync`.
+/// A payload. Its drop catches a panic. It is `Sync`, since no reference to the payload leaves it.
 struct Caught(Mutex<Option<Box<dyn Any + Send>>>);
 
 impl Caught {
@@ -61,7 +61,7 @@ impl JoinError {
         JoinError::of_panic(message, Some(payload))
     }
 
-    /// A panic whose payload somebody else has.
+    /// A panic whose payload went to somebody else.
     pub(crate) fn heard_of(message: Option<String>) -> JoinError {
         JoinError::of_panic(message, None)
     }
@@ -89,29 +89,29 @@ impl JoinError {
         JoinError { kind: Kind::Failed }
     }
 
-    /// The task panicked.
+    /// Returns whether the task panicked.
     pub fn is_panic(&self) -> bool {
         matches!(self.kind, Kind::Panicked(_))
     }
 
-    /// The task never ran, and never will: it was cancelled, by its handle or with its group, or the
-    /// pool discarded it.
+    /// Returns whether the task was dropped before it started: cancelled by its handle or with its group, or discarded by the
+    /// pool.
     pub fn is_cancelled(&self) -> bool {
         matches!(self.kind, Kind::Cancelled)
     }
 
-    /// The wait would never have ended: a task waited for itself, or for one that is suspended beneath it
-    /// on the same stack.
+    /// Returns whether the wait would never have ended: a task waited for itself, or for one that is suspended beneath it on the
+    /// same stack.
     pub fn is_deadlock(&self) -> bool {
         matches!(self.kind, Kind::Deadlock)
     }
 
-    /// The task of a [`Group`](crate::Group) returned an error, which [`wait`](crate::Group::wait) tells.
+    /// Returns whether the task of a [`Group`](crate::Group) returned an error, which [`wait`](crate::Group::wait) reports.
     pub fn is_failed(&self) -> bool {
         matches!(self.kind, Kind::Failed)
     }
 
-    /// The panic's message, if its payload was a string, as that of `panic!` is.
+    /// Returns the panic's message if its payload was a string, as that of `panic!` is.
     pub fn message(&self) -> Option<&str> {
         match &self.kind {
             Kind::Panicked(panicked) => panicked.message.as_deref(),
@@ -119,24 +119,24 @@ impl JoinError {
         }
     }
 
-    /// What the task panicked with, for [`resume_unwind`](std::panic::resume_unwind) say.
+    /// Returns what the task panicked with, for example for [`resume_unwind`](std::panic::resume_unwind).
     ///
     /// # Panics
     ///
-    /// If the task did not panic.
+    /// Panics if the task did not panic.
     #[track_caller]
     pub fn into_panic(self) -> Box<dyn Any + Send> {
         match self.try_into_panic() {
             Ok(payload) => payload,
-            Err(error) => panic!("there is no panic to be had: {error}"),
+            Err(error) => panic!("the task did not panic: {error}"),
         }
     }
 
-    /// What the task panicked with.
+    /// Returns what the task panicked with.
     ///
     /// # Errors
     ///
-    /// The error itself, if the task did not panic.
+    /// Returns the error itself if the task did not panic.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
         match self.kind {
             Kind::Panicked(panicked) => Ok(panicked.into_payload()),
@@ -168,7 +168,7 @@ impl fmt::Display for JoinError {
             }
             Kind::Cancelled => f.write_str("the task was cancelled before it started"),
             Kind::Deadlock => f.write_str("the task waits for itself"),
-            Kind::Failed => f.write_str("the task returned an error, which its group tells"),
+            Kind::Failed => f.write_str("the task returned an error, which its group reports"),
         }
     }
 }

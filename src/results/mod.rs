@@ -1,21 +1,29 @@
-//! What comes of tasks: handles and their results, scopes, groups, maps, and the signal to stop.
+//! What comes of tasks: handles and their results, scopes, groups and maps.
 //!
-//! | file | |
+//! | file | what it is about |
 //! |---|---|
-//! | [`state`] | who may touch a claimable when, and who waits for it |
-//! | [`spawned`] | a task and its result, in one allocation |
 //! | [`handle`] | `spawn`, `JoinHandle` |
-//! | [`join_error`] | why there is no result |
+//! | [`scope`] | tasks that borrow from their caller's stack |
+//! | [`group`], [`group_state`], [`group_error`] | tasks that succeed or fail as a unit: as users see them; what they share; why they failed |
+//! | [`map`], [`feed`], [`runner`], [`window`] | an iterator whose items are processed ahead: as users see it; its caller; the tasks that process items; the ring between them |
+//! | [`raw_handle`] | what the handles have in common: waiting for a result and taking it |
+//! | [`home`] | where a claimable was submitted: to a pool or to a sub-queue |
 //! | [`pending`] | the tasks that somebody waits for together |
-//! | [`scope`], [`group`] | tasks that end before their caller goes on; that stand and fall together |
-//! | [`map`], [`runner`], [`window`] | an iterator whose items are worked on ahead |
-//! | [`stop`] | the signal to end for tasks that live long |
+//! | [`spawned`], [`state`] | a task and its result, in one allocation; who may touch it when |
+//! | [`join_error`] | why a task has no result |
+//!
+//! A file imports only from those below it in this list, and from [`pools`](crate::pools) only what a sub-queue is.
 
+mod feed;
 pub(crate) mod group;
+pub(crate) mod group_error;
+mod group_state;
 pub(crate) mod handle;
+mod home;
 pub(crate) mod join_error;
 pub(crate) mod map;
 pub(crate) mod pending;
+mod raw_handle;
 mod runner;
 pub(crate) mod scope;
 pub(crate) mod spawned;

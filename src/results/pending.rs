@@ -1,13 +1,13 @@
-//! The tasks that somebody waits for together: those of a scope, of a group.
+//! The tasks that somebody waits for together: those of a scope, or of a group.
 //!
-//! - V1: `unfinished` counts a task until it is over in every respect: for a scope from before it is handed
-//!   in, for a group from when it was accepted.
-//! - V2: Who waits says so under the lock and looks at `unfinished` then; who ends the last task counts it
-//!   first and looks for who waits then, under the lock. So one sees the other.
-//! - V3: `queued` holds the claimables that may have to be run or cancelled from here, and no more than twice
-//!   as many that need not be any more.
-//! - V4: Who waits in a task runs the oldest first: what a task may wait for was mostly handed in before it. The
-//!   newest first, a chain of joins would be run each within the next, on one stack.
+//! - V1: `unfinished` counts a task until it is over in every respect: in a scope from before it is submitted, in a group
+//!   from when it was accepted.
+//! - V2: Whoever waits registers under the lock, and then looks at `unfinished`. Whoever ends the last task counts it first,
+//!   and then looks under the lock for those who wait. So one of the two sees the other.
+//! - V3: `queued` holds the claimables that may have to be run or cancelled from here, and at most twice as many that have
+//!   been claimed since.
+//! - V4: Whoever waits in a task runs the oldest first, since a task mostly waits for tasks that were submitted before it.
+//!   With the newest first, a chain of joins would run each task within the next, all on one stack.
 
 use crate::engine::core::Core;
 use crate::engine::current;
@@ -18,7 +18,7 @@ use crate::sync::{
 };
 use std::collections::VecDeque;
 
-/// So many claimables are not worth a look for those that started.
+/// With fewer claimables it is not worth looking for those that were claimed.
 const FEW: usize = 32;
 
 pub(crate) struct PendingSet {
@@ -30,7 +30,7 @@ pub(crate) struct PendingSet {
 #[derive(Default)]
 struct Inner {
     queued: VecDeque<ClaimableRef>,
-    /// So many in `queued` are worth a look for those that started.
+    /// With as many in `queued`, those that were claimed are swept out.
     sweep_at: usize,
     waiting: Vec<Thread>,
 }
@@ -44,8 +44,8 @@ impl PendingSet {
         }
     }
 
-    /// G1 of [`fork`](crate::fork): the tasks are with the process that this one was forked from.
-    /// `is_untouched` looks at what its owner has beside it.
+    /// G1 of [`fork`](crate::fork): the tasks are in the process from which this one was forked. `is_untouched` looks
+    /// at what the owner of the set has beside it.
     #[inline]
     pub(crate) fn is_foreign(&self, core: &Core, is_untouched: impl FnOnce() -> bool) -> bool {
         self.mark.is_foreign(|| {
@@ -61,11 +61,11 @@ impl PendingSet {
 
     /// V1: one more task.
     pub(crate) fn begin(&self) {
-        // ORDERING: Relaxed: who waits does so after it, or has no part in it.
+        // ORDERING: Relaxed: whoever waits for the task does so after this call.
         self.unfinished.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// V1, V2: a task is over. The pending set may be gone when this returns, but for who holds it.
+    /// V1, V2: a task is over. When this returns, the set may be gone unless the caller holds it.
     pub(crate) fn end(&self) {
         // ORDERING: Release: publishes what the task did. Acquire: the last one publishes it all.
         if self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -75,19 +75,19 @@ impl PendingSet {
 
     fn nudge(&self) {
         if self.mark.is_foreign(|| false) {
-            // Its last task forked, and ended here: who waits for it does so elsewhere.
+            // The last task forked, and ends here as well: those who wait are in the parent.
             return;
         }
         let waiting = std::mem::take(&mut lock(&self.inner).waiting);
         waiting.iter().for_each(Thread::unpark);
     }
 
-    /// V3: keeps a claimable that was handed in; whoever waits may have to run it.
+    /// V3: keeps a claimable that was submitted: whoever waits may have to run it.
     pub(crate) fn enlist(&self, claimable: ClaimableRef) {
         let waiting = {
             let mut inner = lock(&self.inner);
             if inner.queued.len() >= inner.sweep_at {
-                // Of what it lets go nothing is dropped but a count: its user's part is gone or running.
+                // No user code runs in this drop: the closure of what was claimed is gone, or is running.
                 inner.queued.retain(|claimable| !claimable.is_claimed());
                 inner.sweep_at = 2 * inner.queued.len().max(FEW);
             }
@@ -110,7 +110,7 @@ impl PendingSet {
         }
     }
 
-    /// Cancels what has not started.
+    /// Cancels the tasks that have not started.
     pub(crate) fn cancel(&self, core: &Arc<Core>) {
         loop {
             let Some(claimable) = lock(&self.inner).queued.pop_front() else {
@@ -120,12 +120,12 @@ impl PendingSet {
         }
     }
 
-    /// Waits until no task is unfinished. In a task of the pool it runs those that have not started.
+    /// Waits until no task is unfinished. In a task of the pool it runs the tasks that have not started.
     pub(crate) fn wait(&self, core: &Arc<Core>) {
         let inside = current::is_inside(core);
         loop {
             if inside {
-                // One that it runs may fork.
+                // A task that it runs may fork.
                 while !self.mark.is_foreign(|| false) && self.run_oldest(core) {}
             }
             if self.is_over() || self.mark.is_foreign(|| false) {
@@ -150,7 +150,7 @@ impl PendingSet {
         self.unfinished() == 0
     }
 
-    /// Lets go of the claimables, which hold the pending set.
+    /// Drops the claimables, which hold the owner of the set.
     pub(crate) fn clear(&self) {
         let queued = std::mem::take(&mut lock(&self.inner).queued);
         drop(queued);

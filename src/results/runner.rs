@@ -1,5 +1,6 @@
-//! Those who work on the items of a [map](super::map): tasks of the pool that take the next item, work on it
-//! and leave the result. M1 to M5 are told there.
+//! The workers' side of a [map](super::map): tasks of the pool that take the next item, process it and leave the result.
+//!
+//! The rules M1 to M5 are those of [`feed`](super::feed).
 
 use super::window::{Taken, Window};
 use crate::engine::admission::Origin;
@@ -17,24 +18,23 @@ use crate::sync::{
     fence, lock, now,
 };
 use std::mem;
-
 use std::time::Duration;
 
-/// The most items of one run of a runner. A run becomes longer where it took so little time, or each of its
-/// items did; else shorter, where it took so long.
-const MOST_RUN: usize = 64;
+/// The maximum number of items in one run of a runner. Runs become longer while a run takes less than `SHORT_RUN`, or each
+/// of its items less than `SHORT_ITEM`, and otherwise shorter while a run takes more than `LONG_RUN`.
+const MAX_RUN: usize = 64;
 const SHORT_RUN: Duration = Duration::from_micros(20);
 const SHORT_ITEM: Duration = Duration::from_micros(2);
 const LONG_RUN: Duration = Duration::from_micros(100);
 
-/// Items are short where runs are so long: not the longest, since a runner that was interrupted halves it, though
-/// its items are as short.
-const RUN_OF_SHORT: usize = MOST_RUN / 4;
+/// Items count as short while runs have at least this many of them. It is less than the maximum, since a runner that was
+/// interrupted halves the runs, though its items are as short as before.
+const RUN_OF_SHORT_ITEMS: usize = MAX_RUN / 4;
 
-/// The runners' tasks.
-pub(super) struct Runner<T, R, F> {
+/// The permits of the runners, which are the tasks of the map.
+pub(super) struct Runners<T, R, F> {
     permits: Mutex<Permits>,
-    /// How many are on their way or at work, as it was when the lock was released last.
+    /// How many were on their way or at work when the lock was last released.
     present: AtomicUsize,
     shared: Weak<Shared<T, R, F>>,
 }
@@ -42,37 +42,37 @@ pub(super) struct Runner<T, R, F> {
 /// What the caller and the runners share.
 pub(super) struct Shared<T, R, F> {
     f: F,
-    pub(super) runner: Arc<Runner<T, R, F>>,
+    pub(super) runners: Arc<Runners<T, R, F>>,
     pub(super) window: Window<T, R>,
-    /// M1: so many runners, if the capacity is higher.
-    most_runners: usize,
-    /// Where results go that are not wanted in order.
+    /// M1: the maximum number of runners, if the capacity is higher.
+    max_runners: usize,
+    /// The results, if they are not wanted in order.
     pub(super) unordered: Option<Injector<R>>,
-    /// Items of one run.
-    run: AtomicUsize,
-    /// Nothing more is to be started.
+    /// How many items a run has.
+    run_length: AtomicUsize,
+    /// No item is started any more.
     stopped: AtomicBool,
     pub(super) discarded: AtomicBool,
     panic: Mutex<Panic>,
-    /// M4: the number of an item; `AWAKE` while the caller is not asleep. Only the caller writes it.
+    /// M4: the item for which the caller wants to be woken, or `AWAKE` while it does not sleep. Only the caller writes it.
     pub(super) wake_at: AtomicU64,
     pub(super) caller: Mutex<Option<Thread>>,
-    /// G1 of [`fork`]: its generation. A map that has begun does not outlive a fork: items were taken by
-    /// runners that are not in the child.
+    /// G1 of [`fork`]: the generation of the map. A map that has begun does not survive a fork: runners took items that
+    /// do not exist in the child.
     made: u64,
 }
 
 pub(super) const AWAKE: u64 = u64::MAX;
 
-/// The first panic of an item, which is the caller's.
+/// The first panic of an item, which goes to the caller.
 enum Panic {
     None,
     First(Payload),
-    /// There was one, or the caller is gone.
+    /// The caller has it, or is gone.
     Over,
 }
 
-impl<T, R, F> Runner<T, R, F> {
+impl<T, R, F> Runners<T, R, F> {
     pub(super) fn change(&self, change: impl FnOnce(&mut Permits)) {
         let mut permits = lock(&self.permits);
         change(&mut permits);
@@ -86,7 +86,7 @@ impl<T, R, F> Runner<T, R, F> {
 }
 
 impl<T, R, F> Drop for Shared<T, R, F> {
-    /// As for the [window](Window): a result that nobody took must not end a worker.
+    /// As in the drop of the [window](Window), the drop of a result that nobody took must not unwind into a worker.
     fn drop(&mut self) {
         while let Some(result) = self
             .unordered
@@ -102,20 +102,20 @@ impl<T, R, F> Shared<T, R, F> {
     pub(super) fn new(
         f: F,
         places: usize,
-        most_runners: usize,
+        max_runners: usize,
         ordered: bool,
     ) -> Arc<Shared<T, R, F>> {
         Arc::new_cyclic(|shared| Shared {
             f,
-            runner: Arc::new(Runner {
+            runners: Arc::new(Runners {
                 permits: Mutex::new(Permits::default()),
                 present: AtomicUsize::new(0),
                 shared: Weak::clone(shared),
             }),
             window: Window::new(places, ordered),
-            most_runners,
+            max_runners,
             unordered: (!ordered).then(Injector::new),
-            run: AtomicUsize::new(1),
+            run_length: AtomicUsize::new(1),
             stopped: AtomicBool::new(false),
             discarded: AtomicBool::new(false),
             panic: Mutex::new(Panic::None),
@@ -126,7 +126,7 @@ impl<T, R, F> Shared<T, R, F> {
     }
 
     fn permits(&self) -> MutexGuard<'_, Permits> {
-        lock(&self.runner.permits)
+        lock(&self.runners.permits)
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -137,7 +137,7 @@ impl<T, R, F> Shared<T, R, F> {
         fork::is_inherited(self.made)
     }
 
-    /// Has nothing more started: what waits is dropped.
+    /// Starts no further item, and drops the items that wait.
     fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         while let Some((_, item)) = self.take(None) {
@@ -146,7 +146,7 @@ impl<T, R, F> Shared<T, R, F> {
         self.pause();
     }
 
-    /// Stops, and takes the runners back that have not begun.
+    /// Stops, and takes back the runners that have not begun.
     pub(super) fn end(&self, core: &Arc<Core>) {
         self.stop();
         while let Some(spot) = { self.permits().retire(0) } {
@@ -164,7 +164,7 @@ impl<T, R, F> Shared<T, R, F> {
             None => taken.leave(result),
             Some(results) => {
                 results.push(result);
-                // The push before the look whether the caller sleeps.
+                // The push comes before the look whether the caller sleeps.
                 fence(Ordering::SeqCst);
             }
         }
@@ -175,10 +175,10 @@ impl<T, R, F> Shared<T, R, F> {
 
     pub(super) fn has_short_items(&self) -> bool {
         // ORDERING: Relaxed: a guess.
-        self.run.load(Ordering::Relaxed) >= RUN_OF_SHORT
+        self.run_length.load(Ordering::Relaxed) >= RUN_OF_SHORT_ITEMS
     }
 
-    /// M4: a runner is about to do something else.
+    /// M4: a runner stops looking for items.
     fn pause(&self) {
         if self.wake_at.load(Ordering::SeqCst) != AWAKE {
             self.wake();
@@ -193,24 +193,24 @@ impl<T, R, F> Shared<T, R, F> {
         }
     }
 
-    /// How many are at work or on their way.
-    pub(super) fn runners(&self) -> usize {
-        self.runner.present.load(Ordering::SeqCst)
+    /// How many runners are at work or on their way.
+    pub(super) fn runner_count(&self) -> usize {
+        self.runners.present.load(Ordering::SeqCst)
     }
 
-    /// M1, M3: how many there may be.
+    /// M1, M3: how many runners there may be.
     fn room_for_runners(&self, core: &Arc<Core>) -> usize {
-        core.capacity().clamp(1, self.most_runners)
+        core.capacity().clamp(1, self.max_runners)
     }
 
-    /// M3
-    fn needs_runner(&self, permits: &Permits, most: usize) -> bool {
-        permits.len() + permits.working() < most
+    /// M3: an item waits for which no runner is on its way.
+    fn needs_runner(&self, permits: &Permits, max: usize) -> bool {
+        permits.len() + permits.working() < max
             && permits.len() < self.window.waiting()
             && !self.is_stopped()
     }
 
-    /// The first panic, for the caller; those to come are for the panic handler.
+    /// Takes the first panic, for the caller; later ones go to the panic handler.
     pub(super) fn take_panic(&self) -> Option<Payload> {
         match mem::replace(&mut *lock(&self.panic), Panic::Over) {
             Panic::First(payload) => Some(payload),
@@ -218,7 +218,7 @@ impl<T, R, F> Shared<T, R, F> {
         }
     }
 
-    /// Nobody works, and nobody is on the way.
+    /// No runner works or is on its way.
     pub(super) fn is_deserted(&self) -> bool {
         let permits = self.permits();
         permits.working() == 0 && permits.len() == 0
@@ -235,7 +235,7 @@ where
     R: Send + 'static,
     F: Fn(T) -> R + Send + Sync + 'static,
 {
-    /// Works on an item.
+    /// Processes an item.
     pub(super) fn work_on(&self, taken: Taken<'_, T, R>, item: T) -> Result<(), Payload> {
         let result = run::call(|| (self.f)(item))?;
         if self.is_stopped() {
@@ -246,9 +246,9 @@ where
         Ok(())
     }
 
-    /// Works on one item after the other, until none is left or so many are done, which are counted.
-    fn work(&self, most: usize, done: &mut u32) -> Outcome {
-        for _ in 0..most {
+    /// Processes one item after the other until none is left or `max` are done; `done` counts them.
+    fn work(&self, max: usize, done: &mut u32) -> Outcome {
+        for _ in 0..max {
             if self.is_stopped() {
                 break;
             }
@@ -266,13 +266,14 @@ where
         Outcome::Completed
     }
 
-    /// Items are short and the caller does not keep up: it may be about to put more. Whether it has.
+    /// Items are short and the caller does not keep up: it may be about to put more. Waits a moment for them, and returns
+    /// whether there are any.
     fn linger(&self) -> bool {
         self.pause();
         spin::linger_until(|| self.window.waiting() > 0)
     }
 
-    /// The first panic is the caller's.
+    /// Keeps the first panic for the caller.
     pub(super) fn fail(&self, payload: Payload) -> Outcome {
         if self.is_inherited() {
             return Outcome::Panicked(payload);
@@ -291,18 +292,19 @@ where
     /// M3: sends the runners that are needed.
     pub(super) fn send_runners(&self, core: &Arc<Core>) {
         loop {
-            // The item came before this look; a runner that ends says so before it looks for items.
-            let most = self.room_for_runners(core);
-            if self.runners() >= most {
+            // The item was put before this look, and a runner that ends is counted out before it looks for items: so one of the
+            // two sees the other.
+            let max = self.room_for_runners(core);
+            if self.runner_count() >= max {
                 return;
             }
             {
                 let mut permits = self.permits();
-                if !self.needs_runner(&permits, most) {
+                if !self.needs_runner(&permits, max) {
                     return;
                 }
                 permits.add();
-                self.runner.count(&permits);
+                self.runners.count(&permits);
             }
             if !self.send(core) {
                 return;
@@ -310,9 +312,9 @@ where
         }
     }
 
-    /// Hands in a runner that was added; false if the pool refuses it.
+    /// Submits a runner that was counted; false if the pool refuses it.
     fn send(&self, core: &Arc<Core>) -> bool {
-        let task = Task::of_permit(Arc::clone(&self.runner) as _);
+        let task = Task::of_permit(Arc::clone(&self.runners) as _);
         let accepted = match core.submit_ahead(task, Origin::Outside) {
             Ok(()) => true,
             Err(refusal) => {
@@ -320,40 +322,40 @@ where
                 false
             }
         };
-        self.runner.change(|permits| permits.added(accepted));
+        self.runners.change(|permits| permits.added(accepted));
         accepted
     }
 
-    /// A runner's turn.
+    /// One run of a runner; then the next runner is sent, if one is needed.
     fn turn(&self, core: &Arc<Core>) -> Outcome {
         // ORDERING: Relaxed, here and below: a guess.
-        let (begun, run) = (now(), self.run.load(Ordering::Relaxed));
+        let (begun, run) = (now(), self.run_length.load(Ordering::Relaxed));
         let mut done = 0;
         let outcome = self.work(run, &mut done);
         if self.is_inherited() {
-            // An item forked, and ended here.
+            // An item forked, and ends here as well.
             return outcome;
         }
         let took = elapsed(begun);
         let next_run = if took < SHORT_RUN.max(SHORT_ITEM * done) {
-            (run * 2).min(MOST_RUN)
+            (run * 2).min(MAX_RUN)
         } else if took > LONG_RUN {
             (run / 2).max(1)
         } else {
             run
         };
-        // Not where nothing changes: the others look at its cache line for each item.
+        // Written only when it changes: the others read its cache line for each item.
         if next_run != run {
-            self.run.store(next_run, Ordering::Relaxed);
+            self.run_length.store(next_run, Ordering::Relaxed);
         }
         let goes_on = {
             let mut permits = self.permits();
             permits.end();
-            self.runner.count(&permits);
+            self.runners.count(&permits);
             let goes_on = self.needs_runner(&permits, self.room_for_runners(core));
             if goes_on {
                 permits.add();
-                self.runner.count(&permits);
+                self.runners.count(&permits);
             }
             goes_on
         };
@@ -365,7 +367,7 @@ where
     }
 }
 
-impl<T, R, F> Permit for Runner<T, R, F>
+impl<T, R, F> Permit for Runners<T, R, F>
 where
     T: Send + 'static,
     R: Send + 'static,

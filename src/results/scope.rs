@@ -1,15 +1,15 @@
-//! Tasks that borrow from their caller's stack: all are over before it goes on.
+//! Tasks that borrow from their caller's stack: all of them are over before the caller goes on.
 //!
-//! - E1: A task begins to count (V1) as it is made, before anybody else can have it, and ends once nothing of it
-//!   is left that borrows: its closure is gone, and its result too, if no handle holds that.
-//! - E2: [`PoolHandle::scope`] goes on only when no task counts, whatever happens: a panic of what it calls is
-//!   caught, and one in its last wait, which nothing should cause, ends the process.
-//! - E3: The handle of a task is there before the task is handed in: a result that nobody will take is dropped by
-//!   who runs the task, also where handing it in unwinds.
+//! - E1: A task counts (V1 of [`pending`](super::pending)) from when it is made, before anybody else can have it, until
+//!   nothing of it that borrows is left: its closure is gone, and its result too, unless a handle holds that.
+//! - E2: [`PoolHandle::scope`] goes on only when no task counts, whatever happens: a panic of what it calls is caught, and a
+//!   panic in its last wait, which nothing should cause, aborts the process.
+//! - E3: The handle of a task exists before the task is submitted. So if submitting it unwinds, whoever runs the task still
+//!   drops a result that nobody will take.
 
-use super::handle::Handle;
 use super::join_error::JoinError;
 use super::pending::PendingSet;
+use super::raw_handle::RawHandle;
 use super::spawned::{Owner, Spawned, SpawnedRef};
 use crate::engine::core::Core;
 use crate::engine::current;
@@ -41,7 +41,7 @@ impl State {
 }
 
 impl Owns for State {
-    /// Keeps the first panic, and gives others back.
+    /// Keeps the first panic, and gives the others back.
     fn take_panic(&self, payload: Payload) -> Option<Payload> {
         if self.is_foreign() {
             return Some(payload);
@@ -66,7 +66,7 @@ impl Owns for State {
     }
 }
 
-/// A task belongs to its scope.
+/// The owner of a task: its scope.
 struct InScope(Arc<State>);
 
 impl<R: Send> Owner<R> for InScope {
@@ -91,28 +91,28 @@ impl<R: Send> Owner<R> for InScope {
     }
 }
 
-/// Where tasks are spawned that borrow; see [`PoolHandle::scope`].
+/// Spawns tasks that borrow; see [`PoolHandle::scope`].
 pub struct Scope<'scope, 'env: 'scope> {
     state: Arc<State>,
-    /// Who waits for the scope is in a task of the pool, and may have to run the scope's.
+    /// The caller is in a task of the pool, and may have to run tasks of the scope.
     inside: bool,
-    /// Invariant, as in the standard library: a scope cannot be taken for a longer or a shorter one.
+    /// Invariant, as in the standard library: the lifetime can be neither lengthened nor shortened.
     lives: PhantomData<&'scope mut &'scope ()>,
     env: PhantomData<&'env mut &'env ()>,
 }
 
 impl PoolHandle {
-    /// Runs `f` with a scope, in which tasks may borrow from the caller's stack, and returns once all of
-    /// them are over. Like [`std::thread::scope`], on the pool's workers.
+    /// Runs `f` with a scope, in which tasks may borrow from the caller's stack, and returns when all of them are over. It is
+    /// [`std::thread::scope`] on the pool's workers.
     ///
-    /// In a task of the pool the caller runs what has not started itself, on its own place, so that a
-    /// scope within a scope comes to its end at capacity 1, too. What the pool refuses (it is closed, has
-    /// no thread, or is full and built to [reject](crate::Overflow::Reject)) the caller runs at once.
+    /// In a task of the pool the caller itself runs tasks that have not started, on its own place; so a scope within a scope
+    /// completes at capacity 1, too. If the pool refuses a task (it is closed, has no thread, or is full and
+    /// [rejects](crate::Overflow::Reject)), the caller runs it at once.
     ///
     /// # Panics
     ///
-    /// With the panic of `f`; else with that of the first task that panicked and was not joined, once all
-    /// are over (those of others go to the pool's panic handler); else if the pool discarded a task.
+    /// Panics, once all tasks are over, with the panic of `f`; else with that of the first task that panicked and was not
+    /// joined (the panics of others go to the pool's panic handler); else if the pool discarded a task.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(2);
@@ -149,14 +149,14 @@ impl PoolHandle {
 }
 
 impl PoolHandle {
-    /// Runs tasks, which may borrow, and waits for all of them: a result for each, in order.
+    /// Runs tasks, which may borrow, waits for all of them, and returns the result of each, in order.
     ///
-    /// It is a [`scope`](PoolHandle::scope) with a [`spawn`](Scope::spawn) for each task: an iterator of any
-    /// length may be given, of which no more is pulled than the pool has room for.
+    /// It is a [`scope`](PoolHandle::scope) with a [`spawn`](Scope::spawn) for each task. The iterator may be of any length: no
+    /// more of it is pulled than the pool has room for.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(3);
-    /// let results = pool.run_all((0..9).map(|claimable| move || if claimable == 4 { panic!("no") } else { claimable }));
+    /// let results = pool.run_all((0..9).map(|job| move || if job == 4 { panic!("no") } else { job }));
     /// assert_eq!(results.len(), 9);
     /// assert_eq!(*results[8].as_ref().unwrap(), 8);
     /// assert!(results[4].as_ref().unwrap_err().is_panic());
@@ -169,7 +169,7 @@ impl PoolHandle {
     {
         let join = |handle: ScopedJoinHandle<'_, T>| handle.join();
         self.scope(|s| {
-            // Not by `collect`, which would believe what the iterator says of its length.
+            // Not by `collect`, which would trust the length that the iterator reports.
             let mut handles = Vec::new();
             for task in tasks {
                 handles.push(s.spawn(task));
@@ -180,8 +180,8 @@ impl PoolHandle {
 }
 
 impl<'scope> Scope<'scope, '_> {
-    /// Hands the pool a task that may borrow what outlives the scope. Waits for room like
-    /// [`PoolHandle::submit`]; what is refused is run at once.
+    /// Submits a task that may borrow what outlives the scope; blocks while there is no room, like
+    /// [`PoolHandle::submit`]. A task that the pool refuses is run at once, by the caller.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(4);
@@ -197,16 +197,16 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() + Send + 'scope,
     {
         if self.inside {
-            let (_, queued) = self.claimable(f, false);
-            self.hand_in(queued);
+            let (_, queued) = self.make(f, false);
+            self.submit_claimable(queued);
             return;
         }
-        // Nobody may have to run it but its worker: it needs no claimable.
+        // Only a worker can have to run it: it needs no claimable.
         let foreign = self.state.is_foreign();
         let make = || {
             self.state.pending.begin();
-            // SAFETY: E1, E2: `scope` returns only once its state has heard that the closure is over; or in a
-            // process where nobody has it (G3 of `engine::fork`).
+            // SAFETY: E1, E2: `scope` returns only once its state was told that the closure is over; or in a process
+            // where nobody has the closure (G3 of `fork`).
             unsafe { Task::owned(f, Arc::clone(&self.state)) }
         };
         if let Err(refusal) = self.submit_to_pool(make, foreign) {
@@ -214,8 +214,9 @@ impl<'scope> Scope<'scope, '_> {
         }
     }
 
-    /// Like [`submit`](Scope::submit), and returns a handle to the result. A panic of the task goes to the
-    /// handle, if it is not dropped by then.
+    /// Submits a task like [`submit`](Scope::submit) and returns a handle to its result.
+    ///
+    /// If the task panics, the panic goes to the handle if that still exists.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(4);
@@ -232,18 +233,18 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        let (claimable, queued) = self.claimable(f, true);
+        let (spawned, queued) = self.make(f, true);
         // E3
         let handle = ScopedJoinHandle {
-            handle: Some(Handle::new(claimable, (&self.state.core).into())),
+            handle: Some(RawHandle::new(spawned, (&self.state.core).into())),
             scope: Arc::clone(&self.state),
         };
-        self.hand_in(queued);
+        self.submit_claimable(queued);
         handle
     }
 
-    /// A claimable of the scope: for its handle, and for the pool.
-    fn claimable<F, T>(
+    /// Makes a task of the scope: for its handle, and for the pool.
+    fn make<F, T>(
         &'scope self,
         f: F,
         held: bool,
@@ -256,14 +257,14 @@ impl<'scope> Scope<'scope, '_> {
         T: Send + 'scope,
     {
         let owner = InScope(Arc::clone(&self.state));
-        let (claimable, queued) = IntrusiveArc::pair(|| Spawned::new(f, owner, held));
-        (claimable, Spawned::as_claimable(queued))
+        let (spawned, queued) = IntrusiveArc::pair(|| Spawned::new(f, owner, held));
+        (spawned, Spawned::as_claimable(queued))
     }
 
-    fn hand_in(&'scope self, claimable: IntrusiveArc<dyn Claimable + 'scope>) {
-        // SAFETY: E1, E2: `scope` returns only once the claimable is over, and so run or dropped, with all that
-        // belongs to 'scope but the result that a handle has. What is left of it is a tombstone. (Or it returns in a
-        // process where nobody has the claimable: G3 of `engine::fork`.)
+    fn submit_claimable(&'scope self, claimable: IntrusiveArc<dyn Claimable + 'scope>) {
+        // SAFETY: E1, E2: `scope` returns only once the claimable is over, and so run or dropped, with all of 'scope in
+        // it but the result that a handle has. What is left of it is a tombstone. (Or it returns in a process where
+        // nobody has the claimable: G3 of `fork`.)
         let claimable = unsafe {
             mem::transmute::<IntrusiveArc<dyn Claimable + 'scope>, ClaimableRef>(claimable)
         };
@@ -283,7 +284,7 @@ impl<'scope> Scope<'scope, '_> {
         }
     }
 
-    /// G1 of [`fork`](crate::fork): what the scope of another process is given, its caller runs.
+    /// G1 of [`fork`](crate::fork): the caller runs what it submits to the scope of another process.
     #[inline]
     fn submit_to_pool(&self, make: impl FnOnce() -> Task, foreign: bool) -> Submitted {
         if foreign {
@@ -311,7 +312,7 @@ impl<'scope> Scope<'scope, '_> {
                 || self.state.pending.wait(&self.state.core),
             );
         }
-        // One of its tasks may have forked meanwhile, on this stack.
+        // A task of the scope may have forked meanwhile, on this stack.
         let foreign = self.state.is_foreign();
         let panic = if foreign {
             try_lock(&self.state.panic).and_then(|mut panic| panic.take())
@@ -347,12 +348,14 @@ impl fmt::Debug for Scope<'_, '_> {
     }
 }
 
-/// A handle to a task of a [`Scope`], and to its result. Dropping it detaches the task, for whose end the
-/// scope waits all the same; a panic of it then goes on in the caller of the scope.
+/// A handle to a task of a [`Scope`], and to its result.
+///
+/// Dropping it detaches the task. The scope waits for the task all the same, and a panic of the task is resumed in the
+/// caller of the scope.
 #[must_use = "`submit` is for tasks without a result"]
 pub struct ScopedJoinHandle<'scope, T> {
-    /// `None` once it was joined.
-    handle: Option<Handle<'scope, T>>,
+    /// `None` once it is joined.
+    handle: Option<RawHandle<'scope, T>>,
     scope: Arc<State>,
 }
 
@@ -361,7 +364,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///
     /// # Errors
     ///
-    /// If the task panicked, if it was dropped unrun, or if the wait would never end.
+    /// Fails if the task panicked, if it was dropped before it started, or if the wait would never end.
     pub fn join(mut self) -> Result<T, JoinError> {
         match self.handle.take() {
             Some(handle) => handle.join(),
@@ -369,19 +372,19 @@ impl<T> ScopedJoinHandle<'_, T> {
         }
     }
 
-    /// Whether the task is over, in whatever way.
+    /// Returns whether the task is over: it returned, panicked, or was dropped before it started.
     pub fn is_finished(&self) -> bool {
-        self.handle.as_ref().is_some_and(Handle::is_finished)
+        self.handle.as_ref().is_some_and(RawHandle::is_finished)
     }
 
-    /// Cancels the task if it has not started: whether it had not, and now never will.
+    /// Cancels the task if it has not started. Returns whether it did; then the task never runs.
     pub fn cancel(&self) -> bool {
-        self.handle.as_ref().is_some_and(Handle::cancel)
+        self.handle.as_ref().is_some_and(RawHandle::cancel)
     }
 }
 
 impl<T> Drop for ScopedJoinHandle<'_, T> {
-    /// A panic that nobody joined goes on in the caller of the scope, or else to the panic handler.
+    /// A panic that nobody joined is resumed in the caller of the scope, or else goes to the panic handler.
     fn drop(&mut self) {
         let Some(handle) = self.handle.take() else {
             return;

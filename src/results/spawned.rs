@@ -1,9 +1,8 @@
 //! A spawned task and its result, in one allocation.
 //!
-//! The pool's task holds it as a [`Claimable`], the handle as a [`Held`]. Its [`State`] says who may touch what;
-//! its [`Owner`] is told of its end. Nothing of a user's is in it once it was claimed elsewhere and its
-//! handle is gone: a tombstone may be dropped wherever it is found. It is written and read on two processors, so it
-//! is kept small.
+//! The queued task holds it as a [`Claimable`], the handle as a [`Held`]. Its [`State`] decides who may touch what; its
+//! [`Owner`] is told of its end. Once the task was claimed elsewhere and its handle is gone, nothing of a user's is in it: a
+//! tombstone may be dropped wherever it is found. Two processors read and write it, so it is kept small.
 
 use super::join_error::JoinError;
 use super::state::{Keeper, State};
@@ -17,14 +16,14 @@ use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
-/// To whom a spawned task belongs, and what becomes of what it returns.
+/// The owner of a spawned task, which decides what becomes of what it returns.
 pub(crate) trait Owner<R>: Send {
     type Value: Send;
 
-    /// The value for the handle; `None` if what the task returned was not for it. Runs as a part of the
-    /// task.
+    /// Returns the value for the handle, or `None` if what the task returned is not for the handle. It runs as a part
+    /// of the task.
     fn judge(&self, returned: R) -> Option<Self::Value>;
-    /// Whether the task may begin after all.
+    /// Returns whether the task, which was claimed to be run, may begin.
     fn may_begin(&self) -> bool {
         true
     }
@@ -32,17 +31,17 @@ pub(crate) trait Owner<R>: Send {
     fn run<T>(&self, task: impl FnOnce() -> T) -> T {
         task()
     }
-    /// The task panicked, and no handle holds it; the payload comes back if it is for the panic handler.
+    /// The task panicked, and it has no handle; the payload comes back if it is for the panic handler.
     fn take_panic(&self, payload: Payload) -> Option<Payload>;
-    /// The task panicked, and a handle has the payload.
+    /// The task panicked, and its handle has the payload.
     fn hear_of_panic(&self, message: Option<String>);
-    /// The task was dropped unrun.
+    /// The task was dropped before it started.
     fn dropped(&self, why: Unrun);
-    /// The task is over in every respect; `was_counted` as in [`State::count`].
+    /// The task is over in every respect; `was_counted` as returned by [`State::settle`].
     fn over(self, was_counted: bool);
 }
 
-/// The owner of a task that stands alone.
+/// The owner of a task that belongs to no scope or group.
 pub(crate) struct Nobody;
 
 impl<R: Send> Owner<R> for Nobody {
@@ -63,24 +62,24 @@ impl<R: Send> Owner<R> for Nobody {
     fn over(self, _was_counted: bool) {}
 }
 
-/// What a handle holds.
+/// A spawned task as its handle holds it.
 pub(crate) trait Held<T>: Claimable {
     fn state(&self) -> &State;
     fn claimable(&self) -> &dyn Claimable;
-    /// Claims the claimable, if nobody has.
+    /// Claims the task, if nobody has.
     fn take_claim(&self) -> Option<Claim<'_>>;
-    /// Takes the result of a task that is done. It is written where the caller wants it in the end: a move of
-    /// what was written just now is dear.
+    /// Takes the result of a task that is done. It is a return value and so written where the caller wants it in the
+    /// end: moving what was just written is expensive.
     ///
     /// # Safety
     ///
-    /// For the handle alone, once it saw that the task is done (H2).
+    /// H2: only for the handle, once it has seen that the task is done.
     ///
     /// # Panics
     ///
-    /// If it was taken before.
+    /// Panics if it was taken before.
     unsafe fn take(&self) -> Result<T, JoinError>;
-    /// Drops the result of a task that is done, if it was not taken before; why it failed.
+    /// Drops the result of a task that is done, if it was not taken before. Returns why the task failed.
     ///
     /// # Safety
     ///
@@ -93,9 +92,9 @@ pub(crate) type SpawnedRef<F, T, O> = IntrusiveArc<Spawned<F, T, O>>;
 enum Stage<F, T> {
     Closure(F),
     Value(T),
-    /// The value went to the owner.
+    /// What the task returned went to the owner.
     Judged,
-    /// Boxed once more, to be one word.
+    /// Boxed once more, to be one word large.
     Panicked(Box<Payload>),
     Cancelled,
     Gone,
@@ -103,13 +102,13 @@ enum Stage<F, T> {
 
 pub(crate) struct Spawned<F, T, O> {
     state: State,
-    /// Of whoever claims the task (H1), who takes it to settle it: it is there until then.
+    /// H1: only for whoever claims the task, who takes it out to settle the task.
     owner: UnsafeCell<MaybeUninit<O>>,
     stage: UnsafeCell<Stage<F, T>>,
 }
 
-// SAFETY: the stage and the owner move between threads, but are never used by two at once: the state says
-// whose the stage is (H1, H2), and the owner is used by who claimed the task alone (H1).
+// SAFETY: the stage and the owner move between threads, but two threads never use them at once: the state decides whose
+// the stage is (H1, H2), and only whoever claimed the task uses the owner (H1).
 unsafe impl<F: Send, T: Send, O: Send> Sync for Spawned<F, T, O> {}
 
 impl<F, R, T, O> Spawned<F, T, O>
@@ -126,7 +125,7 @@ where
         }
     }
 
-    /// Takes the closure out of a claimable that no task holds any more.
+    /// Takes the closure back out of a task that was refused, and so is not queued.
     pub(crate) fn take_back(&self) -> Option<F> {
         let _spot = self.state.claim()?;
         // SAFETY: H1: claimed.
@@ -138,7 +137,7 @@ where
 
     /// # Safety
     ///
-    /// Only for whose the stage is (H1, H2).
+    /// Only for the one whose the stage is (H1, H2).
     unsafe fn replace(&self, stage: Stage<F, T>) -> Stage<F, T> {
         // SAFETY: the caller's.
         self.stage.with_mut(|at| unsafe { ptr::replace(at, stage) })
@@ -146,7 +145,7 @@ where
 
     /// # Safety
     ///
-    /// Only for who claimed the task, and has not settled it (H1).
+    /// Only for whoever claimed the task and has not settled it (H1).
     unsafe fn owner(&self) -> &O {
         // SAFETY: the caller's: nobody else uses it.
         let owner = self.owner.with_mut(|at| unsafe { &*at });
@@ -156,12 +155,12 @@ where
 
     /// # Safety
     ///
-    /// Only for who claimed the task, and has not run it (H1).
+    /// Only for whoever claimed the task and has not run it (H1).
     unsafe fn drop_unrun(&self, owner: &O, why: Unrun) {
         // SAFETY: the caller's.
         drop_quietly(unsafe { self.replace(Stage::Cancelled) });
         owner.dropped(why);
-        // SAFETY: H1: the caller's, and it was not run. Whose the result is makes no difference here.
+        // SAFETY: H1: the caller's, and it was not run. Here it makes no difference whose the result is.
         let _ = unsafe { self.state.end() };
     }
 
@@ -182,7 +181,7 @@ where
     T: Send + 'a,
     O: Owner<R, Value = T> + 'a,
 {
-    /// For the pool's task.
+    /// For the queued task.
     pub(crate) fn as_claimable(this: SpawnedRef<F, T, O>) -> IntrusiveArc<dyn Claimable + 'a> {
         // SAFETY: the same value.
         unsafe { this.cast(|claimable| claimable as NonNull<dyn Claimable + 'a>) }
@@ -198,7 +197,7 @@ where
 impl<F, T, O> Spawned<F, T, O> {
     /// # Safety
     ///
-    /// Once, and as for `owner`, which is not to be called any more.
+    /// As for `owner`, and once: `owner` must not be called afterwards.
     unsafe fn take_owner(&self) -> O {
         // SAFETY: the caller's: nobody else uses it.
         let owner = self.owner.with_mut(|at| unsafe { &*at });
@@ -207,7 +206,7 @@ impl<F, T, O> Spawned<F, T, O> {
     }
 }
 
-// SAFETY: they are a part of the state, and are made with it.
+// SAFETY: the holders are a part of the state, and are made with it.
 unsafe impl<F, T, O> HasHolders for Spawned<F, T, O> {
     fn holders(&self) -> &Holders {
         &self.state.holders
@@ -223,8 +222,8 @@ impl<F, T, O> Drop for Spawned<F, T, O> {
     }
 }
 
-/// Tells the owner of a panic.
-fn tell<R>(owner: &impl Owner<R>, payload: Payload) -> Outcome {
+/// Offers a panic to the owner.
+fn offer<R>(owner: &impl Owner<R>, payload: Payload) -> Outcome {
     match owner.take_panic(payload) {
         Some(payload) => Outcome::Panicked(payload),
         None => Outcome::PanicTaken,
@@ -251,7 +250,7 @@ where
     }
 
     unsafe fn hold_first_place(&self) {
-        // SAFETY: the caller's; and who has a handle has it once the claimable was handed in.
+        // SAFETY: the caller's; and a handle exists only once the claimable was submitted.
         unsafe { self.state.hold_first_place() };
     }
 
@@ -284,10 +283,10 @@ where
             }
             // SAFETY: H2: the result stays here.
             (Keeper::Runner, _) => match unsafe { self.replace(Stage::Gone) } {
-                Stage::Panicked(payload) => tell(owner, *payload),
+                Stage::Panicked(payload) => offer(owner, *payload),
                 unwanted => match catch_unwind(AssertUnwindSafe(|| drop(unwanted))) {
                     Ok(()) => Outcome::Completed,
-                    Err(payload) => tell(owner, payload),
+                    Err(payload) => offer(owner, payload),
                 },
             },
         }
@@ -357,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_and_a_result_of_a_word_are_small() {
+    fn a_closure_and_a_result_of_a_word_are_small() {
         fn size<F: FnOnce() -> u64>(_: &F) -> usize {
             size_of::<Spawned<F, u64, Nobody>>()
         }

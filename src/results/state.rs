@@ -1,4 +1,4 @@
-//! The state of a spawned task: who may touch it when, and who waits for it.
+//! The state of a spawned task: who may touch the task when, and who waits for it.
 //!
 //! ```text
 //!            claim                 end                  settle
@@ -8,21 +8,20 @@
 //!           canceller                                  who wait may go on
 //! ```
 //!
-//! The word: `| COUNTED | WAITED | HELD | PLACED | SETTLED | DONE | CLAIMED |`.
+//! One word has the flags `| COUNTED | WAITED | HELD | PLACED | SETTLED | DONE | CLAIMED |`.
 //!
-//! - H1: Who sets `CLAIMED` may take the closure, and stores a result; nobody else does.
-//! - H2: `HELD` says that there is a handle. If it is set when `DONE` is, the result is the handle's,
-//!   which may touch it once it sees `DONE`; else it stays with who stored it. Both change the same word,
-//!   so the result, and with it a panic, has one owner.
-//! - H3: `PLACED` says that the queued task holds a place of the pool; who claims it is told.
-//! - H4: Whoever waits leaves word in `waiter`, sets `WAITED`, and looks for `SETTLED` once more; who
-//!   settles sets `SETTLED` and then looks for `WAITED`. Both change the same word, so one sees the
-//!   other.
-//! - H5: `COUNTED` says that the task was counted, once it was accepted, by the group that waits for it. It
-//!   may be over by then: of who counts and who settles the second sees the first.
-//! - H6: A waker is a user's code. It is cloned, woken and dropped without the lock, where the state is whole; what its
-//!   clone panics with is the poller's, who has changed nothing yet, all else is caught. The handle takes the last one
-//!   out as it lets go: none is in a tombstone.
+//! - H1: Whoever sets `CLAIMED` may take the closure, and stores a result; nobody else does.
+//! - H2: `HELD` means that there is a handle. If it is set when `DONE` is set, the result is the handle's, which may touch
+//!   it once it sees `DONE`; otherwise the result stays with whoever stored it. Both change the same word, so the result,
+//!   and with it a panic, has one owner.
+//! - H3: `PLACED` means that the queued task holds a place of the pool; whoever claims the task learns it.
+//! - H4: Whoever waits stores itself in `joiner`, sets `WAITED`, and looks for `SETTLED` once more; whoever settles sets
+//!   `SETTLED` and then looks for `WAITED`. Both change the same word, so one of the two sees the other.
+//! - H5: `COUNTED` means that the group that waits for the task counted it after it was accepted. The task may be over by
+//!   then: of counting and settling, the second sees the first.
+//! - H6: A waker is user code. It is cloned, woken and dropped without the lock, while the state is consistent. A panic of
+//!   its clone goes to the poller, who has changed nothing yet; any other panic is caught. The handle takes the last waker
+//!   out when it gives up the task, so a tombstone has none.
 
 use crate::engine::spin;
 use crate::engine::task::claimable::Spot;
@@ -42,7 +41,7 @@ const HELD: u32 = 16;
 const WAITED: u32 = 32;
 const COUNTED: u32 = 64;
 
-/// H2: whose the result is.
+/// H2: the owner of the result.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keeper {
@@ -50,16 +49,16 @@ pub(crate) enum Keeper {
     Runner,
 }
 
-enum Waits {
+enum Joiner {
     Thread(Thread),
     Task(Waker),
 }
 
 pub(crate) struct State {
     word: AtomicU32,
-    /// Who holds the claimable: at first its spawner, for the handle, and the pool's task.
+    /// Who holds the spawned task: at first its spawner, for the handle, and the queued task.
     pub(super) holders: Holders,
-    waiter: Mutex<Option<Waits>>,
+    joiner: Mutex<Option<Joiner>>,
 }
 
 impl State {
@@ -67,7 +66,7 @@ impl State {
         State {
             word: AtomicU32::new(if held { HELD } else { 0 }),
             holders: Holders::two(),
-            waiter: Mutex::new(None),
+            joiner: Mutex::new(None),
         }
     }
 
@@ -83,23 +82,23 @@ impl State {
     }
 
     pub(crate) fn is_claimed(&self) -> bool {
-        // ORDERING: Relaxed: a look; who acts on it claims.
+        // ORDERING: Relaxed: a look; whoever acts on it claims.
         self.word.load(Ordering::Relaxed) & CLAIMED != 0
     }
 
-    /// H3; false if it was claimed before.
+    /// H3: notes that the queued task holds a place; false if it was claimed before.
     pub(crate) fn hold_place(&self) -> bool {
         let place = |word: u32| (word & CLAIMED == 0).then_some(word | PLACED);
-        // ORDERING: Release: with `claim`, who gives the place back does so after it was taken.
+        // ORDERING: Release: with `claim`, whoever gives the place back does so after it was taken.
         let placed = (self.word).fetch_update(Ordering::AcqRel, Ordering::Relaxed, place);
         placed.is_ok()
     }
 
-    /// H3, without a look at who claimed it.
+    /// H3: the same for a task that nobody can have claimed.
     ///
     /// # Safety
     ///
-    /// Nobody has claimed it (H1), has let go of it (H2) or waits for it (H4), and nobody can before this returns.
+    /// Nobody has claimed the task (H1), given it up (H2) or waits for it (H4), and nobody can before this returns.
     pub(crate) unsafe fn hold_first_place(&self) {
         let word = self.word.load(Ordering::Relaxed);
         debug_assert!(word & !(HELD | PLACED) == 0, "the claimable is new");
@@ -111,7 +110,7 @@ impl State {
     ///
     /// # Safety
     ///
-    /// H1: once, for who claimed it. `Keeper::Handle`: the result is not to be touched any more.
+    /// H1: once, by whoever claimed the task. After `Keeper::Handle` the caller must not touch the result any more.
     pub(crate) unsafe fn end(&self) -> Keeper {
         // ORDERING: Release: publishes the result to `is_done` and `is_settled`. Acquire: the handle is
         // gone with all it did.
@@ -123,17 +122,17 @@ impl State {
         }
     }
 
-    /// H2: there is no handle any more. `Keeper::Handle`: the result is to be dropped by it.
+    /// H2: the handle is gone. `Keeper::Handle`: the caller drops the result.
     ///
     /// # Safety
     ///
-    /// Once, for the handle. `Keeper::Runner`: the result is not to be touched any more.
-    pub(crate) unsafe fn let_go(&self) -> Keeper {
-        let waits = lock(&self.waiter).take();
+    /// Once, by the handle. After `Keeper::Runner` the caller must not touch the result any more.
+    pub(crate) unsafe fn give_up(&self) -> Keeper {
+        let joiner = lock(&self.joiner).take();
         // ORDERING: as in `end`.
         let before = self.word.fetch_and(!HELD, Ordering::AcqRel);
         // H6
-        drop_quietly(waits);
+        drop_quietly(joiner);
         if before & DONE == 0 {
             Keeper::Runner
         } else {
@@ -141,13 +140,13 @@ impl State {
         }
     }
 
-    /// H2, H4: the result is the handle's, and nobody left word that has to be taken back.
+    /// H2, H4: the result is the handle's, and no joiner has to be taken back.
     pub(crate) fn is_done_and_unwatched(&self) -> bool {
         // ORDERING: Acquire: pairs with `end`.
         self.word.load(Ordering::Acquire) & (DONE | WAITED) == DONE
     }
 
-    /// The same, and the pool has all that the task held.
+    /// The same, and the task has given back all that it held of the pool.
     pub(crate) fn is_settled_and_unwatched(&self) -> bool {
         // ORDERING: Acquire: pairs with `end` and `settle`.
         self.word.load(Ordering::Acquire) & (SETTLED | WAITED) == SETTLED
@@ -163,48 +162,48 @@ impl State {
         self.word.load(Ordering::Acquire) & SETTLED != 0
     }
 
-    /// H5: whether it is to be counted: it is not over yet.
+    /// H5: counts the task; false if it is over, and need not be counted.
     pub(crate) fn count(&self) -> bool {
         // ORDERING: Acquire: pairs with `settle`.
         self.word.fetch_or(COUNTED, Ordering::AcqRel) & SETTLED == 0
     }
 
-    /// H4: those who wait may go on. H5: whether the task was counted.
+    /// H4: those who wait may go on. H5: returns whether the task was counted.
     ///
     /// # Safety
     ///
-    /// H1: once, for who claimed it, after `end`.
+    /// H1: once, by whoever claimed the task, after `end`.
     pub(crate) unsafe fn settle(&self) -> bool {
-        // ORDERING: Release: publishes that the place was given back. Acquire: pairs with `wait_for`.
+        // ORDERING: Release: publishes that the place was given back. Acquire: pairs with `leave_joiner`.
         let before = self.word.fetch_or(SETTLED, Ordering::AcqRel);
         let was_counted = before & COUNTED != 0;
         if before & WAITED == 0 {
             return was_counted;
         }
-        // Whoever holds the lock now looks for `SETTLED` when it has let go: it needs no wake. So a thread that
-        // is not there any more, in the child of a fork, is not waited for.
-        let waits = try_lock(&self.waiter).and_then(|mut waits| waits.take());
-        match waits {
-            Some(Waits::Thread(thread)) => thread.unpark(),
+        // Whoever holds the lock now looks for `SETTLED` after releasing it, and needs no wake. So this never waits for a
+        // thread that does not exist any more, in the child of a fork.
+        let joiner = try_lock(&self.joiner).and_then(|mut joiner| joiner.take());
+        match joiner {
+            Some(Joiner::Thread(thread)) => thread.unpark(),
             // H6
-            Some(Waits::Task(waker)) => wake_quietly(waker),
+            Some(Joiner::Task(waker)) => wake_quietly(waker),
             None => {}
         }
         was_counted
     }
 
-    /// H4: whether it is settled already.
-    fn leave_word(&self, waits: Waits) -> bool {
-        let former = lock(&self.waiter).replace(waits);
-        // ORDERING: Release: publishes the waiter. Acquire: pairs with `settle`.
+    /// H4: stores who joins; true if the task is settled already.
+    fn leave_joiner(&self, joiner: Joiner) -> bool {
+        let former = lock(&self.joiner).replace(joiner);
+        // ORDERING: Release: publishes the joiner. Acquire: pairs with `settle`.
         let before = self.word.fetch_or(WAITED, Ordering::AcqRel);
-        // H6: last, whoever waits now.
+        // H6: at the end, when the new joiner is in place.
         drop_quietly(former);
         before & SETTLED != 0
     }
 
-    /// Waits until the task is settled, after a spin of so many turns; false if `deadline` passed
-    /// first. `retry` is called again and again, and its answer is when to do so next.
+    /// Waits until the task is settled, first spinning for `turns`; false if `deadline` passes first. `retry` is called
+    /// before each sleep, and returns when to call it next.
     pub(crate) fn wait(
         &self,
         turns: u32,
@@ -215,11 +214,11 @@ impl State {
             return true;
         }
         let mut again = retry();
-        if self.leave_word(Waits::Thread(current())) {
+        if self.leave_joiner(Joiner::Thread(current())) {
             return true;
         }
         while !self.is_settled() {
-            // What is done is settled in a moment.
+            // A task that is done is settled in a moment.
             let deadline = deadline.filter(|_| !self.is_done());
             if is_past(deadline) {
                 return false;
@@ -230,8 +229,8 @@ impl State {
         true
     }
 
-    /// H6: whether the task is settled; if not, `waker` will be told.
+    /// H6: returns whether the task is settled; if not, `waker` will be woken.
     pub(crate) fn poll(&self, waker: &Waker) -> bool {
-        self.is_settled() || self.leave_word(Waits::Task(waker.clone()))
+        self.is_settled() || self.leave_joiner(Joiner::Task(waker.clone()))
     }
 }

@@ -1,19 +1,18 @@
-//! The items of a map that were pulled and not yielded: a ring, filled and emptied by the caller, in
-//! which any number of runners take the next item and leave its result.
+//! The items of a map that are pulled and not yielded: a ring. The caller fills and empties it; any number of runners take the
+//! next item and leave its result.
 //!
 //! ```text
 //!             first              next               tail
 //!  ─ yielded ─┼── taken, done ────┼──── waiting ─────┼─ not pulled ─
 //! ```
 //!
-//! - W1: `tail` is the caller's; who reads it sees the items before it.
-//! - W2: Whoever moves `next` past an item has it, and leaves its result, if the window is ordered, in the
-//!   item's place: a [`Taken`] is that right.
-//! - W3: The caller puts an item in a place only once that is empty. No more than a ring of items are
-//!   pulled and not yielded, and items are taken in order, so the one that was there before has at least
-//!   been taken.
-//! - W4: Where there are many places, those after the first are made as the caller comes to them, so that few items
-//!   take few.
+//! - W1: `tail` is the caller's; whoever reads it sees the items before it.
+//! - W2: Whoever moves `next` past an item has the item. If the window is ordered, it also leaves the result in the item's
+//!   place: a [`Taken`] is that right.
+//! - W3: The caller puts an item into a place only once the place is empty. At most a ring of items is pulled and not
+//!   yielded, and items are taken in order; so the item that was there before has at least been taken.
+//! - W4: If there are many places, those after the first segment are made as the caller reaches them, so that a map of few
+//!   items takes little memory.
 
 use crate::engine::spin;
 use crate::panic::drop_quietly;
@@ -39,20 +38,20 @@ struct Place<T, R> {
 
 type Places<T, R> = Box<[Place<T, R>]>;
 
-/// So many places are made at once: 2 to this power.
+/// The number of places that are made at once, as a power of 2.
 const SEGMENT_BITS: u32 = 8;
 
-/// So many places next to each other are far enough from the next so many: 2 to this power.
+/// The number of columns, as a power of 2: items whose numbers follow one another are at least so many places apart.
 const COLUMN_BITS: u32 = 2;
 
 pub(super) struct Window<T, R> {
-    /// Results are left here, and collected in order.
+    /// Whether results are left here, and collected in order.
     ordered: bool,
-    /// The first of the places, in rows: a power of two of them, as many as one segment at most.
+    /// The first places, in rows: a power of 2, at most a segment.
     places: Places<T, R>,
-    /// W4: the others.
+    /// W4: the other places.
     segments: Box<[OnceCell<Places<T, R>>]>,
-    /// Of all places, and of those of a segment.
+    /// The mask of a number to a place, and of a place to one within its segment.
     mask: usize,
     place_mask: usize,
     row_bits: u32,
@@ -60,14 +59,14 @@ pub(super) struct Window<T, R> {
     tail: CachePadded<AtomicU64>,
 }
 
-// SAFETY: what is in a place is moved in and out by one thread at a time: the caller while it is empty
-// or done (W3), else who moved `next` past it (W2).
+// SAFETY: one thread at a time moves what is in a place in and out: the caller while the place is empty or done (W3),
+// otherwise whoever moved `next` past it (W2).
 unsafe impl<T: Send, R: Send> Sync for Window<T, R> {}
 
-/// W2: an item that was taken, apart from the item itself.
+/// W2: the right to leave the result of an item that was taken.
 pub(super) struct Taken<'a, T, R> {
     number: u64,
-    /// Where its result is to be left: in an ordered window.
+    /// Where the result goes, if the window is ordered.
     place: Option<&'a Place<T, R>>,
 }
 
@@ -80,22 +79,22 @@ impl<T, R> Taken<'_, T, R> {
     ///
     /// # Panics
     ///
-    /// If the window is not ordered: it has no place for it.
+    /// Panics if the window is not ordered: then it has no place for the result.
     pub(super) fn leave(self, result: R) {
         let Some(place) = self.place else {
             unreachable!("results are left in order here, or elsewhere");
         };
-        // SAFETY: W2: the item was taken for this, which is used up here.
+        // SAFETY: W2: the place is that of the item for which `self` was made, and `self` is consumed here.
         place
             .content
             .with_mut(|at| unsafe { *at = Content::Result(result) });
-        // Sequentially consistent: who leaves it looks whether the caller sleeps.
+        // Sequentially consistent: whoever leaves the result looks afterwards whether the caller sleeps.
         place.state.store(DONE, Ordering::SeqCst);
     }
 }
 
 impl<T, R> Drop for Window<T, R> {
-    /// Whoever is the last to let go of a map, a panic in the drop of what is left must not end it.
+    /// The drop of what is left must not unwind, whoever holds the map last.
     fn drop(&mut self) {
         let segments = self.segments.iter_mut().filter_map(OnceCell::get_mut);
         for place in self.places.iter_mut().chain(segments.flatten()) {
@@ -117,7 +116,7 @@ fn make_places<T, R>(number: usize) -> Places<T, R> {
 }
 
 impl<T, R> Window<T, R> {
-    /// For at least so many items.
+    /// Makes a window for at least `places` items.
     pub(super) fn new(places: usize, ordered: bool) -> Window<T, R> {
         let all = places.next_power_of_two().max(1 << COLUMN_BITS);
         let first = all.min(1 << SEGMENT_BITS);
@@ -133,7 +132,7 @@ impl<T, R> Window<T, R> {
         }
     }
 
-    /// Where an item goes: far from the next one, so that two runners do not write to one cache line.
+    /// Returns the place of an item: far from that of the next one, so that two runners do not write to one cache line.
     fn place(&self, number: u64) -> &Place<T, R> {
         #[expect(clippy::cast_possible_truncation, reason = "only the low bits count")]
         let number = number as usize & self.mask;
@@ -147,7 +146,7 @@ impl<T, R> Window<T, R> {
         }
     }
 
-    /// W4
+    /// W4: the segment of a place, made if this is the first look.
     fn more_places(&self, number: usize) -> &[Place<T, R>] {
         let segment = &self.segments[(number >> SEGMENT_BITS) - 1];
         segment.get_or_init(|| make_places(1 << SEGMENT_BITS))
@@ -157,46 +156,45 @@ impl<T, R> Window<T, R> {
     ///
     /// # Safety
     ///
-    /// For the caller, who alone puts and collects, one at a time; and with a number one higher each time, the
-    /// first being 0.
+    /// Only for the caller, which alone puts and collects, one at a time; with numbers that count up from 0.
     pub(super) unsafe fn put(&self, number: u64, item: T) {
         let place = self.place(number);
         // ORDERING: Acquire: with `take` and `collect`, what was there before has been moved out.
-        // W3: taken, and just being moved out.
+        // W3: the former item was taken, and may just be being moved out.
         spin::until_step(|| place.state.load(Ordering::Acquire) == EMPTY);
-        // SAFETY: W3: the place is empty, and nobody comes to it before `tail` says so. What is about to be there
-        // is of this number: the caller's.
+        // SAFETY: W3: the place is empty, and nobody comes to it before `tail` says so: it is the caller's.
         place
             .content
             .with_mut(|at| unsafe { *at = Content::Item(item) });
         // ORDERING: Relaxed: `tail` publishes it.
         place.state.store(FULL, Ordering::Relaxed);
-        // W1. Sequentially consistent: who adds an item counts on runners that then find none, or not.
+        // W1. Sequentially consistent: whoever adds an item looks afterwards for runners, and a runner that ends looks
+        // afterwards for items.
         self.tail.store(number + 1, Ordering::SeqCst);
     }
 
-    /// How many items wait.
+    /// Returns how many items wait.
     pub(super) fn waiting(&self) -> usize {
         let next = self.next.load(Ordering::SeqCst);
         let tail = self.tail.load(Ordering::SeqCst);
         usize::try_from(tail.saturating_sub(next)).unwrap_or(usize::MAX)
     }
 
-    /// The number of the next item to be taken.
+    /// Returns the number of the next item to be taken.
     pub(super) fn next(&self) -> u64 {
         self.next.load(Ordering::SeqCst)
     }
 
-    /// W2: takes the next item. `only`: if it is this one.
+    /// W2: takes the next item; with `only`, if it is that one.
     pub(super) fn take(&self, only: Option<u64>) -> Option<(Taken<'_, T, R>, T)> {
         loop {
-            // ORDERING: Relaxed: a guess, which the exchange proves.
+            // ORDERING: Relaxed: a guess, which the exchange verifies.
             let number = self.next.load(Ordering::Relaxed);
             if number >= self.tail.load(Ordering::SeqCst) || only.is_some_and(|only| only != number)
             {
                 return None;
             }
-            // ORDERING: Relaxed: W1 publishes the item; the exchange only says whose it is.
+            // ORDERING: Relaxed: W1 publishes the item; the exchange only decides whose it is.
             let relaxed = Ordering::Relaxed;
             let moved =
                 self.next
@@ -221,7 +219,7 @@ impl<T, R> Window<T, R> {
         }
     }
 
-    /// For the caller: whether there is a result.
+    /// Returns whether there is a result.
     pub(super) fn is_done(&self, number: u64) -> bool {
         self.place(number).state.load(Ordering::SeqCst) == DONE
     }
@@ -230,13 +228,13 @@ impl<T, R> Window<T, R> {
     ///
     /// # Safety
     ///
-    /// For the caller, as [`put`](Window::put).
+    /// Only for the caller, as [`put`](Window::put).
     pub(super) unsafe fn collect(&self, number: u64) -> Option<R> {
         if !self.is_done(number) {
             return None;
         }
         let place = self.place(number);
-        // SAFETY: the place is done, and so the caller's, which this is.
+        // SAFETY: the place is done, and so the caller's, which calls this.
         let content = place
             .content
             .with_mut(|at| unsafe { std::mem::replace(&mut *at, Content::Nothing) });

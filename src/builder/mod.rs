@@ -1,30 +1,38 @@
-//! How a pool is to be.
+//! How a pool is configured.
+//!
+//! | file | |
+//! |---|---|
+//! | here | [`Builder`]: the options |
+//! | [`built`] | what a builder can build |
+//! | [`build`] | checks the options and builds; the constructors of [`Pool`] |
+
+mod build;
+mod built;
+
+pub use built::Built;
+pub(crate) use built::sealed;
 
 use crate::engine::config::{Config, Hooks, Overflow};
-use crate::engine::core::Core;
-use crate::error::BuildError;
 use crate::panic::{TaskPanic, WorkerId};
 use crate::pool::Pool;
-use crate::sync::{Arc, Processors, processors};
-use crate::thread_name;
-use std::any::Any;
+use crate::sync::{Arc, Processors};
 use std::fmt;
 use std::time::Duration;
 
-/// Says how a pool is to be, and [builds](Builder::build) it.
+/// Configures a pool, and [builds](Builder::build) it.
 ///
-/// | | default |
+/// | option | default |
 /// |---|---|
 /// | [`capacity`](Builder::capacity) | one worker for each processor |
 /// | [`min_workers`](Builder::min_workers) | 0 |
 /// | [`idle_timeout`](Builder::idle_timeout) | 10 s |
-/// | [`backlog`](Builder::backlog) | 0: `submit` waits while all workers are busy |
+/// | [`backlog`](Builder::backlog) | 0: `submit` blocks while all workers are busy |
 /// | [`overflow`](Builder::overflow) | [`Overflow::Block`] |
 /// | [`max_waiting`](Builder::max_waiting) | no limit |
 /// | [`name`](Builder::name) | `anthill` |
 /// | [`stack_size`](Builder::stack_size) | the standard library's |
 ///
-/// Several pools as one are built with the same options: see [`MultiPool::builder`](crate::MultiPool::builder).
+/// Several pools that act as one have the same options: see [`MultiPool::builder`](crate::MultiPool::builder).
 ///
 /// ```
 /// use anthill::{Overflow, Pool};
@@ -44,49 +52,10 @@ use std::time::Duration;
 /// ```
 #[must_use = "a builder does nothing until it builds"]
 pub struct Builder<P: Built = Pool> {
-    /// `None`: as many as there are processors for the thread that builds the pool.
+    /// `None`: the number of processors for the thread that builds the pool.
     capacity: Option<usize>,
     config: Config,
     parts: P::Parts,
-}
-
-/// What a [`Builder`] can build: a [`Pool`], a [`FuncPool`](crate::FuncPool), a
-/// [`MultiPool`](crate::MultiPool), a [`MultiFuncPool`](crate::MultiFuncPool).
-pub trait Built: sealed::Built {}
-
-impl<P: sealed::Built> Built for P {}
-
-pub(crate) mod sealed {
-    use crate::error::BuildError;
-    use crate::pool::Pool;
-    use std::any::Any;
-    use std::sync::Arc;
-
-    pub trait Built: Sized {
-        /// What it is made of beside its pools.
-        type Parts: Clone;
-
-        /// Whether the parts make sense.
-        fn check(_parts: &Self::Parts) -> Result<(), BuildError> {
-            Ok(())
-        }
-        /// `pool` makes one more pool, without a thread, each time; of several each is given its number.
-        fn new(parts: Self::Parts, pool: impl FnMut(Option<usize>) -> Pool) -> Self;
-        /// What is to live as long as tasks of the pool do.
-        fn keep(parts: &Self::Parts) -> Option<Arc<dyn Any + Send + Sync>>;
-    }
-}
-
-impl sealed::Built for Pool {
-    type Parts = ();
-
-    fn new((): (), mut pool: impl FnMut(Option<usize>) -> Pool) -> Pool {
-        pool(None)
-    }
-
-    fn keep((): &()) -> Option<Arc<dyn Any + Send + Sync>> {
-        None
-    }
 }
 
 impl<P: Built> Clone for Builder<P> {
@@ -106,7 +75,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// A builder with the defaults above.
+    /// Makes a builder with the defaults above.
     ///
     /// ```
     /// let pool = anthill::Builder::new().build()?;
@@ -137,12 +106,12 @@ impl<P: Built> Builder<P> {
         }
     }
 
-    /// The most tasks that run at once, and so the most workers. 0 makes a paused pool.
+    /// Sets how many tasks may run at once, and so how many workers there may be. With 0 the pool is paused.
     ///
-    /// By default as many as there are processors for the thread that builds the pool, as it does so: those it may
-    /// run on (its affinity), but no more than its control groups grant time for. Of a part of a processor nothing
-    /// is made: a quota of 2.5 is 2, and one below 1 is 1. It is what
-    /// [`available_parallelism`](std::thread::available_parallelism) says.
+    /// By default it is the number of processors for the thread that builds the pool, when it builds it: those on which that
+    /// thread may run (its affinity), but no more than its control groups grant time for. Fractions are rounded down, to at
+    /// least 1: a quota of 2.5 processors gives 2, and one below 1 gives 1. It is the result of
+    /// [`available_parallelism`](std::thread::available_parallelism).
     ///
     /// ```
     /// # use anthill::Pool;
@@ -154,8 +123,9 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// Workers that never expire; [`build`](Builder::build) starts them. While the capacity is
-    /// tuned below it, the capacity is the minimum.
+    /// Sets how many workers never expire; [`build`](Builder::build) starts them.
+    ///
+    /// While the capacity is tuned below this minimum, the capacity is the minimum.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -167,7 +137,7 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// How long a worker stays idle before it ends. `Duration::MAX` is for ever.
+    /// Sets how long a worker stays idle before it ends. `Duration::MAX` means for ever.
     ///
     /// ```
     /// # use {anthill::Pool, std::time::Duration};
@@ -179,7 +149,7 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// Workers never expire: an idle pool then does nothing at all.
+    /// Keeps idle workers for ever: an idle pool then does nothing at all.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -191,7 +161,7 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// How many accepted tasks may wait for a worker.
+    /// Sets how many accepted tasks may wait for a worker.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -209,7 +179,7 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// Any number of accepted tasks may wait: there is always room, and `submit` never waits.
+    /// Lets any number of accepted tasks wait for a worker: there is always room, and `submit` never blocks.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -225,7 +195,7 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// What `submit` does without room.
+    /// Sets what `submit` does when there is no room.
     ///
     /// ```
     /// # use anthill::{Overflow, Pool};
@@ -237,8 +207,9 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// How many submitters may wait for room at once; one more is refused with
-    /// [`TooManyWaiting`](crate::SubmitErrorKind::TooManyWaiting), at once.
+    /// Sets how many submitters may wait for room at once.
+    ///
+    /// The next one is refused at once, with [`TooManyWaiting`](crate::SubmitErrorKind::TooManyWaiting).
     ///
     /// ```
     /// # use anthill::{Pool, SubmitErrorKind};
@@ -252,10 +223,11 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// Who is told when a task panics: called on the worker, after the standard panic hook, before
-    /// the task counts as over. A panic in it is caught. With
-    /// [`panic_handler_per_worker`](Builder::panic_handler_per_worker) as well, it is told only of
-    /// tasks that their submitter ran.
+    /// Sets what is called when a task panics.
+    ///
+    /// It is called on the worker, after the standard panic hook and before the task counts as over. A panic of the handler is
+    /// caught. If there is a [`panic_handler_per_worker`](Builder::panic_handler_per_worker) as well, this one gets only the
+    /// panics of tasks that their submitter ran.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -272,8 +244,9 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// Gives each worker a panic handler of its own, made on that worker when it starts and called
-    /// there alone, so that it may keep state without a lock.
+    /// Gives each worker a panic handler of its own.
+    ///
+    /// The worker makes it when it starts, and calls it on its own thread only, so the handler may keep state without a lock.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -298,10 +271,10 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// Names the threads: `<name>-<worker>`, or by the worker alone if the name is empty.
+    /// Sets the name of the threads: `<name>-<worker>`, or only the number of the worker if the name is empty.
     ///
-    /// [`Thread::name`](std::thread::Thread::name) and [`TaskPanic::thread_name`] have all of it. Linux shows 15
-    /// bytes of a thread's name: there the name of the pool is cut (between two characters), and the worker stays.
+    /// [`Thread::name`](std::thread::Thread::name) and [`TaskPanic::thread_name`] return the whole name. Linux shows 15 bytes
+    /// of a thread's name: there the pool's name is cut, between two characters, and the worker's number stays.
     ///
     /// ```
     /// # use {anthill::Pool, std::thread};
@@ -314,11 +287,11 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// The stack of each worker, in bytes, at least 64 KiB; the system may round it up. What tasks need comes on
-    /// top of what the pool does: a task that overflows its stack ends the process.
+    /// Sets the stack size of each worker in bytes, at least 64 KiB; the system may round it up.
     ///
-    /// The least is twice what a worker needs to tell of a task's panic with a backtrace, unoptimized, on x86-64
-    /// Linux (between 28 and 32 KiB; without one the 16 KiB that the system demands will do).
+    /// What the tasks need comes on top of what the pool itself needs: a task that overflows its stack ends the process. The
+    /// minimum is twice what a worker needs to report a task's panic with a backtrace, unoptimized, on x86-64 Linux (between 28
+    /// and 32 KiB; without a backtrace the 16 KiB that the system demands are enough).
     ///
     /// ```
     /// # use anthill::Pool;
@@ -331,8 +304,10 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// Called on each new worker before its first task. Here a worker can be given what it has inherited from the
-    /// thread whose call started it, as all threads do: an affinity, a priority, a signal mask. A panic in it is caught and counted in
+    /// Sets a hook that each new worker calls before its first task.
+    ///
+    /// In it a worker can change what it inherited, like every thread, from the thread whose call started it: its affinity, its
+    /// priority, its signal mask. A panic of the hook is caught and counted in
     /// [`hook_panics`](crate::Stats::hook_panics).
     ///
     /// ```
@@ -348,8 +323,9 @@ impl<P: Built> Builder<P> {
         self
     }
 
-    /// Called on each worker after its last task. A panic in it is caught and counted in
-    /// [`hook_panics`](crate::Stats::hook_panics).
+    /// Sets a hook that each worker calls after its last task.
+    ///
+    /// A panic of the hook is caught and counted in [`hook_panics`](crate::Stats::hook_panics).
     ///
     /// ```
     /// # use anthill::Pool;
@@ -363,96 +339,7 @@ impl<P: Built> Builder<P> {
         self.config.hooks.on_stop = Some(Arc::new(hook));
         self
     }
-
-    /// Makes the pool, and starts its [`min_workers`](Builder::min_workers).
-    ///
-    /// # Errors
-    ///
-    /// Where the builder contradicts itself, and where the system refuses one of the minimum of
-    /// workers; those already started are ended and joined.
-    ///
-    /// ```
-    /// # use anthill::Pool;
-    /// let pool = Pool::builder().build()?;
-    /// assert!(Pool::builder().name("a\0b").build().is_err());
-    /// # Ok::<(), anthill::BuildError>(())
-    /// ```
-    pub fn build(mut self) -> Result<P, BuildError> {
-        self.config.processors = Processors::here();
-        let Config {
-            min_workers,
-            backlog,
-            overflow,
-            ..
-        } = self.config;
-        let capacity = self.capacity.unwrap_or_else(processors);
-        if min_workers > capacity {
-            return Err(BuildError::MinWorkersAboveCapacity {
-                min_workers,
-                capacity,
-            });
-        }
-        if overflow == Overflow::DropOldest && backlog == Some(0) {
-            return Err(BuildError::DropOldestWithoutBacklog);
-        }
-        if self.config.name.contains('\0') {
-            return Err(BuildError::NameContainsNul);
-        }
-        match self.config.stack_size {
-            Some(stack_size) if stack_size > LARGEST_STACK => {
-                return Err(BuildError::StackSizeTooLarge { stack_size });
-            }
-            Some(stack_size) if stack_size < SMALLEST_STACK => {
-                return Err(BuildError::StackSizeTooSmall {
-                    stack_size,
-                    least: SMALLEST_STACK,
-                });
-            }
-            _ => {}
-        }
-        P::check(&self.parts)?;
-        let mut cores = Vec::new();
-        let built = self.make(|core| cores.push(Arc::clone(core)));
-        let fill = |core: &Arc<Core>| core.threads.fill(core);
-        cores
-            .iter()
-            .try_for_each(fill)
-            .map_err(BuildError::Thread)?;
-        Ok(built)
-    }
-
-    /// The pool of a builder that only constructors have touched: it needs no check and starts no
-    /// thread.
-    pub(crate) fn into_pool(mut self) -> P {
-        self.config.processors = Processors::here();
-        self.make(|_| ())
-    }
-
-    /// Makes what is to be built, without a thread; `made` is shown each pool that it consists of.
-    fn make(self, mut made: impl FnMut(&Arc<Core>)) -> P {
-        let Builder {
-            capacity,
-            config,
-            parts,
-        } = self;
-        let capacity = capacity.unwrap_or_else(processors);
-        P::new(parts, |shard| {
-            let mut config = config.clone();
-            if let Some(shard) = shard {
-                config.name = thread_name::of_shard(&config.name, shard);
-            }
-            let core = Core::new(capacity, config);
-            made(&core);
-            Pool::from_core(core)
-        })
-    }
 }
-
-/// Below this a panic could end the process: see [`Builder::stack_size`].
-const SMALLEST_STACK: usize = 64 * 1024;
-
-/// Beyond this the standard library's own arithmetic on it could overflow.
-const LARGEST_STACK: usize = isize::MAX as usize / 2;
 
 impl<P: Built> fmt::Debug for Builder<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
