@@ -1,12 +1,12 @@
-//! What becomes of a pool in the child of a fork: it works there, or it refuses. It never accepts what nobody
-//! will run, and nothing that is called there waits for a thread that did not come along.
+//! What becomes of a pool in the child of a fork: it works there, or it refuses. It never accepts what no thread will
+//! run, and no call to it there waits for a thread that is only in the parent.
 //!
-//! A fork copies the memory and the thread that forks, and no other. So the pool's workers are not in the
-//! child; a lock may be held there by a thread that is not; tasks, places and lines are what they were at that
-//! moment, half a step included. What was accepted is the parent's to run: in the child it would run twice.
+//! A fork copies the memory and the thread that forks, and no other. So the pool's workers are not in the child; a
+//! lock may be held there by a thread that is not; tasks, places and lines are what they were at that moment, half a
+//! step included. What was accepted is the parent's to run: in the child it would run twice.
 //!
-//! Each process of a line of forks is a **generation**, counted by a handler that the system calls in the
-//! child. What was made carries a [`Mark`]:
+//! Each process of a line of forks is a **generation**, counted by a handler that the system calls in the child. Each
+//! pool carries a [`Mark`]:
 //!
 //! ```text
 //!                 first question in a later generation
@@ -14,50 +14,50 @@
 //!                                                                   └─► FOREIGN, for ever
 //! ```
 //!
-//! - G1: Whoever is called from outside asks before it takes any lock or place ([`Core::is_foreign`]), and so
-//!   does what goes on after user code, which may have forked. It is one relaxed load where the process is no
-//!   child of a fork.
-//! - G2: The first one to ask in a generation looks, alone, whether what was made before may go on here, with
-//!   `try_lock`s only. It may if it was at rest: nothing is accepted and not over, nobody waits, no thread is
-//!   left to be joined, and no lock is held. Then nothing of it is in anybody's hands, and the copy is as good
-//!   as a new one. Else it is foreign, and stays so in all generations to come.
-//! - G3: Of what is foreign no lock is taken and nothing queued is run or dropped; the memory of that is left
-//!   as it is, since tasks may borrow from stacks that are gone, and handles may name threads that are.
-//! - G4: A handle to a task is of the generation in which it was made: in a later one the task is over, or it
-//!   never will be. It takes no lock either way.
-//! - G5: The handler is there before the first thread is started, or the thread is refused; and, where the
-//!   system grants it, before the first task can come in. Two threads may both see to it: one fork is then
-//!   counted twice, and two generations differ all the same. (A `Once` could be half-way in a child.)
+//! - G1: Each call from outside asks before it takes any lock or place ([`Core::is_foreign`]), and so does what goes
+//!   on after user code, which may have forked. It is one relaxed load where the process is no child of a fork.
+//! - G2: The first thread to ask in a generation looks, alone, whether the pool may go on here, with `try_lock`s
+//!   only. It may if it was at rest: no task is accepted and not over, no thread waits, none is left to be joined,
+//!   and no lock is held. Then no part of it is in the hands of a thread, and the copy is as good as a new pool. Else
+//!   it is foreign, and stays so in all generations to come.
+//! - G3: Of a foreign pool no lock is taken, and nothing queued is run or dropped. Its memory is left as it is, since
+//!   tasks may borrow from stacks that are gone, and handles may name threads that are gone.
+//! - G4: A handle to a task is of the generation in which it was made: in a later one the task is over, or it never
+//!   will be. The handle takes no lock in either case.
+//! - G5: The handler is there before the first thread is started, or the thread is refused; and, where the system
+//!   grants it, before the first task can come in. Two threads may both register it: one fork is then counted twice,
+//!   and two generations differ all the same. (A `Once` could be half-way in a child.)
 //!
-//! A process that is made past the handlers (by a bare `clone`, by `_Fork`) is not seen.
+//! A process that is made without the handlers (by a bare `clone`, by `_Fork`) is not seen.
 //!
-//! [`Core::is_foreign`]: super::Core::is_foreign
+//! [`Core::is_foreign`]: crate::engine::core::Core::is_foreign
 
-use crate::sync::{CounterU64, Ordering, yield_now};
+use crate::engine::spin;
+use crate::sync::{CounterU64, Ordering};
 use std::io;
 
 static GENERATION: CounterU64 = CounterU64::new(0);
 
-/// Which process of a line of forks this is.
+/// The number of this process in its line of forks.
 #[inline]
 pub(crate) fn generation() -> u64 {
     // ORDERING: Relaxed: it changes while the process has one thread, which starts all others.
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// This process is the child of a fork, or a child of one.
+/// Whether this process is the child of a fork, or a descendant of one.
 #[inline]
 pub(crate) fn has_forked() -> bool {
     generation() != 0
 }
 
-/// G4: it was made in a process that this one was forked from.
+/// G4: whether `made` is the generation of a process that this one was forked from.
 #[inline]
 pub(crate) fn is_inherited(made: u64) -> bool {
     generation() != made
 }
 
-/// Why a foreign pool refuses.
+/// The reason for which a foreign pool refuses.
 pub(crate) fn refusal() -> io::Error {
     io::Error::other("the process was forked: the threads of the pool are in its parent")
 }
@@ -65,7 +65,7 @@ pub(crate) fn refusal() -> io::Error {
 const LOOKING: u64 = 1;
 const FOREIGN: u64 = u64::MAX;
 
-/// In which generation something may be used: `| generation: 63 | LOOKING |`, or `FOREIGN`.
+/// The generation in which a pool may be used: `| generation: 63 | LOOKING |`, or `FOREIGN`.
 pub(crate) struct Mark(CounterU64);
 
 impl Mark {
@@ -73,7 +73,7 @@ impl Mark {
         Mark(CounterU64::new(generation() << 1))
     }
 
-    /// G1: whether it is of no use in this process. G2: `may_stay` looks, with `try_lock`s only.
+    /// G1: whether it cannot be used in this process. G2: `may_stay` looks, with `try_lock`s only.
     #[inline]
     pub(crate) fn is_foreign(&self, may_stay: impl FnOnce() -> bool) -> bool {
         let now = generation();
@@ -90,10 +90,11 @@ impl Mark {
                 return seen == FOREIGN;
             }
             if seen == looking {
-                yield_now();
+                // ORDERING: Relaxed: as above.
+                spin::until_step(|| self.0.load(Ordering::Relaxed) != looking);
                 continue;
             }
-            // Who was looking in another generation is not here.
+            // The thread that was looking in another generation is not here.
             let relaxed = Ordering::Relaxed;
             let looks = self.0.compare_exchange(seen, looking, relaxed, relaxed);
             if looks.is_ok() {
@@ -139,9 +140,9 @@ mod imp {
 
     static WATCHES: CounterU64 = CounterU64::new(0);
 
-    /// G5: from now on forks are seen.
+    /// G5: makes the system count forks from now on.
     pub(crate) fn watch() -> io::Result<()> {
-        // ORDERING: Relaxed: who sees that the handler is there relies on nothing else.
+        // ORDERING: Relaxed: a thread that sees that the handler is there relies on nothing else.
         if WATCHES.load(Ordering::Relaxed) != 0 {
             return Ok(());
         }

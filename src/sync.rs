@@ -1,7 +1,7 @@
-//! The only file that names the standard library's atomics, locks, threads and clock, and the processors.
+//! The only file that names the standard library's atomics, locks, threads and clock, and the number of processors.
 //!
-//! Under `cfg(anthill_loom)` the unit tests get loom's instead, so that the very code that runs in
-//! production is what the models explore. No logic of the pool lives here.
+//! Under `cfg(anthill_loom)` the unit tests get loom's instead, so that the models explore the very code that runs in
+//! production. No logic of the pool is here.
 
 use std::num::NonZero;
 use std::thread::available_parallelism;
@@ -33,7 +33,7 @@ mod imp {
     pub(crate) use local;
 
     pub(crate) mod cell {
-        /// As loom's: the pointer is lent to a closure, so that loom sees when it is in use.
+        /// Like loom's: the pointer is lent to a closure, so that loom sees when it is in use.
         pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
         impl<T> UnsafeCell<T> {
@@ -51,12 +51,12 @@ mod imp {
         pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};
     }
 
-    /// Stands between a `SeqCst` store and a `SeqCst` load of another place. They are in one total
-    /// order as it is, so this does nothing; loom, which lets such a load read what was there
-    /// before the first `SeqCst` store, gets a fence.
+    /// Stands between a `SeqCst` store and a `SeqCst` load of another place. They are in one total order already, so
+    /// this does nothing. Loom lets such a load read what was there before the first `SeqCst` store, so there it is a
+    /// fence.
     pub(crate) const fn order_seqcst() {}
 
-    /// Turns of a spin before a thread parks.
+    /// How many turns a thread spins before it parks.
     pub(super) const fn spins(turns: u32) -> u32 {
         turns
     }
@@ -64,7 +64,7 @@ mod imp {
     /// How long a worker on standby sleeps at a time.
     pub(crate) const TICK: Duration = Duration::from_micros(100);
 
-    /// Times that a thread gives way before it parks.
+    /// How many times a thread yields before it parks.
     pub(crate) const fn yields(times: u32) -> u32 {
         times
     }
@@ -74,7 +74,7 @@ mod imp {
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks, if nobody holds the lock: one may be held for ever, in the child of a fork.
+    /// Locks unless the lock is held: in the child of a fork it may be held for ever.
     pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
         match mutex.try_lock() {
             Ok(guard) => Some(guard),
@@ -83,7 +83,7 @@ mod imp {
         }
     }
 
-    /// As [`try_lock`].
+    /// The same as [`try_lock`].
     pub(crate) fn try_write<T>(lock: &RwLock<T>) -> Option<RwLockWriteGuard<'_, T>> {
         match lock.try_write() {
             Ok(guard) => Some(guard),
@@ -128,7 +128,7 @@ mod imp {
         }
     }
 
-    /// The moment `timeout` from now; `None` where the clock cannot express it: never.
+    /// The moment `timeout` from now; `None` (never) where the clock cannot express it.
     pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
         Instant::now().checked_add(timeout)
     }
@@ -158,7 +158,7 @@ mod imp {
         builder.spawn(body)
     }
 
-    /// Starts a thread that is no worker, and is not joined.
+    /// Starts a thread that is no worker, and that no thread joins.
     pub(crate) fn spawn_helper(
         name: String,
         stack_size: usize,
@@ -169,21 +169,21 @@ mod imp {
 
     pub(crate) use std::thread::sleep;
 
-    /// Joins a thread; a panic in it has been told already. Also in the destructor of a thread-local:
-    /// it asks for nothing of the thread that joins.
+    /// Joins a thread; its panic was told already. Works in the destructor of a thread-local, too: it needs nothing
+    /// of the thread that joins.
     pub(crate) fn join(thread: JoinHandle<()>) {
         let _ = thread.join();
     }
 }
 
-/// How many processors there are for the thread that asks, now: those it may run on, and no more than its control
-/// groups grant it time for, rounded down. The answer takes a look at files. `num_cpus`, which keeps what it found
-/// in the groups first, is asked where the standard library does not know.
+/// How many processors the calling thread may use now: those it may run on, and no more than its control groups grant
+/// it time for, rounded down. This reads files. Where the standard library does not know, `num_cpus` is asked, which
+/// keeps what it found in the groups first.
 pub(crate) fn processors() -> usize {
     available_parallelism().map_or_else(|_unknown| num_cpus::get().max(1), NonZero::get)
 }
 
-/// How many processors the threads of a pool share, for what they do before they sleep.
+/// How many processors the threads of a pool share. It decides what they do before they sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Processors(usize);
 
@@ -192,23 +192,24 @@ impl Processors {
     #[cfg(test)]
     pub(crate) const TWO: Processors = Processors(2);
 
-    /// Those that the calling thread may run on now, without a look at files: the quota of its control groups
-    /// is that of the first call.
+    /// Those that the calling thread may run on now. This reads no files: the quota of its control groups is that of
+    /// the first call.
     pub(crate) fn here() -> Processors {
         Processors(num_cpus::get().max(1))
     }
 
-    /// Only one thread of the pool runs at a time.
+    /// Whether only one thread of the pool runs at a time.
     pub(crate) fn is_single(self) -> bool {
         self == Processors::SINGLE
     }
 
-    /// So many threads run at once, each on its own processor.
+    /// Whether so many threads can run at once, each on its own processor.
     pub(crate) fn fit(self, threads: u64) -> bool {
         threads <= self.0 as u64
     }
 
-    /// Turns of a spin before a thread parks; none on a single processor, where nobody gets on meanwhile.
+    /// How many turns a thread spins before it parks: none on a single processor, where no other thread runs
+    /// meanwhile.
     pub(crate) fn spins(self, turns: u32) -> u32 {
         if self.is_single() {
             0

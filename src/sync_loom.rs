@@ -1,8 +1,8 @@
-//! What [`sync`](super) is under loom: loom's own types, a lock-free stand-in for the deques, and
-//! seams for what loom has not (time, refused threads).
+//! What [`sync`](super) is under loom: loom's own types, a lock-free stand-in for the deques, and seams for what loom
+//! does not have (time, refused threads).
 //!
-//! Time: a timeout of zero has always passed, any other never does. So a model chooses expiry by
-//! an idle timeout of zero and loom explores when it strikes.
+//! Time: a timeout of zero has always passed, any other never does. So a model that wants a worker to expire sets an
+//! idle timeout of zero, and loom explores when it does.
 
 pub(crate) use loom::cell;
 pub(crate) use loom::hint::spin_loop;
@@ -12,11 +12,11 @@ pub(crate) use loom::sync::atomic::{
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard, RwLock};
 pub(crate) use loom::thread::{JoinHandle, Thread, current, park, yield_now};
 pub(crate) use loom::thread_local as local;
-/// In a static, as loom's cannot be.
+/// It is in a static, where loom's cannot be.
 pub(crate) use std::sync::atomic::AtomicPtr;
-/// For counters, which no decision of the protocol depends on: not worth exploring.
+/// For counters that no decision of the protocol depends on: they are not worth exploring.
 pub(crate) use std::sync::atomic::AtomicU64 as CounterU64;
-/// Loom's own cannot hold a `dyn Fn`; how they count is not what the models are about.
+/// Loom's own cannot hold a `dyn Fn`; how they count is not what the models explore.
 pub(crate) use std::sync::{Arc, Weak};
 
 use loom::sync::{RwLockReadGuard, RwLockWriteGuard};
@@ -52,8 +52,8 @@ pub(crate) mod deque {
         slots: [Slot<T>; SLOTS],
     }
 
-    // SAFETY: a slot's value is written once, before `full` is released, and taken once, by who
-    // moved `head` past it after acquiring `full`.
+    // SAFETY: a slot's value is written once, before `full` is released, and taken once, by the thread that moved
+    // `head` past it after acquiring `full`.
     unsafe impl<T: Send> Send for Injector<T> {}
     // SAFETY: as above.
     unsafe impl<T: Send> Sync for Injector<T> {}
@@ -74,7 +74,7 @@ pub(crate) mod deque {
             let at = self.tail.fetch_add(1, Ordering::AcqRel);
             let slot = &self.slots[at];
             slot.value.with_mut(|cell| {
-                // SAFETY: `at` is ours alone.
+                // SAFETY: no other thread has the slot at `at`.
                 unsafe { *cell = Some(value) }
             });
             slot.full.store(true, Ordering::Release);
@@ -99,7 +99,7 @@ pub(crate) mod deque {
             if moved.is_err() {
                 return Steal::Retry;
             }
-            // SAFETY: we alone moved `head` past the slot, which was full.
+            // SAFETY: only this thread moved `head` past the slot, which was full.
             match slot.value.with_mut(|cell| unsafe { (*cell).take() }) {
                 Some(value) => Steal::Success(value),
                 None => Steal::Empty,
@@ -179,20 +179,20 @@ pub(crate) mod deque {
     }
 }
 
-/// See the other one.
+/// A fence: see the one of `sync`.
 pub(crate) fn order_seqcst() {
     fence(Ordering::SeqCst);
 }
 
-/// Loom explores the waiting anyway.
+/// No turn: loom explores the waiting anyway.
 pub(super) const fn spins(_turns: u32) -> u32 {
     0
 }
 
-/// Passed at any moment: see above.
+/// It may pass at any moment: see above.
 pub(crate) const TICK: Duration = Duration::ZERO;
 
-/// As above.
+/// None, as above.
 pub(crate) const fn yields(_times: u32) -> u32 {
     0
 }
@@ -238,7 +238,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks, if nobody holds the lock: one may be held for ever, in the child of a fork.
+/// Locks unless the lock is held: in the child of a fork it may be held for ever.
 pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
@@ -247,7 +247,7 @@ pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     }
 }
 
-/// As [`try_lock`].
+/// The same as [`try_lock`].
 pub(crate) fn try_write<T>(lock: &RwLock<T>) -> Option<RwLockWriteGuard<'_, T>> {
     match lock.try_write() {
         Ok(guard) => Some(guard),
@@ -265,12 +265,12 @@ pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 std::thread_local! {
-    /// How many starts of a thread fail next. Loom runs a model's threads on one of the system's.
+    /// How many starts of a thread fail next. Loom runs a model's threads on one thread of the system.
     static REFUSALS: Cell<u32> = const { Cell::new(0) };
 }
 
 loom::lazy_static! {
-    /// Threads that were started and have not been joined. Loom's, so that it looks at it at any moment.
+    /// How many threads were started and not joined. Loom's, so that loom looks at it at any moment.
     static ref UNJOINED: AtomicUsize = AtomicUsize::new(0);
 }
 
@@ -284,8 +284,8 @@ pub(crate) fn refuse_threads(next: u32) {
 }
 
 std::thread_local! {
-    /// Whether threads that are no workers are to be had: only in models that are about them, for they help out
-    /// where others want to see that no help is needed.
+    /// Whether a thread that is no worker can be started: only in models about such threads, for they help where
+    /// other models want to see that no help is needed.
     static HELPERS: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -323,20 +323,20 @@ pub(crate) fn spawn(
     UNJOINED.fetch_add(1, Ordering::SeqCst);
     Ok(loom::thread::spawn(|| {
         body();
-        // Loom drops thread-locals in any order, and only after a join has returned. That will do for the
-        // engine's own, but a user's are dropped before them.
+        // Loom drops thread-locals in any order, and only after a join has returned. That will do for the engine's
+        // own, but a user's are dropped before them.
         if let Some(drops) = LEFT_BEHIND.with(Cell::take) {
             drops();
         }
     }))
 }
 
-/// Has this thread do something after its body, as a user's thread-local would.
+/// Makes this thread call `drops` after its body, as a user's thread-local would.
 pub(crate) fn leave_behind(drops: impl FnOnce() + 'static) {
     LEFT_BEHIND.with(|left| left.set(Some(Box::new(drops))));
 }
 
-/// How many threads have not been joined.
+/// How many threads were started and not joined.
 pub(crate) fn unjoined() -> usize {
     UNJOINED.load(Ordering::SeqCst)
 }

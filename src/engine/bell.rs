@@ -1,7 +1,8 @@
 //! What an idle worker sleeps on.
 //!
-//! - I1: A worker is on the [idle stack](super::idle) exactly while its bell is `Silent`; both change together, under
-//!   the lock of the threads. Whoever takes it off rings: the waker and the sleeper never both claim it.
+//! - I1: A worker is on the [idle stack](super::threads::idle) exactly while its bell is silent; both change
+//!   together, under the lock of the threads. The thread that takes it off the stack rings: the waker and the sleeper
+//!   never both claim it.
 //! - I2: A bell is rung after the lock is released, so that the woken worker does not run into it.
 
 use crate::sync::{AtomicU32, Instant, Ordering, Thread, is_past, park_until};
@@ -32,20 +33,21 @@ impl Bell {
         }
     }
 
-    /// Before the worker, whose thread this is, goes on the stack.
+    /// Silences the bell of the worker whose thread this is, before it goes on the stack.
     pub(crate) fn silence(&self, this: impl FnOnce() -> Thread) {
         self.sleeper.get_or_init(this);
-        // ORDERING: Relaxed: the threads' lock publishes it to the ringer.
+        // ORDERING: Relaxed: the threads' lock publishes it to the thread that rings.
         self.rung.store(SILENT, Ordering::Relaxed);
     }
 
+    /// Rings the bell of a worker that was taken off the stack (I2).
     pub(crate) fn ring(&self, ring: Ring) {
         let ring = match ring {
             Ring::Work => WORK,
             Ring::Retire => RETIRE,
         };
-        // ORDERING: Relaxed: it says no more than what for. Who hears it looks for work, and does so
-        // once more behind a fence before it sleeps again.
+        // ORDERING: Relaxed: it says no more than what for. The worker that hears it looks for work, and does so once
+        // more behind a fence before it sleeps again.
         self.rung.store(ring, Ordering::Relaxed);
         if let Some(sleeper) = self.sleeper.get() {
             sleeper.unpark();

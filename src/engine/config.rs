@@ -38,6 +38,7 @@ pub enum Overflow {
 
 pub(crate) type WorkerHook = Arc<dyn Fn(WorkerId) + Send + Sync>;
 
+/// The code of the user that workers call beside tasks.
 #[derive(Clone, Default)]
 pub(crate) struct Hooks {
     pub(crate) on_start: Option<WorkerHook>,
@@ -47,12 +48,12 @@ pub(crate) struct Hooks {
 
 impl Hooks {
     /// Whether a new worker has user code to call first.
-    pub(crate) fn greet(&self) -> bool {
+    pub(crate) fn has_start_hooks(&self) -> bool {
         self.on_start.is_some() || self.panics.per_worker.is_some()
     }
 }
 
-/// How a pool is to be: what never changes after `build`.
+/// What a pool is built with; nothing of it changes after `build`.
 #[derive(Clone)]
 pub(crate) struct Config {
     /// `None`: unbounded.
@@ -65,13 +66,14 @@ pub(crate) struct Config {
     pub(crate) name: String,
     pub(crate) stack_size: Option<usize>,
     pub(crate) hooks: Hooks,
-    /// What tasks point to.
+    /// What the tasks of a pool of one function point to: dropped with the pool.
     pub(crate) keeps: Option<Arc<dyn Any + Send + Sync>>,
-    /// Of the thread that built the pool.
+    /// The processors of the thread that built the pool.
     pub(crate) processors: Processors,
 }
 
 impl Config {
+    /// The limit of places at that capacity; `None`: no limit.
     pub(crate) fn limit(&self, capacity: usize) -> Option<usize> {
         self.backlog.map(|backlog| capacity.saturating_add(backlog))
     }

@@ -1,4 +1,4 @@
-//! The state of a pool: one value for each concept, each in the file of that concept.
+//! The state of a pool: one field for each part, whose rules are in the file of that part.
 
 use crate::engine::admission::Admission;
 use crate::engine::config::Config;
@@ -15,25 +15,26 @@ use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, Processors, Wea
 use crossbeam_utils::CachePadded;
 use once_cell::sync::OnceCell;
 
-/// Whoever changes the capacity, or opens or closes the pool, holds the lifecycle lock.
+/// What the lifecycle lock guards. A thread that changes the capacity, or opens or closes the pool, holds the lock.
 pub(crate) struct Lifecycle {
-    /// The last capacity above 0: what a release lifts a pause to.
+    /// The last capacity above 0: what a paused pool is set to when it is closed.
     pub(crate) resume: usize,
     pub(crate) closed: bool,
-    /// Nobody owns the pool any more: it stays closed.
+    /// The pool has no owner any more: it stays closed.
     pub(crate) abandoned: bool,
 }
 
-/// What a pool is to those that it is linked to; see [`linked`](super::linked).
+/// The part of a pool among the pools it is linked to; see [`linked`](super::linked).
 pub(crate) enum Linked {
     Lead(Vec<Weak<Core>>),
     Member {
         lead: Arc<Core>,
-        /// Among the linked pools; that of the lead is 0.
+        /// Its index among the linked pools; the lead has index 0.
         number: usize,
     },
 }
 
+/// A pool, as its workers and all its handles share it.
 pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) admission: Admission,
@@ -41,19 +42,19 @@ pub(crate) struct Core {
     pub(crate) threads: Threads,
     pub(crate) rescue: Rescue,
     pub(crate) counts: Counts,
-    /// A free worker spins.
+    /// A free worker spins: one at a time may.
     pub(crate) spinning: CachePadded<AtomicBool>,
     pub(crate) single: SingleProcessor,
-    /// Submitters that run their tasks themselves.
-    pub(crate) calling: AtomicUsize,
+    /// How many submitters run their tasks themselves.
+    pub(crate) callers: AtomicUsize,
     pub(crate) capacity: AtomicUsize,
     pub(crate) lifecycle: Mutex<Lifecycle>,
     pub(crate) shares: Shares,
-    /// The pools that are one with this one.
+    /// The pools that this one is linked to.
     pub(crate) linked: OnceCell<Linked>,
-    /// Whose line is served first when both are: the lead's, or this one's own.
+    /// Whose line is served first when both have one: the lead's, or this pool's own (F3).
     pub(crate) turn: AtomicBool,
-    /// Tells tasks that the pool was closed; another one after it was opened again.
+    /// Tells tasks that the pool was closed. A pool that is opened again gets a new one.
     pub(crate) stop: Mutex<Arc<Stop>>,
     /// How many `PoolHandle`s there are.
     pub(crate) handles: AtomicUsize,
@@ -62,7 +63,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(capacity: usize, config: Config) -> Arc<Core> {
-        // G5: where it fails, the first thread is refused.
+        // G5: where this fails, the start of the first thread fails, too.
         let _ = fork::watch();
         Arc::new(Core {
             admission: Admission::new(
@@ -76,7 +77,7 @@ impl Core {
             counts: Counts::default(),
             spinning: CachePadded::new(AtomicBool::new(false)),
             single: SingleProcessor::default(),
-            calling: AtomicUsize::new(0),
+            callers: AtomicUsize::new(0),
             capacity: AtomicUsize::new(capacity),
             lifecycle: Mutex::new(Lifecycle {
                 resume: capacity.max(1),
@@ -93,7 +94,7 @@ impl Core {
         })
     }
 
-    /// G1: the pool belongs to the process that this one was forked from.
+    /// G1: the pool belongs to a process that this one was forked from.
     #[inline]
     pub(crate) fn is_foreign(&self) -> bool {
         fork::has_forked() && self.is_foreign_here()
@@ -101,7 +102,7 @@ impl Core {
 
     #[cold]
     pub(crate) fn is_foreign_here(&self) -> bool {
-        // Pools that are one stay or go as one.
+        // Linked pools are foreign together or not at all.
         match self.linked.get() {
             None => self.mark.is_foreign(|| self.is_untouched()),
             Some(Linked::Member { lead, .. }) => lead.is_foreign_here(),
@@ -116,7 +117,7 @@ impl Core {
     pub(crate) fn is_untouched(&self) -> bool {
         try_lock(&self.lifecycle).is_some()
             && try_lock(&self.stop).is_some_and(|stop| stop.is_unlocked())
-            && self.calling.load(Ordering::SeqCst) == 0
+            && self.callers.load(Ordering::SeqCst) == 0
             && self.threads.is_untouched()
             && self.admission.is_untouched()
             && self.queue.is_untouched()
@@ -126,7 +127,7 @@ impl Core {
 }
 
 impl Drop for Core {
-    /// What is left belongs to users, and its drop must not end this thread, whichever it is.
+    /// What is left belongs to users: a panic in its drop must not end this thread, whichever thread it is.
     fn drop(&mut self) {
         if self.is_foreign() {
             // G3

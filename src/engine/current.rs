@@ -1,7 +1,7 @@
 //! Which pool this thread works for, and what runs on its stack, kept in thread-locals.
 //!
-//! `HERE`, `WORKS` and `TOP` have no destructor, so that a drop in another thread-local's destructor
-//! still sees them.
+//! `CURRENT`, `IS_WORKER` and `TOP` have no destructor, so that a drop in another thread-local's destructor still
+//! sees them.
 
 use crate::engine::core::Core;
 use crate::engine::worker::Worker;
@@ -11,13 +11,13 @@ use std::ptr;
 
 local! {
     /// The address of the pool whose task runs on this thread; 0 for none.
-    static HERE: Cell<usize> = Cell::new(0);
-    /// This is a worker's thread.
-    static WORKS: Cell<bool> = Cell::new(false);
+    static CURRENT: Cell<usize> = Cell::new(0);
+    /// Whether this is the thread of a worker.
+    static IS_WORKER: Cell<bool> = Cell::new(false);
     static WORKER: OnceCell<Worker> = OnceCell::new();
-    /// The innermost of what runs on this thread's stack: a list through the stack itself.
+    /// The innermost part of what runs on this thread: a list through the stack itself.
     static TOP: Cell<*const Frame> = Cell::new(ptr::null());
-    /// The pools whose tasks this thread runs as their submitter, innermost last.
+    /// The pools for which `call_for` runs something on this thread, innermost last.
     static CALLS_FOR: RefCell<Vec<Arc<Core>>> = RefCell::new(Vec::new());
 }
 
@@ -25,10 +25,10 @@ fn address(core: &Arc<Core>) -> usize {
     Arc::as_ptr(core) as usize
 }
 
-/// A task of `core` runs on this thread, perhaps beneath one of another pool, or it is one of its
+/// Whether a task of `core` runs on this thread, perhaps beneath one of another pool, or the thread is one of its
 /// workers.
 pub(crate) fn is_inside(core: &Arc<Core>) -> bool {
-    let here = HERE.with(Cell::get);
+    let here = CURRENT.with(Cell::get);
     here == address(core) || here != 0 && is_beneath(core)
 }
 
@@ -37,7 +37,7 @@ fn is_beneath(core: &Arc<Core>) -> bool {
     with_worker(core, |_| ()).is_some() || calls_for(core)
 }
 
-/// What runs on this thread for `core` keeps it from being at rest: a task does, a hook or a waker not.
+/// Whether what runs on this thread keeps `core` from being at rest: a task does, a hook or a waker does not.
 pub(crate) fn holds_place(core: &Arc<Core>) -> bool {
     with_worker(core, Worker::holds_place) == Some(true) || calls_for(core)
 }
@@ -49,14 +49,14 @@ fn calls_for(core: &Arc<Core>) -> bool {
     CALLS_FOR.try_with(calls_for).unwrap_or(false)
 }
 
-/// This is a worker of some pool.
+/// Whether this is the thread of a worker, of any pool.
 pub(crate) fn on_worker() -> bool {
-    WORKS.with(Cell::get)
+    IS_WORKER.with(Cell::get)
 }
 
 /// The pool whose task runs on this thread.
 pub(crate) fn core() -> Option<Arc<Core>> {
-    let here = HERE.with(Cell::get);
+    let here = CURRENT.with(Cell::get);
     let works_for = || {
         let core = WORKER.try_with(|worker| worker.get().map(|worker| Arc::clone(worker.core())));
         core.ok().flatten()
@@ -73,12 +73,12 @@ pub(crate) fn core() -> Option<Arc<Core>> {
         .or_else(|| works_for().filter(|core| address(core) == here))
 }
 
-/// Makes this thread the worker's, for the rest of its life.
+/// Runs the loop of a worker on this thread, for the rest of its life.
 pub(crate) fn begin_worker(worker: Worker) {
     WORKER.with(|cell| {
-        HERE.with(|here| here.set(address(worker.core())));
-        WORKS.with(|works| works.set(true));
-        cell.get_or_init(|| worker).live();
+        CURRENT.with(|here| here.set(address(worker.core())));
+        IS_WORKER.with(|works| works.set(true));
+        cell.get_or_init(|| worker).run();
     });
 }
 
@@ -92,32 +92,32 @@ pub(crate) fn with_worker<T>(core: &Arc<Core>, f: impl FnOnce(&Worker) -> T) -> 
     WORKER.try_with(call).ok().flatten()
 }
 
-/// Runs `f` as a task of `core` on its submitter's thread.
+/// Runs `f` on this thread as a task of `core`, whether or not the thread is one of its workers.
 pub(crate) fn call_for<T>(core: &Arc<Core>, f: impl FnOnce() -> T) -> T {
     struct Back(usize);
     impl Drop for Back {
         fn drop(&mut self) {
-            HERE.with(|here| here.set(self.0));
+            CURRENT.with(|here| here.set(self.0));
             let ended = CALLS_FOR.try_with(|calls| calls.borrow_mut().pop());
             drop(ended);
         }
     }
     let _ = CALLS_FOR.try_with(|calls| calls.borrow_mut().push(Arc::clone(core)));
-    let _back = Back(HERE.with(|here| here.replace(address(core))));
+    let _back = Back(CURRENT.with(|here| here.replace(address(core))));
     f()
 }
 
 /// Runs `f` as a task of `core`, on a thread that runs one already, perhaps beneath one of another pool.
 pub(crate) fn call_here<T>(core: &Arc<Core>, f: impl FnOnce() -> T) -> T {
-    if HERE.with(Cell::get) == address(core) {
+    if CURRENT.with(Cell::get) == address(core) {
         f()
     } else {
         call_for(core, f)
     }
 }
 
-/// Something that runs on this thread: a claimable, or the group or share that a task belongs to; each has an
-/// address of its own.
+/// A part of what runs on this thread: a claimable, or the group or share that a task belongs to. Each has an address
+/// of its own.
 #[derive(Clone, Copy)]
 struct Frame {
     what: *const (),
@@ -143,8 +143,7 @@ pub(crate) fn within<T>(what: *const (), f: impl FnOnce() -> T) -> T {
 pub(crate) fn is_within(what: *const ()) -> bool {
     let mut at = TOP.with(Cell::get);
     while !at.is_null() {
-        // SAFETY: a frame is in the list while its `within` is on this thread's stack, and this is
-        // called above it.
+        // SAFETY: a frame is in the list while its `within` is on this thread's stack, and this is called above it.
         let Frame { what: other, below } = unsafe { *at };
         if ptr::eq(other, what) {
             return true;

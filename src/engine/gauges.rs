@@ -1,4 +1,4 @@
-//! What a pool tells of itself: gauges and counters, all 0 for a foreign pool, of which nothing is in this process.
+//! What a pool tells of itself: gauges and counters, all 0 for a foreign pool, whose threads are in another process.
 
 use crate::engine::core::Core;
 use crate::engine::local::WorkerCounts;
@@ -6,7 +6,7 @@ use crate::engine::threads::ThreadTotals;
 use crate::stats::Stats;
 use crate::sync::Ordering;
 
-/// How often two counters that move are looked at, for their difference.
+/// How many times two counters that move are read, for their difference.
 const DIFFERENCES: usize = 8;
 
 impl Core {
@@ -21,8 +21,8 @@ impl Core {
         if self.is_foreign() {
             return 0;
         }
-        let calling = self.calling.load(Ordering::SeqCst);
-        count(self.queue.busy()).saturating_add(calling)
+        let callers = self.callers.load(Ordering::SeqCst);
+        count(self.queue.busy()).saturating_add(callers)
     }
 
     pub(crate) fn idle(&self) -> usize {
@@ -33,7 +33,7 @@ impl Core {
         count(self.threads.counts().live().saturating_sub(busy))
     }
 
-    /// By the places, where they are the bound: `running` is left a moment before room is made.
+    /// By the places, where these are the bound: a task stops running a moment before its place is free.
     pub(crate) fn free(&self) -> usize {
         if self.is_foreign() {
             return 0;
@@ -60,14 +60,17 @@ impl Core {
         count(difference(|| self.submitted(), gone))
     }
 
+    /// How many tasks were accepted so far.
     pub(crate) fn submitted(&self) -> u64 {
         self.admission.accepted() + self.queue.sum(|counts| counts.submitted.get())
     }
 
+    /// How many tasks were started so far.
     pub(crate) fn started(&self) -> u64 {
         self.counts.called.get() + self.queue.sum(|counts| counts.started.get())
     }
 
+    /// How many tasks are over.
     pub(crate) fn finished(&self) -> u64 {
         let counts = &self.counts;
         let called = counts.call_completed.get() + counts.call_panicked.get();
@@ -76,7 +79,7 @@ impl Core {
         called + dropped + self.queue.sum(ran)
     }
 
-    /// Tasks accepted and not over: never too few.
+    /// How many tasks are accepted and not over: never too few.
     pub(crate) fn unfinished(&self) -> u64 {
         difference(|| self.submitted(), || self.finished())
     }
@@ -111,8 +114,8 @@ impl Core {
     }
 }
 
-/// How many came and have not gone: never too few, since what has gone is read first. Whoever is held up
-/// between the two looks counts all that came through meanwhile; so it is looked at again.
+/// How many came and have not gone: never too few, since what has gone is read first. A thread that is held up
+/// between the two reads counts all that came through meanwhile; so it reads again.
 pub(crate) fn difference(came: impl Fn() -> u64, gone: impl Fn() -> u64) -> u64 {
     let mut before = gone();
     let mut least = u64::MAX;

@@ -1,11 +1,11 @@
-//! Capacity, pause, release and reboot: what the lifecycle lock guards.
+//! Capacity, pause, release and reboot: all that changes under the lifecycle lock.
 
 use crate::engine::core::{Core, Lifecycle};
+use crate::engine::current;
 use crate::engine::local::WorkerShared;
-use crate::engine::queue::insist;
+use crate::engine::spin::{self, retry_steal};
 use crate::engine::submit::Target;
 use crate::engine::task::Task;
-use crate::engine::{current, spin};
 use crate::error::ReleaseTimeout;
 use crate::stop::{SignalledPool, Stop, StopToken};
 use crate::sync::{Arc, Instant, MutexGuard, Ordering, lock, order_seqcst};
@@ -15,6 +15,7 @@ impl Core {
         self.capacity.load(Ordering::SeqCst)
     }
 
+    /// Changes the capacity, of which 0 is a pause. Returns the old one.
     pub(crate) fn tune(self: &Arc<Self>, capacity: usize) -> usize {
         if self.is_foreign() {
             return self.capacity.swap(capacity, Ordering::SeqCst);
@@ -30,19 +31,20 @@ impl Core {
         old
     }
 
+    /// Brings threads and room to the capacity.
     fn apply_capacity(self: &Arc<Self>, lifecycle: &Lifecycle) {
-        // A closed pool is not paused: its tasks are to end.
+        // A closed pool is not paused: its tasks must end.
         let capacity = match self.capacity() {
             0 if lifecycle.closed => lifecycle.resume,
             capacity => capacity,
         };
         self.threads.set_capacity(capacity);
         self.admission.set_limit(self.config.limit(capacity));
-        self.threads.retire_idle(|| self.outlook());
+        self.threads.retire_idle(|| self.remaining());
         self.resume(lifecycle);
     }
 
-    /// Brings the workers to what the capacity, the places and the line ask for.
+    /// Starts, wakes and lets in what the capacity, the places and the line ask for.
     fn resume(self: &Arc<Self>, lifecycle: &Lifecycle) {
         let places = self.admission.places();
         let wanted = places.held() > 0 || places.has_line();
@@ -55,14 +57,15 @@ impl Core {
         self.serve();
         self.wake_more_now();
         if ensured.and(filled).is_err() {
-            // Whoever waits tries again.
+            // The threads that wait try again.
             self.admission.nudge();
             self.threads.nudge();
             self.send_rescuer();
         }
     }
 
-    /// Closes the pool; with `discard` also to the tasks, whose backlog is dropped: how many.
+    /// Closes the pool to submitters; with `discard` also to its tasks, and drops the backlog. Returns how many
+    /// tasks.
     pub(crate) fn close(self: &Arc<Self>, discard: bool) -> usize {
         if self.is_foreign() {
             self.admission.close_foreign();
@@ -71,12 +74,12 @@ impl Core {
         let of_shares = self.shares.close(discard);
         let lifecycle = lock(&self.lifecycle);
         let of_pool = self.close_with(lifecycle, discard);
-        // An opening may have come between; and a pause was lifted.
+        // Another thread may have opened the pool in between; and a pause was lifted.
         self.shares.follow();
         of_shares + of_pool
     }
 
-    /// Nobody owns the pool any more: closes it for good.
+    /// The pool has no owner any more: closes it for good.
     pub(crate) fn abandon(self: &Arc<Self>) {
         if self.is_foreign() {
             return self.admission.close_foreign();
@@ -88,6 +91,7 @@ impl Core {
         self.shares.follow();
     }
 
+    /// Closes the pool under its lock; returns how many tasks it discarded.
     fn close_with(
         self: &Arc<Self>,
         mut lifecycle: MutexGuard<'_, Lifecycle>,
@@ -99,20 +103,20 @@ impl Core {
         if self.capacity() == 0 {
             self.capacity.store(lifecycle.resume, Ordering::SeqCst);
         }
-        // A local queue's own tasks hold no place: the pool is not at rest before they are dropped.
+        // The tasks that a local queue lends hold no place: the pool is not at rest before they are dropped.
         self.admission.hold();
         let mut backlog = Vec::new();
         if discard {
             self.threads.close(true);
             order_seqcst();
-            // L6
+            // L6: until no task is on its way to a local queue or back.
             spin::until_step(|| {
-                let reaching = |worker: &WorkerShared| worker.reaching.load(Ordering::SeqCst);
-                !self.queue.any(reaching)
+                let moving = |worker: &WorkerShared| worker.moving.load(Ordering::SeqCst);
+                !self.queue.any(moving)
             });
             backlog = self.take_backlog();
         }
-        // Only now: a task that ends on it frees its worker, which must find nothing to run.
+        // Only now: a task that this ends frees its worker, which must find nothing to run.
         self.stop_signal().stop();
         self.apply_capacity(&lifecycle);
         drop(lifecycle);
@@ -128,11 +132,11 @@ impl Core {
         discarded
     }
 
-    /// L6: drops what showed up after the backlog was taken, with so many places each.
+    /// L6: drops what showed up after the backlog was taken; each task holds `places` places.
     pub(crate) fn discard_late(self: &Arc<Self>, take: impl Fn() -> Option<Task>, places: u64) {
         loop {
             let task = {
-                let _reins = lock(&self.lifecycle);
+                let _lifecycle = lock(&self.lifecycle);
                 // A pool opened again keeps its tasks.
                 self.threads.counts().is_discarding().then(&take).flatten()
             };
@@ -149,18 +153,18 @@ impl Core {
         }
     }
 
-    /// Takes all tasks that no worker has taken, each with how many places it holds; under the
-    /// lifecycle lock, so that none of a pool opened again is among them.
+    /// Takes all tasks that no worker has taken, each with how many places it holds. Under the lifecycle lock, so
+    /// that it takes none from a pool that was opened again.
     fn take_backlog(&self) -> Vec<(Task, u64)> {
-        // The way that tasks go, so that none is missed.
+        // In the order in which tasks move, so that none is missed.
         let mut backlog = Vec::new();
         let in_line = self.admission.take_accepted();
         backlog.extend(in_line.into_iter().map(|(task, ())| (task, 0)));
         backlog.extend(std::iter::from_fn(|| self.queue.take()).map(|task| (task, 1)));
         self.queue.visit(None, |_, stealers| -> Option<()> {
-            let batched = std::iter::from_fn(|| insist(|| stealers.batch.steal()));
+            let batched = std::iter::from_fn(|| retry_steal(|| stealers.batch.steal()));
             backlog.extend(batched.map(|accepted| (accepted.task, 1)));
-            let own = std::iter::from_fn(|| insist(|| stealers.own.steal()));
+            let own = std::iter::from_fn(|| retry_steal(|| stealers.own.steal()));
             backlog.extend(own.map(|task| (task, 0)));
             None
         });
@@ -188,17 +192,18 @@ impl Core {
     ) -> Result<(), ReleaseTimeout> {
         self.close(false);
         if self.is_foreign() {
-            // No thread of it is in this process.
+            // None of its threads is in this process.
             return Ok(());
         }
-        // What a share accepted may not have come to the pool yet (its N4). Those that come later are closed.
+        // What a share accepted may not have come to the pool yet (N4 of the shares). Shares that are made later are
+        // closed.
         let shares = self.shares.all();
         let at_rest =
             || self.admission.places().at_rest() && shares.iter().all(|share| share.is_at_rest());
         let gives_up = || interrupt.is_some_and(StopToken::is_stopped);
         let _entered = interrupt.map(|stop| stop.signal().interrupts(Arc::clone(self) as _));
         let ended = !current::is_inside(self)
-            && (self.threads).join(deadline, at_rest, gives_up, || self.rescue());
+            && (self.threads).join(deadline, at_rest, gives_up, || self.prepare_to_block());
         if ended {
             return Ok(());
         }
@@ -211,6 +216,7 @@ impl Core {
         })
     }
 
+    /// Opens a closed pool again, unless it was abandoned.
     pub(crate) fn reopen(self: &Arc<Self>) {
         if self.is_foreign() {
             return;
@@ -228,13 +234,14 @@ impl Core {
         self.shares.follow();
     }
 
+    /// Waits for a moment of rest; false if `deadline` passed first.
     pub(crate) fn wait_idle(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
         if self.is_foreign() {
             return true;
         }
-        let rested = (self.admission).wait_for_rest(deadline, || self.rescue());
-        // A worker that reached for a task which another one had already is about to lower its
-        // flag (L1): the gauges are at rest, too, when this returns.
+        let rested = (self.admission).wait_for_rest(deadline, || self.prepare_to_block());
+        // A worker that was about to take a task which another one took lowers `busy` next (L1): when this returns
+        // the gauges are at rest, too.
         if rested {
             spin::until_step(|| !self.admission.places().at_rest() || self.running() == 0);
         }

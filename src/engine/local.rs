@@ -1,13 +1,13 @@
-//! What a worker leaves in the open: its deques to steal from, its bell, its counters.
+//! What a worker shows the others: its deques to steal from, its bell, its flags and its counters.
 //!
 //! A local queue is made for a worker and given up with it. Only that worker writes the counters and pushes to the
-//! deques; others find both through the queue's list of local queues, under its lock.
+//! deques; other threads find both through the queue's list of local queues, under its lock.
 //!
 //! - D1: A worker gives up its local queue when it is free for good: its deques are empty. It goes free only when
-//!   they are, thieves do no more than take, and what its hooks submit does not go to the local queue, since it
-//!   holds no place then ([`keep`](super::worker::Worker::keep)).
-//! - D2: Its counts are added to those of the local queues before it in the critical section in which it leaves the
-//!   list. So each look at the list counts what was counted there once, and no sum goes back by it.
+//!   they are, thieves only take, and what its hooks submit does not go to the local queue, since the worker holds no
+//!   place then ([`push_local`](super::worker::Worker::push_local)).
+//! - D2: The counts of a worker are added to those of the workers before it in the critical section in which it
+//!   leaves the list. So each look at the list counts once what was counted there, and no sum decreases by it.
 
 use crate::engine::bell::Bell;
 use crate::engine::task::{Accepted, Task};
@@ -21,7 +21,7 @@ pub(crate) struct OwnCounter(CounterU64);
 
 impl OwnCounter {
     pub(crate) fn add(&self, amount: u64) {
-        // ORDERING: Relaxed: one writer. Release: with `get`, who sees an end sees the beginning.
+        // ORDERING: Relaxed: one writer. Release: with `get`, a thread that sees an end sees the beginning.
         let now = self.0.load(Ordering::Relaxed);
         self.0.store(now + amount, Ordering::Release);
     }
@@ -39,6 +39,7 @@ impl OwnCounter {
     }
 }
 
+/// What a worker counts.
 #[derive(Default)]
 pub(crate) struct WorkerCounts {
     pub(crate) submitted: OwnCounter,
@@ -49,7 +50,7 @@ pub(crate) struct WorkerCounts {
 }
 
 impl WorkerCounts {
-    /// D2: adds what was counted in a local queue that is given up.
+    /// D2: adds what a worker counted that leaves.
     pub(crate) fn add(&self, other: &WorkerCounts) {
         self.submitted.add(other.submitted.get());
         self.started.add(other.started.get());
@@ -59,7 +60,7 @@ impl WorkerCounts {
     }
 }
 
-/// The two deques of a local queue, owner's side.
+/// The two deques of a local queue, the worker's side.
 pub(crate) struct LocalQueue {
     /// Tasks that tasks of this worker submitted; they hold no place of their own.
     pub(crate) own: Worker<Task>,
@@ -87,21 +88,22 @@ impl LocalQueue {
     }
 }
 
-/// The two deques of a local queue, thieves' side.
+/// The two deques of a local queue, the thieves' side.
 pub(crate) struct Stealers {
     pub(crate) own: Stealer<Task>,
     pub(crate) batch: Stealer<Accepted>,
 }
 
+/// What a worker shows the others.
 pub(crate) struct WorkerShared {
     pub(crate) bell: Bell,
-    /// The worker has a task, or is about to take one.
+    /// The worker has a task, or is about to take one (L1).
     pub(crate) busy: AtomicBool,
-    /// The worker is moving tasks from the queue or another local queue to its own.
-    pub(crate) reaching: AtomicBool,
-    /// The deques may hold something to steal.
+    /// The worker moves tasks from the queue or another local queue to its own, or back (L6).
+    pub(crate) moving: AtomicBool,
+    /// Q3: the deques may hold something to steal.
     pub(crate) lending: AtomicBool,
-    /// Where in the queue's list it is.
+    /// Its index in the queue's list.
     at: CounterU64,
     pub(crate) counts: CachePadded<WorkerCounts>,
 }
@@ -111,7 +113,7 @@ impl WorkerShared {
         WorkerShared {
             bell: Bell::new(),
             busy: AtomicBool::new(false),
-            reaching: AtomicBool::new(false),
+            moving: AtomicBool::new(false),
             lending: AtomicBool::new(false),
             at: CounterU64::new(0),
             counts: CachePadded::new(WorkerCounts::default()),
@@ -123,7 +125,7 @@ impl WorkerShared {
         self.lending.load(Ordering::SeqCst) && !(own.is_empty() && batch.is_empty())
     }
 
-    /// Where in the queue's list it is; under the list's lock.
+    /// Its index in the queue's list; under the list's lock.
     pub(crate) fn at(&self) -> usize {
         // ORDERING: Relaxed, here and below: the lock orders them.
         usize::try_from(self.at.load(Ordering::Relaxed)).unwrap_or(usize::MAX)

@@ -5,7 +5,7 @@ use crate::engine::core::Core;
 use crate::sync::Arc;
 
 impl Core {
-    /// Gives places back, with all that follows.
+    /// Gives places back, and does what must follow.
     pub(crate) fn leave(self: &Arc<Self>, places: u64) {
         if self.is_foreign() {
             return;
@@ -13,19 +13,19 @@ impl Core {
         self.after(self.admission.leave(places));
     }
 
-    /// What follows for who gave places back.
+    /// Does what must follow when places were given back.
     pub(crate) fn after(self: &Arc<Self>, left: Left) {
         if left.serve {
             self.serve_in_turn();
         } else {
-            self.help_lead(usize::MAX);
+            self.take_from_lead(usize::MAX);
         }
         if left.ended {
-            self.threads.retire_idle(|| self.outlook());
+            self.threads.retire_idle(|| self.remaining());
         }
     }
 
-    /// Lets in who waits in line, oldest first, while there is room.
+    /// Lets in the tasks that wait in line, oldest first, while there is room.
     pub(crate) fn serve(self: &Arc<Self>) {
         let ensure_worker = || self.ensure_worker();
         let push = |accepted, ()| self.queue.push(accepted);
@@ -34,8 +34,8 @@ impl Core {
         let ended = self.admission.serve(ensure_worker, push, defer);
         self.wake_for_queued();
         if ended {
-            self.threads.retire_idle(|| self.outlook());
+            self.threads.retire_idle(|| self.remaining());
         }
-        self.help_lead(usize::MAX);
+        self.take_from_lead(usize::MAX);
     }
 }

@@ -1,27 +1,27 @@
-//! The shares of a pool, which close and open with it.
+//! The shares of a pool, which close, open and are retuned with it.
 
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Weak, lock, try_lock};
 
 /// A share, as its pool sees it.
 pub(crate) trait ShareEvents: Send + Sync {
-    /// The pool closes; with `discard` the share drops its backlog: how many tasks.
+    /// The pool closes; with `discard` the share drops its backlog. Returns how many tasks.
     fn close(self: Arc<Self>, discard: bool) -> usize;
-    /// The pool was closed or opened: the share is to be as it is now.
+    /// The pool was closed or opened: the share must do what the pool did.
     fn follow(self: Arc<Self>);
     /// The capacity of the pool has changed.
     fn retune(self: Arc<Self>);
-    /// G2 of [`fork`](super::fork): nothing is in it, and nobody holds a lock of it.
+    /// G2 of [`fork`](crate::fork): the share holds nothing, and none of its locks is held.
     fn is_untouched(&self) -> bool;
-    /// It has no task that is not over, and nobody hands one in.
+    /// The share has no task that is not over, and none is being handed in.
     fn is_at_rest(&self) -> bool;
-    /// Threads were refused: the share is to hand in again what it could not.
+    /// Threads were refused: the share must hand in again the permits that it could not.
     fn try_again(self: Arc<Self>);
 }
 
 #[derive(Default)]
 pub(crate) struct Shares {
     inner: Mutex<Inner>,
-    /// How often threads were refused and nobody has tried again with success.
+    /// How many times a permit was refused a thread, and was not handed in since.
     lacking: AtomicUsize,
 }
 
@@ -31,6 +31,7 @@ struct Inner {
 }
 
 impl Shares {
+    /// Adds a share, which does what the pool did before.
     pub(crate) fn add(&self, share: Arc<dyn ShareEvents>) {
         {
             let mut inner = lock(&self.inner);
@@ -47,7 +48,7 @@ impl Shares {
         inner.shares.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// G2 of [`fork`](super::fork).
+    /// G2 of [`fork`](crate::fork).
     pub(crate) fn are_untouched(&self) -> bool {
         let Some(inner) = try_lock(&self.inner) else {
             return false;
@@ -72,17 +73,18 @@ impl Shares {
         shares.into_iter().for_each(ShareEvents::retune);
     }
 
-    /// A share could not hand in what stands for its tasks, as no thread was to be had.
-    pub(crate) fn lacks_permit(&self) {
+    /// A share could not hand in a permit, as the system refused a thread.
+    pub(crate) fn count_lacking(&self) {
         self.lacking.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(crate) fn has_permit(&self) {
+    /// Takes back one count: the permit was handed in, is not wanted any more, or was counted twice.
+    pub(crate) fn uncount_lacking(&self) {
         self.lacking.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Whether any share lacks that.
-    pub(crate) fn lack(&self) -> bool {
+    /// Whether a share could not hand in a permit.
+    pub(crate) fn any_lacking(&self) -> bool {
         self.lacking.load(Ordering::SeqCst) > 0
     }
 

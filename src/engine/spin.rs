@@ -1,26 +1,32 @@
 //! How long threads spin or yield before they sleep: every such wait of the crate, with its length and the reason.
 //!
-//! A *turn* is a pause of the processor and a look; a *yield* gives the processor to another thread first. All of it is
-//! spent only where it pays: on a single processor nobody spins ([`Processors::spins`]), and a thread spins for work or
-//! for room only while the active workers fit the processors.
+//! A *turn* is a pause of the processor and a look. A *yield* lets another thread have the processor first. Threads
+//! do either only where it pays: on a single processor no thread spins ([`Processors::spins`]), and a thread spins
+//! for work or for room only while there is a processor for each active worker.
 //!
-//! | who waits | for what | how long |
+//! | which thread | for what | how long |
 //! |---|---|---|
-//! | a submitter | room | [`AdaptiveSpin`]: 16 to 200 turns, as it paid of late |
-//! | who queued a task | the workers that are up, before it wakes one more | [`CATCH_UP`] |
-//! | a free worker, one at a time | the next task | [`Search`] |
+//! | a submitter, before it joins the line | room | [`AdaptiveSpin`]: 16 to 200 turns, as it paid recently |
+//! | a submitter, before it wakes one more worker | the workers that are up to take the task | [`CATCH_UP`] |
+//! | a free worker, one at a time | the next task | [`Search`]: 40 looks, the later ones after 16 turns |
+//! | a free worker, of an unbounded backlog or on a single processor | the same, if a submitter wants its processor | [`Search`]: 8 yields more |
+//! | a free worker after it let a submitter in | the submitter that wants its processor | [`Search`]: 1 yield, at the 12th look |
 //! | a worker after [`STREAK`] single tasks | a batch | [`GATHER`] |
-//! | `wait_idle` | a moment of rest | [`REST`] |
-//! | `join` | the result | [`JOIN`] |
-//! | the caller and the runners of a map with short items | results, items | [`LINGERS`] |
-//! | anybody | another thread's next few instructions | [`until_step`] |
+//! | a thread in `wait_idle` | a moment of rest | [`REST`] |
+//! | a thread that joins | the result | [`JOIN`] |
+//! | the caller and the runners of a map with short items | results, items | [`LINGER_YIELDS`] |
+//! | a thread that steals | the step of another thread on the same deque | [`retry_steal`] |
+//! | a thread that closes a pool or waits for its rest, a map's caller, the first thread in a child of a fork | the next few instructions of another thread | [`until_step`] |
 //!
-//! docs/benchmarks.md has the rows that each of them was measured by.
+//! docs/benchmarks.md ("How it got there") has what each gave when it was made. A constant without a figure here was not
+//! measured against others.
 
+use crate::sync::deque::Steal;
 use crate::sync::{CounterU64, Ordering, Processors, elapsed, now, spin_loop, yield_now, yields};
 use std::time::Duration;
 
-/// The workers that are up get to a task in less time than it takes to wake one more: a wake costs 5 us and more.
+/// The workers that are up take a task in less time than it takes to wake one more: a wake costs 4.7 to 10 us. Ants'
+/// mode at capacity 2 went from 1.0–1.8 to 0.7–0.9 times the time of `rayon::spawn` by it.
 pub(crate) const CATCH_UP: u32 = 20;
 
 /// A pool that is about to be at rest is so within a few hundred turns; to sleep and be woken costs more.
@@ -29,25 +35,27 @@ pub(crate) const REST: u32 = 200;
 /// As [`REST`], for a short task that runs already.
 pub(crate) const JOIN: u32 = 200;
 
-/// Where the items of a map are short: yields of a runner that waits for items, and of the caller that waits for
-/// results, before they sleep.
-pub(crate) const LINGERS: u32 = 30;
+/// Yields of a runner that waits for items, and of the caller that waits for results, before they sleep. Only where
+/// the items of a map are short: each is worked on in less time than a wake takes.
+pub(crate) const LINGER_YIELDS: u32 = 30;
 
-/// Tasks that come one by one, each just as the last one is done, are fetched from under the submitter's hands, to the
-/// loss of both: after so many in a row a worker of a pool with an unbounded backlog pauses for [`GATHER`] turns, and
-/// then finds a batch.
+/// Tasks that come one by one, each just as the last one is over, are fetched from under the submitter's hands, and
+/// both wait for the same cache lines. After so many in a row a worker of a pool with an unbounded backlog pauses for
+/// [`GATHER`] turns, and then finds a batch. (A pause after each single task made submit-and-wait four times slower.)
 pub(crate) const STREAK: u32 = 4;
+
+/// See [`STREAK`]. 200 turns for 64, with batches of 63 tasks for 32, took an empty task to 0.6 of its time.
 pub(crate) const GATHER: u32 = 200;
 
 /// A thread that yields and runs again only after that long gave its processor to another process.
-const DEAR: Duration = Duration::from_micros(50);
+const EXPENSIVE: Duration = Duration::from_micros(50);
 
 /// Pauses for so many turns.
 pub(crate) fn pause(turns: u32) {
     (0..turns).for_each(|_| spin_loop());
 }
 
-/// Looks whether `is_so`, for so many turns; whether it was.
+/// Spins until `is_so`, for so many turns at most; whether it is.
 pub(crate) fn turns_until(turns: u32, mut is_so: impl FnMut() -> bool) -> bool {
     (0..turns).any(|_| {
         spin_loop();
@@ -55,34 +63,51 @@ pub(crate) fn turns_until(turns: u32, mut is_so: impl FnMut() -> bool) -> bool {
     })
 }
 
-/// Yields until `is_so`, [`LINGERS`] times at most; whether it was.
+/// Yields until `is_so`, [`LINGER_YIELDS`] times at most; whether it is.
 pub(crate) fn linger_until(mut is_so: impl FnMut() -> bool) -> bool {
-    (0..yields(LINGERS)).any(|_| {
+    (0..yields(LINGER_YIELDS)).any(|_| {
         yield_now();
         is_so()
     })
 }
 
-/// Waits until another thread, which waits for nothing itself, has done its next step.
+/// Yields until another thread, which waits for nothing itself, has done its next step.
 pub(crate) fn until_step(mut is_done: impl FnMut() -> bool) {
     while !is_done() {
         yield_now();
     }
 }
 
+/// Spins until a steal neither loses a race nor meets a push that is half done; each passes within a few
+/// instructions.
+pub(crate) fn retry_steal<T>(mut steal: impl FnMut() -> Steal<T>) -> Option<T> {
+    loop {
+        match steal() {
+            Steal::Success(stolen) => return Some(stolen),
+            Steal::Empty => return None,
+            Steal::Retry => spin_loop(),
+        }
+    }
+}
+
+/// Yields once.
+pub(crate) fn yield_once() {
+    yield_now();
+}
+
 /// Yields once; whether that was cheap, as no other process wanted the processor.
 pub(crate) fn yield_cheaply() -> bool {
     let begun = now();
     yield_now();
-    elapsed(begun) < DEAR
+    elapsed(begun) < EXPENSIVE
 }
 
-/// What a free worker does from one look for work to the next, until it rests.
+/// What a free worker does between two looks for work, until it rests.
 ///
-/// It pauses for one turn, then two, four, up to 16: so it finds more than one task if they come fast, and disturbs
-/// nobody. Where no submitter waits for it (an unbounded backlog) it looks a few times more and yields before each:
-/// its processor may be the very one that a submitter wants, as threads that wake one another end up on the same one.
-/// These are all its looks on a single processor.
+/// It pauses for two turns, then four, eight, and 16 from then on: so it finds more than one task if they come fast,
+/// and disturbs no other thread. Then, where `yields_last`, it looks a few times more and yields before each look: the
+/// submitter that it does not know of may want its very processor, as threads that wake one another end up on the same
+/// one. On a single processor these are all its looks.
 pub(crate) struct Search {
     looks: u32,
     spinning: u32,
@@ -96,12 +121,15 @@ pub(crate) enum Between {
 }
 
 impl Search {
+    /// As measured: 20 looks made submit-and-wait switch six times as often, and four submitters 1.4 times as slow; 80
+    /// were no better. (Later, with larger batches, 20 and 10 looks made submit-and-wait 1.7 and 3 times as slow.)
     const LOOKS: u32 = 40;
     const MOST_PAUSES: u32 = 16;
     const YIELDS: u32 = 8;
-    /// A submitter that the worker let in from the line, and that has not come by this look, may wait for the worker's
-    /// processor now: the worker yields, once.
-    const OBLIGING: u32 = 12;
+    /// A submitter that the worker let in from the line, and that has not come by this look, may wait for the
+    /// worker's processor: the worker yields, once. Ants' mode at capacity 2 takes 0.7 to 0.8 of the time by it and
+    /// by [`AdaptiveSpin`]. (A yield at the first look made four submitters take 1.8 to 2.6 times as long.)
+    const YIELD_AT: u32 = 12;
 
     pub(crate) fn new(processors: Processors, yields_last: bool) -> Search {
         let spinning = processors.spins(Search::LOOKS);
@@ -121,10 +149,10 @@ impl Search {
         self.looks
     }
 
-    /// `obliges` is asked once, whether a submitter was let in.
-    pub(crate) fn next(&mut self, obliges: impl FnOnce() -> bool) -> Between {
+    /// `was_served` is asked once, whether a submitter was let in.
+    pub(crate) fn next(&mut self, was_served: impl FnOnce() -> bool) -> Between {
         self.looks += 1;
-        if self.looks > self.spinning || self.looks == Search::OBLIGING && obliges() {
+        if self.looks > self.spinning || self.looks == Search::YIELD_AT && was_served() {
             Between::Yield
         } else {
             Between::Pause((1 << self.looks.min(16)).min(Search::MOST_PAUSES))
@@ -132,26 +160,29 @@ impl Search {
     }
 }
 
-const MOST: u64 = 200;
-const LEAST: u64 = 16;
+/// The longest try, as [`REST`].
+const MOST_TURNS: u64 = 200;
 
-/// What a look showed.
+/// The shortest try, after many in vain.
+const LEAST_TURNS: u64 = 16;
+
+/// What a look for room showed.
 pub(crate) enum Probe {
     Full,
     Room,
-    /// It tells nothing of how long room takes to come, and more of them are to no avail.
+    /// More looks are in vain, and this one tells nothing of how long room takes to come.
     Over,
 }
 
-/// How often a submitter looks for room before it gets in line.
+/// How often a submitter looks for room before it joins the line.
 ///
-/// Until it is in line it waits for nothing, so nobody can overtake it; where tasks are short this is what spares it
-/// the line, and a wake. Where they are long it would only keep a processor from them. So it looks as often as paid of
-/// late: twice as often after it found room, an eighth less after it did not. Where it hardly looks any more it tries
-/// now and then for as long as it may, since tasks may be shorter now.
+/// Until it is in line it waits for nothing, so no later submitter can overtake it. Where tasks are short this spares
+/// it the line and a wake; where they are long it only keeps a processor from them: tasks of 10 us took 4 us longer.
+/// So it looks as often as it paid recently: twice as often after it found room, an eighth less after it did not.
+/// Where it hardly looks any more it looks for as long as it may now and then, since tasks may be shorter now.
 ///
-/// From `LEAST` down the state counts the submitters until the next long try, at 0. It is read and written as a whole;
-/// who is late with what it learnt spoils nothing.
+/// From [`LEAST_TURNS`] down the state counts the submitters until the next long try, at 0. It is read and written as
+/// a whole; a thread that is late with what it learnt spoils nothing.
 pub(crate) struct AdaptiveSpin {
     state: CounterU64,
     processors: Processors,
@@ -160,12 +191,12 @@ pub(crate) struct AdaptiveSpin {
 impl AdaptiveSpin {
     pub(crate) fn new(processors: Processors) -> AdaptiveSpin {
         AdaptiveSpin {
-            state: CounterU64::new(MOST),
+            state: CounterU64::new(MOST_TURNS),
             processors,
         }
     }
 
-    /// Calls `look` again and again while all is full, or until that was often enough.
+    /// Calls `look` while it finds no room, for as many turns as are worth it.
     pub(crate) fn while_full(&self, mut look: impl FnMut() -> Probe) {
         // ORDERING: Relaxed: a guess.
         let state = self.state.load(Ordering::Relaxed);
@@ -195,17 +226,17 @@ impl AdaptiveSpin {
 
 fn turns(state: u64) -> u32 {
     let turns = match state {
-        0 => MOST,
-        looks => looks.max(LEAST),
+        0 => MOST_TURNS,
+        looks => looks.max(LEAST_TURNS),
     };
     u32::try_from(turns).expect("a small number")
 }
 
 fn after(state: u64, found: bool) -> u64 {
     match state {
-        _ if found => MOST.min(2 * u64::from(turns(state))),
-        0 => LEAST,
-        looks if looks > LEAST => LEAST.max(looks - looks / 8),
+        _ if found => MOST_TURNS.min(2 * u64::from(turns(state))),
+        0 => LEAST_TURNS,
+        looks if looks > LEAST_TURNS => LEAST_TURNS.max(looks - looks / 8),
         looks => looks - 1,
     }
 }
@@ -216,7 +247,7 @@ mod tests {
 
     #[test]
     fn looks_less_where_it_is_in_vain_and_soon_more_where_it_is_not() {
-        let mut state = MOST;
+        let mut state = MOST_TURNS;
         let mut in_vain = || {
             state = after(state, false);
             turns(state)
@@ -225,7 +256,7 @@ mod tests {
         assert_eq!(first, [175, 154, 135, 119]);
         let least = (0..100).map(|_| in_vain()).min();
         assert_eq!(least, Some(16));
-        let mut found = LEAST;
+        let mut found = LEAST_TURNS;
         let more = [(); 5].map(|()| {
             found = after(found, true);
             turns(found)
@@ -235,7 +266,7 @@ mod tests {
 
     #[test]
     fn tries_for_long_now_and_then() {
-        let mut state = LEAST;
+        let mut state = LEAST_TURNS;
         let mut looks = Vec::new();
         for _ in 0..40 {
             looks.push(turns(state));
@@ -245,7 +276,7 @@ mod tests {
         assert_eq!((tries, looks[16], looks[33]), (2, 200, 200), "{looks:?}");
         assert_eq!(
             after(0, true),
-            MOST,
+            MOST_TURNS,
             "and it stays so where that is worth it"
         );
     }

@@ -1,17 +1,17 @@
-//! The threads of the workers: how they are started, and what they run.
+//! The thread of a worker: how it is started, and what it runs.
 
 use crate::engine::core::Core;
 use crate::engine::current;
 use crate::engine::local::WorkerShared;
-use crate::engine::threads::StartThread;
+use crate::engine::threads::SpawnWorker;
 use crate::engine::worker::Worker;
 use crate::panic::WorkerId;
 use crate::sync::{Arc, JoinHandle, spawn};
 use crate::{fork, thread_name};
 use std::io;
 
-impl StartThread for Arc<Core> {
-    fn start(&self, id: u64, worker: Arc<WorkerShared>) -> io::Result<JoinHandle<()>> {
+impl SpawnWorker for Arc<Core> {
+    fn spawn_worker(&self, id: u64, worker: Arc<WorkerShared>) -> io::Result<JoinHandle<()>> {
         let core = Arc::clone(self);
         fork::watch()?;
         let name = thread_name::of_worker(&self.config.name, id);

@@ -4,7 +4,7 @@
 
 use crate::builder::{Builder, sealed};
 use crate::engine::submit::{Patience, Submit};
-use crate::engine::task::{Body, Manner};
+use crate::engine::task::{Body, ValueVTable};
 use crate::error::SubmitError;
 use crate::panic::drop_quietly;
 use crate::pool::{Pool, PoolHandle};
@@ -24,7 +24,7 @@ pub struct Func<T> {
     /// A [`Callee`], which lives as long as the core of the pool, and so longer than any task.
     callee: Arc<dyn Any + Send + Sync>,
     /// How to call it: made for the type of the function, so that a call takes one indirect jump, not two.
-    manner: Manner<Call<T>>,
+    vtable: ValueVTable<Call<T>>,
 }
 
 struct Callee<F>(ManuallyDrop<F>);
@@ -78,7 +78,7 @@ impl<T: Send + 'static> Func<T> {
         Func {
             callee: Arc::new(Callee(ManuallyDrop::new(f))),
             // SAFETY: a `CallOf` is a `Call` and no more; and `Func::call` makes each with the callee here.
-            manner: unsafe { Manner::of::<CallOf<F, T>>() },
+            vtable: unsafe { ValueVTable::of::<CallOf<F, T>>() },
         }
     }
 
@@ -89,9 +89,9 @@ impl<T: Send + 'static> Func<T> {
 
     /// Makes a call, with the way to run it, for a pool that [keeps](Func::keep) the function.
     #[inline]
-    pub(super) fn call(&self, argument: T) -> (Manner<Call<T>>, Call<T>) {
+    pub(super) fn call(&self, argument: T) -> (ValueVTable<Call<T>>, Call<T>) {
         let callee = NonNull::from(&*self.callee).cast::<()>();
-        (self.manner, Call { callee, argument })
+        (self.vtable, Call { callee, argument })
     }
 }
 
@@ -99,7 +99,7 @@ impl<T> Clone for Func<T> {
     fn clone(&self) -> Func<T> {
         Func {
             callee: Arc::clone(&self.callee),
-            manner: self.manner,
+            vtable: self.vtable,
         }
     }
 }
@@ -120,7 +120,7 @@ impl<T> Clone for Func<T> {
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 pub struct FuncPool<T> {
-    /// Owns the threads.
+    /// ClosureOwner the threads.
     pool: Pool,
     handle: FuncHandle<T>,
 }
@@ -243,8 +243,8 @@ impl<T: Send + 'static> FuncHandle<T> {
 
     #[inline]
     fn call(&self, argument: T, patience: Patience) -> Result<(), SubmitError<T>> {
-        let (manner, call) = self.func.call(argument);
-        let submitted = self.pool.core().submit_value(manner, call, patience);
+        let (vtable, call) = self.func.call(argument);
+        let submitted = self.pool.core().submit_value(vtable, call, patience);
         submitted.map_err(|refused| refused.map(Call::into_argument))
     }
 }

@@ -105,8 +105,8 @@ impl<T: Send + 'static> MultiFuncPool<T> {
     }
 
     fn call(&self, argument: T, patience: Patience) -> Result<(), SubmitError<T>> {
-        let (manner, call) = self.func.call(argument);
-        let submitted = self.pools.submit_value(manner, call, patience);
+        let (vtable, call) = self.func.call(argument);
+        let submitted = self.pools.submit_value(vtable, call, patience);
         submitted.map_err(|refused| refused.map(Call::into_argument))
     }
 }

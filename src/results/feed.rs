@@ -22,7 +22,7 @@ use super::runner::{AWAKE, Shared};
 use crate::engine::core::Core;
 use crate::engine::task::Outcome;
 use crate::engine::task::permits::Permits;
-use crate::engine::{current, queue, spin};
+use crate::engine::{current, spin};
 use crate::panic::drop_quietly;
 use crate::pool::PoolHandle;
 use crate::sync::{
@@ -171,7 +171,7 @@ where
         let result = match &shared.unordered {
             // SAFETY: as in `fill`.
             None => unsafe { shared.window.collect(self.yielded) },
-            Some(results) => queue::insist(|| results.steal()),
+            Some(results) => spin::retry_steal(|| results.steal()),
         };
         self.yielded += u64::from(result.is_some());
         result
@@ -272,7 +272,7 @@ where
         *lock(&shared.caller) = Some(this_thread());
         shared.wake_at.store(at, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let again = self.core.rescue();
+        let again = self.core.prepare_to_block();
         let goes_on = !shared.is_stopped() || shared.works();
         let awaits = goes_on && !self.is_ready(shared) && !shared.is_deserted();
         // Whoever woke the caller meanwhile took it out. (Loom forgets an unpark of a thread that waits for a lock.)

@@ -44,7 +44,7 @@ impl Home {
         match self {
             Home::Pool(core) => {
                 if let Some(claim) = held.take_claim() {
-                    core.run_within(claim);
+                    core.run_claimed(claim);
                 }
             }
             Home::SubQueue(sub_queue) => sub_queue.help_with(held.claimable(), deadline),

@@ -104,7 +104,7 @@ impl PendingSet {
                 return false;
             };
             if let Some(claim) = Claim::take(&*claimable) {
-                core.run_within(claim);
+                core.run_claimed(claim);
                 return true;
             }
         }
@@ -131,7 +131,7 @@ impl PendingSet {
             if self.is_over() || self.mark.is_foreign(|| false) {
                 return;
             }
-            let again = core.rescue();
+            let again = core.prepare_to_block();
             {
                 let mut inner = lock(&self.inner);
                 if self.is_over() || inside && !inner.queued.is_empty() {

@@ -9,7 +9,7 @@ use super::home::Home;
 use super::join_error::JoinError;
 use super::spawned::{Held, Owner, Spawned, SpawnedRef};
 use super::state::Keeper;
-use crate::engine::rescue::Stake;
+use crate::engine::rescue::Registration;
 use crate::engine::task::intrusive_arc::IntrusiveArc;
 use crate::engine::{current, spin};
 use crate::fork;
@@ -26,7 +26,7 @@ pub(super) struct RawHandle<'a, T> {
     /// G4 of [`fork`]: the generation in which the handle was made, and so the task.
     made: u64,
     /// What it has at the rescuer while it is awaited and threads are refused.
-    stake: Stake,
+    registration: Registration,
 }
 
 /// How a wait ended.
@@ -63,7 +63,7 @@ impl<T> RawHandle<'_, T> {
             0
         };
         // If threads were refused, whoever waits tries again.
-        let retry = || core.rescue();
+        let retry = || core.prepare_to_block();
         if self.task.state().wait(turns, deadline, retry) {
             Waited::Done
         } else {
@@ -145,10 +145,10 @@ impl<T> RawHandle<'_, T> {
         }
         if !self.task.state().poll(context.waker()) {
             let core = self.home.core();
-            core.watch(&mut self.stake, context.waker());
+            core.poll_rescue(&mut self.registration, context.waker());
             return Poll::Pending;
         }
-        self.stake.withdraw(self.home.core());
+        self.registration.withdraw(self.home.core());
         // SAFETY: the task is settled: `State::poll` says so.
         Poll::Ready(unsafe { self.take() })
     }
@@ -165,7 +165,7 @@ impl<'a, T> RawHandle<'a, T> {
             task: Spawned::as_held(spawned),
             home,
             made: fork::generation(),
-            stake: Stake::default(),
+            registration: Registration::default(),
         }
     }
 
@@ -179,7 +179,7 @@ impl<'a, T> RawHandle<'a, T> {
 
     /// Takes the handle apart without giving up the task.
     fn into_parts(mut self) -> (IntrusiveArc<dyn Held<T> + 'a>, Home) {
-        self.stake.withdraw(self.home.core());
+        self.registration.withdraw(self.home.core());
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used again, moved or dropped.
         let task = unsafe { ptr::read(&raw const this.task) };
@@ -216,7 +216,7 @@ unsafe fn give_up<T>(task: &dyn Held<T>, made: u64) -> Option<JoinError> {
 impl<T> Drop for RawHandle<'_, T> {
     /// Detaches the task: it goes on, and its result is dropped.
     fn drop(&mut self) {
-        self.stake.withdraw(self.home.core());
+        self.registration.withdraw(self.home.core());
         // SAFETY: this was the handle.
         drop(unsafe { give_up(&*self.task, self.made) });
     }

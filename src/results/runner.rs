@@ -5,7 +5,7 @@
 use super::window::{Taken, Window};
 use crate::engine::admission::Origin;
 use crate::engine::core::Core;
-use crate::engine::queue::insist;
+use crate::engine::spin::retry_steal;
 use crate::engine::submit::Submit;
 use crate::engine::task::permits::{Permit, Permits};
 use crate::engine::task::{Outcome, Task};
@@ -91,7 +91,7 @@ impl<T, R, F> Drop for Shared<T, R, F> {
         while let Some(result) = self
             .unordered
             .as_ref()
-            .and_then(|results| insist(|| results.steal()))
+            .and_then(|results| retry_steal(|| results.steal()))
         {
             drop_quietly(result);
         }
@@ -149,8 +149,8 @@ impl<T, R, F> Shared<T, R, F> {
     /// Stops, and takes back the runners that have not begun.
     pub(super) fn end(&self, core: &Arc<Core>) {
         self.stop();
-        while let Some(spot) = { self.permits().retire(0) } {
-            core.take_back(spot);
+        while let Some(placement) = { self.permits().retire(0) } {
+            core.take_back(placement);
         }
     }
 
@@ -315,7 +315,7 @@ where
     /// Submits a runner that was counted; false if the pool refuses it.
     fn send(&self, core: &Arc<Core>) -> bool {
         let task = Task::of_permit(Arc::clone(&self.runners) as _);
-        let accepted = match core.submit_ahead(task, Origin::Outside) {
+        let accepted = match core.submit_detached(task, Origin::Outside) {
             Ok(()) => true,
             Err(refusal) => {
                 refusal.task.disown();

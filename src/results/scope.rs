@@ -16,7 +16,7 @@ use crate::engine::current;
 use crate::engine::submit::{Patience, Submit, Submitted};
 use crate::engine::task::claimable::{Claimable, ClaimableRef, Unrun};
 use crate::engine::task::intrusive_arc::IntrusiveArc;
-use crate::engine::task::{Outcome, Owns, Task};
+use crate::engine::task::{ClosureOwner, Outcome, Task};
 use crate::panic::{Payload, or_abort};
 use crate::pool::PoolHandle;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock, try_lock};
@@ -40,7 +40,7 @@ impl State {
     }
 }
 
-impl Owns for State {
+impl ClosureOwner for State {
     /// Keeps the first panic, and gives the others back.
     fn take_panic(&self, payload: Payload) -> Option<Payload> {
         if self.is_foreign() {

@@ -7,7 +7,7 @@
 use super::join_error::JoinError;
 use super::state::{Keeper, State};
 use crate::engine::task::Outcome;
-use crate::engine::task::claimable::{Claim, Claimable, Spot, Unrun};
+use crate::engine::task::claimable::{Claim, Claimable, Placement, Unrun};
 use crate::engine::task::intrusive_arc::{HasHolders, Holders, IntrusiveArc};
 use crate::engine::{current, run};
 use crate::panic::{Payload, drop_quietly};
@@ -237,7 +237,7 @@ where
     T: Send,
     O: Owner<R, Value = T>,
 {
-    fn claim(&self) -> Option<Spot> {
+    fn claim(&self) -> Option<Placement> {
         self.state.claim()
     }
 

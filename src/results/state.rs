@@ -24,7 +24,7 @@
 //!   out when it gives up the task, so a tombstone has none.
 
 use crate::engine::spin;
-use crate::engine::task::claimable::Spot;
+use crate::engine::task::claimable::Placement;
 use crate::engine::task::intrusive_arc::Holders;
 use crate::panic::{drop_quietly, wake_quietly};
 use crate::sync::{
@@ -71,12 +71,12 @@ impl State {
     }
 
     /// H1: takes the right to run the task or to abandon it.
-    pub(crate) fn claim(&self) -> Option<Spot> {
+    pub(crate) fn claim(&self) -> Option<Placement> {
         // ORDERING: Acquire: pairs with `hold_place`, and with whoever handed the claimable over.
         let before = self.word.fetch_or(CLAIMED, Ordering::AcqRel);
         match before & (CLAIMED | PLACED) {
-            0 => Some(Spot::Loose),
-            PLACED => Some(Spot::Placed),
+            0 => Some(Placement::Unplaced),
+            PLACED => Some(Placement::Placed),
             _ => None,
         }
     }

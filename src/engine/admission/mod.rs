@@ -1,28 +1,30 @@
-//! Who may come in: the places of the pool, its room, and the line of those who wait for it.
+//! Which tasks may come in: the places of a pool, its room, the line of those that wait for room, and the moments of
+//! rest.
 //!
-//! A **place** is held by each accepted task in the shared queue and by each busy worker, a
-//! **hold** by whoever else keeps the pool from being at rest (a caller that runs a task itself, a
-//! thief half-way). Room is `limit − places`, where `limit` is capacity + backlog. Admission knows
-//! neither threads nor queues.
+//! A **place** is held by each accepted task in the shared queue and by each busy worker; a **hold** by any other
+//! thread that keeps the pool from being at rest (a submitter that runs its task itself, a thief that has a task in
+//! hand). Room is `limit − places`, where `limit` is capacity + backlog. Admission knows neither threads nor queues.
 //!
-//! The word: `| holds: 28 | places: 32 | WATCHED | DISCARDING | CLOSED | LINE |`.
+//! The word `places`: `| holds: 28 | places: 32 | WATCHED | DISCARDING | CLOSED | LINE |`.
 //!
-//! - A1: The pool is at rest if and only if nobody holds anything and there is no line.
-//! - A2: `LINE` is set, under the lock, while anybody is in the line; then only [`serve`] lets in,
-//!   oldest first, so nobody is overtaken.
-//! - A3: Whoever gives places back and finds `LINE` set serves the line. Whoever joins sets `LINE`
-//!   first and then looks for room once more; so room and a line never stay side by side.
-//! - A4: `LINE`, `CLOSED` and `DISCARDING` change only under the lock.
-//! - A5: `WATCHED` is set, under the lock of [`Quiescence`], while somebody waits for rest. From a word
-//!   that is at rest and watched nobody goes on before that moment is counted and `WATCHED`
-//!   cleared, under that lock; whoever finds such a word sees to it. So every moment of rest after
-//!   a waiter came is counted, and none from before it.
+//! - A1: The pool is at rest if and only if there is no place held, no hold and no line.
+//! - A2: `LINE` is set, under the lock of the line, while anything is in the line. Then only [`serve`] lets tasks in,
+//!   oldest first: nobody is overtaken.
+//! - A3: A thread that gives places back and finds `LINE` set serves the line. A thread that joins the line sets
+//!   `LINE` first and then looks for room once more. So room and a line never stay side by side.
+//! - A4: `LINE`, `CLOSED` and `DISCARDING` change only under the lock of the line.
+//! - A5: `WATCHED` is set, under the lock of [`Quiescence`], while a thread waits for rest. From a word that is at
+//!   rest and watched no thread goes on before that moment is counted and `WATCHED` is cleared, under that lock; any
+//!   thread that finds such a word does both. So every moment of rest after a waiter came is counted, and none from
+//!   before it.
 //!
 //! [`serve`]: Admission::serve
 
+mod join;
 mod line;
 pub(crate) mod places;
 pub(crate) mod quiescence;
+mod serve;
 pub(crate) mod waiter;
 
 use crate::engine::admission::places::{
@@ -41,35 +43,36 @@ use line::Line;
 pub(crate) use places::{Denied, Origin, Places};
 use std::collections::VecDeque;
 
+/// What each submitter writes, on one cache line.
 struct Word {
     places: AtomicU64,
-    /// Tasks accepted from outside; here because whoever counts has just written `places`.
+    /// Tasks accepted from outside. It is beside `places` because the thread that counts has just written that.
     accepted: CounterU64,
 }
 
-/// `D` says where in the target a task belongs, for those that wait in line.
+/// `D` says where in the target a task belongs, for the tasks that wait in line.
 pub(crate) struct Admission<D = ()> {
     word: CachePadded<Word>,
     limit: AtomicU64,
     line: Mutex<Line<D>>,
     waiting: AtomicUsize,
     max_waiting: usize,
-    /// There may be any in `unwoken`.
+    /// `unwoken` may hold waiters.
     has_unwoken: AtomicBool,
-    /// A submitter was let in from the line of late.
-    lets_in: AtomicBool,
+    /// A submitter was let in from the line recently.
+    has_recent_line: AtomicBool,
     quiescence: Quiescence,
-    /// How often a submitter looks for room.
+    /// How often a submitter looks for room before it joins the line.
     pub(crate) spin: AdaptiveSpin,
 }
 
-/// What the one who gave places back has to do next.
+/// What a thread that gave places back must do next.
 #[must_use]
 #[derive(Clone, Copy)]
 pub(crate) struct Left {
-    /// Somebody waits: serve the line.
+    /// Serve the line: a task waits in it.
     pub(crate) serve: bool,
-    /// The pool is closed and came to rest at this very moment: its idle workers may end.
+    /// Let the idle workers end: the pool is closed, and came to rest at this very moment.
     pub(crate) ended: bool,
 }
 
@@ -93,7 +96,7 @@ impl<D> Admission<D> {
             waiting: AtomicUsize::new(0),
             max_waiting,
             has_unwoken: AtomicBool::new(false),
-            lets_in: AtomicBool::new(false),
+            has_recent_line: AtomicBool::new(false),
             quiescence: Quiescence::new(processors),
             spin: AdaptiveSpin::new(processors),
         }
@@ -103,7 +106,7 @@ impl<D> Admission<D> {
         Places(self.word.places.load(Ordering::SeqCst))
     }
 
-    /// Changes the word as `change` says, until it declines; past no uncounted rest (A5).
+    /// Changes the word with `change`, until that declines; never leaves a moment of rest uncounted (A5).
     fn change(&self, change: impl Fn(u64) -> Option<u64>) -> Result<Places, Places> {
         let mut seen = self.word.places.load(Ordering::SeqCst);
         loop {
@@ -126,7 +129,7 @@ impl<D> Admission<D> {
         }
     }
 
-    /// Takes a place if there is room and nobody waits for it.
+    /// Takes a place if there is room and no line.
     pub(crate) fn enter(&self, origin: Origin) -> Result<Places, Denied> {
         let barred = origin.barred_by();
         let entered = self.change(|word| {
@@ -144,23 +147,24 @@ impl<D> Admission<D> {
         })
     }
 
-    /// Takes a place whether or not there is room, for one who holds a place already.
+    /// Takes a place whether or not there is room, for a thread that holds a place already.
     pub(crate) fn enter_beyond(&self) {
         self.word.places.fetch_add(PLACE, Ordering::SeqCst);
     }
 
-    /// Takes a hold unless the pool is closed: whether it did.
+    /// Takes a hold unless the pool is closed; whether it did.
     pub(crate) fn hold_open(&self) -> bool {
         self.change(|word| (word & CLOSED == 0).then_some(word + HOLD))
             .is_ok()
     }
 
+    /// Takes a hold.
     pub(crate) fn hold(&self) {
         let _held = self.change(|word| Some(word + HOLD));
     }
 
     /// Turns a hold into a place.
-    pub(crate) fn settle_hold(&self) {
+    pub(crate) fn turn_hold_into_place(&self) {
         self.word.places.fetch_sub(HOLD - PLACE, Ordering::SeqCst);
     }
 
@@ -169,6 +173,7 @@ impl<D> Admission<D> {
         self.give_back(places * PLACE)
     }
 
+    /// Gives a hold back.
     pub(crate) fn unhold(&self) -> Left {
         self.give_back(HOLD)
     }
@@ -178,6 +183,7 @@ impl<D> Admission<D> {
         self.left(Places(before - amount))
     }
 
+    /// What must follow for a thread that changed the word to `now`.
     fn left(&self, now: Places) -> Left {
         if now.is_uncounted_rest() {
             self.count_rest();
@@ -189,11 +195,12 @@ impl<D> Admission<D> {
     }
 
     fn has_room(&self, word: u64) -> bool {
-        // ORDERING: Relaxed: a limit that is being changed may be seen late; whoever raises it
-        // serves the line under the lock afterwards.
+        // ORDERING: Relaxed: a limit that is being changed may be seen late; the thread that raises it serves the
+        // line under the lock afterwards.
         Places(word).held() < self.limit.load(Ordering::Relaxed)
     }
 
+    /// Takes a place for a task in line, with the lock held.
     fn enter_from_line(&self) -> bool {
         self.change(|word| self.has_room(word).then_some(word + PLACE))
             .is_ok()
@@ -201,7 +208,7 @@ impl<D> Admission<D> {
 
     // ── rest ────────────────────────────────────────────────────────────────────────────────
 
-    /// A5.
+    /// A5: counts a moment of rest, if no other thread has.
     #[cold]
     fn count_rest(&self) {
         let lock = self.quiescence.lock();
@@ -211,8 +218,8 @@ impl<D> Admission<D> {
         }
     }
 
-    /// Waits for a moment of rest; false if `deadline` passed first. `retry` is called again and
-    /// again, and its answer is when to do so next.
+    /// Waits for a moment of rest; false if `deadline` passed first. Calls `retry` again and again, which returns
+    /// when to call it next.
     pub(crate) fn wait_for_rest(
         &self,
         deadline: Option<Instant>,
@@ -229,7 +236,7 @@ impl<D> Admission<D> {
         self.quiescence.wait_after(last, deadline, retry)
     }
 
-    /// Refuses from now on and sends the blocked submitters away.
+    /// Refuses submitters from now on and sends away those that wait.
     pub(crate) fn close(&self, discard: bool) -> Left {
         let mut sent_away = Vec::new();
         let left = {
@@ -256,12 +263,13 @@ impl<D> Admission<D> {
         (self.word.places).fetch_and(!(CLOSED | DISCARDING), Ordering::SeqCst);
     }
 
+    /// Changes the limit; the caller serves the line afterwards.
     pub(crate) fn set_limit(&self, limit: Option<usize>) {
         let _line = lock(&self.line);
         self.limit.store(clamp(limit), Ordering::SeqCst);
     }
 
-    /// Makes all who wait look again.
+    /// Makes all that wait, for room or for rest, look again.
     pub(crate) fn nudge(&self) {
         let line = lock(&self.line);
         let waiters = line
@@ -273,7 +281,7 @@ impl<D> Admission<D> {
         self.quiescence.nudge();
     }
 
-    /// G2 of [`fork`](super::fork): nobody is in, nobody waits, and nobody holds a lock.
+    /// G2 of [`fork`](crate::fork): nothing holds a place, nothing waits, and no lock is held.
     pub(crate) fn is_untouched(&self) -> bool {
         let line = try_lock(&self.line);
         line.is_some_and(|line| line.entries.is_empty())
@@ -282,7 +290,7 @@ impl<D> Admission<D> {
             && self.quiescence.is_unlocked()
     }
 
-    /// Says that the pool was closed, where the lock must not be touched.
+    /// Marks the pool as closed, where its locks must not be touched.
     pub(crate) fn close_foreign(&self) {
         self.word.places.fetch_or(CLOSED, Ordering::SeqCst);
     }
@@ -291,7 +299,7 @@ impl<D> Admission<D> {
         self.waiting.load(Ordering::SeqCst)
     }
 
-    /// Counts a task from outside; its number.
+    /// Counts a task from outside; returns its number.
     pub(crate) fn count_accepted(&self) -> u64 {
         self.word.accepted.fetch_add(1, Ordering::Relaxed)
     }

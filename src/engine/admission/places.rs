@@ -1,8 +1,6 @@
-//! The word that counts who is in a pool, and what it says.
+//! The word `places`: its bits, and what a snapshot of it says.
 //!
-//! `| holds: 28 | places: 32 | WATCHED | DISCARDING | CLOSED | LINE |`: a **place** is held by each accepted task in the
-//! shared queue and by each busy worker, a **hold** by whoever else keeps the pool from being at rest (a caller that
-//! runs a task itself, a thief half-way).
+//! `| holds: 28 | places: 32 | WATCHED | DISCARDING | CLOSED | LINE |`, explained in [`admission`](super).
 
 pub(super) const LINE: u64 = 1;
 pub(super) const CLOSED: u64 = 2;
@@ -12,7 +10,7 @@ pub(super) const PLACE: u64 = 16;
 pub(super) const PLACE_BITS: u32 = 32;
 pub(super) const HOLD: u64 = PLACE << PLACE_BITS;
 
-/// The most places: a limit that high is no limit. 2^32 − 1 tasks fill more memory than there is.
+/// The most places: a limit that high is no limit, as 2^32 − 1 tasks fill more memory than there is.
 pub(super) const MOST_PLACES: u64 = (1 << PLACE_BITS) - 1;
 
 /// A snapshot of the word.
@@ -45,22 +43,22 @@ impl Places {
         self.0 & !(CLOSED | DISCARDING | WATCHED) == 0
     }
 
-    /// A5: a moment of rest that has to be counted.
+    /// A5: a moment of rest that must be counted.
     pub(crate) fn is_uncounted_rest(self) -> bool {
         self.0 & !(CLOSED | DISCARDING) == WATCHED
     }
 }
 
-/// Why nobody gets in right now.
+/// Why a task cannot come in right now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denied {
     NoRoom,
-    /// Others wait, or are just coming or going: if there is room, it is theirs.
+    /// Others wait in line, or a line is just forming or ending: any room is theirs.
     Line,
     Closed,
 }
 
-/// Where a task comes from: a submitter outside, or a task of the pool itself.
+/// Where a task comes from: a submitter outside, or a task of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     Outside,

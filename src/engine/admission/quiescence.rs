@@ -1,9 +1,8 @@
-//! Those who wait for the pool to be at rest, and the count of the moments at which it was.
+//! Who waits for the pool to be at rest, and the count of the moments at which it was.
 //!
-//! A waiter that finds a moment counted since it came has what it waited for, even if the pool is
-//! busy again by the time it looks. That count and the coming of a waiter are under one lock; that
-//! no moment goes uncounted while anybody waits is [`Admission`](super::admission::Admission)'s to
-//! keep (A5).
+//! A thread that finds a moment counted since it came has what it waited for, even if the pool is busy again by the
+//! time it looks. The count changes, and a waiter comes, under one lock. That no moment goes uncounted while a thread
+//! waits is for [`Admission`](super::Admission) to keep (A5).
 
 use crate::engine::spin;
 use crate::sync::{
@@ -13,7 +12,7 @@ use crate::sync::{
 
 pub(crate) struct Quiescence {
     moments: AtomicU64,
-    /// Changes under the lock, like `moments`.
+    /// How often waiters were told to look again. Changes under the lock, like `moments`.
     nudges: AtomicU64,
     lock: Mutex<()>,
     changed: Condvar,
@@ -46,20 +45,20 @@ impl Quiescence {
         self.changed.notify_all();
     }
 
-    /// Which moment was the last, with the lock held.
+    /// The number of the last moment, with the lock held.
     pub(crate) fn moment(&self, _lock: &MutexGuard<'_, ()>) -> u64 {
         self.moments.load(Ordering::SeqCst)
     }
 
-    /// Something happened that waiters should look at again.
+    /// Makes all waiters look again: something happened that may concern them.
     pub(crate) fn nudge(&self) {
         let _lock = self.lock();
         self.nudges.fetch_add(1, Ordering::SeqCst);
         self.changed.notify_all();
     }
 
-    /// Waits for a moment after `last`; false if `deadline` passed first. `retry` is called again
-    /// and again, and its answer is when to do so next.
+    /// Waits for a moment after `last`; false if `deadline` passed first. Calls `retry` again and again, which
+    /// returns when to call it next.
     pub(crate) fn wait_after(
         &self,
         last: u64,

@@ -1,8 +1,8 @@
 //! One blocked submitter: what it waits on, and the answer it gets.
 //!
-//! States: `WAITING` → (`PARKED` →) `QUEUED` or `ANSWERED`. The submitter alone moves from
-//! `WAITING` to `PARKED`; whoever took its entry out of the line, alone, moves on from there, and
-//! unparks it if it was parked. So no wake-up is lost, and none is made for one that is not asleep.
+//! States: `WAITING` → (`PARKED` →) `QUEUED` or `ANSWERED`. Only the submitter moves from `WAITING` to `PARKED`. Only
+//! the thread that took its entry out of the line moves on from there, and unparks the submitter if it was parked. So
+//! no wake-up is lost, and a submitter that does not sleep is not woken.
 
 use crate::engine::task::Task;
 use crate::sync::{
@@ -23,20 +23,20 @@ pub(crate) struct Waiter {
     thread: Thread,
 }
 
-/// What a blocked submitter is told.
+/// The answer to a blocked submitter.
 pub(crate) enum Answer {
     /// The task is in the queue.
     Queued,
-    /// It is in the queue of the linked pool with this number.
+    /// The task is in the queue of the linked pool with this index.
     QueuedAt(usize),
-    /// There was room, but no worker lives and none was to be had.
+    /// There was room, but no worker lives and none could be started.
     NoThread(Task, io::Error),
-    /// The pool closed.
+    /// The pool was closed.
     Closed(Task),
 }
 
 local! {
-    /// The waiter this thread used last, kept so that waiting allocates nothing.
+    /// The waiter that this thread used last, kept so that waiting allocates nothing.
     static SPARE: Cell<Option<Arc<Waiter>>> = Cell::new(None);
 }
 
@@ -55,8 +55,8 @@ impl Waiter {
         })
     }
 
-    /// Waits for the answer; `None` if `deadline` passed first (the answer may still come).
-    /// `retry` is called again and again, and its answer is when to do so next.
+    /// Waits for the answer; `None` if `deadline` passed first (the answer may still come). Calls `retry` again and
+    /// again, which returns when to call it next.
     pub(crate) fn wait(
         &self,
         deadline: Option<Instant>,
@@ -84,7 +84,7 @@ impl Waiter {
     }
 
     fn poll(&self) -> Option<Answer> {
-        // ORDERING: Acquire: pairs with the swap in `wake`, which follows the push or the answer.
+        // ORDERING: Acquire: pairs with the swap in `answer`, which follows the push or the answer.
         match self.state.load(Ordering::Acquire) {
             QUEUED => Some(Answer::Queued),
             ANSWERED => lock(&self.answer).take(),
@@ -92,14 +92,14 @@ impl Waiter {
         }
     }
 
-    /// Tells the submitter, and wakes it. Called once, by whoever took its entry out of the line.
+    /// Tells the submitter the answer, and wakes it. Called once, by the thread that took its entry out of the line.
     pub(crate) fn wake(&self, answer: Answer) {
         if self.answer(answer) {
             self.nudge();
         }
     }
 
-    /// The same, but for the wake: whether it sleeps, and is to be [nudged](Waiter::nudge).
+    /// The same without the wake. Returns whether the submitter sleeps and must be [nudged](Waiter::nudge).
     pub(crate) fn answer(&self, answer: Answer) -> bool {
         let state = match answer {
             Answer::Queued => QUEUED,
@@ -108,14 +108,14 @@ impl Waiter {
                 ANSWERED
             }
         };
-        // ORDERING: Release: publishes the push or the answer, and what made the room; pairs with the
-        // load in `poll`. Whether it was parked is told by the same word.
+        // ORDERING: Release: publishes the push or the answer, and what made the room; pairs with the load in `poll`.
+        // The same word tells whether the submitter was parked.
         self.state.swap(state, Ordering::Release) == PARKED
     }
 
-    /// Keeps the waiter for this thread's next wait. Whoever answered may still hold it, but after
-    /// its swap in `answer` it does nothing with it but `unpark`, which a waiter tolerates.
-    pub(crate) fn keep(self: Arc<Waiter>) {
+    /// Keeps the waiter for this thread's next wait. The thread that answered may still have it, but after its swap
+    /// in `answer` it only calls `unpark`, which a waiter tolerates.
+    pub(crate) fn recycle(self: Arc<Waiter>) {
         let _ = SPARE.try_with(|spare| spare.set(Some(self)));
     }
 }

@@ -1,4 +1,4 @@
-//! Jobs that others claim: handles, cancellation, scopes, shares, several pools as one.
+//! Claimables and those that claim them: handles, cancellation, scopes, shares, several pools as one.
 
 use super::*;
 use crate::engine::task::intrusive_arc::{HasHolders, Holders, IntrusiveArc};
@@ -18,7 +18,7 @@ fn spawn_in<T: Send + 'static>(
     spawn(core, task, Patience::Policy).unwrap()
 }
 
-/// Whoever joins gets the result, and finds the place given back.
+/// A thread that joins gets the result, and finds the place given back.
 #[test]
 fn completion_against_join() {
     model(3, || {
@@ -42,7 +42,7 @@ fn rest_comes_after_the_result() {
     });
 }
 
-/// Whoever sees that a task is over sees its result, and may drop that.
+/// A thread that sees that a task is over sees its result, and may drop it.
 #[test]
 fn a_finished_result_is_dropped_by_its_handle() {
     model(2, || {
@@ -56,7 +56,7 @@ fn a_finished_result_is_dropped_by_its_handle() {
     });
 }
 
-/// RC1: whoever is last drops the value, after all that the others did with it.
+/// RC1: the last holder drops the value, after all that the others did with it.
 #[test]
 fn the_last_holder_drops_the_value() {
     struct Value {
@@ -74,13 +74,13 @@ fn the_last_holder_drops_the_value() {
     unsafe impl Sync for Value {}
     impl Drop for Value {
         fn drop(&mut self) {
-            // SAFETY: nobody else has it: loom would tell.
+            // SAFETY: no other holder has it: loom would report one.
             self.part.with_mut(|part| unsafe { *part = 0 });
             self.drops.fetch_add(1, Ordering::Relaxed);
         }
     }
     fn uses(held: &IntrusiveArc<Value>) {
-        // SAFETY: nobody writes it before the last one is gone.
+        // SAFETY: no holder writes it before the last one is gone.
         held.part.with(|part| assert_eq!(unsafe { *part }, 7));
     }
     model(3, || {
@@ -101,7 +101,7 @@ fn the_last_holder_drops_the_value() {
     });
 }
 
-/// Whoever awaits is told, whichever of its wakers it left last.
+/// A future that awaits the task is woken, by the waker that it left last.
 #[test]
 fn completion_against_poll() {
     model(2, || {
@@ -140,7 +140,7 @@ fn cancel_against_start() {
     });
 }
 
-/// What is cancelled as it is discarded is the one or the other.
+/// A task that is cancelled as it is discarded counts as the one or the other.
 #[test]
 fn cancel_against_release_now() {
     model(2, || {
@@ -196,8 +196,7 @@ fn a_result_that_nobody_wants_is_dropped_once() {
     });
 }
 
-/// A task waits for one that has not started, at a pool with one worker; another thread would like to
-/// cancel that.
+/// A task waits for one that has not started, in a pool with one worker; another thread tries to cancel that one.
 #[test]
 fn join_in_a_task_against_cancel() {
     model(2, || {
@@ -225,7 +224,7 @@ fn scope_exit_against_the_last_task() {
     });
 }
 
-/// A scope in a task, whose tasks another worker may take or not.
+/// A scope in a task, whose tasks another worker may take.
 #[test]
 fn scope_in_a_task() {
     model(1, || {
@@ -241,7 +240,7 @@ fn scope_in_a_task() {
     });
 }
 
-/// The first error of a group, and the tasks that have not started.
+/// The first error of a group cancels the tasks that have not started.
 #[test]
 fn a_group_ends_with_its_first_error() {
     model(2, || {
@@ -286,7 +285,7 @@ fn a_share_goes_on_to_its_next_task() {
     });
 }
 
-/// The caller of a map parks as a result is left.
+/// The caller of a map parks as a result is stored.
 #[test]
 fn a_map_wakes_its_caller() {
     model(2, || {
@@ -295,7 +294,7 @@ fn a_map_wakes_its_caller() {
     });
 }
 
-/// F1: one of two pools has room just as a submitter gets in line.
+/// F1: one of two pools gets room just as a submitter joins the line.
 #[test]
 fn a_member_takes_who_waits_at_the_lead() {
     model(1, || {

@@ -36,8 +36,8 @@ fn release_against_rest() {
     });
 }
 
-/// C5: the pool closes while a task comes in that counts on the last worker, and nobody who waits
-/// on the pool tries again.
+/// C5: the pool closes while a task comes in that counts on the last worker, and no thread that waits for the pool
+/// tries again.
 #[test]
 fn release_without_another_thread() {
     model(3, || {
@@ -64,7 +64,7 @@ fn release_without_another_thread() {
     });
 }
 
-/// L6: what `release_now` says it discarded is what was discarded.
+/// L6: `release_now` returns how many tasks it discarded.
 #[test]
 fn release_now_counts_what_it_discards() {
     model(2, || {
@@ -78,8 +78,8 @@ fn release_now_counts_what_it_discards() {
     });
 }
 
-/// `release_now` still has a task in hand, with its place, as the last worker finds nothing to do:
-/// it stays, and ends when the place is given back.
+/// `release_now` still has a task in hand, with its place, as the last worker finds nothing to do: the worker stays,
+/// and ends when the place is given back.
 #[test]
 fn release_now_ends_the_last_worker() {
     struct InHand(Arc<Core>, Signal);
@@ -110,8 +110,8 @@ fn release_now_ends_the_last_worker() {
     });
 }
 
-/// A task submits another one just as the pool discards its tasks and is opened again: that one
-/// runs, is discarded, or is refused.
+/// A task submits another one just as the pool discards its tasks and is opened again: the new one runs, is
+/// discarded, or is refused.
 #[test]
 fn reboot_leaves_no_task_in_a_local_queue() {
     model(3, || {

@@ -1,4 +1,4 @@
-//! Room, the line of those who wait for it, and rest.
+//! Room, the line of submitters that wait for it, and rest.
 
 use super::*;
 
@@ -58,7 +58,7 @@ fn tune_lets_the_line_in() {
     });
 }
 
-/// Whoever waits for rest is told, also by a worker that was about to go to rest.
+/// A thread that waits for rest is told, also by a worker that was about to go to rest.
 #[test]
 fn wait_idle_against_finish() {
     model(3, || {
@@ -70,7 +70,7 @@ fn wait_idle_against_finish() {
     });
 }
 
-/// A2: while somebody waits, room is not for those who come later.
+/// A2: while a submitter waits, room is not for those that come later.
 #[test]
 fn nobody_overtakes_the_line() {
     model(2, || {
@@ -99,8 +99,8 @@ fn nobody_overtakes_the_line() {
     });
 }
 
-/// L3: what a task submits after somebody began to wait starts after that one's task, also if he
-/// is let in meanwhile. There is one worker, so the order in which tasks start can be seen.
+/// L3: what a task submits after a submitter began to wait starts after that submitter's task, also if it is let in
+/// meanwhile. There is one worker, so the order in which tasks start can be seen.
 fn a_child_does_not_overtake(tuned_by_the_parent: bool) {
     let (core, ran) = (Core::new(1, config(Some(0), EVER)), Ran::new());
     let (inner, later) = (Arc::clone(&core), ran.clone());
@@ -139,7 +139,7 @@ fn a_child_does_not_overtake_who_is_just_let_in() {
     model(2, || a_child_does_not_overtake(false));
 }
 
-/// What made the room happens before the submitter goes on that waited for it.
+/// What made the room happens before the submitter that waited for it goes on.
 #[test]
 fn who_was_let_in_sees_what_made_room() {
     model(3, || {
@@ -159,7 +159,7 @@ fn who_was_let_in_sees_what_made_room() {
     });
 }
 
-/// A5: a moment of rest counts though the pool is busy again before anybody has counted it.
+/// A5: a moment of rest counts though the pool is busy again before any thread has counted it.
 #[test]
 fn a_moment_of_rest_is_not_missed() {
     model(2, || {
@@ -169,7 +169,7 @@ fn a_moment_of_rest_is_not_missed() {
         let other = {
             let (core, idle) = (Arc::clone(&core), idle.clone());
             thread::spawn(move || {
-                // Whoever waits has come, and the pool is at rest.
+                // A thread waits for rest, and the pool is at rest.
                 if core.admission.places().is_uncounted_rest() {
                     core.submit_closure(move || idle.wait(), Patience::Policy)
                         .unwrap();
@@ -183,7 +183,7 @@ fn a_moment_of_rest_is_not_missed() {
     });
 }
 
-/// A5: a moment of rest that two threads see is not told to one who comes after it.
+/// A5: a moment of rest that two threads see is not told to a thread that comes after it.
 #[test]
 fn a_moment_of_rest_is_not_told_later() {
     model(2, || {
@@ -205,7 +205,7 @@ fn a_moment_of_rest_is_not_told_later() {
     });
 }
 
-/// P5: there is room for one more all the while, also as another submitter gets in line and out.
+/// P5: there is room for one more all the time, also as another submitter joins the line and leaves it.
 #[test]
 fn a_refusal_is_honest() {
     model(2, || {

@@ -14,7 +14,7 @@ mod waking;
 use crate::engine::admission::Joined;
 use crate::engine::config::{Config, Hooks, Overflow};
 use crate::engine::core::Core;
-use crate::engine::submit::{Patience, Submit, Target};
+use crate::engine::submit::{Patience, Submit};
 use crate::engine::task::Task;
 use crate::error::SubmitErrorKind;
 use crate::sync::{
@@ -64,7 +64,7 @@ impl Ran {
     fn task(&self) -> impl FnOnce() + Send + 'static {
         let ran = self.clone();
         move || {
-            // Relaxed: that it is seen is for the pool to see to.
+            // Relaxed: the pool must make the others see it.
             ran.0.fetch_add(1, Ordering::Relaxed);
         }
     }

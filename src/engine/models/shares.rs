@@ -13,10 +13,10 @@ fn submit_to(share: &Limited, ran: &Ran) -> bool {
     share.submit(ran.task()).is_ok()
 }
 
-/// S3, P2: a task has one permit, also where there is a slot for a second one as the worker gets to the first; and one
-/// worker runs it.
+/// S3, P2: a task has one permit, also where there is a slot for a second one as the worker gets to the first; and
+/// one worker runs it.
 #[test]
-fn a_task_of_a_share_has_one_token() {
+fn a_task_of_a_share_has_one_permit() {
     model(2, || {
         let (core, pool) = pool_of(2, None);
         let limited = pool.limit(2);
@@ -27,7 +27,7 @@ fn a_task_of_a_share_has_one_token() {
     });
 }
 
-/// S5, P2: who waited for the share finds its worker free.
+/// S5, P2: a thread that waited for the share finds its worker free.
 #[test]
 fn a_share_at_rest_leaves_its_worker_free() {
     model(2, || {
@@ -56,7 +56,7 @@ fn a_serial_keeps_one_worker() {
 
 /// S5: the pool is not at rest between a permit that ended and the next one, and has room in the share once it is.
 #[test]
-fn a_pool_is_not_at_rest_between_two_tokens() {
+fn a_pool_is_not_at_rest_between_two_permits() {
     model(2, || {
         let (core, pool) = pool_of(1, None);
         let (serial, ran) = (pool.serial(), Ran::new());
@@ -67,7 +67,7 @@ fn a_pool_is_not_at_rest_between_two_tokens() {
     });
 }
 
-/// S6: who was accepted relies on the permit that another one is about to hand in.
+/// S6: a submitter that was accepted relies on the permit that another one is about to hand in.
 #[test]
 fn a_pool_is_not_at_rest_before_a_permit_is_in() {
     model(2, || {
@@ -84,7 +84,7 @@ fn a_pool_is_not_at_rest_before_a_permit_is_in() {
     });
 }
 
-/// S6: who was let in finds that the pool is not at rest.
+/// S6: a submitter that was let in finds that the pool is not at rest.
 #[test]
 fn a_pool_is_not_at_rest_before_who_was_let_in_has_a_permit() {
     model(2, || {
@@ -140,7 +140,7 @@ fn a_pool_ends_with_a_cancelled_task_of_a_share() {
     });
 }
 
-/// S7: a task is cancelled as its permit comes in, in a pool that closes, whose worker has stayed for the place.
+/// S7: a task is cancelled as its permit comes in, in a pool that closes, whose worker stayed for the place.
 #[test]
 fn a_permit_taken_back_as_it_comes_in_keeps_no_worker() {
     model(2, || {
@@ -159,7 +159,8 @@ fn a_permit_taken_back_as_it_comes_in_keeps_no_worker() {
     });
 }
 
-/// S6, P17: the pool ends as a share has tasks, and the system refuses the thread: whoever ends the pool tries again.
+/// S6, P17: the pool ends as a share has tasks, and the system refuses the thread: the thread that ends the pool
+/// tries again.
 #[test]
 fn a_pool_ends_after_a_share_that_was_refused_a_thread() {
     model(2, || {
@@ -168,12 +169,12 @@ fn a_pool_ends_after_a_share_that_was_refused_a_thread() {
         let (serial, ran) = (pool.serial(), Ran::new());
         serial.tune(0);
         assert!(submit_to(&serial, &ran));
-        // The worker that was started to be sure of one.
+        // The worker that was started to make sure of one.
         while core.workers() > 0 {
             thread::yield_now();
         }
         refuse_threads(3);
-        // As the share goes it is closed, and its task is to run; and so again as the pool ends.
+        // The share is closed as it is dropped, and its task must run; and so again as the pool ends.
         drop(serial);
         drop(pool);
         assert_eq!(ran.count(), 1);

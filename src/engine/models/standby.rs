@@ -1,8 +1,8 @@
-//! Wakes that are put off on a single processor.
+//! Wakes that are deferred on a single processor.
 
 use super::*;
 
-/// A pool whose workers stand by when they go to rest.
+/// A pool whose workers are on standby when they rest.
 fn single(capacity: usize) -> Arc<Core> {
     let mut config = config(Some(0), EVER);
     config.processors = Processors::SINGLE;
@@ -11,7 +11,7 @@ fn single(capacity: usize) -> Arc<Core> {
     core
 }
 
-/// Y1: who submits and then waits elsewhere has its task run, whether or not a worker stands by.
+/// Y1: the task of a submitter that then waits elsewhere runs, whether or not a worker is on standby.
 #[test]
 fn a_deferred_wake_is_made_up_for() {
     model(3, || {
@@ -39,7 +39,7 @@ fn who_was_let_in_is_woken_beside_a_long_task() {
     });
 }
 
-/// Y3: the worker on standby is retired as others count on it.
+/// Y3: the worker on standby is retired as other threads count on it.
 #[test]
 fn whoever_ends_a_standby_makes_up_for_it() {
     model(2, || {

@@ -61,8 +61,8 @@ fn pause_is_exact() {
     });
 }
 
-/// The system refuses the first thread: whoever gets `Ok` has its task run, though nobody tries
-/// again; whoever gets an error has it back.
+/// The system refuses the first thread: a submitter that gets `Ok` has its task run, though no thread tries again;
+/// one that gets an error has its task back.
 #[test]
 fn refused_thread() {
     model(3, || {
@@ -78,7 +78,7 @@ fn refused_thread() {
     });
 }
 
-/// C5: the last worker expires while a task comes in, and no other is to be had.
+/// C5: the last worker expires while a task comes in, and the system grants no other.
 #[test]
 fn expiry_without_another_thread() {
     model(3, || {
@@ -108,7 +108,7 @@ fn refused_thread_with_a_line() {
     });
 }
 
-/// I1: one of two workers expires as it is woken: who claimed it counts it, and nobody else.
+/// I1: one of two workers expires as it is woken: the thread that claimed it counts it, and no other does.
 #[test]
 fn expiry_against_the_wake_of_one_of_two() {
     model(2, || {
@@ -156,7 +156,7 @@ fn a_caller_heeds_the_pause() {
     });
 }
 
-/// Somebody waits at a paused pool, for which no thread is to be had when it is resumed.
+/// A submitter waits at a paused pool, and the system refuses the thread as the pool is resumed.
 #[test]
 fn refused_thread_for_the_line() {
     model(2, || {
@@ -173,7 +173,7 @@ fn refused_thread_for_the_line() {
     });
 }
 
-/// A pool whose worker waits for a second task, for which a thread was refused so often: who would wait for that one.
+/// A pool whose worker waits for a second task, for which so many threads are refused; and the handle of that task.
 fn apart(refusals: u32) -> (Arc<Core>, JoinHandle<()>) {
     let core = Core::new(2, config(Some(1), EVER));
     let met = Signal::new();
@@ -202,7 +202,7 @@ fn await_it(handle: JoinHandle<()>) -> usize {
     }
 }
 
-/// X2: who awaits a task for which a thread was refused leaves it to the pool to try again.
+/// X2: a future that awaits a task whose thread was refused leaves it to the pool to try again.
 #[test]
 fn refused_thread_while_awaited() {
     model(1, || {
@@ -213,7 +213,7 @@ fn refused_thread_while_awaited() {
     });
 }
 
-/// X4: and tries by itself where no thread whatever is to be had.
+/// X4: where the system grants no thread at all the future tries itself.
 #[test]
 fn refused_threads_while_awaited() {
     model(1, || {
@@ -223,13 +223,13 @@ fn refused_threads_while_awaited() {
     });
 }
 
-/// X1: a thread is refused after somebody fell asleep, who does not know of it.
+/// X1: a thread is refused after another one fell asleep, which does not know of it.
 #[test]
 fn refused_thread_behind_a_sleeper() {
     model(1, || {
         allow_helpers(true);
         let (core, second) = apart(1);
-        // As one who fell asleep: it does nothing but look.
+        // As a thread that fell asleep: it does nothing but look.
         while !second.is_finished() {
             thread::yield_now();
         }
@@ -238,7 +238,7 @@ fn refused_thread_behind_a_sleeper() {
     });
 }
 
-/// A share that lacks a token until somebody tries again.
+/// A share that lacks a permit until a thread tries again.
 struct Lacking {
     core: Arc<Core>,
     lacks: AtomicBool,
@@ -247,7 +247,7 @@ struct Lacking {
 impl Lacking {
     fn lack(&self) {
         self.lacks.store(true, Ordering::SeqCst);
-        self.core.shares.lacks_permit();
+        self.core.shares.count_lacking();
         self.core.send_rescuer();
     }
 }
@@ -271,12 +271,12 @@ impl ShareEvents for Lacking {
 
     fn try_again(self: Arc<Self>) {
         if self.lacks.swap(false, Ordering::SeqCst) {
-            self.core.shares.has_permit();
+            self.core.shares.uncount_lacking();
         }
     }
 }
 
-/// X2: the next thread is refused as the one who tried for the last is about to end.
+/// X2: the next thread is refused as the rescuer for the last one is about to end.
 #[test]
 fn refused_thread_as_the_rescuer_ends() {
     model(2, || {
@@ -289,7 +289,7 @@ fn refused_thread_as_the_rescuer_ends() {
         core.shares.add(Arc::clone(&share) as _);
         for _ in 0..2 {
             share.lack();
-            while core.lacks() {
+            while core.lacks_thread() {
                 thread::yield_now();
             }
         }
@@ -297,8 +297,8 @@ fn refused_thread_as_the_rescuer_ends() {
     });
 }
 
-/// P22, C6: two workers leave, each with a thread-local that waits for the other's as it is dropped. All
-/// threads are joined, by each other and by whoever waits for the release.
+/// P22, C6: two workers leave, each with a thread-local that waits for the other's as it is dropped. All threads are
+/// joined, by each other and by the thread that waits for the release.
 #[test]
 fn thread_locals_are_dropped_side_by_side() {
     model(1, || {
@@ -333,7 +333,7 @@ fn thread_locals_are_dropped_side_by_side() {
     });
 }
 
-/// C6: whoever waits for the release waits until all threads are joined, also by somebody else who waits.
+/// C6: a thread that waits for the release waits until all threads are joined, also by another one that waits.
 #[test]
 fn two_wait_for_the_threads_to_end() {
     model(2, || {

@@ -1,4 +1,4 @@
-//! Whoever is needed is woken or started.
+//! A worker that is needed is woken or started.
 
 use super::*;
 
@@ -72,7 +72,7 @@ fn with_two_workers(capacity: usize, backlog: Option<usize>) -> Arc<Core> {
     core
 }
 
-/// L4: who lent a task relied on a free worker, which takes another one that waits as well.
+/// L4: a worker that lent a task relied on a free worker, which takes another task that waits as well.
 #[test]
 fn a_lent_task_is_passed_on() {
     model(1, || {
@@ -165,7 +165,7 @@ fn an_arriving_worker_sees_what_others_relied_on() {
     });
 }
 
-/// C3: as for a started worker, so for one that was asleep.
+/// C3: the same for a worker that was asleep.
 #[test]
 fn a_woken_worker_calls_the_next() {
     model(1, || {
@@ -197,8 +197,8 @@ fn tune_calls_a_second_worker() {
     });
 }
 
-/// A batch is on its way back to the queue while the pool is resumed: who resumes it sees no task
-/// at all, and two workers are needed.
+/// A batch is on its way back to the queue while the pool is resumed: the thread that resumes it sees no task at all,
+/// and two workers are needed.
 #[test]
 fn what_is_handed_back_is_not_left() {
     model(2, || {

@@ -1,26 +1,27 @@
-//! Where accepted tasks wait: the shared queue, and what the workers' local queues lend.
+//! Where accepted tasks wait: the shared queue, and what the local queues of workers lend.
 //!
-//! - Q1: Tasks from outside go to the shared queue, numbered as they were accepted, and leave it in
-//!   order. With a bounded backlog each is taken alone; with an unbounded one a worker takes a batch
-//!   to its local queue.
-//! - Q2: A batch that its worker may not run (a pause, a smaller capacity) is handed back. That is
-//!   older than what the shared queue holds, and is taken first, by its numbers; while there is any,
-//!   all workers hand back. So the order holds at capacity 1, whatever the capacity was before.
-//! - Q3: A local queue that may hold a task has `lending` set, and `lenders` counts such local queues, before anybody
-//!   is counted on to come for it. With no lender nobody looks in a local queue.
-//! - Q4: `waited` counts the tasks in the shared queue whose submitters waited in line, from before the
-//!   push on: what tasks submit then goes behind them.
-//! - Q5: Nothing here blocks, and no task is run or dropped here, but tombstones.
-//! - Q6: When half of what is queued are tombstones, they are swept out. The rest is in hand meanwhile, and
-//!   then handed back; who took a task past it hands that back, too (Q2).
-//! - Q7: The list of local queues has those of live workers, and what was counted at the others (D2). What a gauge
-//!   costs and what the queue keeps is a matter of how many workers and tasks there are, not of how many
+//! - Q1: Tasks from outside go to the shared queue, numbered in the order in which they were accepted, and leave it
+//!   in that order. With a bounded backlog a worker takes them one by one; with an unbounded one it takes a batch to
+//!   its local queue.
+//! - Q2: A batch that its worker may not run (a pause, a smaller capacity) is handed back. It is older than what the
+//!   shared queue holds, and is taken first, by its numbers; while there is any of it, all workers hand back. So the
+//!   order holds at capacity 1, whatever the capacity was before.
+//! - Q3: A local queue that may hold a task has `lending` set, and `lenders` counts it, before any worker is counted
+//!   on to come for the task. While there are no lenders, no worker looks in a local queue of another.
+//! - Q4: `waited` counts the tasks in the shared queue whose submitters waited in line, from before the push on: what
+//!   tasks submit then goes behind them.
+//! - Q5: Nothing here blocks, and no task is run or dropped here, except tombstones.
+//! - Q6: When half of what is queued are tombstones, they are swept out. The sweep has all other tasks in hand
+//!   meanwhile, and then hands them back; a thread that took a task past those hands it back, too (Q2).
+//! - Q7: The list of local queues has those of live workers, and the sums of what was counted at the others (D2). So
+//!   the cost of a gauge, and what the queue keeps, depend on how many workers and tasks there are, not on how many
 //!   there were.
 
 use crate::engine::local::{LocalQueue, Stealers, WorkerCounts, WorkerShared};
+use crate::engine::spin::retry_steal;
 use crate::engine::task::{Accepted, Task};
 use crate::engine::threads::idle::shrunk;
-use crate::sync::deque::{Injector, Steal, Stealer, Worker};
+use crate::sync::deque::{Injector, Stealer, Worker};
 use crate::sync::{
     Arc, AtomicUsize, Mutex, Ordering, RwLock, lock, order_seqcst, read, try_lock, try_write, write,
 };
@@ -40,13 +41,13 @@ pub(crate) struct Queue {
     handed_back: Mutex<BinaryHeap<Reverse<Accepted>>>,
     handed_back_len: AtomicUsize,
     waited: AtomicUsize,
-    /// About how many tombstones there are.
+    /// Approximately how many tombstones there are.
     tombstones: AtomicUsize,
     lenders: CachePadded<AtomicUsize>,
     workers: RwLock<Workers>,
 }
 
-/// Q7.
+/// Q7: the list of local queues.
 #[derive(Default)]
 struct Workers {
     list: Vec<(Arc<WorkerShared>, Stealers)>,
@@ -66,6 +67,7 @@ impl Queue {
         }
     }
 
+    /// Queues a task that has its place.
     #[inline]
     pub(crate) fn push(&self, accepted: Accepted) {
         if accepted.has_waited() {
@@ -74,7 +76,7 @@ impl Queue {
         self.shared.push(accepted);
     }
 
-    /// Q4: whether any of those in the queue waited in line.
+    /// Q4: whether a task in the queue waited in line.
     pub(crate) fn has_waited(&self) -> bool {
         self.waited.load(Ordering::SeqCst) > 0
     }
@@ -94,7 +96,7 @@ impl Queue {
             .store(handed_back.len(), Ordering::SeqCst);
     }
 
-    /// Q2: a worker with a batch is to hand it back, too.
+    /// Q2: a worker with a batch must hand it back, too.
     pub(crate) fn has_handed_back(&self) -> bool {
         self.handed_back_len.load(Ordering::SeqCst) > 0
     }
@@ -109,12 +111,12 @@ impl Queue {
         oldest.map(|Reverse(accepted)| accepted)
     }
 
-    /// The oldest task of the shared queue, claimed.
+    /// Takes the oldest task of the shared queue, claimed.
     pub(crate) fn take(&self) -> Option<Task> {
         loop {
             let mut accepted = self
                 .take_handed_back()
-                .or_else(|| self.unless_swept(insist(|| self.shared.steal())?))?;
+                .or_else(|| self.unless_swept(retry_steal(|| self.shared.steal())?))?;
             if accepted.has_waited() {
                 self.waited.fetch_sub(1, Ordering::SeqCst);
             }
@@ -125,7 +127,7 @@ impl Queue {
         }
     }
 
-    /// Q6: hands a task back that was taken past those which a sweep has in hand, and takes the oldest.
+    /// Q6: hands a task back that was taken past those that a sweep has in hand, and takes the oldest instead.
     fn unless_swept(&self, taken: Accepted) -> Option<Accepted> {
         if !self.has_handed_back() {
             return Some(taken);
@@ -134,13 +136,13 @@ impl Queue {
         self.take_handed_back()
     }
 
-    /// The oldest task of the shared queue, claimed, and some that follow it into `batch`: a worker's
-    /// share of what is queued, so that none waits in a local queue while workers are idle. For an unbounded
-    /// backlog: none of them waited.
+    /// Takes the oldest task of the shared queue, claimed, and some that follow it into `batch`: no more than a
+    /// worker's share of what is queued, so that no task waits in a local queue while workers are idle. Only for an
+    /// unbounded backlog: no task waited in line then.
     pub(crate) fn take_batch(&self, batch: &Worker<Accepted>, workers: u64) -> Option<Task> {
         let share = self.shared.len() as u64 / workers.max(1);
         let most = usize::try_from(share.clamp(1, MOST_BATCHED)).unwrap_or(1);
-        let steal = || insist(|| self.shared.steal_batch_with_limit_and_pop(batch, most));
+        let steal = || retry_steal(|| self.shared.steal_batch_with_limit_and_pop(batch, most));
         loop {
             let mut accepted = self
                 .take_handed_back()
@@ -153,7 +155,7 @@ impl Queue {
         }
     }
 
-    /// Q6: the task of a claimable in the queue became a tombstone: whether it is time for a [`sweep`].
+    /// Q6: counts a queued task that became a tombstone. Returns whether it is time for a [`sweep`].
     ///
     /// [`sweep`]: Queue::sweep
     pub(crate) fn add_tombstone(&self) -> bool {
@@ -163,9 +165,9 @@ impl Queue {
             && tombstones > self.shared.len().saturating_add(handed_back) / 2
     }
 
-    /// Q6: drops the tombstones in front, if there may be any; whether it did. To be called by a worker that
-    /// reaches for a task.
-    pub(crate) fn skips_tombstones(&self) -> bool {
+    /// Q6: drops the tombstones in front; whether there may have been any. To be called by a worker that is about to
+    /// take a task.
+    pub(crate) fn skip_tombstones(&self) -> bool {
         if self.tombstones.load(Ordering::SeqCst) == 0 {
             return false;
         }
@@ -175,7 +177,7 @@ impl Queue {
         if self.has_handed_back() {
             return true;
         }
-        while let Some(mut accepted) = insist(|| self.shared.steal()) {
+        while let Some(mut accepted) = retry_steal(|| self.shared.steal()) {
             if !accepted.task.is_tombstone() {
                 self.hand_back(std::iter::once(accepted));
                 break;
@@ -208,7 +210,7 @@ impl Queue {
         let _ = (self.tombstones).fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
     }
 
-    /// Q6: drops the tombstones. To be followed by a look for those who looked for work meanwhile.
+    /// Q6: drops all tombstones. The caller must then look for those that found no work meanwhile.
     pub(crate) fn sweep(&self) {
         let mut handed_back = lock(&self.handed_back);
         self.handed_back_len.store(usize::MAX, Ordering::SeqCst);
@@ -225,7 +227,7 @@ impl Queue {
         kept.retain_mut(|Reverse(accepted)| keep(accepted));
         *handed_back = BinaryHeap::from(kept);
         for _ in 0..self.shared.len() {
-            let Some(mut accepted) = insist(|| self.shared.steal()) else {
+            let Some(mut accepted) = retry_steal(|| self.shared.steal()) else {
                 break;
             };
             if keep(&mut accepted) {
@@ -235,7 +237,7 @@ impl Queue {
         self.count_handed_back(&mut handed_back);
     }
 
-    /// G2 of [`fork`](super::fork): nothing is queued, and nobody holds a lock.
+    /// G2 of [`fork`](crate::fork): nothing is queued, and no lock is held.
     pub(crate) fn is_untouched(&self) -> bool {
         try_lock(&self.handed_back).is_some()
             && try_write(&self.workers).is_some()
@@ -248,10 +250,12 @@ impl Queue {
         self.has_shared() || self.has_lent()
     }
 
+    /// Whether a task can be had from the shared queue.
     pub(crate) fn has_shared(&self) -> bool {
         !self.shared.is_empty() || self.has_handed_back()
     }
 
+    /// Q3: whether a local queue may hold a task.
     pub(crate) fn has_lenders(&self) -> bool {
         self.lenders.load(Ordering::SeqCst) > 0
     }
@@ -268,13 +272,13 @@ impl Queue {
         worker.lending.store(true, Ordering::SeqCst);
     }
 
-    /// Q3: the deques of `worker` are empty, says its worker.
+    /// Q3: `worker`, which calls this, has empty deques.
     pub(crate) fn end_lending(&self, worker: &WorkerShared) {
         worker.lending.store(false, Ordering::SeqCst);
         self.lenders.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Q7: a worker takes its local queue; the deques for it.
+    /// Q7: adds the local queue of a new worker to the list; returns its deques.
     pub(crate) fn register(&self, worker: &Arc<WorkerShared>) -> LocalQueue {
         let local = LocalQueue::new();
         let entry = (Arc::clone(worker), local.stealers());
@@ -284,7 +288,7 @@ impl Queue {
         local
     }
 
-    /// D1, D2: a worker gives up its local queue.
+    /// D1, D2: removes the local queue of a worker that leaves.
     pub(crate) fn unregister(&self, worker: &WorkerShared) {
         let mut workers = write(&self.workers);
         workers.given_up.add(&worker.counts);
@@ -300,15 +304,15 @@ impl Queue {
         drop(entry);
     }
 
-    /// The worker in a local queue has a new deque for its own tasks. Returns the old stealer, which frees the old
-    /// deque as it is dropped: not under the lock.
+    /// Q7: the worker has a new deque for its own tasks. Returns the stealer of the old deque: to drop it frees that
+    /// deque, which must not happen under the lock.
     pub(crate) fn renew_own(&self, worker: &WorkerShared, own: Stealer<Task>) -> Stealer<Task> {
         let mut workers = write(&self.workers);
         let (_, stealers) = &mut workers.list[worker.at()];
         std::mem::replace(&mut stealers.own, own)
     }
 
-    /// Calls `f` for each local queue, from the one after `first` on and around, until it returns something.
+    /// Calls `f` for each local queue, beginning after that of `first` and going round, until `f` returns a value.
     pub(crate) fn visit<T>(
         &self,
         first: Option<&WorkerShared>,
@@ -321,9 +325,9 @@ impl Queue {
         all.find_map(|(worker, stealers)| f(worker, stealers))
     }
 
-    /// Nobody looks in a local queue while `f` runs.
+    /// Calls `f` while no other thread looks in a local queue.
     pub(crate) fn without_thieves(&self, f: impl FnOnce()) {
-        let _desks = write(&self.workers);
+        let _workers = write(&self.workers);
         f();
     }
 
@@ -338,7 +342,7 @@ impl Queue {
         read(&self.workers).list.iter().map(busy).sum()
     }
 
-    /// What was counted at all local queues there are and were.
+    /// The sum over all local queues that are and were in the list.
     pub(crate) fn sum(&self, f: impl Fn(&WorkerCounts) -> u64) -> u64 {
         let workers = read(&self.workers);
         let now: u64 = workers
@@ -347,17 +351,6 @@ impl Queue {
             .map(|(worker, _)| f(&worker.counts))
             .sum();
         f(&workers.given_up) + now
-    }
-}
-
-/// Repeats a steal that lost a race.
-pub(crate) fn insist<T>(mut steal: impl FnMut() -> Steal<T>) -> Option<T> {
-    loop {
-        match steal() {
-            Steal::Success(stolen) => return Some(stolen),
-            Steal::Empty => return None,
-            Steal::Retry => crate::sync::spin_loop(),
-        }
     }
 }
 
@@ -370,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_has_the_desks_of_live_workers_and_the_counts_of_all() {
+    fn the_list_has_the_local_queues_of_live_workers_and_the_counts_of_all() {
         let queue = Queue::new();
         let workers: Vec<_> = (0..1_000).map(|_| Arc::new(WorkerShared::new())).collect();
         for worker in &workers {
@@ -391,13 +384,13 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_visits_all_others_from_its_own_desk_on() {
+    fn a_worker_visits_all_others_from_its_own_index_on() {
         let queue = Queue::new();
         let workers: Vec<_> = (0..5).map(|_| Arc::new(WorkerShared::new())).collect();
         for worker in &workers {
             drop(queue.register(worker));
         }
-        // The last one takes its place in the list.
+        // The last worker moves to its index.
         queue.unregister(&workers[1]);
         let visited = |first| {
             let mut visited = Vec::new();

@@ -1,4 +1,4 @@
-//! Who tries again for a pool that was refused a thread, and who waits for that; see [`rescue`](super).
+//! The rescuer of a pool that was refused a thread, and the awaited handles that count on it; see [`rescue`](super).
 
 use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, lock, try_lock};
 use std::collections::BTreeMap;
@@ -6,11 +6,11 @@ use std::task::Waker;
 
 #[derive(Default)]
 pub(crate) struct Rescue {
-    /// X1
+    /// X1: there is a rescuer.
     pub(crate) present: Mutex<bool>,
-    /// X4
+    /// X4: how many polls tried.
     pub(crate) tries: AtomicU32,
-    /// X5
+    /// X5: the handles that await a worker which is due.
     pub(crate) awaiting: Mutex<Awaiting>,
     /// How many those are, as it was when the lock was released last.
     pub(crate) awaiting_len: AtomicUsize,
@@ -24,7 +24,7 @@ pub(crate) struct Awaiting {
 }
 
 impl Rescue {
-    /// G2 of [`fork`](crate::fork): there is no rescuer, nobody awaits one, and nobody holds a lock.
+    /// G2 of [`fork`](crate::fork): there is no rescuer, no handle awaits one, and no lock is held.
     pub(crate) fn is_untouched(&self) -> bool {
         try_lock(&self.present).is_some_and(|present| !*present)
             && try_lock(&self.awaiting).is_some_and(|awaiting| awaiting.wakers.is_empty())

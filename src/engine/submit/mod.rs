@@ -1,6 +1,6 @@
 //! The front door: how a task comes in, from outside and from the pool's own tasks.
 //!
-//! It is the same door for a pool and for a share of one: each is a [`Target`].
+//! A pool and a share of a pool have the same door: each is a [`Target`].
 
 mod pool;
 mod refusal;
@@ -11,7 +11,7 @@ use crate::engine::admission::{Denied, Joined, Origin, Places};
 use crate::engine::config::Overflow;
 use crate::engine::current;
 use crate::engine::spin::Probe;
-use crate::engine::task::{Body, Manner, Outcome, Task};
+use crate::engine::task::{Body, Outcome, Task, ValueVTable};
 use crate::error::{SubmitError, SubmitErrorKind};
 use crate::fork;
 use crate::sync::{Arc, Instant, Ordering, order_seqcst};
@@ -19,7 +19,7 @@ pub(crate) use refusal::{Refusal, Submitted};
 use std::io;
 pub(crate) use target::Target;
 
-/// What to do without room.
+/// What a submitter does without room.
 #[derive(Clone, Copy)]
 pub(crate) enum Patience {
     /// `try_submit`
@@ -31,7 +31,7 @@ pub(crate) enum Patience {
 }
 
 impl Patience {
-    /// The submitter waits for room.
+    /// Whether the submitter waits for room.
     fn waits(self, overflow: Overflow) -> bool {
         match self {
             Patience::None => false,
@@ -43,8 +43,8 @@ impl Patience {
 
 /// The front door of a target.
 pub(crate) trait Submit: Target {
-    /// Hands in the task that `make` makes: where it is wanted, in each branch anew, since it is large enough for
-    /// its moves to be dear.
+    /// Hands in the task that `make` makes. Each branch calls `make` where it needs the task: a task is large, and to
+    /// move it is expensive.
     #[inline]
     fn submit(self: &Arc<Self>, make: impl FnOnce() -> Task, patience: Patience) -> Submitted {
         if self.core().is_foreign() {
@@ -63,7 +63,7 @@ pub(crate) trait Submit: Target {
         Ok(())
     }
 
-    /// Hands in a closure, which comes back where it is refused.
+    /// Hands in a closure; a refused closure comes back.
     #[inline]
     fn submit_closure<F>(
         self: &Arc<Self>,
@@ -78,26 +78,26 @@ pub(crate) trait Submit: Target {
             .map_err(|refusal| unsafe { refusal.into_error() })
     }
 
-    /// The same for a value that is run in some manner.
+    /// The same for a value with the vtable that runs it.
     #[inline]
     fn submit_value<V>(
         self: &Arc<Self>,
-        manner: Manner<V>,
+        vtable: ValueVTable<V>,
         value: V,
         patience: Patience,
     ) -> Result<(), SubmitError<V>>
     where
         V: Send + 'static,
     {
-        self.submit(|| Task::of_value(manner, value), patience)
+        self.submit(|| Task::of_value(vtable, value), patience)
             // SAFETY: the door gives each submitter its own task back, made here from this `V`.
             .map_err(|refusal| unsafe { refusal.into_error() })
     }
 
-    /// Hands in a task for which nobody waits, at the end of the queue: without room it gets in line alone;
-    /// from a task of the pool it goes beyond the bound. An `origin` inside is not refused by a pool that is
-    /// closed only to others.
-    fn submit_ahead(self: &Arc<Self>, task: Task, origin: Origin) -> Submitted {
+    /// Hands in a task for which no submitter waits, at the end of the queue. Without room it waits in the line by
+    /// itself; from a task of the pool it goes beyond the bound. With `Origin::Inside` it is accepted as long as the
+    /// pool accepts what its own tasks submit, though it may be closed to others.
+    fn submit_detached(self: &Arc<Self>, task: Task, origin: Origin) -> Submitted {
         if self.core().is_foreign() {
             return self.refuse_foreign(task);
         }
@@ -116,17 +116,18 @@ pub(crate) trait Submit: Target {
         if let Err(refusal) = self.core().ensure_worker() {
             return Err(Refusal::no_thread(refusal, task));
         }
-        let (joined, left) = (self.admission()).join_alone(origin, task, self.dest());
+        let (joined, left) = (self.admission()).join_detached(origin, task, self.dest());
         self.after(left);
         match joined {
             Joined::Entered(task) => self.accept(task),
             Joined::Closed(task) | Joined::TooMany(task) => {
                 Err(Refusal::new(SubmitErrorKind::Closed, task))
             }
-            Joined::Waits(..) | Joined::WaitsAlone => Ok(()),
+            Joined::Waits(..) | Joined::WaitsDetached => Ok(()),
         }
     }
 
+    /// Takes a place, with a short look for room if the submitter would wait.
     #[inline]
     fn enter(self: &Arc<Self>, patience: Patience) -> Result<Places, Denied> {
         match self.admission().enter(Origin::Outside) {
@@ -137,6 +138,7 @@ pub(crate) trait Submit: Target {
         }
     }
 
+    /// Looks for room for a while before the submitter joins the line.
     #[cold]
     fn look_for_room(self: &Arc<Self>) -> Result<Places, Denied> {
         let (core, admission) = (self.core(), self.admission());
@@ -155,7 +157,7 @@ pub(crate) trait Submit: Target {
         outcome
     }
 
-    /// Queues a task that has its place; gives it back if no thread is to be had.
+    /// Queues a task that has its place; gives the task back if there is no thread to run it.
     fn accept(self: &Arc<Self>, task: Task) -> Submitted {
         if let Err(refusal) = self.core().ensure_worker() {
             return self.refuse_thread(task, refusal);
@@ -164,6 +166,7 @@ pub(crate) trait Submit: Target {
         Ok(())
     }
 
+    /// Gives back the place of a task for which there is no thread.
     #[cold]
     fn refuse_thread(self: &Arc<Self>, task: Task, refusal: io::Error) -> Submitted {
         self.after(self.admission().leave(1));
@@ -171,7 +174,7 @@ pub(crate) trait Submit: Target {
         Err(Refusal::no_thread(refusal, task))
     }
 
-    /// G1 of [`fork`](super::fork): without a place, and past all locks.
+    /// G1 of [`fork`]: takes no place and no lock.
     #[cold]
     fn refuse_foreign(self: &Arc<Self>, task: Task) -> Submitted {
         self.counts().rejected.add(1);
@@ -183,12 +186,14 @@ pub(crate) trait Submit: Target {
         Err(Refusal::new(kind, task))
     }
 
+    /// What a submitter outside does that found no room: it waits, runs the task itself, drops another one, or is
+    /// refused.
     #[cold]
     fn without_room(self: &Arc<Self>, task: Task, patience: Patience, denied: Denied) -> Submitted {
         if denied == Denied::Closed {
             return self.refuse(SubmitErrorKind::Closed, task);
         }
-        self.core().wake_deferred();
+        self.core().wake_if_none_active();
         match (patience, self.core().config.overflow) {
             (Patience::None, _) | (Patience::Policy, Overflow::Reject) => {
                 match self.enter_for_certain(Origin::Outside) {
@@ -197,8 +202,8 @@ pub(crate) trait Submit: Target {
                     Err(_) => self.refuse(SubmitErrorKind::Full, task),
                 }
             }
-            (Patience::Policy, Overflow::CallerRuns) if self.may_call() => {
-                match self.run_here(task) {
+            (Patience::Policy, Overflow::CallerRuns) if self.allows_caller_runs() => {
+                match self.run_on_caller(task) {
                     None => Ok(()),
                     Some(task) => self.wait(task, None),
                 }
@@ -209,7 +214,7 @@ pub(crate) trait Submit: Target {
         }
     }
 
-    /// Enters if there is room, also where a line that is just coming or going hid it.
+    /// Takes a place if there is room, also where a line that is just forming or ending hid the room.
     fn enter_for_certain(self: &Arc<Self>, origin: Origin) -> Result<Places, Denied> {
         match self.admission().enter(origin) {
             Err(Denied::Line) => {
@@ -220,12 +225,12 @@ pub(crate) trait Submit: Target {
         }
     }
 
-    /// Gets in line, and waits.
+    /// Joins the line and waits.
     fn wait(self: &Arc<Self>, task: Task, deadline: Option<Instant>) -> Submitted {
         self.wait_anywhere(task, deadline).map(drop)
     }
 
-    /// Gets in line, and waits; which pool took the task, if it was not this one.
+    /// Joins the line and waits. Returns which linked pool took the task, if it was not this one.
     fn wait_anywhere(
         self: &Arc<Self>,
         task: Task,
@@ -240,7 +245,7 @@ pub(crate) trait Submit: Target {
             Joined::Waits(waiter, line_number) => {
                 self.has_joined();
                 let outcome = self.wait_in_line(&waiter, line_number, deadline);
-                waiter.keep();
+                waiter.recycle();
                 match outcome {
                     Ok(Answer::Queued) => Ok(()),
                     Ok(Answer::QueuedAt(pool)) => return Ok(Some(pool)),
@@ -252,7 +257,7 @@ pub(crate) trait Submit: Target {
                     Err(task) => self.refuse(SubmitErrorKind::TimedOut, task),
                 }
             }
-            Joined::WaitsAlone => Ok(()),
+            Joined::WaitsDetached => Ok(()),
         }
         .map(|()| None)
     }
@@ -266,29 +271,28 @@ pub(crate) trait Submit: Target {
     ) -> Result<Answer, Task> {
         let mut deadline = deadline;
         loop {
-            if let Some(answer) = waiter.wait(deadline, || self.core().rescue()) {
+            if let Some(answer) = waiter.wait(deadline, || self.core().prepare_to_block()) {
                 return Ok(answer);
             }
             if let Some((task, left)) = self.admission().quit(line_number) {
                 self.after(left);
                 return Err(task);
             }
-            // Somebody took the entry out of the line: the answer is on its way.
+            // The entry is out of the line: its answer is on its way.
             deadline = None;
         }
     }
 
-    /// `CallerRuns`: the submitter's thread runs the task; gives it back if the target is paused or
-    /// closed.
-    fn run_here(self: &Arc<Self>, mut task: Task) -> Option<Task> {
+    /// `CallerRuns`: runs the task on the submitter's thread. Gives it back if the target is paused or closed.
+    fn run_on_caller(self: &Arc<Self>, mut task: Task) -> Option<Task> {
         if !self.admission().hold_open() {
             return Some(task);
         }
-        // As a worker does (L1): it counts as running first and looks for a pause then.
-        self.calling().fetch_add(1, Ordering::SeqCst);
+        // As a worker does (L1): it counts as running before it looks for a pause.
+        self.callers().fetch_add(1, Ordering::SeqCst);
         order_seqcst();
         if self.is_paused() {
-            self.calling().fetch_sub(1, Ordering::SeqCst);
+            self.callers().fetch_sub(1, Ordering::SeqCst);
             self.after(self.admission().unhold());
             return Some(task);
         }
@@ -298,11 +302,11 @@ pub(crate) trait Submit: Target {
         self.counts().called.add(1);
         self.call(|| {
             task.run(|outcome| {
-                self.record_called(outcome);
+                self.record_caller_run(outcome);
                 if self.core().is_foreign() {
                     return;
                 }
-                self.calling().fetch_sub(1, Ordering::SeqCst);
+                self.callers().fetch_sub(1, Ordering::SeqCst);
                 self.after(self.admission().unhold());
             });
         });
@@ -310,7 +314,7 @@ pub(crate) trait Submit: Target {
     }
 
     /// Counts the end of a task that ran on no worker, and tells of its panic.
-    fn record_called(self: &Arc<Self>, outcome: Outcome) {
+    fn record_caller_run(self: &Arc<Self>, outcome: Outcome) {
         match outcome {
             Outcome::Completed => return self.counts().call_completed.add(1),
             Outcome::Panicked(payload) => {
@@ -325,7 +329,7 @@ pub(crate) trait Submit: Target {
         self.counts().call_panicked.add(1);
     }
 
-    /// `DropOldest`: the oldest task that no worker has taken makes room.
+    /// `DropOldest`: drops the oldest task that no worker has taken, which makes room.
     fn drop_oldest(self: &Arc<Self>, task: Task) -> Submitted {
         let inside = current::is_inside(self.core());
         let origin = if inside {
@@ -340,7 +344,7 @@ pub(crate) trait Submit: Target {
                     self.discard(oldest, from);
                     return self.accept(task);
                 }
-                // Its place goes to who has waited longest.
+                // Others wait: the place goes to the oldest of them.
                 Ok(Some(((oldest, from), false))) => {
                     self.discard(oldest, from);
                     self.after(self.admission().leave(1));
@@ -350,7 +354,7 @@ pub(crate) trait Submit: Target {
             match self.enter_for_certain(origin) {
                 Ok(_place) => return self.accept(task),
                 Err(Denied::Closed) => return self.refuse(SubmitErrorKind::Closed, task),
-                // What fills the target runs already.
+                // Workers have taken all tasks that fill the target.
                 Err(_) if !self.has_queued() && inside => return self.queue_beyond(|| task),
                 Err(_) if !self.has_queued() => return self.wait(task, None),
                 Err(_) => {}
@@ -360,13 +364,14 @@ pub(crate) trait Submit: Target {
 
     // ── from a task of the pool: never waits ────────────────────────────────────────────────
 
+    /// What a task of the pool submits.
     #[inline]
     fn submit_inside(
         self: &Arc<Self>,
         make: impl FnOnce() -> Task,
         patience: Patience,
     ) -> Submitted {
-        if !self.keeps_all() {
+        if !self.prefers_local() {
             return self.enter_inside(make(), patience);
         }
         if self.admission().places().is_discarding() {
@@ -375,6 +380,7 @@ pub(crate) trait Submit: Target {
         self.queue_beyond(make)
     }
 
+    /// The same where what tasks submit takes a place if there is room.
     fn enter_inside(self: &Arc<Self>, task: Task, patience: Patience) -> Submitted {
         let overflow = self.core().config.overflow;
         let refuses = match patience {
@@ -383,7 +389,11 @@ pub(crate) trait Submit: Target {
             Patience::Until(_) => false,
         };
         let drops = overflow == Overflow::DropOldest && matches!(patience, Patience::Policy);
-        if !refuses && !drops && self.keeps_order() && !self.admission().places().is_discarding() {
+        if !refuses
+            && !drops
+            && self.has_local_tasks()
+            && !self.admission().places().is_discarding()
+        {
             return self.queue_beyond(|| task);
         }
         let entered = if refuses {
@@ -400,21 +410,22 @@ pub(crate) trait Submit: Target {
         }
     }
 
-    /// Queues a task beyond the bound: where it needs no place, or behind those who wait.
+    /// Queues a task beyond the bound: in the local queue, where it needs no place, or else behind those that wait.
     #[inline]
     fn queue_beyond(self: &Arc<Self>, make: impl FnOnce() -> Task) -> Submitted {
-        match self.keep(make) {
+        match self.push_local(make) {
             Ok(()) => Ok(()),
             Err(make) => self.queue_behind(make()),
         }
     }
 
+    /// Queues a task beyond the bound in the shared queue, or in line where others wait.
     fn queue_behind(self: &Arc<Self>, task: Task) -> Submitted {
-        let takes_turns = self.takes_turns();
-        match (self.admission()).enter_beyond_or_join(task, self.dest(), takes_turns) {
+        let must_join_line = self.must_join_line();
+        match (self.admission()).enter_beyond_or_join(task, self.dest(), must_join_line) {
             Some(task) => self.accept(task),
-            None if takes_turns => {
-                // A3: it looks for room once it is in line.
+            None if must_join_line => {
+                // A3: a task that joins the line looks for room afterwards.
                 self.serve();
                 Ok(())
             }

@@ -26,23 +26,24 @@ impl Target for Core {
         &self.counts
     }
 
-    fn calling(&self) -> &AtomicUsize {
-        &self.calling
+    fn callers(&self) -> &AtomicUsize {
+        &self.callers
     }
 
     fn is_paused(&self) -> bool {
         self.capacity() == 0
     }
 
-    fn may_call(&self) -> bool {
+    fn allows_caller_runs(&self) -> bool {
         true
     }
 
     #[inline]
     fn queue_accepted(self: &Arc<Self>, mut task: Task) {
         let number = self.admission.count_accepted();
-        // SAFETY: a task comes here once, within the submit that made it, and none that was in line does: that
-        // holds its place as it is let in. Whoever else is to hold its claimable gets it when that submit returns.
+        // SAFETY: a task comes here once, within the submit that made it. (A task that was in line does not: it is
+        // told that it holds its place as it is let in.) Another holder of its claimable gets it only when that
+        // submit returns.
         if !unsafe { task.hold_first_place() } {
             return self.leave(1);
         }
@@ -50,28 +51,29 @@ impl Target for Core {
         self.wake_for_queued();
     }
 
-    /// At the worker's local queue, where it runs on the worker's own place; unless others wait or have waited.
+    /// L3: pushes to the local queue of the worker, whose place the task runs on; not while a submitter waits, or one
+    /// that waited is still in the queue.
     #[inline]
-    fn keep<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M> {
-        // L3: in this order: who leaves the line is in the queue first.
+    fn push_local<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M> {
+        // L3: in this order: a task that leaves the line is in the queue first.
         if self.has_any_line() || self.queue.has_waited() {
             return Err(make);
         }
         let mut make = Some(make);
-        current::with_worker(self, |worker| worker.keep(&mut make));
+        current::with_worker(self, |worker| worker.push_local(&mut make));
         if let Some(make) = make {
             return Err(make);
         }
-        // Its own worker is busy: another one may take it.
+        // This worker is busy with the task that submits: another worker may take the new one.
         self.wake_for_lent();
         Ok(())
     }
 
-    fn keeps_order(self: &Arc<Self>) -> bool {
-        current::with_worker(self, Worker::has_own) == Some(true)
+    fn has_local_tasks(self: &Arc<Self>) -> bool {
+        current::with_worker(self, Worker::has_own_tasks) == Some(true)
     }
 
-    fn keeps_all(&self) -> bool {
+    fn prefers_local(&self) -> bool {
         self.config.backlog.is_none()
     }
 
@@ -83,7 +85,7 @@ impl Target for Core {
         Core::after(self, left);
     }
 
-    fn takes_turns(&self) -> bool {
+    fn must_join_line(&self) -> bool {
         !self.admission.places().has_line() && self.has_any_line()
     }
 
@@ -99,8 +101,7 @@ impl Target for Core {
         self.queue.has_shared()
     }
 
-    /// To what its captures do when they are dropped the pool looks as it does to a task: it is not
-    /// at rest before they are gone.
+    /// The captures see the pool as a task does while they are dropped: it is not at rest before they are gone.
     fn discard(self: &Arc<Self>, task: Task, (): ()) {
         self.call(|| task.discard(|| self.counts.discarded.add(1)));
     }

@@ -1,13 +1,13 @@
-//! A task that a pool or a share does not accept, on its way back to the submitter.
+//! A task that a pool or a share refuses, on its way back to the submitter.
 
 use crate::engine::task::Task;
 use crate::error::{SubmitError, SubmitErrorKind};
 use std::io;
 
-/// A task that was not accepted, and why.
+/// A refused task, and the reason.
 pub(crate) struct Refusal {
     pub(crate) kind: SubmitErrorKind,
-    /// For `NoThread`: what the system said.
+    /// For `NoThread`: the system's error.
     pub(crate) source: Option<io::Error>,
     pub(crate) task: Task,
 }

@@ -6,9 +6,9 @@ use crate::engine::task::Task;
 use crate::stats::Counts;
 use crate::sync::{Arc, AtomicUsize};
 
-/// What tasks are handed in to: a pool, or a share of one.
+/// A pool or a share of one, as the [front door](super::Submit) sees it.
 pub(crate) trait Target: Send + Sync + 'static {
-    /// Where in the target a task belongs, if that is not always the same.
+    /// Where in the target a task belongs, if the target has more than one queue.
     type Dest: Send;
 
     fn dest(self: &Arc<Self>) -> Self::Dest;
@@ -16,38 +16,43 @@ pub(crate) trait Target: Send + Sync + 'static {
     fn core(self: &Arc<Self>) -> &Arc<Core>;
     fn admission(&self) -> &Admission<Self::Dest>;
     fn counts(&self) -> &Counts;
-    /// Submitters that run their tasks themselves.
-    fn calling(&self) -> &AtomicUsize;
+    /// How many submitters run their tasks themselves.
+    fn callers(&self) -> &AtomicUsize;
+    /// Whether no task may start.
     fn is_paused(&self) -> bool;
-    /// A submitter may run its task itself, out of turn.
-    fn may_call(&self) -> bool;
+    /// Whether a submitter may run its task itself, out of turn.
+    fn allows_caller_runs(&self) -> bool;
 
-    /// Queues a task that has its place, at a pool that has a worker.
+    /// Queues a task that has its place. The caller has made sure of a worker.
     fn queue_accepted(self: &Arc<Self>, task: Task);
-    /// Makes what a task submits beyond the bound where it needs no place; else gives its maker back.
-    fn keep<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M>;
-    /// The task that submits has submitted others, which wait where they need no place: what it submits now is not to
-    /// overtake them, though there may be room.
-    fn keeps_order(self: &Arc<Self>) -> bool {
+    /// Makes the task that a task of the pool submits, and pushes it to the local queue of the worker, where it needs
+    /// no place; gives `make` back if it cannot go there.
+    fn push_local<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M>;
+    /// The running task submitted others that wait in the local queue: what it submits now must not overtake them,
+    /// though there may be room.
+    fn has_local_tasks(self: &Arc<Self>) -> bool {
         false
     }
-    /// What tasks submit always goes beyond the bound: there is none.
-    fn keeps_all(&self) -> bool;
-    /// Others wait elsewhere for room here: what tasks submit gets in line, too.
-    fn takes_turns(&self) -> bool {
+    /// What tasks of the pool submit goes to the local queue whether or not there is room, as the target has no
+    /// bound.
+    fn prefers_local(&self) -> bool;
+    /// F3: submitters wait for room here in the line of another pool: what tasks of the pool submit must join the
+    /// line of this one.
+    fn must_join_line(&self) -> bool {
         false
     }
-    /// A submitter has joined the line.
+    /// Called when a submitter has joined the line.
     fn has_joined(self: &Arc<Self>) {}
-    /// Lets in those who wait, oldest first.
+    /// Lets in the tasks that wait in line, oldest first, while there is room.
     fn serve(self: &Arc<Self>);
-    /// After places were given back.
+    /// Does what must follow when places were given back.
     fn after(self: &Arc<Self>, left: Left);
-    /// The oldest task that no worker has taken, claimed.
+    /// Takes the oldest task that no worker has taken, claimed.
     fn take_oldest(self: &Arc<Self>) -> Option<(Task, Self::Dest)>;
+    /// Whether there is a task that no worker has taken.
     fn has_queued(&self) -> bool;
     /// Drops a claimed task that will not run.
     fn discard(self: &Arc<Self>, task: Task, from: Self::Dest);
-    /// Runs `f` on this thread as a task of the target runs.
+    /// Runs `f` on this thread as a task of the target.
     fn call<T>(self: &Arc<Self>, f: impl FnOnce() -> T) -> T;
 }

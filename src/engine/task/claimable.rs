@@ -1,37 +1,37 @@
-//! A claimable: work that its task shares with others who may take it away first, as a handle does that cancels it,
-//! or runs it because it waits for it.
+//! A claimable: work that other holders than its queued task may take away first, as a handle does that cancels it,
+//! or that runs it because it waits for it.
 //!
-//! - T2: A claimable is claimed once, by its task or by another holder. Whoever claims it runs or abandons it,
-//!   gives its place back, and settles it then: each once, and nobody else does. A [`Claim`] is that right, and
-//!   what it becomes; a task, which goes from hand to hand once it was claimed, has it in its
+//! - T2: A claimable is claimed once, by its task or by another holder. The holder that claimed it runs or abandons
+//!   it, gives its place back, and settles it then: each once, and no other holder does. A [`Claim`] is that right,
+//!   and what it becomes. A task, which goes from thread to thread after it was claimed, has that right in its
 //!   [shared task](super::shared). Nothing else calls what is unsafe here.
 
-use crate::engine::task::Outcome;
 use crate::engine::task::intrusive_arc::{HasHolders, IntrusiveArc};
+use crate::engine::task::outcome::Outcome;
 
 pub(crate) type ClaimableRef = IntrusiveArc<dyn Claimable>;
 
 /// # Safety
 ///
-/// T2: of all calls of `claim` in the life of a claimable one at most says `Some`.
+/// T2: of all calls of `claim` in the life of a claimable at most one returns `Some`.
 pub(crate) unsafe trait Claimable: HasHolders + Send + Sync {
     /// T2: takes the right to run or abandon it.
-    fn claim(&self) -> Option<Spot>;
+    fn claim(&self) -> Option<Placement>;
     /// Whether a task of it would be a tombstone.
     fn is_claimed(&self) -> bool;
     /// Notes that its task holds a place from now on; false if the task is a tombstone.
     fn hold_place(&self) -> bool;
-    /// As [`hold_place`](Claimable::hold_place), without a look whether it was claimed.
+    /// The same as [`hold_place`](Claimable::hold_place), without a look whether it was claimed.
     ///
     /// # Safety
     ///
-    /// Nobody has claimed it, and nobody can do so before this returns.
+    /// No holder has claimed it, and none can do so before this returns.
     unsafe fn hold_first_place(&self);
-    /// Runs it; catches what it panics with.
+    /// Runs it; catches its panic.
     ///
     /// # Safety
     ///
-    /// T2: for who claimed it, and neither ran nor abandoned it.
+    /// T2: the caller has claimed it, and has neither run nor abandoned it.
     unsafe fn run(&self) -> Outcome;
     /// Drops it unrun.
     ///
@@ -39,35 +39,38 @@ pub(crate) unsafe trait Claimable: HasHolders + Send + Sync {
     ///
     /// As for `run`.
     unsafe fn abandon(&self, why: Unrun);
-    /// It is over, and the pool has all that it held: whoever waits for it may know.
+    /// It is over, and the pool has its place back: tells those that wait for it.
     ///
     /// # Safety
     ///
-    /// T2: once, for who ran or abandoned it.
+    /// T2: once, and the caller has run or abandoned it.
     unsafe fn settle(&self);
 }
 
-/// T2: a claimable that was claimed. It never comes to an end if this is only dropped.
+/// T2: the right to run or abandon a claimable. If this is only dropped, the claimable never comes to an end.
 #[must_use = "whoever claims a claimable runs or abandons it"]
 pub(crate) struct Claim<'a> {
     claimable: &'a dyn Claimable,
-    spot: Spot,
+    placement: Placement,
 }
 
 impl<'a> Claim<'a> {
-    /// Claims the claimable, if nobody has.
+    /// Claims the claimable, unless another holder has.
     #[inline]
     pub(crate) fn take(claimable: &'a dyn Claimable) -> Option<Claim<'a>> {
-        let spot = claimable.claim()?;
-        Some(Claim { claimable, spot })
+        let placement = claimable.claim()?;
+        Some(Claim {
+            claimable,
+            placement,
+        })
     }
 
-    /// Where the claimable was.
-    pub(crate) fn spot(&self) -> Spot {
-        self.spot
+    /// Whether its task held a place when it was claimed.
+    pub(crate) fn placement(&self) -> Placement {
+        self.placement
     }
 
-    /// Runs the claimable; catches what it panics with.
+    /// Runs the claimable; catches its panic.
     #[inline]
     pub(crate) fn run(self) -> (Outcome, Ended<'a>) {
         let Claim { claimable, .. } = self;
@@ -85,14 +88,14 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// T2: a claimable that was run or abandoned, and whose place is to be given back now.
+/// T2: a claimable that was run or abandoned. Its place must be given back now, before it is settled.
 #[must_use = "whoever waits for the claimable is told when it is settled"]
 pub(crate) struct Ended<'a> {
     claimable: &'a dyn Claimable,
 }
 
 impl Ended<'_> {
-    /// The pool has all that the claimable held: whoever waits for it may know.
+    /// Tells those that wait for the claimable: the pool has its place back.
     #[inline]
     pub(crate) fn settle(self) {
         // SAFETY: T2: it was run or abandoned for this, which is used up here.
@@ -100,20 +103,20 @@ impl Ended<'_> {
     }
 }
 
-/// Where a claimable was when it was claimed by another than its task.
+/// Whether the task of a claimable held a place when another holder claimed it.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spot {
-    /// In the shared queue or a batch, with a place.
+pub(crate) enum Placement {
+    /// It did, in the shared queue or a batch.
     Placed,
-    /// In line, or in the local queue of a worker.
-    Loose,
+    /// It did not, in line or in the local queue of a worker.
+    Unplaced,
 }
 
 /// Why a claimable does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unrun {
-    /// Its user wants it no more.
+    /// Its holder wants it no more.
     Cancelled,
     /// The pool dropped it.
     Discarded,

@@ -1,18 +1,17 @@
 //! A closure with its type erased, stored in place when it is small (up to three words).
 //!
-//! It may have an owner beside it, who is told of its end: a scope.
+//! It may have an owner beside it, which is told of its end: a scope.
 //!
 //! - T1: `space` holds a value of the type `V` that `vtable` was made for (a closure, or one with its owner; or what
-//!   such a `V` consists of, see [`Manner`]),
-//!   in place if `V` fits (`Inline::<V>::FITS`), else as a `Box<V>`. Whoever is about to read it out takes the
-//!   vtable, and leaves that of nothing.
-//! - T3: A closure with an owner is read out of its [`Member`] first, by `run` or `discard`; the owner hears of
-//!   it and is moved out last, by `over`. What is left of the closure in between is bytes: whatever it owned (a
-//!   `Box`, say) is freed by then, so it must not be moved as what it was.
+//!   such a `V` consists of, see [`ValueVTable`]), in place if `V` fits (`Inline::<V>::FITS`), else as a `Box<V>`. A
+//!   caller that is about to read the value out takes the vtable, and leaves [`NOTHING`].
+//! - T3: A closure with an owner is read out of its [`Member`] first, by `run` or `discard`. The owner is told of it,
+//!   and is moved out last, by `over`. In between the closure is only bytes: whatever it owned (a `Box`, for example)
+//!   is freed, so the bytes must not be moved as a closure.
 
 use crate::engine::run;
-use crate::engine::task::Outcome;
 use crate::engine::task::claimable::Unrun;
+use crate::engine::task::outcome::Outcome;
 use crate::panic::{Payload, drop_quietly};
 use crate::sync::Arc;
 use std::marker::PhantomData;
@@ -24,7 +23,7 @@ const WORDS: usize = 3;
 
 type Space = MaybeUninit<[usize; WORDS]>;
 
-/// What a closure does; for closures, and for a call of a function that is known beforehand.
+/// What a closure does: any closure, or the call of a function that is known beforehand.
 pub(crate) trait Body: Send + 'static {
     fn call(self);
 }
@@ -35,21 +34,23 @@ impl<F: FnOnce() + Send + 'static> Body for F {
     }
 }
 
-/// To whom a closure belongs.
-pub(crate) trait Owns: Send + Sync {
-    /// It panicked; the payload comes back if it is for the panic handler.
+/// To what a closure belongs.
+pub(crate) trait ClosureOwner: Send + Sync {
+    /// Its closure panicked; returns the payload if the panic handler must be told.
     fn take_panic(&self, payload: Payload) -> Option<Payload>;
-    /// It was dropped unrun.
+    /// Its closure was dropped unrun.
     fn dropped(&self, why: Unrun);
-    /// It is over in every respect.
+    /// Its closure is over, and all it borrowed is free.
     fn over(&self);
 }
 
+/// A closure with its type erased (T1).
 pub(crate) struct Closure {
     vtable: &'static VTable,
     space: Space,
 }
 
+/// What is done with the closure in a space, by its type.
 struct VTable {
     /// Moves the closure out of the space and calls it.
     run: unsafe fn(*mut Space),
@@ -58,7 +59,7 @@ struct VTable {
     owner: Option<OwnerCalls>,
 }
 
-/// T1: of a closure that was run, dropped, or given back.
+/// T1: the vtable of a closure that was run, dropped, or given back.
 static NOTHING: VTable = VTable {
     run: |_| {},
     drop: |_| {},
@@ -115,7 +116,7 @@ unsafe fn take<V>(space: *mut Space) -> V {
     }
 }
 
-/// Where the `V` is that `space` holds.
+/// The address of the `V` that `space` holds.
 ///
 /// # Safety
 ///
@@ -130,31 +131,32 @@ unsafe fn at<V>(space: *mut Space) -> *mut V {
     }
 }
 
-/// How a `V` is run and dropped, for who does not know by what type.
-pub(crate) struct Manner<V> {
+/// How a `V` is run and dropped, for callers that do not know the type it is run as.
+pub(crate) struct ValueVTable<V> {
     vtable: &'static VTable,
     of: PhantomData<fn(V) -> V>,
 }
 
-impl<V> Manner<V> {
+impl<V> ValueVTable<V> {
     /// # Safety
     ///
-    /// A `B` must be a `V` and no more (`repr(transparent)`), and each `V` that is run in this manner a valid `B`.
-    pub(crate) unsafe fn of<B: Body>() -> Manner<V> {
-        Manner {
+    /// A `B` must be a `V` and no more (`repr(transparent)`), and each `V` that is run by this vtable must be a valid
+    /// `B`.
+    pub(crate) unsafe fn of<B: Body>() -> ValueVTable<V> {
+        ValueVTable {
             vtable: const { &Calls::<B>::VTABLE },
             of: PhantomData,
         }
     }
 }
 
-impl<V> Clone for Manner<V> {
-    fn clone(&self) -> Manner<V> {
+impl<V> Clone for ValueVTable<V> {
+    fn clone(&self) -> ValueVTable<V> {
         *self
     }
 }
 
-impl<V> Copy for Manner<V> {}
+impl<V> Copy for ValueVTable<V> {}
 
 struct Calls<F>(F);
 
@@ -179,7 +181,7 @@ struct Member<F, O> {
     owner: Arc<O>,
 }
 
-impl<F: FnOnce() + Send, O: Owns> Member<F, O> {
+impl<F: FnOnce() + Send, O: ClosureOwner> Member<F, O> {
     const VTABLE: VTable = VTable {
         run: |space| {
             // SAFETY: T3.
@@ -200,7 +202,7 @@ impl<F: FnOnce() + Send, O: Owns> Member<F, O> {
                 unsafe { Self::owner(space) }.dropped(Unrun::Discarded);
             },
             over: |space| {
-                // SAFETY: T1: the caller gives up the space. T3: where the closure was there need be none.
+                // SAFETY: T1: the caller gives up the space. T3: in place of the closure there need be none.
                 let member = unsafe { take::<Self>(space) };
                 member.owner.over();
             },
@@ -238,19 +240,22 @@ impl Closure {
         }
     }
 
-    /// A value that is run in this manner: the closure that it is.
-    pub(crate) fn of_value<V: Send + 'static>(manner: Manner<V>, value: V) -> Closure {
+    /// A value that is run as the closure that `vtable` was made for.
+    pub(crate) fn of_value<V: Send + 'static>(vtable: ValueVTable<V>, value: V) -> Closure {
         Closure {
-            vtable: manner.vtable,
+            vtable: vtable.vtable,
             space: put(value),
         }
     }
 
     /// # Safety
     ///
-    /// As for [`Task::owned`](super::task::Task::owned): what `F` borrows lives until the owner hears that
+    /// As for [`Task::owned`](crate::engine::task::Task::owned): what `F` borrows lives until the owner is told that
     /// the closure is over.
-    pub(crate) unsafe fn owned<F: FnOnce() + Send, O: Owns>(closure: F, owner: Arc<O>) -> Closure {
+    pub(crate) unsafe fn owned<F: FnOnce() + Send, O: ClosureOwner>(
+        closure: F,
+        owner: Arc<O>,
+    ) -> Closure {
         let closure = MaybeUninit::new(closure);
         Closure {
             vtable: const { &Member::<F, O>::VTABLE },
@@ -258,18 +263,18 @@ impl Closure {
         }
     }
 
-    /// T1: it was run, dropped or given back.
+    /// T1: whether it was run, dropped or given back.
     fn is_nothing(&self) -> bool {
         ptr::eq(self.vtable, &raw const NOTHING)
     }
 
-    /// T1: its vtable, for who reads out what is in the space.
+    /// T1: takes its vtable, before the value in the space is read out.
     fn take_vtable(&mut self) -> &'static VTable {
         mem::replace(&mut self.vtable, &NOTHING)
     }
 
-    /// Calls the closure; a panic in it, or in the drop of what it captured, is caught. `over` hears how it
-    /// ended, before the owner is told that it did. Done once: then there is nothing any more to be called (T1).
+    /// Calls the closure; catches a panic in it, or in the drop of what it captured. `over` is told how it ended,
+    /// before the owner is. Must be called once: afterwards there is nothing to be called (T1).
     #[inline]
     pub(crate) fn run(&mut self, over: impl FnOnce(Outcome)) {
         debug_assert!(!self.is_nothing(), "a closure is run once");
@@ -286,8 +291,8 @@ impl Closure {
         unsafe { vtable.tell_owner(space) };
     }
 
-    /// Drops the closure unrun; a panic in that is caught. `over` is called before the owner is told. Done once,
-    /// as [`run`](Closure::run).
+    /// Drops the closure unrun; catches a panic in that. Calls `over` before the owner is told. Must be called once,
+    /// like [`run`](Closure::run).
     pub(crate) fn discard(&mut self, over: impl FnOnce()) {
         debug_assert!(!self.is_nothing(), "a closure is discarded once");
         let (vtable, space) = (self.take_vtable(), &raw mut self.space);
@@ -310,7 +315,7 @@ impl Closure {
 
     /// # Safety
     ///
-    /// As for [`Task::into_inner`](super::task::Task::into_inner).
+    /// As for [`Task::into_inner`](crate::engine::task::Task::into_inner).
     pub(crate) unsafe fn into_inner<F>(mut self) -> F {
         self.take_vtable();
         // SAFETY: the caller vouches for `F`, so the space holds one (T1).
@@ -335,7 +340,7 @@ impl VTable {
 
     /// # Safety
     ///
-    /// T1, T3: once, and nobody ran the closure.
+    /// T1, T3: once, and the closure was not run.
     unsafe fn drop_unrun(&self, space: *mut Space) {
         // SAFETY: the caller's.
         let drops = || unsafe { (self.drop)(space) };
@@ -427,7 +432,7 @@ mod tests {
         over: AtomicUsize,
     }
 
-    impl Owns for Ends {
+    impl ClosureOwner for Ends {
         fn take_panic(&self, payload: Payload) -> Option<Payload> {
             Some(payload)
         }
@@ -441,7 +446,7 @@ mod tests {
         }
     }
 
-    /// T3. What the closures own is freed before their owner is moved out: miri tells if they are moved with it.
+    /// T3. What the closures own is freed before their owner is moved out: miri reports it if they are moved with it.
     #[test]
     fn an_owner_is_moved_out_alone() {
         let ends = Arc::new(Ends::default());

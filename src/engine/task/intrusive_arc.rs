@@ -1,34 +1,35 @@
-//! A shared pointer to what keeps the count of its holders in itself. Like [`Arc`](std::sync::Arc), but made with
-//! two holders at once, without weak ones, and freed without a locked instruction by the last one if the others
-//! are gone by then.
+//! A shared pointer to a value that contains the count of its holders. Unlike [`Arc`](std::sync::Arc) it is made with
+//! two holders at once, has no weak ones, and the last holder frees the value without a locked instruction if the
+//! others are gone by then.
 //!
-//! - RC1: `holders` counts those who hold the value; only who holds it adds one. So who sees that it is the
-//!   only one stays so, and frees it.
+//! - RC1: `holders` counts the holders of the value; only a holder adds one. So a holder that sees that it is the
+//!   only one stays so, and frees the value.
 
 use crate::sync::{AtomicU32, Ordering};
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-/// How many hold a value, in the value.
+/// How many holders a value has; a part of the value.
 pub(crate) struct Holders(AtomicU32);
 
 impl Holders {
-    /// Those that [`IntrusiveArc::pair`] makes.
+    /// The count for the two holders that [`IntrusiveArc::pair`] makes.
     pub(crate) fn two() -> Holders {
         Holders(AtomicU32::new(2))
     }
 }
 
-/// A value that may be [`IntrusiveArc`].
+/// A value that an [`IntrusiveArc`] can point to.
 ///
 /// # Safety
 ///
-/// `holders` is a part of the value, always the same, and was new when the value was made.
+/// `holders` is a part of the value, always the same one, and was new when the value was made.
 pub(crate) unsafe trait HasHolders {
     fn holders(&self) -> &Holders;
 }
 
+/// A holder of a value.
 pub(crate) struct IntrusiveArc<T: ?Sized + HasHolders> {
     value: NonNull<T>,
     owns: PhantomData<Box<T>>,
@@ -40,7 +41,7 @@ unsafe impl<T: ?Sized + HasHolders + Send + Sync> Send for IntrusiveArc<T> {}
 unsafe impl<T: ?Sized + HasHolders + Send + Sync> Sync for IntrusiveArc<T> {}
 
 impl<T: HasHolders> IntrusiveArc<T> {
-    /// The two holders of a new value, which is made where it is to stay.
+    /// Makes a value where it is to stay, and its two holders.
     pub(crate) fn pair(make: impl FnOnce() -> T) -> (IntrusiveArc<T>, IntrusiveArc<T>) {
         let mut place = Box::new_uninit();
         place.write(make());
@@ -53,7 +54,7 @@ impl<T: HasHolders> IntrusiveArc<T> {
         (holder(), holder())
     }
 
-    /// The same under another type.
+    /// The same holder under another type.
     ///
     /// # Safety
     ///
@@ -63,7 +64,7 @@ impl<T: HasHolders> IntrusiveArc<T> {
         cast: impl FnOnce(NonNull<T>) -> NonNull<U>,
     ) -> IntrusiveArc<U> {
         let value = self.value;
-        // The new one holds the value instead.
+        // The new holder counts in place of this one.
         std::mem::forget(self);
         IntrusiveArc {
             value: cast(value),
@@ -74,7 +75,7 @@ impl<T: HasHolders> IntrusiveArc<T> {
 
 impl<T: ?Sized + HasHolders> Clone for IntrusiveArc<T> {
     fn clone(&self) -> IntrusiveArc<T> {
-        // ORDERING: Relaxed: there is a holder already. No overflow: nobody makes more than a few.
+        // ORDERING: Relaxed: there is a holder already. No overflow: no value gets more than a few holders.
         self.holders().0.fetch_add(1, Ordering::Relaxed);
         IntrusiveArc {
             value: self.value,
@@ -87,7 +88,7 @@ impl<T: ?Sized + HasHolders> Deref for IntrusiveArc<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: RC1: it is there as long as somebody holds it.
+        // SAFETY: RC1: the value is there as long as it has a holder.
         unsafe { self.value.as_ref() }
     }
 }

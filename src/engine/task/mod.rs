@@ -1,35 +1,26 @@
-//! What the queue carries: a [closure](Closure), which only its task can run, or a [shared task](SharedTask) to work
-//! that others hold as well.
+//! What the queue carries: a [closure](Closure), which only its task can run, or a [shared task](SharedTask), whose
+//! work other holders can claim, too.
 //!
-//! A [`Task`] is claimed, and then run or discarded; or it is dropped. What is done out of that turn does nothing
-//! (a closure) or panics (a shared task). It is large enough for its moves to be
-//! dear, as long as it was written just now: it is claimed and run where it is. Nothing here knows of pools.
+//! A [`Task`] is claimed, and then run or discarded; or it is dropped. A call out of that order does nothing (a
+//! closure) or panics (a shared task). A task is large, and to move one that was just written is expensive: it is
+//! claimed and run where it is. Nothing here knows of pools.
 
 pub(crate) mod claimable;
 pub(crate) mod closure;
 pub(crate) mod intrusive_arc;
+pub(crate) mod outcome;
 pub(crate) mod permits;
 pub(crate) mod shared;
 
-pub(crate) use self::closure::{Body, Closure, Manner, Owns};
+pub(crate) use self::closure::{Body, Closure, ClosureOwner, ValueVTable};
+pub(crate) use self::outcome::Outcome;
 use crate::engine::task::claimable::{Claim, ClaimableRef, Ended};
 use crate::engine::task::permits::Permit;
 use crate::engine::task::shared::SharedTask;
-use crate::panic::Payload;
 use crate::sync::Arc;
 use std::cmp;
 
-/// How a task ended.
-pub(crate) enum Outcome {
-    Completed,
-    /// The pool's panic handler is to be told.
-    Panicked(Payload),
-    /// Whoever holds the claimable has the payload.
-    PanicTaken,
-    /// It was cancelled before its first step.
-    Cancelled,
-}
-
+/// A task, as the queue carries it.
 pub(crate) enum Task {
     Closure(Closure),
     Shared(SharedTask),
@@ -40,16 +31,19 @@ impl Task {
         Task::Closure(Closure::new(closure))
     }
 
-    pub(crate) fn of_value<V: Send + 'static>(manner: Manner<V>, value: V) -> Task {
-        Task::Closure(Closure::of_value(manner, value))
+    pub(crate) fn of_value<V: Send + 'static>(vtable: ValueVTable<V>, value: V) -> Task {
+        Task::Closure(Closure::of_value(vtable, value))
     }
 
     /// A closure that belongs to `owner`, which is told of its end.
     ///
     /// # Safety
     ///
-    /// What `F` borrows must live until the owner hears that the closure is over.
-    pub(crate) unsafe fn owned<F: FnOnce() + Send, O: Owns>(closure: F, owner: Arc<O>) -> Task {
+    /// What `F` borrows must live until the owner is told that the closure is over.
+    pub(crate) unsafe fn owned<F: FnOnce() + Send, O: ClosureOwner>(
+        closure: F,
+        owner: Arc<O>,
+    ) -> Task {
         // SAFETY: the caller's.
         Task::Closure(unsafe { Closure::owned(closure, owner) })
     }
@@ -71,7 +65,7 @@ impl Task {
         }
     }
 
-    /// Notes that the task holds a place from now on; false for a tombstone, which cannot.
+    /// Notes that the task holds a place from now on; false for a tombstone, which holds none.
     pub(crate) fn hold_place(&mut self) -> bool {
         match self {
             Task::Closure(_) => true,
@@ -83,7 +77,7 @@ impl Task {
     ///
     /// # Safety
     ///
-    /// Nobody has claimed its claimable, and nobody can do so before this returns.
+    /// No holder has claimed its claimable, and none can do so before this returns.
     pub(crate) unsafe fn hold_first_place(&mut self) -> bool {
         match self {
             Task::Closure(_) => true,
@@ -99,7 +93,7 @@ impl Task {
         }
     }
 
-    /// Gives up a task that is not to run, and leaves its claimable as it is.
+    /// Drops a task that must not run, and leaves its claimable as it is.
     pub(crate) fn disown(self) {
         match self {
             Task::Closure(closure) => drop(closure),
@@ -107,8 +101,8 @@ impl Task {
         }
     }
 
-    /// Runs the task, which the caller claimed. `over` hears how it ended, before those are told who wait for a
-    /// claimable.
+    /// Runs the task, which the caller has claimed. `over` is told how it ended, before those that wait for a
+    /// claimable are.
     pub(crate) fn run(&mut self, over: impl FnOnce(Outcome)) {
         match self {
             Task::Closure(closure) => closure.run(over),
@@ -119,8 +113,8 @@ impl Task {
         }
     }
 
-    /// Drops the task unrun, which the caller claimed; a panic in that is caught. `over` is called before those
-    /// are told who wait for a claimable.
+    /// Drops the task unrun, which the caller has claimed; catches a panic in that. Calls `over` before those that
+    /// wait for a claimable are told.
     pub(crate) fn discard(mut self, over: impl FnOnce()) {
         match &mut self {
             Task::Closure(closure) => closure.discard(over),
@@ -146,13 +140,13 @@ impl Task {
     }
 }
 
-/// Work of a share that somebody claimed: a task, or a claimable apart from its task, which is a tombstone now.
+/// Work of a share that was claimed: a task, or a claimable apart from its task, which is a tombstone now.
 pub(crate) enum Claimed<'a> {
     Task(Task),
     Claimable(Claim<'a>),
 }
 
-/// Work of a share that is over: whoever waits for it is told when this is settled.
+/// Work of a share that is over. Those that wait for it are told when this is settled.
 #[must_use]
 pub(crate) enum Unsettled<'a> {
     SharedTask(SharedTask),
@@ -169,7 +163,7 @@ impl Unsettled<'_> {
 }
 
 impl<'a> Claimed<'a> {
-    /// Runs it; `over` hears how it ended.
+    /// Runs it; `over` is told how it ended.
     pub(crate) fn run(self, over: impl FnOnce(Outcome)) -> Option<Unsettled<'a>> {
         match self {
             Claimed::Task(Task::Closure(mut closure)) => {
@@ -189,7 +183,7 @@ impl<'a> Claimed<'a> {
     }
 }
 
-/// A task with a place, as it waits in the queue: it comes before those with a higher number.
+/// A task with a place, as it waits in the queue, ordered by its number.
 pub(crate) struct Accepted {
     /// `| number: 63 | waited |`
     order: u64,

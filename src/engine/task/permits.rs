@@ -1,43 +1,45 @@
-//! Tasks that a map or a share keeps in the pool: each says that there is work to be had, none says which.
+//! Permits: tasks that a map or a share keeps in the pool. Each says that there is work, none says which.
 //!
-//! They are all alike, so they are only counted: whoever owns them can take one back without finding it.
-//! The task of one too many is a tombstone then.
+//! They are all alike, so they are only counted: their owner can take one back without finding it, and the task of
+//! one too many is a tombstone then.
 //!
-//! - K1: `placed` permits hold a place, `loose` ones do not. A task counts as the one or the other, as its
-//!   shared task says, and is a tombstone when there is none left of its kind.
-//! - K2: `underway` permits are being handed in; so many loose ones are not taken back.
-//! - K3: `working` counts those that were claimed and are not over, and whoever does their work himself.
+//! - K1: `placed` permits hold a place, `unplaced` ones do not. A task counts as the one or the other, as its shared
+//!   task says, and is a tombstone when none of its kind is left.
+//! - K2: `underway` permits are being handed in; so many unplaced ones are not taken back.
+//! - K3: `working` counts the permits that were claimed and are not over, and the threads that do their work without
+//!   one.
 
-use crate::engine::task::Outcome;
-use crate::engine::task::claimable::Spot;
+use crate::engine::task::claimable::Placement;
+use crate::engine::task::outcome::Outcome;
 
-/// Who owns permits, as their tasks see him.
+/// The owner of permits, as their tasks see it.
 pub(crate) trait Permit: Send + Sync {
-    /// Takes the right to run or abandon one. `placed` is what its task noted.
+    /// Claims a permit: takes the right to run or abandon it. `placed` is what its task noted.
     fn claim(&self, placed: bool) -> bool;
     /// Whether a task of that kind is no tombstone.
     fn has(&self, placed: bool) -> bool;
-    /// Notes that a task of one holds a place from now on; false if the task is a tombstone.
+    /// Notes that the task of a permit holds a place from now on; false if the task is a tombstone.
     fn hold_place(&self) -> bool;
-    /// Does the work of one that was claimed; catches what it panics with. Calls `over` once, with how it ended:
-    /// when that returns, the place of its task is free.
+    /// Does the work of a permit that was claimed; catches its panic. Calls `over` once, with how it ended: when that
+    /// returns, the place of its task is free.
     fn run(&self, over: &mut dyn FnMut(Outcome));
-    /// The pool discards one that was claimed.
+    /// The pool discards the task of a permit that was claimed.
     fn abandon(&self);
 }
 
+/// The count of the permits of one owner.
 #[derive(Default)]
 pub(crate) struct Permits {
     placed: usize,
-    loose: usize,
+    unplaced: usize,
     underway: usize,
     working: usize,
 }
 
 impl Permits {
-    /// How many are on their way.
+    /// How many are in the queue or on their way there.
     pub(crate) fn len(&self) -> usize {
-        self.placed + self.loose
+        self.placed + self.unplaced
     }
 
     pub(crate) fn working(&self) -> usize {
@@ -52,17 +54,17 @@ impl Permits {
         self.working -= 1;
     }
 
-    /// K2: one more is about to be handed in.
+    /// K2: counts a permit that is about to be handed in.
     pub(crate) fn add(&mut self) {
-        self.loose += 1;
+        self.unplaced += 1;
         self.underway += 1;
     }
 
-    /// K2: it was handed in, or not.
+    /// K2: it was handed in, or refused.
     pub(crate) fn added(&mut self, accepted: bool) {
         self.underway -= 1;
         if !accepted {
-            self.loose = self.loose.saturating_sub(1);
+            self.unplaced = self.unplaced.saturating_sub(1);
         }
     }
 
@@ -70,50 +72,54 @@ impl Permits {
         self.underway
     }
 
-    fn of(&mut self, spot: Spot) -> &mut usize {
-        match spot {
-            Spot::Placed => &mut self.placed,
-            Spot::Loose => &mut self.loose,
+    fn of(&mut self, placement: Placement) -> &mut usize {
+        match placement {
+            Placement::Placed => &mut self.placed,
+            Placement::Unplaced => &mut self.unplaced,
         }
     }
 
-    /// K3: a worker got to one.
+    /// K3: a worker got to the task of a permit.
     pub(crate) fn claim(&mut self, placed: bool) -> bool {
         if !self.has(placed) {
             return false;
         }
-        *self.of(if placed { Spot::Placed } else { Spot::Loose }) -= 1;
+        *self.of(if placed {
+            Placement::Placed
+        } else {
+            Placement::Unplaced
+        }) -= 1;
         self.working += 1;
         true
     }
 
     pub(crate) fn has(&self, placed: bool) -> bool {
-        (if placed { self.placed } else { self.loose }) > 0
+        (if placed { self.placed } else { self.unplaced }) > 0
     }
 
     pub(crate) fn hold_place(&mut self) -> bool {
-        let held = self.loose > 0;
+        let held = self.unplaced > 0;
         if held {
-            self.loose -= 1;
+            self.unplaced -= 1;
             self.placed += 1;
         }
         held
     }
 
-    /// Takes one back, if there are more than `wanted`; to be given to
-    /// [`Core::take_back`](super::Core::take_back).
-    pub(crate) fn retire(&mut self, wanted: usize) -> Option<Spot> {
+    /// Takes a permit out of the count, if there are more than `wanted`. The pool must be told, by
+    /// [`Core::take_back`](crate::engine::core::Core::take_back).
+    pub(crate) fn retire(&mut self, wanted: usize) -> Option<Placement> {
         if self.len() <= wanted {
             return None;
         }
-        let spot = if self.placed > 0 {
-            Spot::Placed
-        } else if self.loose > self.underway {
-            Spot::Loose
+        let placement = if self.placed > 0 {
+            Placement::Placed
+        } else if self.unplaced > self.underway {
+            Placement::Unplaced
         } else {
             return None;
         };
-        *self.of(spot) -= 1;
-        Some(spot)
+        *self.of(placement) -= 1;
+        Some(placement)
     }
 }

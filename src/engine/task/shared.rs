@@ -1,15 +1,16 @@
-//! A task's part in what others hold as well: a [claimable](super::claimable), or a [permit](super::permits).
+//! A task whose work other holders can claim, too: a [claimable](super::claimable), or a [permit](super::permits).
 //!
-//! A shared task is *claimed* before its work is run or discarded, and *settled* after it: it keeps account of that
-//! itself ([`Stage`]), and does nothing out of turn. What was claimed elsewhere leaves a *tombstone*: it holds no
-//! place and nothing of a user's, and is dropped where it is found.
+//! A shared task is *claimed* before its work is run or discarded, and *settled* after that. It keeps account of both
+//! itself ([`Stage`]), and does nothing out of order. Where the work was claimed elsewhere the task is a *tombstone*:
+//! it holds no place and nothing of a user's, and is dropped where it is found.
 
-use crate::engine::task::Outcome;
 use crate::engine::task::claimable::{ClaimableRef, Unrun};
+use crate::engine::task::outcome::Outcome;
 use crate::engine::task::permits::Permit;
 use crate::sync::Arc;
 use std::mem;
 
+/// A task to work that other holders can claim.
 pub(crate) enum SharedTask {
     Claimable {
         claimable: ClaimableRef,
@@ -22,17 +23,17 @@ pub(crate) enum SharedTask {
     },
 }
 
-/// What a shared task has of its work.
+/// What a shared task may do next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// The right to try to claim it.
+    /// Try to claim its work.
     Open,
-    /// The claim (T2): to run the work or to discard it.
+    /// T2: run the work or discard it: it is claimed.
     Claim,
-    /// The work was run or discarded, and is to be settled (T2).
+    /// T2: settle the work: it was run or discarded.
     Ended,
-    /// Nothing any more. Of permits, which are all alike, another one may be there by the time the tombstone is
-    /// dropped: it must not take that one's place.
+    /// Nothing more. (By the time the tombstone of a permit is dropped another permit may be there, as they are all
+    /// alike: it must not take that one's place.)
     Nothing,
 }
 
@@ -71,7 +72,7 @@ impl SharedTask {
         *self.stage() == Stage::Claim
     }
 
-    /// Notes that the task holds a place from now on; false for a tombstone, which cannot.
+    /// Notes that the task holds a place from now on; false for a tombstone, which holds none.
     pub(crate) fn hold_place(&mut self) -> bool {
         if *self.stage() == Stage::Open {
             let held = match self {
@@ -88,11 +89,11 @@ impl SharedTask {
         *self.stage() != Stage::Nothing
     }
 
-    /// The same where nobody else can have claimed a claimable yet.
+    /// The same where no other holder can have claimed the claimable yet.
     ///
     /// # Safety
     ///
-    /// Nobody has claimed the claimable, and nobody can do so before this returns.
+    /// No holder has claimed the claimable, and none can do so before this returns.
     pub(crate) unsafe fn hold_first_place(&mut self) -> bool {
         match self {
             SharedTask::Claimable { claimable, .. } => {
@@ -117,7 +118,7 @@ impl SharedTask {
         *self.stage() == Stage::Nothing
     }
 
-    /// Gives up a shared task whose work is not to run, and leaves that as it is.
+    /// Drops a shared task whose work must not run, and leaves the work as it is.
     pub(crate) fn disown(mut self) {
         *self.stage() = Stage::Nothing;
     }
@@ -127,11 +128,12 @@ impl SharedTask {
         let stage = mem::replace(self.stage(), Stage::Nothing);
         assert!(
             stage == Stage::Claim,
-            "a shared is claimed before its work is run or discarded"
+            "a shared task is claimed before its work is run or discarded"
         );
     }
 
-    /// Does the work that was claimed. `over` hears how it ended; a claimable is to be [settled](SharedTask::settle) then.
+    /// Does the work that was claimed. `over` is told how it ended; the claimable must be
+    /// [settled](SharedTask::settle) then.
     pub(crate) fn run(&mut self, over: impl FnOnce(Outcome)) {
         self.spend_claim();
         match self {
@@ -152,7 +154,7 @@ impl SharedTask {
         }
     }
 
-    /// Drops the work unrun that was claimed.
+    /// Drops the claimed work unrun.
     pub(crate) fn abandon(&mut self) {
         self.spend_claim();
         match self {
@@ -165,7 +167,7 @@ impl SharedTask {
         }
     }
 
-    /// Drops the work unrun, if nobody else has claimed it.
+    /// Drops the work unrun, if no other holder has claimed it.
     #[cold]
     fn end_early(&mut self) {
         if self.claim() {
@@ -174,7 +176,7 @@ impl SharedTask {
         self.settle();
     }
 
-    /// After `run` or `abandon`: the pool has all that it held, and whoever waits may know.
+    /// After `run` or `abandon`, when the pool has the place back: tells those that wait.
     pub(crate) fn settle(&mut self) {
         if let SharedTask::Claimable { claimable, stage } = self {
             if mem::replace(stage, Stage::Nothing) == Stage::Ended {

@@ -1,6 +1,7 @@
-//! The word that counts the threads of a pool, and what it says.
+//! The word that counts the threads of a pool: its bits, and what a snapshot of it says.
 //!
-//! `| capacity: 19 | live: 19 | active: 19 | STARTING | DEFERRED | STANDBY | UNSURE | CLOSED | DISCARDING | WAKING |`
+//! `| capacity: 19 | live: 19 | active: 19 | STARTING | DEFERRED | STANDBY | UNSURE | CLOSED | DISCARDING | WAKING
+//! |`, explained in [`threads`](super).
 
 pub(super) const WAKING: u64 = 1;
 pub(super) const DISCARDING: u64 = 2;
@@ -42,7 +43,7 @@ impl ThreadCounts {
         self.0 & WAKING == 0 && self.active() < self.capacity()
     }
 
-    /// C4, C5: a worker lives, for certain.
+    /// C4, C5: a worker lives, and the system has not refused its thread.
     pub(crate) fn has_worker(self) -> bool {
         self.live() > 0 && self.0 & UNSURE == 0
     }

@@ -1,11 +1,11 @@
-//! The stack of idle workers.
+//! The stack of idle workers: which of them is woken, retired or expires first.
 //!
-//! The worker that went idle last is on top and is woken first; the one at the bottom has idled
-//! longest, expires first and is the first to be retired. So cold workers go cold.
+//! The worker that went idle last is on top and is woken first; the one at the bottom has idled longest, expires
+//! first and is the first to be retired. So workers whose caches are cold stay asleep.
 
 use std::collections::VecDeque;
 
-/// The idle workers, by what each shows the others.
+/// The idle workers, each by what it shows the others.
 pub(crate) struct IdleStack<T>(VecDeque<T>);
 
 impl<T> Default for IdleStack<T> {
@@ -25,14 +25,14 @@ impl<T> IdleStack<T> {
         newest
     }
 
-    /// Steals from the bottom.
+    /// Takes the worker that has idled longest.
     pub(crate) fn steal_oldest(&mut self) -> Option<T> {
         let oldest = self.0.pop_front();
         self.shrink();
         oldest
     }
 
-    /// Takes out a given worker, for its expiry or because it saw work; false if it was claimed.
+    /// Removes a given worker, which expires or saw work; false if another thread claimed it.
     pub(crate) fn remove(&mut self, is_it: impl Fn(&T) -> bool) -> bool {
         // An expiring worker is near the bottom, one that takes its last look near the top.
         let at = if self.0.back().is_some_and(&is_it) {
@@ -52,11 +52,11 @@ impl<T> IdleStack<T> {
     }
 }
 
-/// The room for so few that it need not be given back.
+/// The capacity that is small enough to keep.
 const FEW: usize = 64;
 
-/// What a list of this capacity shrinks to, if it does: to half where less than a quarter is in use, so that
-/// each move of the list was paid for by as many removals.
+/// What a list of this capacity shrinks to, if it should: to half, where less than a quarter is in use. So each move
+/// of the list was paid for by as many removals.
 pub(crate) fn shrunk(len: usize, capacity: usize) -> Option<usize> {
     (capacity > FEW && len < capacity / 4).then_some(capacity / 2)
 }

@@ -4,15 +4,15 @@ use super::Threads;
 use crate::engine::bell::Ring;
 use crate::engine::local::WorkerShared;
 use crate::engine::threads::counts::{ACTIVE, LIVE};
-use crate::engine::threads::{Expiry, Outlook};
+use crate::engine::threads::{Expiry, Remaining};
 use crate::sync::{Arc, Instant, is_past, join, lock, sooner, wait_until};
 
 impl Threads {
-    /// A worker has idled for its time.
+    /// Decides what a worker does that was idle for the idle timeout.
     pub(crate) fn expire(
         &self,
         worker: &Arc<WorkerShared>,
-        outlook: impl Fn() -> Outlook,
+        remaining: impl Fn() -> Remaining,
     ) -> Expiry {
         let mut inner = lock(&self.inner);
         let counts = self.counts();
@@ -23,9 +23,9 @@ impl Threads {
             return Expiry::Claimed;
         }
         self.sub(LIVE);
-        if self.must_stay(&outlook) {
+        if self.must_stay(&remaining) {
             self.add(LIVE);
-            if outlook() == Outlook::Work && self.counts().may_activate() {
+            if remaining() == Remaining::Work && self.counts().may_activate() {
                 self.add(ACTIVE);
                 return Expiry::Again;
             }
@@ -36,15 +36,15 @@ impl Threads {
         Expiry::Leave
     }
 
-    /// C5.
-    pub(super) fn must_stay(&self, outlook: &impl Fn() -> Outlook) -> bool {
+    /// C5: whether the worker that is about to leave is the last one, and a place is held.
+    pub(super) fn must_stay(&self, remaining: &impl Fn() -> Remaining) -> bool {
         let counts = self.counts();
-        counts.live() == 0 && counts.capacity() > 0 && outlook() != Outlook::Clear
+        counts.live() == 0 && counts.capacity() > 0 && remaining() != Remaining::Nothing
     }
 
-    /// Retires idle workers from the bottom of the stack: those beyond the capacity, or all of
-    /// them once the pool is closed.
-    pub(crate) fn retire_idle(&self, outlook: impl Fn() -> Outlook) {
+    /// Retires idle workers from the bottom of the stack: those beyond the capacity, or all of them if the pool is
+    /// closed.
+    pub(crate) fn retire_idle(&self, remaining: impl Fn() -> Remaining) {
         let mut inner = lock(&self.inner);
         let mut retired = Vec::new();
         loop {
@@ -56,7 +56,7 @@ impl Threads {
                 break;
             };
             self.sub(LIVE);
-            if self.must_stay(&outlook) {
+            if self.must_stay(&remaining) {
                 self.add(LIVE);
                 inner.idle.push(worker);
                 break;
@@ -72,7 +72,7 @@ impl Threads {
         }
     }
 
-    /// C6: the last of a user's thread-locals on the thread of this worker has been dropped.
+    /// C6: the last thread-local of a user on the thread of this worker was dropped.
     pub(crate) fn depart(&self, id: u64) {
         let mut inner = lock(&self.inner);
         while let Some(before) = inner.departed.take() {
@@ -87,9 +87,9 @@ impl Threads {
         }
     }
 
-    /// Waits until no thread is left and `done`, and all are joined; `retry` is called again and
-    /// again, and its answer is when to do so next. False if `deadline` passed, the pool was opened
-    /// again or `gives_up`, at which it looks again when it is [nudged](Threads::nudge).
+    /// Waits until no thread is left, all are joined, and `done`. Calls `retry` again and again, which returns when
+    /// to call it next. False if `deadline` passed, the pool was opened again, or `gives_up`, which is asked again
+    /// after a [nudge](Threads::nudge).
     pub(crate) fn join(
         &self,
         deadline: Option<Instant>,
@@ -120,7 +120,7 @@ impl Threads {
         }
     }
 
-    /// Makes whoever joins look again.
+    /// Makes the threads that join look again.
     pub(crate) fn nudge(&self) {
         let _inner = lock(&self.inner);
         self.gone.notify_all();

@@ -1,43 +1,43 @@
-//! The threads: start, wake, retire, join, and how many of them may be up.
+//! The threads of a pool: how they are started, woken, retired and joined, and how many may be up.
 //!
-//! A worker is **live** from the start of its thread until it decides to leave, and **active**
-//! while it is live and not on the idle stack. The threads never touches a task.
+//! A worker is **live** from the start of its thread until it decides to leave, and **active** while it is live and
+//! not on the idle stack. Nothing here touches a task.
 //!
-//! The thread counts: `| capacity: 19 | live: 19 | active: 19 | STARTING | DEFERRED | STANDBY | UNSURE | CLOSED |
-//! DISCARDING | WAKING |` (low bits on the right). It is written under the lock, except that an arriving worker clears
-//! `WAKING` on its own, and `DEFERRED` is changed as [`standby`](super::standby) says; anybody reads it.
+//! The word `counts`: `| capacity: 19 | live: 19 | active: 19 | STARTING | DEFERRED | STANDBY | UNSURE | CLOSED |
+//! DISCARDING | WAKING |` (low bits on the right). It is written under the lock, except that an arriving worker
+//! clears `WAKING` without it, and `DEFERRED` changes as [`wake::standby`](super::wake::standby) says; any thread
+//! reads it.
 //!
 //! - C1: `live − active` workers are on the idle stack.
-//! - C2: A worker is made active only while `active < capacity`, and one that finds
-//!   `active > capacity` leaves before it takes its next task. So at most `capacity` tasks run.
-//! - C3: At most one worker is on its way up (`WAKING`): it was woken or started and has not
-//!   arrived. On arrival it clears the flag and looks whether another one is needed.
-//! - C4: A thread is started under the lock, and rolled back under it where the system refuses:
-//!   nobody counts on a worker that never was. The thread counts says meanwhile that one is `STARTING`. While it is
-//!   the first one it is also `UNSURE`, and whoever needs a live worker waits for the lock.
-//! - C5: The last live worker does not leave while a place is held, unless the pool is paused:
-//!   whoever takes a place and then sees a live worker may rely on it.
-//! - C6: Every thread is joined, and none waits for what a user's thread-locals of another one do as
-//!   they are dropped. See below.
+//! - C2: A worker is made active only while `active < capacity`. A worker that finds `active > capacity` leaves
+//!   before it takes its next task. So at most `capacity` tasks run.
+//! - C3: At most one worker is on its way up (`WAKING`): it was woken or started and has not arrived. On arrival it
+//!   clears the flag and looks whether another one is needed.
+//! - C4: A thread is started under the lock, and what was counted for it is taken back under the lock where the
+//!   system refuses it: nobody counts on a worker that never was. Meanwhile `STARTING` is set. If it is the first
+//!   worker, `UNSURE` is set, too, and a thread that needs a live worker waits for the lock.
+//! - C5: The last live worker does not leave while a place is held, unless the pool is paused: a thread that takes a
+//!   place and then sees a live worker may rely on it.
+//! - C6: Every thread is joined, and none waits for what a user's thread-locals of another one do as they are
+//!   dropped. See below.
 //!
 //! The end of a thread:
 //!
 //! ```text
-//!       settle, expire, retire_idle                      depart
-//!  live ───────────────────────────► leaving ─────────────────────────────► departed ──────────► joined
-//!                                    calls its stop hook, gives up its local queue, has nothing left     by the next to
-//!                                    drops its thread-locals                 to do but to end     depart, or by
-//!                                                                                                 who waits
+//!        go_idle, expire, retire_idle                        depart
+//!  live ───────────────────────────► leaving ─────────────────────────► departed ───────────► joined
+//!                                    calls its stop hook,               has nothing left      by the next thread
+//!                                    gives up its local queue,          to do but to end      to depart, or by one
+//!                                    drops its thread-locals                                  that waits for the release
 //! ```
 //!
-//! A thread is *present* from its start until it departs; `present − live` are *leaving*: they run no
-//! task any more and do not count as workers, but a stop hook or thread-locals of theirs are not over.
-//! A thread departs in the drop of the first of its thread-locals made (`current`), which is the last
-//! one dropped, in two steps under one lock: it joins the thread that has departed before it, if there
-//! is one, and looks again; else it takes that one's place. So at most one departed thread is in
-//! nobody's hands, however many come and go; and while a thread joins another it is still present, so
-//! who waits for the release waits for that join as well. What bounds the threads that are leaving is
-//! how long their thread-locals take to drop.
+//! A thread is *present* from its start until it departs; `present − live` threads are *leaving*: they run no task
+//! any more and do not count as workers, but a stop hook or thread-locals of theirs are not over. A thread departs in
+//! the drop of the first of its thread-locals made (in [`current`](super::current)), which is dropped last. It does
+//! so in two steps under one lock: if a thread has departed before it, it joins that one and looks again; else it
+//! takes that one's place. So at most one departed thread is in nobody's hands, however many come and go. While a
+//! thread joins another it is still present: a thread that waits for the release waits for that join as well. How
+//! many threads are leaving is bounded only by how long their thread-locals take to drop.
 
 pub(crate) mod counts;
 pub(crate) mod idle;
@@ -58,14 +58,14 @@ use crossbeam_utils::CachePadded;
 use std::collections::BTreeMap;
 use std::io;
 
-/// What the queue and the places tell a worker that is about to leave.
+/// What is left for a worker that is about to leave, by the queue and the places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outlook {
+pub(crate) enum Remaining {
     /// A task can be had.
     Work,
-    /// No task can be had, but somebody holds a place: one may come.
+    /// No task can be had, but a place is held: a task may come.
     Held,
-    Clear,
+    Nothing,
 }
 
 /// What a worker without work does next.
@@ -87,16 +87,16 @@ pub(crate) enum Rest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expiry {
     Again,
-    /// Somebody claimed it: the bell will ring.
+    /// Another thread claimed it: its bell will ring.
     Claimed,
     /// It is one of the minimum: sleep without a deadline.
     Stay,
-    /// A task may come: sleep for another idle timeout.
+    /// It is the last one and a task may come: sleep for another idle timeout.
     Renew,
     Leave,
 }
 
-/// How the threads fared so far.
+/// What became of the threads so far.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Totals {
     pub(crate) started: u64,
@@ -114,15 +114,15 @@ pub(crate) struct ThreadTotals {
 #[derive(Default)]
 struct Inner {
     idle: IdleStack<Arc<WorkerShared>>,
-    /// Which of the idle workers is on standby.
+    /// The idle worker that is on standby.
     standby: Option<Arc<WorkerShared>>,
-    /// C6: the threads that are present, by the numbers of their workers.
+    /// C6: the threads that are present, by the ids of their workers.
     present: BTreeMap<u64, JoinHandle<()>>,
-    /// C6: the thread that departed last, unless somebody has it in hand.
+    /// C6: the thread that departed last, unless another one joins it.
     departed: Option<JoinHandle<()>>,
-    /// So many starts are backed by tasks without another look.
+    /// So many more threads may be started without another look whether there are tasks for them.
     backed: u64,
-    /// How many of those who wait for the release join a thread.
+    /// How many of the threads that wait for the release join a departed one.
     joining: usize,
     counts: Totals,
 }
@@ -133,19 +133,19 @@ impl Inner {
     }
 }
 
-/// Starts threads for the threads, or tells the system's refusal.
-pub(crate) trait StartThread {
-    fn start(&self, id: u64, worker: Arc<WorkerShared>) -> io::Result<JoinHandle<()>>;
+/// Starts the thread of a worker, or returns the system's refusal.
+pub(crate) trait SpawnWorker {
+    fn spawn_worker(&self, id: u64, worker: Arc<WorkerShared>) -> io::Result<JoinHandle<()>>;
 }
 
 pub(crate) struct Threads {
     counts: CachePadded<AtomicU64>,
     inner: Mutex<Inner>,
     gone: Condvar,
-    /// Active workers that are in their start hook.
+    /// How many active workers call their start hooks.
     in_hooks: AtomicU64,
-    /// The last start of a thread beside others was refused.
-    lacks_thread: AtomicBool,
+    /// The system refused the last thread that was started beside others.
+    start_refused: AtomicBool,
     min_workers: usize,
 }
 
@@ -156,7 +156,7 @@ impl Threads {
             inner: Mutex::new(Inner::default()),
             gone: Condvar::new(),
             in_hooks: AtomicU64::new(0),
-            lacks_thread: AtomicBool::new(false),
+            start_refused: AtomicBool::new(false),
             min_workers,
         }
     }
@@ -165,8 +165,8 @@ impl Threads {
         ThreadCounts(self.counts.load(Ordering::SeqCst))
     }
 
-    /// The thread counts, without a worker whose thread may still be refused (C4).
-    pub(crate) fn settled_counts(&self) -> ThreadCounts {
+    /// The thread counts, without a worker whose thread the system may still refuse (C4).
+    pub(crate) fn confirmed_counts(&self) -> ThreadCounts {
         let counts = self.counts();
         if !counts.is_starting() {
             return counts;
@@ -175,12 +175,12 @@ impl Threads {
         self.counts()
     }
 
-    /// How many active workers there are that no hook keeps from looking for work.
+    /// How many active workers look for work or have a task: all but those that call their start hooks.
     pub(crate) fn ready(&self, counts: ThreadCounts) -> u64 {
         (counts.active()).saturating_sub(self.in_hooks.load(Ordering::SeqCst))
     }
 
-    /// Calls the start hooks of a worker.
+    /// Calls `hooks`, the start hooks of a worker.
     pub(crate) fn in_hooks(&self, hooks: impl FnOnce()) {
         self.in_hooks.fetch_add(1, Ordering::SeqCst);
         hooks();
@@ -195,30 +195,30 @@ impl Threads {
         self.counts.fetch_sub(amount, Ordering::SeqCst);
     }
 
-    /// C3: the worker that was on its way up is here.
+    /// C3: the worker that was on its way up has arrived.
     pub(crate) fn arrive(&self) {
         self.counts.fetch_and(!WAKING, Ordering::SeqCst);
     }
 
-    /// Wakes the newest idle worker, or starts one, if one is `needed`; a start must also be backed by
-    /// more unfinished tasks than there are active workers, and `spare` says by how many more. That takes a
-    /// look at all local queues; so a look is good for as many starts as an eighth of the workers, until one of them
-    /// finds nothing to do. Else a burst would take time for each pair of its workers.
+    /// Wakes the newest idle worker, or starts one, if one is `needed`. A start must also be backed by more unfinished
+    /// tasks than there are active workers; `spare` returns by how many more. That looks at all local queues, and the
+    /// time of a burst would grow with the square of its workers; so one look is good for as many starts as an eighth of
+    /// the workers, until one of them finds nothing to do.
     pub(crate) fn activate(
         &self,
-        starter: &impl StartThread,
+        spawner: &impl SpawnWorker,
         needed: impl Fn(ThreadCounts) -> bool,
         spare: impl Fn(ThreadCounts) -> u64,
     ) -> io::Result<()> {
         let mut inner = lock(&self.inner);
         let counts = self.counts();
         if counts.active() < counts.capacity() && !counts.may_activate() {
-            // One is on its way up, and looks on arrival.
+            // One is on its way up, and looks when it arrives.
             return Ok(());
         }
         if !counts.may_activate() || !needed(counts) {
             inner.backed = 0;
-            self.lacks_thread.store(false, Ordering::SeqCst);
+            self.start_refused.store(false, Ordering::SeqCst);
             return Ok(());
         }
         if let Some(worker) = inner.idle.pop_newest() {
@@ -233,7 +233,7 @@ impl Threads {
             return Ok(());
         }
         if counts.live() >= counts.capacity() {
-            self.lacks_thread.store(false, Ordering::SeqCst);
+            self.start_refused.store(false, Ordering::SeqCst);
             return Ok(());
         }
         if inner.backed == 0 {
@@ -241,34 +241,34 @@ impl Threads {
         }
         let started = if inner.backed > 0 {
             inner.backed -= 1;
-            self.start(&mut inner, starter)
+            self.start(&mut inner, spawner)
         } else {
             Ok(())
         };
-        self.lacks_thread.store(started.is_err(), Ordering::SeqCst);
+        self.start_refused.store(started.is_err(), Ordering::SeqCst);
         started
     }
 
-    /// A worker was needed and refused, so whoever can should try again.
-    pub(crate) fn lacks_thread(&self) -> bool {
-        self.lacks_thread.load(Ordering::SeqCst)
+    /// Whether the system refused a worker that was needed: a thread that can should try again.
+    pub(crate) fn start_refused(&self) -> bool {
+        self.start_refused.load(Ordering::SeqCst)
     }
 
-    /// C4: starts a worker if none lives. `Ok` says that one does, or that the pool is paused.
-    pub(crate) fn ensure_worker(&self, starter: &impl StartThread) -> io::Result<()> {
+    /// C4: starts a worker if none lives. `Ok` if one lives now, or the pool is paused.
+    pub(crate) fn ensure_worker(&self, spawner: &impl SpawnWorker) -> io::Result<()> {
         let mut inner = lock(&self.inner);
         let counts = self.counts();
         if counts.live() > 0 || counts.capacity() == 0 {
             return Ok(());
         }
-        self.start(&mut inner, starter)
+        self.start(&mut inner, spawner)
     }
 
-    /// Starts what is missing to the minimum.
-    pub(crate) fn fill(&self, starter: &impl StartThread) -> io::Result<()> {
+    /// Starts the workers that are missing to the minimum.
+    pub(crate) fn fill(&self, spawner: &impl SpawnWorker) -> io::Result<()> {
         let mut inner = lock(&self.inner);
         while self.counts().live() < self.minimum(self.counts()) {
-            self.start(&mut inner, starter)?;
+            self.start(&mut inner, spawner)?;
         }
         Ok(())
     }
@@ -277,13 +277,14 @@ impl Threads {
         clamp(self.min_workers).min(counts.capacity())
     }
 
-    fn start(&self, inner: &mut Inner, starter: &impl StartThread) -> io::Result<()> {
+    /// C4: starts a thread, under the lock.
+    fn start(&self, inner: &mut Inner, spawner: &impl SpawnWorker) -> io::Result<()> {
         let unsure = if self.counts().live() == 0 { UNSURE } else { 0 };
         self.counts
             .fetch_or(WAKING | STARTING | unsure, Ordering::SeqCst);
         self.add(LIVE + ACTIVE);
         let id = inner.counts.started;
-        let outcome = match starter.start(id, Arc::new(WorkerShared::new())) {
+        let outcome = match spawner.spawn_worker(id, Arc::new(WorkerShared::new())) {
             Ok(thread) => {
                 inner.present.insert(id, thread);
                 inner.counts.started += 1;
@@ -301,13 +302,13 @@ impl Threads {
         outcome
     }
 
-    /// A worker found nothing to do, or may do no more: it rests, on standby if it may and nobody else is, or
-    /// leaves.
-    pub(crate) fn settle(
+    /// Puts a worker to rest that found nothing to do, or may take no more tasks: on standby if it may and no other
+    /// worker is, or it leaves.
+    pub(crate) fn go_idle(
         &self,
         worker: &Arc<WorkerShared>,
         may_stand_by: bool,
-        outlook: impl Fn() -> Outlook,
+        remaining: impl Fn() -> Remaining,
     ) -> Rest {
         let mut inner = lock(&self.inner);
         inner.backed = 0;
@@ -318,13 +319,13 @@ impl Threads {
         }
         if counts.permits() && counts.is_closed() {
             self.sub(LIVE + ACTIVE);
-            match (outlook(), self.counts().live()) {
-                (Outlook::Work, _) => {
+            match (remaining(), self.counts().live()) {
+                (Remaining::Work, _) => {
                     self.add(LIVE + ACTIVE);
                     return Rest::Again;
                 }
-                // C5: it sleeps until whoever holds the place brings a task or gives it back.
-                (Outlook::Held, 0) => self.add(LIVE + ACTIVE),
+                // C5: it sleeps until the thread that holds the place queues a task or gives the place back.
+                (Remaining::Held, 0) => self.add(LIVE + ACTIVE),
                 _ => return Rest::Leave,
             }
         }
@@ -339,8 +340,8 @@ impl Threads {
         Rest::Sleep
     }
 
-    /// The last look found work: takes the worker off the stack, if nobody has and it may run.
-    pub(crate) fn unsettle(&self, worker: &Arc<WorkerShared>) -> bool {
+    /// Makes a worker active again whose last look found work, if it is still on the stack and may run.
+    pub(crate) fn undo_idle(&self, worker: &Arc<WorkerShared>) -> bool {
         let mut inner = lock(&self.inner);
         let counts = self.counts();
         let is_it = |idle: &Arc<WorkerShared>| Arc::ptr_eq(idle, worker);
@@ -355,10 +356,11 @@ impl Threads {
     pub(crate) fn set_capacity(&self, capacity: usize) {
         let _inner = lock(&self.inner);
         let now = self.counts().capacity();
-        // The difference, modulo the word: nobody else writes this field.
+        // The difference, modulo the word: no other thread writes this field.
         self.add(clamp(capacity).wrapping_sub(now).wrapping_mul(CAPACITY));
     }
 
+    /// Sets `CLOSED`; with `discard` also `DISCARDING`.
     pub(crate) fn close(&self, discard: bool) {
         let _inner = lock(&self.inner);
         let flags = if discard { CLOSED | DISCARDING } else { CLOSED };
@@ -371,7 +373,7 @@ impl Threads {
         self.gone.notify_all();
     }
 
-    /// G2 of [`fork`](super::fork): no thread is there, nor one left to be joined, and nobody holds the lock.
+    /// G2 of [`fork`](crate::fork): no thread is present, none is left to be joined, and the lock is not held.
     pub(crate) fn is_untouched(&self) -> bool {
         let Some(inner) = try_lock(&self.inner) else {
             return false;

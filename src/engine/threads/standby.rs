@@ -1,4 +1,4 @@
-//! What the thread counts know of a worker on standby, and of wakes that are deferred (Y1 to Y3).
+//! What the thread counts say of a worker on standby and of deferred wakes (Y1 to Y3).
 
 use super::{Inner, Threads};
 use crate::engine::local::WorkerShared;
@@ -6,7 +6,7 @@ use crate::engine::threads::counts::{DEFERRED, STANDBY};
 use crate::sync::{Arc, Ordering, lock};
 
 impl Threads {
-    /// Y1: defers a wake, if a worker is on standby.
+    /// Y1: defers a wake if a worker is on standby; whether it did.
     pub(crate) fn defer(&self) -> bool {
         let deferred = |counts: u64| (counts & STANDBY != 0).then_some(counts | DEFERRED);
         let counts = self.counts.load(Ordering::SeqCst);
@@ -21,11 +21,11 @@ impl Threads {
         self.counts.fetch_and(!DEFERRED, Ordering::SeqCst) & DEFERRED != 0
     }
 
-    /// Y2: a worker is on standby no longer; false if a wake has just been deferred, and it is.
+    /// Y2: ends the standby of a worker; false if a wake was just deferred, and it goes on.
     pub(crate) fn stand_down(&self, worker: &Arc<WorkerShared>) -> bool {
         let mut inner = lock(&self.inner);
         if !inner.is_on_standby(worker) {
-            // Somebody claimed it: the bell will ring.
+            // Another thread claimed it: its bell will ring.
             return true;
         }
         if self.counts.fetch_and(!STANDBY, Ordering::SeqCst) & DEFERRED != 0 {
@@ -36,7 +36,7 @@ impl Threads {
         true
     }
 
-    /// Y3: whoever takes the worker off the idle stack.
+    /// Y3: for the thread that takes the worker off the idle stack.
     pub(super) fn end_standby(&self, inner: &mut Inner, worker: &Arc<WorkerShared>) {
         if inner.is_on_standby(worker) {
             inner.standby = None;

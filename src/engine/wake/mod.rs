@@ -1,24 +1,23 @@
 //! When a worker is woken or started, and when not.
 //!
-//! **The wake rule**: whoever makes `places` exceed the number of active workers (by a new task, a raised capacity)
-//! wakes or starts one worker, unless one is on its way up; an arriving worker, and one that took a task, looks
-//! whether it must do the same. A worker that goes idle says so first and looks for work once more afterwards.
-//! docs/design.md has the argument.
+//! **The wake rule**: a thread that makes `places` exceed the number of active workers (by a new task, by a raised
+//! capacity) wakes or starts one worker, unless one is on its way up. A worker that arrives, and a worker that took a
+//! task, looks whether it must do the same. A worker that goes idle says so first and looks for work once more
+//! afterwards. docs/design.md has the argument that no task is left behind.
 
 pub(crate) mod standby;
 pub(crate) mod trust;
 
 use crate::engine::core::Core;
-use crate::engine::rescue::RETRY;
 use crate::engine::spin;
-use crate::engine::threads::{Outlook, ThreadCounts};
-use crate::sync::{Arc, Instant, Ordering, deadline_after, fence};
+use crate::engine::threads::{Remaining, ThreadCounts};
+use crate::sync::{Arc, Ordering, fence};
 use std::io;
 
 impl Core {
-    /// The wake rule, for whoever queued a task.
+    /// The wake rule, for a thread that queued a task.
     pub(crate) fn wake_for_queued(self: &Arc<Self>) {
-        // The push before the look at the thread counts; pairs with the fence of a worker's last look. The
+        // The push comes before the look at the thread counts; pairs with the fence of a worker's last look. The
         // places are read after the push, too: a task pushed meanwhile may have taken the worker
         // that was woken for this one.
         fence(Ordering::SeqCst);
@@ -26,13 +25,13 @@ impl Core {
         if counts.may_activate()
             && self.admission.places().held() > self.threads.ready(counts)
             && !self.catches_up(counts)
-            && !self.defers(counts)
+            && !self.try_defer(counts)
         {
             self.activate();
         }
     }
 
-    /// The wake rule, for whoever lent a task: it holds no place that would count for it.
+    /// The wake rule, for a worker that lent a task, which holds no place that would count for it.
     pub(crate) fn wake_for_lent(self: &Arc<Self>) {
         fence(Ordering::SeqCst);
         let counts = self.threads.counts();
@@ -41,8 +40,8 @@ impl Core {
         }
     }
 
-    /// Whether the workers that are up get to what there is in less time than it takes to wake one
-    /// more. It is not worth a look where more than one task too many is queued already.
+    /// Whether the workers that are up take what is queued in less time than it takes to wake one more. Where the
+    /// queue holds more than one task too many already, it does not look for that.
     fn catches_up(&self, counts: ThreadCounts) -> bool {
         let up = self.threads.ready(counts);
         let held = || self.admission.places().held();
@@ -54,17 +53,17 @@ impl Core {
             })
     }
 
-    /// The wake rule, for a worker that cannot tell: is there a task that no active worker will take?
+    /// The wake rule, for a worker that cannot know: is there a task that no active worker will take?
     pub(crate) fn wake_more(self: &Arc<Self>) {
         fence(Ordering::SeqCst);
         let counts = self.threads.counts();
-        if self.needs_more(counts) && !self.defers(counts) {
+        if self.needs_more(counts) && !self.try_defer(counts) {
             self.activate();
         }
-        self.tell_awaiting();
+        self.notify_awaiting();
     }
 
-    /// The same, at once, for whoever may hold a lock.
+    /// The same without deferring, for a thread that may hold a lock.
     pub(crate) fn wake_more_now(self: &Arc<Self>) {
         fence(Ordering::SeqCst);
         if self.needs_more(self.threads.counts()) {
@@ -72,12 +71,13 @@ impl Core {
         }
     }
 
+    /// Whether there is a task, and fewer workers than could be busy.
     fn needs_more(&self, counts: ThreadCounts) -> bool {
         counts.may_activate() && self.demand() > self.threads.ready(counts) && self.queue.has_work()
     }
 
-    /// Who expects something soon may look for it for a moment before it goes to sleep: where more workers are
-    /// active than there are processors it would take one from somebody else.
+    /// Whether a thread may spin for what it expects soon: not while more workers are active than there are
+    /// processors, since it would take a processor from one of them.
     pub(crate) fn may_spin(&self) -> bool {
         self.config.processors.fit(self.threads.counts().active())
     }
@@ -87,6 +87,7 @@ impl Core {
         self.admission.places().held() + u64::from(self.queue.has_lenders())
     }
 
+    /// Wakes or starts one worker, if the look under the lock of the threads still shows that one is needed.
     #[cold]
     pub(crate) fn activate(self: &Arc<Self>) {
         let activated = self.threads.activate(
@@ -94,13 +95,13 @@ impl Core {
             |counts| self.demand() > self.threads.ready(counts),
             |counts| self.unfinished().saturating_sub(self.threads.ready(counts)),
         );
-        // A refusal leaves the task to the workers there are; one lives (C5). But it may be what they wait for.
+        // The task is left to the workers that live, of which there is one (C5). But it may be what they wait for.
         if activated.is_err() {
             self.send_rescuer();
         }
     }
 
-    /// C4, C5: sees to it that a worker lives; the caller holds a place.
+    /// C4, C5: makes sure that a worker lives; the caller holds a place.
     pub(crate) fn ensure_worker(self: &Arc<Self>) -> io::Result<()> {
         if self.threads.counts().has_worker() {
             return Ok(());
@@ -108,23 +109,14 @@ impl Core {
         self.threads.ensure_worker(self)
     }
 
-    /// For a thread that is about to wait for the pool. Makes up for the wake it may have deferred (Y4), and tries
-    /// again to start what the system refused; the answer is when to retry.
-    pub(crate) fn rescue(self: &Arc<Self>) -> Option<Instant> {
-        if self.is_foreign() {
-            return None;
-        }
-        self.wake_deferred();
-        (self.try_again() || self.is_due()).then(|| deadline_after(RETRY))?
-    }
-
-    pub(crate) fn outlook(&self) -> Outlook {
+    /// What is left for a worker that is about to leave.
+    pub(crate) fn remaining(&self) -> Remaining {
         if self.queue.has_work() {
-            Outlook::Work
+            Remaining::Work
         } else if self.admission.places().held() > 0 {
-            Outlook::Held
+            Remaining::Held
         } else {
-            Outlook::Clear
+            Remaining::Nothing
         }
     }
 }

@@ -1,15 +1,15 @@
-//! Whether to do what mostly pays and is dear where it does not, learnt from how it went.
+//! Whether to do what mostly pays and is expensive where it does not, learnt from how it went.
 //!
-//! A few times that it did not, with too few in between that it did, and it is left to be for a number of occasions,
-//! which doubles each time that it fails again.
+//! A loss adds doubt, a gain takes a little away. With too much doubt there is no trust for a number of occasions,
+//! which doubles each time that trust is lost again.
 
 use crate::sync::{CounterU64, Ordering};
 
-/// `| occasions to pass by: 48 | how often that doubles: 8 | doubt: 8 |`
+/// `| occasions to pass by: 48 | how often that doubled: 8 | doubt: 8 |`
 pub(crate) struct Trust(CounterU64);
 
 const LOSS: u64 = 16;
-/// With that much doubt there is no trust.
+/// With so much doubt there is no trust.
 const NONE: u64 = 64;
 const PASSED_BY: u64 = 64;
 const MOST_DOUBLINGS: u64 = 10;
@@ -18,14 +18,14 @@ const DOUBLING: u64 = 1 << 8;
 const OCCASION: u64 = 1 << 16;
 
 impl Default for Trust {
-    /// In full.
+    /// Full trust.
     fn default() -> Trust {
         Trust(CounterU64::new(0))
     }
 }
 
 impl Trust {
-    /// Asked at each occasion.
+    /// Whether to do it; asked at each occasion.
     pub(crate) fn is_given(&self) -> bool {
         // ORDERING: Relaxed, here and below: a guess.
         let state = self.0.load(Ordering::Relaxed);
@@ -36,20 +36,20 @@ impl Trust {
         false
     }
 
-    /// Whether it paid.
+    /// Learns whether it paid.
     pub(crate) fn learn(&self, paid: bool) {
         let state = self.0.load(Ordering::Relaxed);
         self.0.store(after(state, paid), Ordering::Relaxed);
     }
 }
 
-/// What is learnt of a pool on a single processor.
+/// What a pool on a single processor has learnt.
 #[derive(Default)]
 pub(crate) struct SingleProcessor {
-    /// Y5: those who defer the wake of the first worker make up for it.
-    pub(crate) makes_up: Trust,
-    /// To give the processor away is cheap: nobody else wants it.
-    pub(crate) gives_way: Trust,
+    /// Y5: whether a deferred wake of the first worker is made by another thread in time.
+    pub(crate) first_wake: Trust,
+    /// Whether to yield is cheap, as no other process wants the processor.
+    pub(crate) yielding: Trust,
 }
 
 fn after(state: u64, paid: bool) -> u64 {
@@ -58,7 +58,7 @@ fn after(state: u64, paid: bool) -> u64 {
         (true, 0) => 0,
         (true, _) => state - 1,
         (false, _) if doubt + LOSS < NONE => state + LOSS,
-        // Once more is enough then.
+        // After that, a single loss is enough.
         (false, _) => {
             let more = (doublings + 1).min(MOST_DOUBLINGS);
             (PASSED_BY << doublings) * OCCASION + more * DOUBLING + NONE - LOSS

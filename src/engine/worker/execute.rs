@@ -1,13 +1,14 @@
-//! A worker calls the code of users: its task, its hooks, its panic handler.
+//! How a worker calls the code of users: its task, its hooks, its panic handler.
 
 use super::Worker;
 use crate::engine::config::Hooks;
-use crate::engine::task::claimable::Spot;
+use crate::engine::task::claimable::Placement;
 use crate::engine::task::{Outcome, Task};
 use crate::panic::{Payload, TaskPanic, drop_quietly};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 impl Worker {
+    /// Runs a task that this worker took, and gives its place back when it is over.
     pub(super) fn execute(&self, task: &mut Task) {
         self.shared.counts.started.add(1);
         task.run(|outcome| {
@@ -16,21 +17,13 @@ impl Worker {
         });
     }
 
-    /// Runs a task within the one that runs, on its place.
-    pub(crate) fn run_within(&self, spot: Option<Spot>, run: impl FnOnce() -> Outcome) {
-        if spot == Some(Spot::Loose) {
+    /// Runs a task within the running one, on its place.
+    pub(crate) fn run_nested(&self, placement: Option<Placement>, run: impl FnOnce() -> Outcome) {
+        if placement == Some(Placement::Unplaced) {
             self.tombstones.set(self.tombstones.get() + 1);
         }
         self.shared.counts.started.add(1);
         self.record(run());
-    }
-
-    pub(crate) fn is_seated(&self) -> bool {
-        self.local.borrow().is_some()
-    }
-
-    pub(crate) fn holds_place(&self) -> bool {
-        self.held.get() > 0
     }
 
     /// Counts the end of a task, and tells of its panic.
@@ -45,20 +38,21 @@ impl Worker {
                 return counts.started.take_back();
             }
         }
-        // Over only now: until then it may need another worker.
+        // Counted last: until its panic is told it may need another worker.
         counts.panicked.add(1);
     }
 
-    /// Tells the worker's panic handler, or the pool's.
+    /// Tells the panic handler of the worker, or that of the pool.
     pub(crate) fn tell(&self, payload: Payload) {
         let panic = TaskPanic::new(Some(self.id), payload);
-        // A handler that is running already (its own task panicked within it) is passed over.
+        // The worker's handler is passed over if it is running (a task of its own panicked within it).
         let mut handler = self.handler.try_borrow_mut().ok();
         let own = handler.as_mut().and_then(|own| own.as_mut());
         self.core.config.hooks.panics.tell(own, panic);
     }
 
-    pub(super) fn greet(&self, hooks: &Hooks) {
+    /// Makes the panic handler of this worker, and calls its start hook.
+    pub(super) fn call_start_hooks(&self, hooks: &Hooks) {
         let handler = self.guard_hook(|| hooks.panics.for_worker(self.id));
         *self.handler.borrow_mut() = handler.flatten();
         if let Some(hook) = &hooks.on_start {
@@ -66,6 +60,7 @@ impl Worker {
         }
     }
 
+    /// Calls a hook, and counts its panic (L5).
     pub(super) fn guard_hook<T>(&self, hook: impl FnOnce() -> T) -> Option<T> {
         match catch_unwind(AssertUnwindSafe(hook)) {
             Ok(value) => Some(value),

@@ -6,18 +6,18 @@ use crate::engine::task::{Accepted, Task};
 use crate::sync::deque::Worker as Deque;
 use crate::sync::{Ordering, order_seqcst};
 
-/// L3: every so often it is the other way round. A prime, so as not to fall in step with a user's
-/// own rhythm.
-const ODD_TURN: u32 = 61;
+/// L3: every so many tasks one of the shared queue comes first. A prime, so as not to fall in step with a rhythm of
+/// the user's.
+const SHARED_TURN: u32 = 61;
 
-/// After a worker kept more tasks than that in its local queue it takes a new deque, once it is free. It looks for
-/// how many there are after each so many, which is all that the length can grow meanwhile.
-const MANY_KEPT: usize = 1024;
+/// If the local queue ever held more tasks than that, the worker takes a new deque once it is free. It looks for the
+/// length after each so many pushes, which is all that the length can grow in between.
+const MANY_LOCAL: usize = 1024;
 
-const KEPT_BETWEEN_LOOKS: u32 = 256;
+const PUSHES_BETWEEN_LOOKS: u32 = 256;
 
 impl Worker {
-    /// Runs the next task in the local queue, for a worker that is busy.
+    /// Runs the next task of the local queue, on a busy worker.
     pub(super) fn run_next_here(&self) -> bool {
         let local = self.local.borrow();
         let Some(local) = local.as_ref() else {
@@ -37,16 +37,16 @@ impl Worker {
             if local.are_empty() {
                 return false;
             }
-            // The pool was opened again meanwhile, or discards what was to be handed back.
+            // The pool was opened again meanwhile, or it discards what was to be handed back.
         }
         self.turns.set(self.turns.get().wrapping_add(1));
-        if self.turns.get() % ODD_TURN == 0 {
+        if self.turns.get() % SHARED_TURN == 0 {
             return self.run_batched(local) || self.run_shared() || self.run_own(local);
         }
         self.run_own(local) || self.run_batched(local)
     }
 
-    /// L3: one task of the shared queue, with its place, for a worker that has more in its local queue.
+    /// L3: runs one task of the shared queue, with its place, on a worker that has more in its local queue.
     pub(super) fn run_shared(&self) -> bool {
         if !self.core.queue.has_shared() {
             return false;
@@ -59,7 +59,7 @@ impl Worker {
         true
     }
 
-    /// A task is run where it was popped to: just written, its moves would be dear.
+    /// Runs the oldest task of the batch, where it was popped to: to move it, just written, is expensive.
     pub(super) fn run_batched(&self, local: &LocalQueue) -> bool {
         loop {
             let mut popped = local.batch.pop();
@@ -77,6 +77,7 @@ impl Worker {
         }
     }
 
+    /// Runs the oldest of the tasks that tasks of this worker submitted.
     pub(super) fn run_own(&self, local: &LocalQueue) -> bool {
         loop {
             let mut popped = local.own.pop();
@@ -97,14 +98,14 @@ impl Worker {
         }
     }
 
-    /// What is left in the local queue goes back to the queue. On its way it escaped those who looked for
-    /// work meanwhile, so there is a look for them afterwards. L6: as in [`reach`](Self::reach).
+    /// Hands back what is left in the local queue. On its way it escaped threads that looked for work meanwhile, so
+    /// this looks for them afterwards. L6: as in [`try_take`](Self::try_take).
     pub(super) fn hand_back(&self, local: &LocalQueue) {
-        let reaching = &self.shared.reaching;
-        reaching.store(true, Ordering::SeqCst);
+        let moving = &self.shared.moving;
+        moving.store(true, Ordering::SeqCst);
         order_seqcst();
         if self.core.threads.counts().is_discarding() {
-            reaching.store(false, Ordering::Release);
+            moving.store(false, Ordering::Release);
             return;
         }
         let batch = std::iter::from_fn(|| local.batch.pop());
@@ -119,11 +120,12 @@ impl Worker {
                 self.core.leave(1);
             }
         }
-        // ORDERING: Release: who sees it sees what was moved.
-        reaching.store(false, Ordering::Release);
+        // ORDERING: Release: a thread that sees it lowered sees what was moved.
+        moving.store(false, Ordering::Release);
         self.core.wake_more();
     }
 
+    /// Q3: begins to lend, unless the local queue lends already.
     pub(super) fn lend_if(&self, lending: bool) {
         if lending && !self.lending.replace(true) {
             self.core.queue.lend(&self.shared);
@@ -131,15 +133,15 @@ impl Worker {
     }
 
     /// Whether tasks wait here that tasks submitted beyond the bound.
-    pub(crate) fn has_own(&self) -> bool {
+    pub(crate) fn has_own_tasks(&self) -> bool {
         let local = self.local.borrow();
         (local.as_ref()).is_some_and(|local| !local.own.is_empty())
     }
 
-    /// Makes a task here that the running task submitted beyond the bound; leaves its maker if no task runs on
-    /// this worker (but a hook, say).
+    /// Makes a task that the running task submitted beyond the bound, and pushes it here; leaves `make` if no task
+    /// runs on this worker (but a hook, for example).
     #[inline]
-    pub(crate) fn keep<M: FnOnce() -> Task>(&self, make: &mut Option<M>) {
+    pub(crate) fn push_local<M: FnOnce() -> Task>(&self, make: &mut Option<M>) {
         let local = self.local.borrow();
         let Some(local) = local.as_ref().filter(|_| self.held.get() > 0) else {
             return;
@@ -154,15 +156,15 @@ impl Worker {
             self.sweep_own(&local.own);
         }
         local.own.push(task);
-        let kept = self.kept.get().wrapping_add(1);
-        self.kept.set(kept);
-        if kept % KEPT_BETWEEN_LOOKS == 0 && local.own.len() > MANY_KEPT {
+        let pushed = self.pushed.get().wrapping_add(1);
+        self.pushed.set(pushed);
+        if pushed % PUSHES_BETWEEN_LOOKS == 0 && local.own.len() > MANY_LOCAL {
             self.outgrown.set(true);
         }
     }
 
-    /// Takes a new deque after the old one held very many tasks, which gives room back only for what its own
-    /// worker takes out, not for what others steal. Nothing is left in the old one: the worker is free.
+    /// Takes a new deque after the old one held very many tasks: a deque shrinks only as its own worker pops, not as
+    /// others steal. Nothing is left in the old one: the worker is free.
     #[cold]
     pub(super) fn renew_own(&self) {
         self.outgrown.set(false);
@@ -174,7 +176,8 @@ impl Worker {
         }
     }
 
-    /// What the task left in the local queue of claimables that it waited for must not keep the place.
+    /// Sweeps after a task that waited for others and ran them: what it left of them in the local queue must not keep
+    /// its place.
     #[cold]
     pub(super) fn sweep_finished(&self) {
         let swept = match &*self.local.borrow() {
@@ -189,15 +192,15 @@ impl Worker {
         }
     }
 
-    /// Drops the tombstones among the tasks in the local queue. L6: as in [`reach`](Self::reach); the look for those
-    /// who looked for work meanwhile is the caller's.
+    /// Drops the tombstones in the local queue. L6: as in [`try_take`](Self::try_take). The caller then looks for the
+    /// threads that looked for work meanwhile.
     #[cold]
     pub(super) fn sweep_own(&self, own: &Deque<Task>) {
-        let reaching = &self.shared.reaching;
-        reaching.store(true, Ordering::SeqCst);
+        let moving = &self.shared.moving;
+        moving.store(true, Ordering::SeqCst);
         order_seqcst();
         if !self.core.threads.counts().is_discarding() {
-            // Nobody steals meanwhile: what is taken from the middle may wait for all those that were moved to the
+            // No thread steals meanwhile: a task taken from the middle may wait for all those that were moved to the
             // end, and would run them one within the other.
             self.core.queue.without_thieves(|| {
                 for _ in 0..own.len() {
@@ -210,8 +213,8 @@ impl Worker {
                 }
             });
         }
-        // ORDERING: Release: who sees it sees what was moved.
-        reaching.store(false, Ordering::Release);
+        // ORDERING: Release: a thread that sees it lowered sees what was moved.
+        moving.store(false, Ordering::Release);
         self.tombstones.set(0);
         self.sweep_at.set(2 * own.len().max(FEW_TOMBSTONES));
     }

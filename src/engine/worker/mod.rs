@@ -1,18 +1,18 @@
 //! The loop of a worker: take a task, run it, look for the next, rest, leave.
 //!
-//! A worker is **free** or **busy**. Busy, it holds at least one place; free, none.
+//! A worker is **free** or **busy**. A busy worker holds at least one place, a free one none.
 //!
-//! - L1: `busy` is raised before the last look at the thread counts, and lowered when no task is left at the
-//!   local queue or none was had: once `running` reads 0 after a pause, nothing starts.
-//! - L2: A busy worker with tasks of its own keeps its place for them, so those who wait outside
-//!   are neither overtaken by later tasks nor told of room that is not there.
-//! - L3: A worker runs the tasks in its local queue first, and one of the shared queue in each 61st turn, so
-//!   that nobody starves. Nobody who waited in line is overtaken: what a task submits while somebody
-//!   waits, or has waited and is in the queue, does not go to the local queue but behind them.
+//! - L1: `busy` is raised before the last look at the thread counts, and lowered when no task is left in the local
+//!   queue or none could be taken: once `running` reads 0 after a pause, nothing starts.
+//! - L2: A busy worker with tasks in its local queue keeps its place for them. So submitters that wait are not
+//!   overtaken by later tasks, and are not told of room that is not there.
+//! - L3: A worker runs the tasks in its local queue first, and one of the shared queue in each 61st turn, so that
+//!   none starves. No submitter that waited in line is overtaken: what a task submits while one waits, or while the
+//!   task of one that waited is in the queue, does not go to the local queue but behind them.
 //! - L4: A worker that took a task looks whether another local queue lends one, for one more worker.
-//! - L5: No user code runs under a lock, and none can end the worker: each call is caught.
-//! - L6: Once the pool discards its backlog no task is taken any more, and whoever discards it waits
-//!   until none is on its way to a local queue or back; what shows up later the workers drop.
+//! - L5: No user code runs under a lock, and none can end the worker: each call of it is caught.
+//! - L6: Once the pool discards its backlog no task is taken any more, and the thread that discards it waits until no
+//!   task is on its way to a local queue or back; what shows up later the workers drop.
 
 mod execute;
 mod local_tasks;
@@ -26,35 +26,35 @@ use crate::panic::{PanicHandler, WorkerId};
 use crate::sync::{Arc, Ordering};
 use std::cell::{Cell, RefCell};
 
-/// So many tombstones in a local queue are not worth a sweep.
+/// So few tombstones in a local queue are not worth a sweep.
 const FEW_TOMBSTONES: usize = 64;
 
+/// What a worker has for itself; only its own thread has it.
 pub(crate) struct Worker {
     core: Arc<Core>,
     id: WorkerId,
     shared: Arc<WorkerShared>,
     local: RefCell<Option<LocalQueue>>,
     handler: RefCell<Option<PanicHandler>>,
-    /// Places held: of the task that runs, and of those of its batch that are done.
+    /// How many places it holds: of the task that runs, and of the tasks of its batch that are over.
     held: Cell<u64>,
     lending: Cell<bool>,
     turns: Cell<u32>,
-    /// How often in a row it took a task alone from a queue that held nothing else.
+    /// How many times in a row it took a task alone from a queue that held nothing else.
     streak: Cell<u32>,
-    /// There was a line when it gave places back: it may have let a submitter in, which is about to come.
-    served: Cell<bool>,
-    /// So many tasks in the local queue are worth a look for tombstones.
+    /// It found a line when it gave places back: it may have let a submitter in, which is about to come.
+    served_line: Cell<bool>,
+    /// How many tasks in the local queue make a look for tombstones worth while.
     sweep_at: Cell<usize>,
-    /// Jobs that this worker claimed elsewhere than at the end of a queue: about as many tombstones are at its
-    /// local queue.
+    /// How many claimables this worker claimed apart from their tasks: about as many tombstones are in its local queue.
     tombstones: Cell<usize>,
-    /// How many tasks were kept in the local queue so far, and whether they were very many at once of late.
-    kept: Cell<u32>,
+    /// How many tasks were pushed to the local queue so far, and whether it held very many at once.
+    pushed: Cell<u32>,
     outgrown: Cell<bool>,
 }
 
 impl Worker {
-    /// A worker whose thread is this one.
+    /// A worker whose thread is the current one.
     pub(crate) fn new(core: Arc<Core>, id: WorkerId, shared: Arc<WorkerShared>) -> Worker {
         let local = core.queue.register(&shared);
         Worker {
@@ -67,10 +67,10 @@ impl Worker {
             lending: Cell::new(false),
             turns: Cell::new(0),
             streak: Cell::new(0),
-            served: Cell::new(false),
+            served_line: Cell::new(false),
             sweep_at: Cell::new(2 * FEW_TOMBSTONES),
             tombstones: Cell::new(0),
-            kept: Cell::new(0),
+            pushed: Cell::new(0),
             outgrown: Cell::new(false),
         }
     }
@@ -79,17 +79,26 @@ impl Worker {
         &self.core
     }
 
-    pub(crate) fn live(&self) {
+    pub(crate) fn has_local_queue(&self) -> bool {
+        self.local.borrow().is_some()
+    }
+
+    pub(crate) fn holds_place(&self) -> bool {
+        self.held.get() > 0
+    }
+
+    /// The life of a worker, from its arrival until it leaves.
+    pub(crate) fn run(&self) {
         self.core.threads.arrive();
         self.core.wake_more();
         let hooks = &self.core.config.hooks;
-        if hooks.greet() {
-            self.core.threads.in_hooks(|| self.greet(hooks));
+        if hooks.has_start_hooks() {
+            self.core.threads.in_hooks(|| self.call_start_hooks(hooks));
         }
         loop {
             loop {
                 if self.core.is_foreign() {
-                    // A task forked, and returned in the child: nothing else is this thread's to do there.
+                    // A task forked, and returned in the child: this thread has nothing else to do there.
                     return;
                 }
                 if !self.run_next() {
@@ -111,15 +120,16 @@ impl Worker {
         self.unregister();
     }
 
+    /// D1: gives up the local queue.
     fn unregister(&self) {
-        // From here on nothing is counted or kept at it, whatever thread-locals do as they are dropped.
+        // From here on nothing is counted or pushed here, whatever thread-locals do as they are dropped.
         let local = self.local.take();
         self.core.queue.unregister(&self.shared);
-        // D1. Else they would be dropped here, outside all locks, but never count as over.
+        // D1. Tasks left in it would be dropped here, outside all locks, but would never count as over.
         debug_assert!(local.is_none_or(|local| local.are_empty()));
     }
 
-    /// Runs the next task; false if there was none to be had, and the worker is free.
+    /// Runs the next task; false if there was none, and the worker is free.
     fn run_next(&self) -> bool {
         if self.held.get() > 0 {
             if self.run_next_here() {
@@ -131,14 +141,14 @@ impl Worker {
             self.renew_own();
         }
         let Some(mut task) = self.search() else {
-            self.served.set(false);
+            self.served_line.set(false);
             return false;
         };
         self.execute(&mut task);
         true
     }
 
-    /// The task is over, and so is all it captured. (Not inlined, so that the closure that calls it is.)
+    /// After a task that is over, and all it captured is dropped. (Not inlined, so that the closure that calls it is.)
     #[inline(never)]
     fn finish(&self) {
         if self.core.is_foreign() {
@@ -161,31 +171,31 @@ impl Worker {
         }
     }
 
-    /// Gives all places back. The gauges change first: whoever sees the pool at rest sees them so.
+    /// Gives all places back. The gauges change first: a thread that sees the pool at rest sees them at rest.
     fn go_free(&self) {
         if self.lending.replace(false) {
             self.core.queue.end_lending(&self.shared);
         }
-        // ORDERING: Release: who reads that nothing runs sees what ran.
+        // ORDERING: Release: a thread that reads that nothing runs sees what ran.
         self.shared.busy.store(false, Ordering::Release);
         self.leave(self.held.take());
     }
 
-    /// Gives places back, with all that follows.
+    /// Gives places back, and does what must follow.
     fn leave(&self, places: u64) {
         let left = self.core.admission.leave(places);
         if left.serve {
-            self.served.set(true);
+            self.served_line.set(true);
         }
         self.core.after(left);
     }
 }
 
 impl Drop for Worker {
-    /// C6. The standard library drops the thread-locals of a thread last made first, and this was the first
-    /// one: no code of a user's runs on this thread afterwards. (What drops later is the system's, as what a
-    /// library in C keeps under a `pthread_key`, and what an allocator or the like has kept from before.)
-    /// It takes locks and joins, and neither asks for [`std::thread::current`], which may be gone.
+    /// C6. The standard library drops the thread-locals of a thread in reverse order, and this is the first one made:
+    /// no code of a user's runs on this thread afterwards. (What drops later belongs to the system, as what a library
+    /// in C keeps under a `pthread_key`, and what an allocator or the like has made before.) It takes locks and
+    /// joins, and neither asks for [`std::thread::current`], which may be gone.
     fn drop(&mut self) {
         if self.core.is_foreign() {
             return;

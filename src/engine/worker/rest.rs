@@ -1,55 +1,55 @@
-//! How a worker rests: it sleeps, stands by, expires or leaves.
+//! How a worker without work rests: it sleeps, stands by, expires or leaves.
 
 use super::Worker;
 use crate::engine::bell::Ring;
 use crate::engine::threads::{Expiry, Rest};
-use crate::engine::wake::standby::{Duty, Tick};
+use crate::engine::wake::standby::{Standby, Tick};
 use crate::sync::{Ordering, deadline_after, fence};
 use std::time::Duration;
 
-/// The least time for which a last worker whose time is up waits for a task that is on its way.
+/// The least time for which the last worker, when its time is up, waits for a task that may come.
 const RENEWAL: Duration = Duration::from_millis(1);
 
 impl Worker {
-    /// Goes to rest: on the idle stack, a last look, asleep; or leaves.
+    /// Goes on the idle stack, takes a last look for work, and sleeps; or leaves.
     pub(super) fn rest(&self) -> Rest {
         let core = &self.core;
-        let outlook = || core.outlook();
+        let remaining = || core.remaining();
         core.admission.wake_let_in();
         let may_stand_by = core.may_stand_by();
-        let rest = core.threads.settle(&self.shared, may_stand_by, outlook);
+        let rest = core.threads.go_idle(&self.shared, may_stand_by, remaining);
         if !matches!(rest, Rest::Sleep | Rest::StandBy) {
             return rest;
         }
-        // The last look: whoever pushed a task before this counted on us.
+        // The last look: a thread that pushed a task before this counted on this worker.
         fence(Ordering::SeqCst);
-        if core.queue.has_work() && core.threads.unsettle(&self.shared) {
+        if core.queue.has_work() && core.threads.undo_idle(&self.shared) {
             if rest == Rest::StandBy {
-                core.make_up();
+                core.make_deferred_wakes();
             }
             return Rest::Again;
         }
         let idle_timeout = core.config.idle_timeout;
         let mut deadline = idle_timeout.and_then(deadline_after);
-        let mut duty = (rest == Rest::StandBy).then(|| Duty::begin(core));
+        let mut standby = (rest == Rest::StandBy).then(|| Standby::begin(core));
         loop {
-            let until = match &duty {
-                Some(duty) => deadline_after(duty.tick()),
+            let until = match &standby {
+                Some(standby) => deadline_after(standby.tick()),
                 None => deadline,
             };
             let Some(ring) = self.shared.bell.sleep(until) else {
-                if let Some(on_duty) = &mut duty {
-                    match core.tick(&self.shared, on_duty) {
+                if let Some(on_standby) = &mut standby {
+                    match core.tick(&self.shared, on_standby) {
                         Tick::Stay => {}
                         Tick::Up => return Rest::Again,
                         Tick::StandDown => {
-                            duty = None;
+                            standby = None;
                             deadline = idle_timeout.and_then(deadline_after);
                         }
                     }
                     continue;
                 }
-                deadline = match core.threads.expire(&self.shared, outlook) {
+                deadline = match core.threads.expire(&self.shared, remaining) {
                     Expiry::Again => return Rest::Again,
                     Expiry::Leave => return Rest::Leave,
                     Expiry::Renew => {
@@ -65,7 +65,7 @@ impl Worker {
                 return Rest::Leave;
             }
             core.threads.arrive();
-            core.make_up();
+            core.make_deferred_wakes();
             return Rest::Again;
         }
     }

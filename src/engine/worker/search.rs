@@ -2,24 +2,24 @@
 
 use super::Worker;
 use crate::engine::local::LocalQueue;
-use crate::engine::queue::insist;
-use crate::engine::spin::{self, Between, GATHER, STREAK, Search};
+use crate::engine::spin::{self, Between, GATHER, STREAK, Search, retry_steal};
 use crate::engine::task::Task;
 use crate::sync::{AtomicBool, Ordering, order_seqcst};
 
 impl Worker {
+    /// Looks for a task, and spins in between if no other worker does; `None` when the worker should rest.
     pub(super) fn search(&self) -> Option<Task> {
         let core = &self.core;
         let processors = core.config.processors;
         let mut spinning = None;
-        let mut search = Search::new(processors, core.gives_way());
+        let mut search = Search::new(processors, core.yields_before_rest());
         if self.streak.get() >= STREAK {
             self.streak.set(0);
             spin::pause(processors.spins(GATHER));
         }
         loop {
             if core.queue.has_work() {
-                if let Some(task) = self.reach() {
+                if let Some(task) = self.try_take() {
                     drop(spinning);
                     self.count_streak(search.looks());
                     self.pass_on();
@@ -34,48 +34,49 @@ impl Worker {
             if spinning.is_none() {
                 spinning = Some(Spinning::begin(&core.spinning)?);
             }
-            match search.next(|| self.served.take()) {
-                Between::Yield => core.give_way(),
+            match search.next(|| self.served_line.take()) {
+                Between::Yield => core.yield_processor(),
                 Between::Pause(turns) => spin::pause(turns),
             }
         }
     }
 
-    /// L1, L6: takes a task if that is still permitted once it shows.
-    pub(super) fn reach(&self) -> Option<Task> {
+    /// L1, L6: takes a task if that is still permitted once this worker shows as busy.
+    pub(super) fn try_take(&self) -> Option<Task> {
         let shared = &self.shared;
-        shared.reaching.store(true, Ordering::SeqCst);
+        shared.moving.store(true, Ordering::SeqCst);
         order_seqcst();
         let queue = &self.core.queue;
-        // L6: nothing is moved any more once the pool discards.
+        // L6: once the pool discards, nothing is moved.
         if !self.core.threads.counts().is_discarding()
-            && queue.skips_tombstones()
+            && queue.skip_tombstones()
             && !queue.has_work()
         {
-            // Nothing but tombstones: it is not busy for those.
-            shared.reaching.store(false, Ordering::Release);
+            // There are only tombstones: the worker is not busy for those.
+            shared.moving.store(false, Ordering::Release);
             return None;
         }
         shared.busy.store(true, Ordering::SeqCst);
         order_seqcst();
         let counts = self.core.threads.counts();
         let task = if counts.permits() && !counts.is_discarding() {
-            self.take()
+            self.take_or_steal()
         } else {
             None
         };
         if task.is_none() {
             shared.busy.store(false, Ordering::SeqCst);
         }
-        // ORDERING: Release: who sees it sees what was moved.
-        shared.reaching.store(false, Ordering::Release);
+        // ORDERING: Release: a thread that sees it lowered sees what was moved.
+        shared.moving.store(false, Ordering::Release);
         if counts.is_discarding() {
             self.core.discard_late(|| self.core.queue.take(), 1);
         }
         task
     }
 
-    /// A task alone, with the next one on its way already: a stream, not a round trip.
+    /// Counts how often in a row a task was taken alone with the next one on its way already: that is a stream, not a
+    /// round trip.
     pub(super) fn count_streak(&self, looks: u32) {
         let batches = self.core.config.backlog.is_none();
         let alone = batches && looks == 0 && !self.lending.get();
@@ -84,17 +85,17 @@ impl Worker {
             .set(if streams { self.streak.get() + 1 } else { 0 });
     }
 
-    /// L4: a local queue's own tasks hold no place that would count for them: whoever lent them relied on
-    /// the free workers there were, of which this one is no longer one. And if a thread was
-    /// refused, this is the time to try again.
+    /// L4: the tasks that a local queue lends hold no place that would count for them: their worker relied on the
+    /// free workers there were, and this one is no longer free. And if a thread was refused, this is the time to try
+    /// again.
     pub(super) fn pass_on(&self) {
-        if self.core.queue.has_lenders() || self.core.threads.lacks_thread() {
+        if self.core.queue.has_lenders() || self.core.threads.start_refused() {
             self.core.wake_more();
         }
     }
 
-    /// Takes a task from the shared queue, else steals. On success the worker holds a place.
-    pub(super) fn take(&self) -> Option<Task> {
+    /// Takes a task from the shared queue, else steals one. On success the worker holds a place.
+    fn take_or_steal(&self) -> Option<Task> {
         let core = &self.core;
         let local = self.local.borrow();
         let local = local.as_ref()?;
@@ -113,11 +114,11 @@ impl Worker {
         if !core.queue.has_lenders() {
             return None;
         }
-        // A victim may come to rest while its task is in our hands: hold the pool.
+        // The victim may come to rest while its task is in this worker's hands: hold the pool.
         core.admission.hold();
         let stolen = self.steal(local);
         match stolen {
-            Some((_, Stolen::Own)) => core.admission.settle_hold(),
+            Some((_, Stolen::Own)) => core.admission.turn_hold_into_place(),
             Some((_, Stolen::Batched)) | None => core.after(core.admission.unhold()),
         }
         let (task, _) = stolen?;
@@ -127,21 +128,21 @@ impl Worker {
         Some(task)
     }
 
-    /// Steals half of what some local queue lends.
+    /// Steals half of what another local queue lends.
     fn steal(&self, local: &LocalQueue) -> Option<(Task, Stolen)> {
         let LocalQueue { own, batch } = local;
         self.core
             .queue
-            .visit(Some(&self.shared), |shared, stealers| {
-                if !shared.has_work(stealers) {
+            .visit(Some(&self.shared), |victim, stealers| {
+                if !victim.has_work(stealers) {
                     return None;
                 }
                 let batched = || {
-                    let first = || insist(|| stealers.batch.steal_batch_and_pop(batch));
+                    let first = || retry_steal(|| stealers.batch.steal_batch_and_pop(batch));
                     Some(batch.pop().or_else(first)?.task)
                 };
                 let owned = || {
-                    let first = || insist(|| stealers.own.steal_batch_and_pop(own));
+                    let first = || retry_steal(|| stealers.own.steal_batch_and_pop(own));
                     own.pop().or_else(first)
                 };
                 (claim_next(batched).map(|task| (task, Stolen::Batched)))
@@ -155,7 +156,7 @@ struct Spinning<'a>(&'a AtomicBool);
 
 impl<'a> Spinning<'a> {
     fn begin(flag: &'a AtomicBool) -> Option<Spinning<'a>> {
-        // ORDERING: Relaxed: it guards nothing but the right to waste time.
+        // ORDERING: Relaxed: it guards nothing but the right to spin.
         let taken = flag.load(Ordering::Relaxed) || flag.swap(true, Ordering::Relaxed);
         (!taken).then_some(Spinning(flag))
     }
@@ -167,7 +168,7 @@ impl Drop for Spinning<'_> {
     }
 }
 
-/// The next task that is no tombstone, claimed.
+/// Takes tasks until one is no tombstone, and claims it.
 fn claim_next(mut take: impl FnMut() -> Option<Task>) -> Option<Task> {
     loop {
         let mut task = take()?;
@@ -177,7 +178,7 @@ fn claim_next(mut take: impl FnMut() -> Option<Task>) -> Option<Task> {
     }
 }
 
-/// From which deque of a local queue: it tells whether the task came with its place.
+/// From which of the two deques a task was stolen, which says whether it came with its place.
 enum Stolen {
     Own,
     Batched,

@@ -40,7 +40,7 @@ impl MultiPool {
             (Patience::None, _) | (Patience::Policy, Overflow::Reject) => {
                 self.enter_for_certain(task)
             }
-            (Patience::Policy, Overflow::CallerRuns) => match self.run_here(task) {
+            (Patience::Policy, Overflow::CallerRuns) => match self.run_on_caller(task) {
                 Ok(core) => Ok(core),
                 Err(task) => self.wait(task, None),
             },
@@ -117,9 +117,9 @@ impl MultiPool {
     }
 
     /// `CallerRuns`: this thread runs the task for a pool that is open and not paused. Returns which, or the task.
-    fn run_here(&self, mut task: Task) -> Result<Arc<Core>, Task> {
+    fn run_on_caller(&self, mut task: Task) -> Result<Arc<Core>, Task> {
         for core in self.in_turn() {
-            match core.run_here(task) {
+            match core.run_on_caller(task) {
                 None => return Ok(Arc::clone(core)),
                 Some(refused) => task = refused,
             }

@@ -15,7 +15,7 @@ mod lifecycle;
 use crate::builder::{Builder, sealed};
 use crate::engine::core::Core;
 use crate::engine::submit::Patience;
-use crate::engine::task::{Manner, Task};
+use crate::engine::task::{Task, ValueVTable};
 use crate::engine::{current, linked};
 use crate::error::{BuildError, SubmitError};
 use crate::pool::{Pool, PoolHandle};
@@ -177,14 +177,14 @@ impl MultiPool {
     /// Submits a value with the manner in which to run it; the value comes back if it is refused.
     pub(in crate::pools) fn submit_value<V>(
         &self,
-        manner: Manner<V>,
+        vtable: ValueVTable<V>,
         value: V,
         patience: Patience,
     ) -> Result<(), SubmitError<V>>
     where
         V: Send + 'static,
     {
-        match self.submit_task(Task::of_value(manner, value), patience) {
+        match self.submit_task(Task::of_value(vtable, value), patience) {
             Ok(_core) => Ok(()),
             // SAFETY: the task was made here from this `V`, and each submitter gets its own back.
             Err(refusal) => Err(unsafe { refusal.into_error() }),
@@ -285,7 +285,7 @@ impl sealed::Built for MultiPool {
     ) -> MultiPool {
         let shards: Vec<Pool> = (0..shards).map(|shard| pool(Some(shard))).collect();
         let cores: Vec<&Arc<Core>> = shards.iter().map(|shard| shard.core()).collect();
-        linked::unite(&cores);
+        linked::link(&cores);
         MultiPool {
             shards,
             balance,

@@ -44,7 +44,7 @@ impl ShareCore {
         if self.is_foreign() {
             return 0;
         }
-        self.running.load(Ordering::SeqCst) + self.calling.load(Ordering::SeqCst)
+        self.running.load(Ordering::SeqCst) + self.callers.load(Ordering::SeqCst)
     }
 
     pub(crate) fn waiting(&self) -> usize {

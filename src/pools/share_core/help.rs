@@ -6,7 +6,7 @@
 use super::SubQueue;
 use super::state::SubQueueState;
 use crate::engine::current;
-use crate::engine::task::claimable::{Claim, Claimable, Spot, Unrun};
+use crate::engine::task::claimable::{Claim, Claimable, Placement, Unrun};
 use crate::engine::task::{Claimed, Outcome};
 use crate::sync::{Arc, Instant, is_past, lock, park_until, sooner};
 
@@ -25,28 +25,28 @@ impl SubQueue {
     /// Runs what `take` takes, if there is a slot. Returns whether it ran something.
     pub(super) fn help<'a>(
         self: &Arc<Self>,
-        take: impl FnOnce(&mut SubQueueState) -> Option<(Claimed<'a>, Spot)>,
+        take: impl FnOnce(&mut SubQueueState) -> Option<(Claimed<'a>, Placement)>,
     ) -> bool {
         let lends = self.lends();
-        let (work, spot, permit) = {
+        let (work, placement, permit) = {
             let mut state = lock(&self.state);
             if !lends && !state.has_slot() {
                 return false;
             }
-            let Some((work, spot)) = take(&mut state) else {
+            let Some((work, placement)) = take(&mut state) else {
                 return false;
             };
             if !lends {
                 state.permits.begin();
             }
-            (work, spot, state.spare())
+            (work, placement, state.spare())
         };
-        if spot == Spot::Loose {
+        if placement == Placement::Unplaced {
             self.share.after(self.share.admission.drop_tombstones());
         }
-        let unsettled = self.share.core.run_instead(permit, || {
+        let unsettled = self.share.core.run_nested(permit, || {
             let mut ended = Outcome::Completed;
-            let unsettled = self.run(work, spot, |outcome| {
+            let unsettled = self.run(work, placement, |outcome| {
                 ended = outcome;
                 if !lends {
                     self.free_slot();
@@ -62,7 +62,7 @@ impl SubQueue {
 
     /// Runs the oldest task, if there is a slot. Returns whether it ran one.
     pub(super) fn help_with_next(self: &Arc<Self>) -> bool {
-        self.help(|state| Some((Claimed::Task(state.take()?), Spot::Placed)))
+        self.help(|state| Some((Claimed::Task(state.take()?), Placement::Placed)))
     }
 
     /// Runs a claimable of the sub-queue that has not started as soon as there is a slot; in an ordered sub-queue it runs
@@ -78,11 +78,11 @@ impl SubQueue {
             } else {
                 self.help(|state| {
                     let claim = Claim::take(claimable)?;
-                    let spot = claim.spot();
-                    if spot == Spot::Placed {
+                    let placement = claim.placement();
+                    if placement == Placement::Placed {
                         state.bury();
                     }
-                    Some((Claimed::Claimable(claim), spot))
+                    Some((Claimed::Claimable(claim), placement))
                 })
             };
             if helped {
@@ -126,23 +126,23 @@ impl SubQueue {
         let claim = {
             let mut state = lock(&self.state);
             let claim = Claim::take(claimable);
-            let spot = claim.as_ref().map(Claim::spot);
-            if spot == Some(Spot::Placed) {
+            let placement = claim.as_ref().map(Claim::placement);
+            if placement == Some(Placement::Placed) {
                 state.bury();
             }
             claim
         };
         let cancelled = claim.is_some();
         if let Some(claim) = claim {
-            let spot = claim.spot();
+            let placement = claim.placement();
             let ended = share.call(|| claim.abandon(Unrun::Cancelled));
             share.counts.cancelled.add(1);
-            match spot {
-                Spot::Placed => {
+            match placement {
+                Placement::Placed => {
                     self.over(1);
                     self.rebalance();
                 }
-                Spot::Loose => {
+                Placement::Unplaced => {
                     share.after(share.admission.drop_tombstones());
                     self.unpin(1);
                 }

@@ -51,7 +51,7 @@ pub(crate) struct ShareCore {
     completed: Counter,
     panicked: Counter,
     running: AtomicUsize,
-    calling: AtomicUsize,
+    callers: AtomicUsize,
     /// The sub-queues that live, by their addresses.
     sub_queues: Mutex<BTreeMap<usize, Weak<SubQueue>>>,
     /// N3: the threads that wait to help.
@@ -107,7 +107,7 @@ impl ShareCore {
             completed: Counter::default(),
             panicked: Counter::default(),
             running: AtomicUsize::new(0),
-            calling: AtomicUsize::new(0),
+            callers: AtomicUsize::new(0),
             sub_queues: Mutex::new(BTreeMap::new()),
             helpers: Mutex::new(Vec::new()),
             max_limit,

@@ -15,8 +15,8 @@ use super::SubQueue;
 use super::state::Step;
 use crate::engine::admission::Origin;
 use crate::engine::current;
-use crate::engine::submit::{Submit, Target};
-use crate::engine::task::claimable::Spot;
+use crate::engine::submit::Submit;
+use crate::engine::task::claimable::Placement;
 use crate::engine::task::permits::Permit;
 use crate::engine::task::{Claimed, Outcome, Task, Unsettled};
 use crate::error::SubmitErrorKind;
@@ -37,7 +37,7 @@ impl SubQueue {
             let step = lock(&self.state).step(|| core.admission.hold());
             match step {
                 None => return true,
-                Some(Step::TakeBack(spot)) => core.take_back(spot),
+                Some(Step::TakeBack(placement)) => core.take_back(placement),
                 Some(Step::Send) => match self.send() {
                     Err(SubmitErrorKind::NoThread) => return false,
                     sent => {
@@ -55,7 +55,7 @@ impl SubQueue {
     /// Submits a permit that was counted.
     pub(super) fn send(self: &Arc<Self>) -> Result<(), SubmitErrorKind> {
         let permit = Task::of_permit(Arc::clone(self) as _);
-        let sent = self.share.core.submit_ahead(permit, Origin::Inside);
+        let sent = self.share.core.submit_detached(permit, Origin::Inside);
         lock(&self.state).permits.added(sent.is_ok());
         sent.map_err(|refusal| {
             refusal.task.disown();
@@ -75,7 +75,7 @@ impl SubQueue {
     pub(super) fn run<'a>(
         self: &Arc<Self>,
         work: Claimed<'a>,
-        spot: Spot,
+        placement: Placement,
         free_slot: impl FnOnce(Outcome),
     ) -> Option<Unsettled<'a>> {
         let share = &self.share;
@@ -87,9 +87,9 @@ impl SubQueue {
                 return;
             }
             free_slot(ended);
-            match spot {
-                Spot::Placed => self.over(1),
-                Spot::Loose => self.unpin(1),
+            match placement {
+                Placement::Placed => self.over(1),
+                Placement::Unplaced => self.unpin(1),
             }
             share.wake_helpers();
         };
@@ -129,7 +129,7 @@ impl Permit for SubQueue {
             sub_queue.free_slot();
         };
         let unsettled = if let Some(task) = task {
-            sub_queue.run(Claimed::Task(task), Spot::Placed, free_slot)
+            sub_queue.run(Claimed::Task(task), Placement::Placed, free_slot)
         } else {
             free_slot(Outcome::Cancelled);
             None

@@ -39,7 +39,7 @@ impl ShareEvents for ShareCore {
         try_lock(&self.helpers).is_some_and(|helpers| helpers.is_empty())
             && try_lock(&self.lifecycle).is_some()
             && self.running.load(Ordering::SeqCst) == 0
-            && self.calling.load(Ordering::SeqCst) == 0
+            && self.callers.load(Ordering::SeqCst) == 0
             && try_lock(&self.lacking).is_some_and(|lacking| lacking.is_empty())
             && self.admission.is_untouched()
             && live.iter().all(|sub_queue| sub_queue.is_untouched())
@@ -63,7 +63,7 @@ impl ShareEvents for ShareCore {
         let lacking = std::mem::take(&mut *lock(&self.lacking));
         for sub_queue in lacking {
             if !sub_queue.sends_all() {
-                self.core.shares.lacks_permit();
+                self.core.shares.count_lacking();
                 self.lack(&sub_queue);
             }
             self.lacks_no_more();

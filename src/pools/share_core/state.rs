@@ -13,7 +13,7 @@
 
 use crate::engine::task::Accepted;
 use crate::engine::task::Task;
-use crate::engine::task::claimable::Spot;
+use crate::engine::task::claimable::Placement;
 use crate::engine::task::permits::Permits;
 use std::collections::VecDeque;
 
@@ -35,7 +35,7 @@ pub(super) enum Step {
     /// Send a permit, which was counted; the pool is held (S6).
     Send,
     /// Take back a permit, which is not counted any more.
-    TakeBack(Spot),
+    TakeBack(Placement),
 }
 
 impl SubQueueState {
@@ -77,7 +77,7 @@ impl SubQueueState {
     }
 
     /// S7: if there is a permit too many, takes it out of the count and returns what its task held.
-    pub(super) fn spare(&mut self) -> Option<Spot> {
+    pub(super) fn spare(&mut self) -> Option<Placement> {
         if self.permits.underway() > 0 {
             return None;
         }
@@ -205,7 +205,7 @@ mod tests {
         state.permits.added(true);
         assert!(matches!(
             state.step(|| ()),
-            Some(Step::TakeBack(Spot::Placed))
+            Some(Step::TakeBack(Placement::Placed))
         ));
         assert!(state.step(|| ()).is_none());
     }

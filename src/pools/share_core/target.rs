@@ -30,8 +30,8 @@ impl Target for SubQueue {
         &self.share.counts
     }
 
-    fn calling(&self) -> &AtomicUsize {
-        &self.share.calling
+    fn callers(&self) -> &AtomicUsize {
+        &self.share.callers
     }
 
     fn is_paused(&self) -> bool {
@@ -39,7 +39,7 @@ impl Target for SubQueue {
     }
 
     /// In an ordered sub-queue a submitter must not run its task before those that wait.
-    fn may_call(&self) -> bool {
+    fn allows_caller_runs(&self) -> bool {
         !self.ordered
     }
 
@@ -55,11 +55,11 @@ impl Target for SubQueue {
         self.share.wake_helpers();
     }
 
-    fn keep<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M> {
+    fn push_local<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M> {
         Err(make)
     }
 
-    fn keeps_all(&self) -> bool {
+    fn prefers_local(&self) -> bool {
         false
     }
 

@@ -11,7 +11,6 @@
 use super::{ShareCore, SubQueue};
 use crate::engine::admission::Left;
 use crate::engine::current;
-use crate::engine::submit::Target;
 use crate::sync::{
     Arc, Instant, Thread, current as this_thread, is_past, lock, park_until, sooner,
 };
@@ -119,12 +118,12 @@ impl ShareCore {
         if self.is_foreign() {
             return None;
         }
-        self.core.rescue()
+        self.core.prepare_to_block()
     }
 
     /// S6: a sub-queue could not send a permit, since the system refused a thread. It comes with a hold of the pool.
     pub(super) fn lacks_permit(self: &Arc<Self>, sub_queue: &Arc<SubQueue>) {
-        self.core.shares.lacks_permit();
+        self.core.shares.count_lacking();
         self.lack(sub_queue);
         // Those who wait already must try again from now on.
         self.admission.nudge();
@@ -146,7 +145,7 @@ impl ShareCore {
     }
 
     pub(super) fn lacks_no_more(&self) {
-        self.core.shares.has_permit();
+        self.core.shares.uncount_lacking();
         self.core.after(self.core.admission.unhold());
     }
 }
