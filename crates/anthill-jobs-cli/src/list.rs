@@ -154,8 +154,8 @@ impl Widths {
 
 /// The width of the terminal, or of `COLUMNS`; `None` if neither is known.
 fn columns() -> Option<usize> {
-    let told = std::env::var("COLUMNS").ok();
-    told.and_then(|told| told.parse().ok())
+    let set = std::env::var("COLUMNS").ok();
+    set.and_then(|set| set.parse().ok())
         .or_else(of_terminal)
         .filter(|&columns| columns > 0)
 }

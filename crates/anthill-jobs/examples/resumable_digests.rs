@@ -1,11 +1,11 @@
-//! The digests of all files below a folder, by jobs that survive: kill it half-way, start it again, and it goes on
-//! where it stopped.
+//! Digests of all files in a folder, by durable jobs: kill the program half-way, start it again, and it continues where it
+//! stopped.
 //!
 //! `cargo run --release -p anthill-jobs --features sqlite --example resumable_digests -- FOLDER [jobs.db]`
 //!
-//! Each file is a job, stored once whatever happens: its id is made from the file's path, and its result is kept. What
-//! the program was doing when it died is done again, and nothing else is. The digests go to standard output as
-//! `sha256sum` writes them, sorted; what happens on the way, to standard error. When all is told the queue is cleared.
+//! Each file is a job, stored once whatever happens: its id is made from the file's path, and its result is kept. Only the
+//! jobs that ran when the program died are done again. The digests are printed on standard output as `sha256sum` prints
+//! them, sorted; messages on standard error. At the end the queue is cleared.
 
 use anthill::Pool;
 use anthill_jobs::{Context, Job, JobError, JobId, JobState, NewJob, Queue};
@@ -17,7 +17,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Results are there until they are told, however long that takes.
+/// Results are kept until they are printed, however long that takes.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[derive(Serialize, Deserialize)]
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let before = queue.stats()?;
     if before.results + before.ready + before.running > 0 {
         eprintln!(
-            "going on: {} done, {} to do",
+            "continuing: {} done, {} to do",
             before.results,
             before.ready + before.running
         );
@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let pool = Pool::default();
     let consumer = queue
         .consumer(&pool)
-        // Nobody else works here: what died is taken up again soon.
+        // There is no other consumer, so the jobs of one that died should run again soon.
         .lease(Duration::from_secs(2))
         .handle(|job: DigestFile, _: &Context| digest(&job.path))
         .start()?;
@@ -73,7 +73,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         let path = serde_json::from_slice::<DigestFile>(&dead.payload)?.path;
         eprintln!("{}: {}", path.display(), dead.error.unwrap_or_default());
     }
-    tell(&queue)?;
+    print_results(&queue)?;
     let broker = queue.as_broker();
     broker.purge(&[JobState::Done, JobState::Dead])?;
     Ok(())
@@ -92,7 +92,7 @@ fn find(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-/// The same file is the same job, also when the program is started again.
+/// The same file is the same job, also after a restart.
 fn job(path: &Path) -> Result<NewJob, serde_json::Error> {
     let path = path.to_owned();
     let hash = Sha256::digest(path.as_os_str().as_encoded_bytes());
@@ -101,12 +101,12 @@ fn job(path: &Path) -> Result<NewJob, serde_json::Error> {
     let mut job = NewJob::new(DigestFile::KIND, serde_json::to_vec(&DigestFile { path })?);
     job.id = JobId::from_bytes(id);
     job.keep_result = Some(YEAR);
-    // What cannot be read now will not be in a second.
+    // A file that cannot be read twice will not be readable later.
     job.attempts = 3;
     Ok(job)
 }
 
-/// As `sha256sum` writes it.
+/// A line as `sha256sum` prints it.
 fn digest(path: &Path) -> Result<String, JobError> {
     let mut file = File::open(path).map_err(JobError::fatal)?;
     let mut digest = Sha256::new();
@@ -120,7 +120,7 @@ fn digest(path: &Path) -> Result<String, JobError> {
     }
 }
 
-fn tell(queue: &Queue) -> Result<(), Box<dyn Error + Send + Sync>> {
+fn print_results(queue: &Queue) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut lines: Vec<String> = Vec::new();
     let mut after = None;
     loop {

@@ -1,4 +1,4 @@
-//! Listeners that are told when something happens. They are called under no lock, so a listener may do anything, also
+//! Listeners that are called when something happens. They are called under no lock, so a listener may do anything, also
 //! add another one.
 
 use crate::sync::lock;

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 /// Opens the queues of one engine by their addresses.
 ///
-/// A function or closure `Fn(&str) -> Result<Queue, QueueError>` is an opener that cannot open read-only.
+/// A function or closure `Fn(&str) -> Result<Queue, QueueError>` is an opener that cannot open read-only. (A closure must name
+/// the type of its parameter: `|address: &str| …`.)
 pub trait Opener: Send + Sync + 'static {
     /// Opens the queue at an address, and creates it if the engine does so. The address is complete, with its scheme.
     ///

@@ -64,7 +64,7 @@ fn a_scheme_of_another_crate_opens_its_queue_with_the_whole_address() {
 
 #[test]
 fn a_function_is_an_opener_that_cannot_open_read_only() {
-    let openers = Openers::new().with("other", memory);
+    let openers = Openers::new().with("other", |_: &str| Queue::open("memory:"));
     openers.open("other:").unwrap().enqueue(Letter).unwrap();
     let (address, reason) = refused(openers.open_read_only("other:x"));
     assert_eq!(address, "other:x");

@@ -38,7 +38,7 @@ fn killed_half_way_it_goes_on_where_it_stopped() {
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
-    assert!(said.starts_with("going on: "), "{said}");
+    assert!(said.starts_with("continuing: "), "{said}");
     let told = String::from_utf8(output.stdout).unwrap();
     let told: Vec<&str> = told.lines().collect();
     assert_eq!(told, wanted);

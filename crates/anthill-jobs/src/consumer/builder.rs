@@ -1,4 +1,4 @@
-//! What a consumer can be told before it starts: handlers, queues, workers, leases, hooks.
+//! The options of a consumer before it starts: handlers, queues, workers, leases, hooks.
 
 use super::context::Context;
 use super::handle::Consumer;
@@ -252,7 +252,7 @@ impl ConsumerBuilder {
     }
 
     /// Sets how often the consumer looks for what other processes enqueued, where the broker is shared; every 200
-    /// milliseconds by default. It is told at once of what this process enqueues.
+    /// milliseconds by default. It is notified at once of what this process enqueues.
     pub fn poll(mut self, period: Duration) -> ConsumerBuilder {
         self.options.poll = period.max(Duration::from_millis(1));
         self

@@ -170,7 +170,7 @@ impl Handlers {
                 }
             }
             // Jobs that can be read are handled without those that cannot.
-            let mut told = if jobs.is_empty() {
+            let mut results = if jobs.is_empty() {
                 Vec::new()
             } else {
                 handle_all(&handler, jobs, &known)
@@ -178,7 +178,7 @@ impl Handlers {
             .into_iter();
             let end = |unread: Option<Failure>| match unread {
                 Some(failure) => Err(failure),
-                None => told.next().unwrap_or_else(|| {
+                None => results.next().unwrap_or_else(|| {
                     Err(Failure::of(
                         "its handler returned no result for it".to_owned(),
                     ))
@@ -262,7 +262,7 @@ impl Handlers {
         limit.max().unwrap_or(1)
     }
 
-    /// How to settle a job whose attempt ended, and what the hooks are told.
+    /// How to settle a job whose attempt ended, and what the hooks get.
     pub(super) fn decide(
         &self,
         claimed: &Claimed,

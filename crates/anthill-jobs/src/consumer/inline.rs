@@ -94,9 +94,9 @@ impl Run {
         if asked > 1 {
             return Ok(0);
         }
-        let mut over = RunGuard {
+        let mut guard = RunGuard {
             asked: &self.asked,
-            is_told: false,
+            is_reset: false,
         };
         let mut attempts = 0;
         loop {
@@ -107,7 +107,7 @@ impl Run {
                 .compare_exchange(asked, 0, Ordering::SeqCst, Ordering::SeqCst)
             {
                 Ok(_) => {
-                    over.is_told = true;
+                    guard.is_reset = true;
                     return Ok(attempts);
                 }
                 Err(more) => asked = more,
@@ -155,12 +155,12 @@ impl Run {
 /// Resets the count of calls if a run fails or panics.
 struct RunGuard<'a> {
     asked: &'a AtomicUsize,
-    is_told: bool,
+    is_reset: bool,
 }
 
 impl Drop for RunGuard<'_> {
     fn drop(&mut self) {
-        if !self.is_told {
+        if !self.is_reset {
             self.asked.store(0, Ordering::SeqCst);
         }
     }

@@ -299,15 +299,15 @@ impl Maintainer {
                 }
                 let since = *self.unknown.get(&kind).unwrap_or(&Some(now));
                 let is_long = |since| now.saturating_duration_since(since) >= UNKNOWN;
-                let told = since.is_none_or(is_long);
-                if told && since.is_some() {
+                let is_reported = since.is_none_or(is_long);
+                if is_reported && since.is_some() {
                     report::warn(&format!(
                         "jobs of kind {kind:?} have waited for {} seconds, and a consumer here has no handler for that \
                          kind, or only for older versions",
                         UNKNOWN.as_secs()
                     ));
                 }
-                unknown.insert(kind, since.filter(|_| !told));
+                unknown.insert(kind, since.filter(|_| !is_reported));
             }
         }
         self.unknown = unknown;

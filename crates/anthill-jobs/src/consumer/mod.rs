@@ -13,7 +13,7 @@
 //! an enqueue of this process, starts the next one.
 //!
 //! From the top down: [`builder`] and [`handle`] are the face, [`runner`] runs what [`claiming`] gets, by [`attempt`] and
-//! [`handlers`]; [`settling`] tells the broker how jobs ended; [`maintainer`] and [`heartbeat`] are the threads; [`shared`]
+//! [`handlers`]; [`settling`] reports to the broker how jobs ended; [`maintainer`] and [`heartbeat`] are the threads; [`shared`]
 //! has the rules (U1–U5) and [`state`] what its lock protects.
 
 mod attempt;

@@ -33,8 +33,8 @@ impl Reports {
     fn is_new(&self, text: &str) -> bool {
         let now = Instant::now();
         let mut last = lock(&self.0);
-        let is_old = |(told, at): &(String, Instant)| {
-            told == text && now.saturating_duration_since(*at) < AGAIN
+        let is_old = |(reported, at): &(String, Instant)| {
+            reported == text && now.saturating_duration_since(*at) < AGAIN
         };
         let is_new = !last.as_ref().is_some_and(is_old);
         if is_new {

@@ -5,7 +5,7 @@
 //! - U2: `may_claim` is set before a runner is asked for, and cleared before each claim: whatever arrives during a
 //!   claim leads to another one.
 //! - U3: `runners` counts the tasks in the pool, `started` those that have a worker. Each looks for jobs before it ends,
-//!   and then tells the maintainer; so where there is something to claim a runner is on its way, or the maintainer knows
+//!   and then notifies the maintainer; so where there is something to claim a runner is on its way, or the maintainer knows
 //!   when to start one.
 //! - U4: No call to the broker, the pool or user code is made under the lock.
 //! - U5: A fragile job (B9) is claimed by a runner that has the *permit*, which one runner has at a time, until the job
@@ -112,7 +112,7 @@ impl Shared {
         }
     }
 
-    /// A job ended: wakes who waits for that.
+    /// A job ended: wakes the threads that wait for that.
     pub(super) fn notify_waiters(&self, state: &State) {
         if state.waiters > 0 && state.in_flight.is_empty() {
             self.waiters.notify_all();

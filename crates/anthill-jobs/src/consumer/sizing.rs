@@ -117,7 +117,7 @@ mod tests {
             sizes.push(sizing.wanted());
         }
         assert_eq!(sizes, [4, 6, 9, 10, 10]);
-        // No work: down by one a second, and no further than told.
+        // No work: down by one a second, to the minimum.
         let mut sizes = Vec::new();
         for second in 0..12 {
             sizing.saw_nothing(at(1_000 + second * 1_000));

@@ -126,11 +126,11 @@ impl Transfer<'_> {
         };
         let may = |state: &JobState| JobState::WAITING.contains(state) || *state == JobState::Dead;
         if !self.request.states.iter().all(may) {
-            return refuse("move of jobs that run, or are done");
+            return refuse("a move of jobs that run or are done");
         }
         // Otherwise MV1 would remove each job because of its own copy.
         if Arc::ptr_eq(from, to) || from.identity() == to.identity() {
-            return refuse("move of jobs to the queue that they are in");
+            return refuse("a move of jobs to their own queue");
         }
         Ok(())
     }

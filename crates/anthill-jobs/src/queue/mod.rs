@@ -61,7 +61,7 @@ pub struct Queue {
     #[cfg(feature = "sqlite")]
     sqlite: Option<Arc<SqliteBroker>>,
     payload_limit: usize,
-    /// The consumers of this process, which no broker tells that a schedule was set.
+    /// The consumers of this process, which no broker notifies of a schedule that was set.
     schedulers: Arc<Listeners>,
 }
 

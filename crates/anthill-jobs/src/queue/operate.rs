@@ -154,7 +154,7 @@ impl Queue {
         }
         let _ = path;
         Err(QueueError::Unsupported {
-            what: "backup",
+            what: "backups",
             broker: self.broker.capabilities().name,
         })
     }

@@ -104,14 +104,14 @@ mod unix {
         pub(super) fn of(connection: &'c Connection) -> Option<Database<'c>> {
             let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
             // SAFETY: for this operation it is a pointer to a pointer to a file.
-            let told = unsafe {
+            let is_known = unsafe {
                 control(
                     connection,
                     ffi::SQLITE_FCNTL_FILE_POINTER,
                     (&raw mut file).cast(),
                 )
             };
-            if !told || file.is_null() {
+            if !is_known || file.is_null() {
                 return None;
             }
             // SAFETY: the file is the connection's, and lives as long as that; nothing changes it, for a connection is
@@ -131,14 +131,14 @@ mod unix {
         pub(super) fn is_shared(&self) -> bool {
             let mut state: c_int = -1;
             // SAFETY: for this operation it is a pointer to a number.
-            let told = unsafe {
+            let is_known = unsafe {
                 control(
                     self.connection,
                     ffi::SQLITE_FCNTL_LOCKSTATE,
                     (&raw mut state).cast(),
                 )
             };
-            told && state == ffi::SQLITE_LOCK_SHARED
+            is_known && state == ffi::SQLITE_LOCK_SHARED
         }
 
         /// Upgrades the shared lock to a reserved one, and back, which asks the system for the shared one. If another process

@@ -124,7 +124,7 @@ struct Sight {
     extended: Condvar,
     lock: Mutex<()>,
     failing: Failing,
-    /// What the steward asks for does.
+    /// What the maintainer asks for does.
     panics: AtomicBool,
     /// What comes while somebody looks for work, and finds none.
     late: Mutex<Option<NewJob>>,
@@ -175,7 +175,7 @@ impl Spy {
         self.0.failing.schedules.store(times, Ordering::SeqCst);
     }
 
-    /// What the steward asks for panics from now on, or does not.
+    /// What the maintainer asks for panics from now on, or does not.
     pub(crate) fn panic(&self, panics: bool) {
         self.0.panics.store(panics, Ordering::SeqCst);
     }
@@ -204,8 +204,8 @@ impl Spy {
 impl Watch for Spy {
     fn before(&self, call: Call) -> Result<(), QueueError> {
         let sight = &*self.0;
-        let steward = [Call::Extend, Call::Schedules, Call::HasChanged].contains(&call);
-        let panics = steward && sight.panics.load(Ordering::SeqCst);
+        let maintainer = [Call::Extend, Call::Schedules, Call::HasChanged].contains(&call);
+        let panics = maintainer && sight.panics.load(Ordering::SeqCst);
         match call {
             Call::Claim => drop(sight.claims.fetch_add(1, Ordering::SeqCst)),
             Call::HasChanged => drop(sight.looks.fetch_add(1, Ordering::SeqCst)),

@@ -223,7 +223,7 @@ fn a_purge_takes_what_comes_in_place_of_what_it_took() {
 }
 
 #[test]
-fn a_broker_that_panics_has_failed_and_the_steward_goes_on() {
+fn a_broker_that_panics_has_failed_and_the_maintainer_goes_on() {
     let spy = Spy::on_a_shared_one();
     let queue = spy.queue(&Clock::system());
     let pool = Pool::with_capacity(1);

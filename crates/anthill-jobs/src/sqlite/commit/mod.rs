@@ -242,8 +242,8 @@ impl GroupCommit {
     /// Writes a long log back to the database: after the commit, when all writes have ended.
     ///
     /// Within the commit, another process that cleans up because the lock was lost meanwhile might do it at the same time
-    /// without knowing that commit yet: it would put an older page over a newer one. Whoever comes later knows all
-    /// that is written back here.
+    /// without knowing that commit yet: it would put an older page over a newer one. A process that comes later knows
+    /// all that is written back here.
     fn checkpoint(&self) {
         if LOG_PAGES.replace(0) < LONG_LOG {
             return;
