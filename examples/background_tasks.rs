@@ -1,4 +1,5 @@
-//! How do tasks that run for ever end? They watch the pool's stop token. And nothing is lost silently when a pool stops.
+//! How do tasks that run for ever end? They watch the pool's stop token. And nothing is lost silently when a pool
+//! stops.
 //!
 //! ```text
 //! cargo run --example background_tasks

@@ -1,4 +1,5 @@
-//! What if the producer is faster than the workers? It waits, is refused, waits for a limited time; or a policy decides.
+//! What if the producer is faster than the workers? It waits, is refused, waits for a limited time; or a policy
+//! decides.
 //!
 //! ```text
 //! cargo run --example backpressure

@@ -1,4 +1,5 @@
-//! How do I put a job into the queue, and take it out again? Submit with or without waiting, or with a time limit; cancel.
+//! How do I put a job into the queue, and take it out again? Submit with or without waiting, or with a time limit;
+//! cancel.
 //!
 //! ```text
 //! cargo run --example front_doors

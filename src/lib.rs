@@ -1,8 +1,8 @@
 //! An elastic pool of reusable OS threads, for work that blocks, comes in bursts or must be bounded.
 //!
-//! Threads start when there is work, are reused newest first, and end when they have been idle for a while. The capacity is
-//! exact, and can change while the pool runs. Without room a submitter waits in a fair line, or is refused and gets its
-//! closure back.
+//! Threads start when there is work, are reused newest first, and end when they have been idle for a while. The
+//! capacity is exact, and can change while the pool runs. Without room a submitter waits in a fair line, or is refused
+//! and gets its closure back.
 //!
 //! ```
 //! use anthill::Pool;
@@ -24,16 +24,16 @@
 //! - **Fair.** Submitters that wait for room are admitted first come, first served; nobody overtakes them.
 //! - **Nothing lost.** An accepted task runs, unless it is discarded on request, which is counted. A refused task comes
 //!   back.
-//! - **No deadlock with itself.** A task may submit to its own pool, tune, release and drop it. A task that joins another
-//!   one runs that one itself if it has not started.
-//! - **A panic costs one task.** The worker goes on, and the panic goes to one place: the handle, the group, the caller of
-//!   a scope or a map, or the panic handler.
+//! - **No deadlock with itself.** A task may submit to its own pool, tune, release and drop it. A task that joins
+//!   another one runs that one itself if it has not started.
+//! - **A panic costs one task.** The worker goes on, and the panic goes to one place: the handle, the group, the caller
+//!   of a scope or a map, or the panic handler.
 //! - **Every handle resolves**, with a result or with the reason why there is none.
 //! - **Idle costs nothing.** There is no helper thread and no polling; an idle pool makes no context switch.
 //!
 //! Everything before a `submit` happens before the task. The task, and the drop of all it captured, happens before
-//! [`join`](JoinHandle::join), [`wait_idle`](PoolHandle::wait_idle) and [`release_timeout`](PoolHandle::release_timeout)
-//! return.
+//! [`join`](JoinHandle::join), [`wait_idle`](PoolHandle::wait_idle) and
+//! [`release_timeout`](PoolHandle::release_timeout) return.
 //!
 //! The pool calls no code of yours while it holds a lock: no task, drop, handler or hook.
 //!
@@ -89,6 +89,10 @@ pub use stop::{StopSource, StopToken};
 /// The pages of `docs/`, included so that their programs are tested.
 #[cfg(any(doc, doctest))]
 pub mod guide {
+    #[doc = include_str!("../docs/guarantees.md")]
+    pub mod guarantees {}
+    #[doc = include_str!("../docs/comparison.md")]
+    pub mod comparison {}
     #[doc = include_str!("../docs/design.md")]
     pub mod design {}
     #[doc = include_str!("../docs/ordering.md")]

@@ -1,4 +1,5 @@
-//! What a panicking task leaves behind and who is told; and how the code of users is called where a panic must not spread.
+//! What a panicking task leaves behind and who is told; and how the code of users is called where a panic must not
+//! spread.
 
 use crate::sync::Arc;
 use std::any::Any;

@@ -1,9 +1,9 @@
 //! How many processors the process has, whichever thread asks.
 //!
-//! The count that a thread gets is its own, and it may be pinned to fewer processors than the process has. What is made for
-//! the whole process must not be made to that measure, so the affinity of the main thread counts. A thread with another
-//! affinity starts a short-lived thread, gives that the affinity of the main thread, and lets it ask: so in all else (the
-//! quota of the control groups, and how it is rounded) the answer is that of [`processors`].
+//! The count that a thread gets is its own, and it may be pinned to fewer processors than the process has. What is made
+//! for the whole process must not be made to that measure, so the affinity of the main thread counts. A thread with
+//! another affinity starts a short-lived thread, gives that the affinity of the main thread, and lets it ask: so in all
+//! else (the quota of the control groups, and how it is rounded) the answer is that of [`processors`].
 
 use crate::sync::processors;
 

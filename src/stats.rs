@@ -4,9 +4,9 @@ use crate::sync::{CounterU64, Ordering};
 
 /// A snapshot of a pool's counters and gauges, from [`PoolHandle::stats`](crate::PoolHandle::stats).
 ///
-/// At rest `submitted = completed + panicked + cancelled + discarded`, and `running` and `queued` are 0. A snapshot that is
-/// taken while tasks run may be off by the tasks that start or end meanwhile. A [`reboot`](crate::PoolHandle::reboot) does
-/// not reset the counters.
+/// At rest `submitted = completed + panicked + cancelled + discarded`, and `running` and `queued` are 0. A snapshot
+/// that is taken while tasks run may be off by the tasks that start or end meanwhile. A
+/// [`reboot`](crate::PoolHandle::reboot) does not reset the counters.
 ///
 /// ```
 /// let pool = anthill::Pool::with_capacity(2);

@@ -1,10 +1,10 @@
 //! The signal to stop: for long-running tasks, and for those who wait for the end of a pool.
 //!
 //! - ST1: `stopped` is set under the lock. Whoever waits for it holds that lock from its look to its sleep.
-//! - ST2: A thread that waits for a pool's end sleeps on the lock of that pool's threads instead. It is entered here first,
-//!   and then looks at `stopped` under the threads' lock; the signal is set first, and then takes the threads' lock of
-//!   every pool that is entered. So one of the two sees the other. The threads' lock is taken while the lock here is held,
-//!   never the other way round.
+//! - ST2: A thread that waits for a pool's end sleeps on the lock of that pool's threads instead. It is entered here
+//!   first, and then looks at `stopped` under the threads' lock; the signal is set first, and then takes the threads'
+//!   lock of every pool that is entered. So one of the two sees the other. The threads' lock is taken while the lock
+//!   here is held, never the other way round.
 
 use crate::fork;
 use crate::sync::{
@@ -40,7 +40,7 @@ impl Stop {
         })
     }
 
-    /// G2 of [`fork`](crate::fork): nobody holds the lock.
+    /// G2 of [`fork`]: nobody holds the lock.
     pub(crate) fn is_unlocked(&self) -> bool {
         try_lock(&self.ending).is_some()
     }
@@ -76,12 +76,12 @@ impl Stop {
     }
 }
 
-/// Tells a long-running task when to stop: once its pool is released (or dropped), or once the [`StopSource`] that made the
-/// token is stopped.
+/// Tells a long-running task when to stop: once its pool is released (or dropped), or once the [`StopSource`] that made
+/// the token is stopped.
 ///
-/// A pool does not end before its tasks do, so a task that would run for ever must look at its token, or sleep on it. Tokens
-/// are cheap to clone. A [`reboot`](crate::PoolHandle::reboot) of the pool makes a new signal; tokens from before it stay
-/// stopped.
+/// A pool does not end before its tasks do, so a task that would run for ever must look at its token, or sleep on it.
+/// Tokens are cheap to clone. A [`reboot`](crate::PoolHandle::reboot) of the pool makes a new signal; tokens from
+/// before it stay stopped.
 ///
 /// ```
 /// use anthill::Pool;
@@ -139,8 +139,8 @@ impl StopToken {
         self.stop.is_stopped() || self.is_foreign()
     }
 
-    /// Waits until it is time to stop, but at most for `timeout` (`Duration::MAX` means without a limit). Returns whether it is
-    /// time to stop.
+    /// Waits until it is time to stop, but at most for `timeout` (`Duration::MAX` means without a limit). Returns
+    /// whether it is time to stop.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -177,9 +177,9 @@ impl fmt::Debug for StopToken {
 
 /// A signal that you give yourself: [`stop`](StopSource::stop) stops all its [tokens](StopSource::token).
 ///
-/// It is for tasks that must stop before their pool does, and for a caller that waits for the end of a pool and may give up
-/// ([`release_until`](crate::PoolHandle::release_until)). It is cheap to clone, and all clones give the same signal. The
-/// signal can be given once and cannot be taken back. Dropping the source does not give it.
+/// It is for tasks that must stop before their pool does, and for a caller that waits for the end of a pool and may
+/// give up ([`release_until`](crate::PoolHandle::release_until)). It is cheap to clone, and all clones give the same
+/// signal. The signal can be given once and cannot be taken back. Dropping the source does not give it.
 ///
 /// ```
 /// use anthill::{Pool, StopSource};

@@ -1,8 +1,8 @@
 //! The names of the workers' threads.
 //!
-//! In this process a thread is named `<name>-<id>`, however long that is. Linux shows 15 bytes of it; cut there, all workers
-//! of a pool with a long name would look alike. So the name is cut instead, and the id stays. The pools of a multi-pool are
-//! named `<name>-<shard>`.
+//! In this process a thread is named `<name>-<id>`, however long that is. Linux shows 15 bytes of it; cut there, all
+//! workers of a pool with a long name would look alike. So the name is cut instead, and the id stays. The pools of a
+//! multi-pool are named `<name>-<shard>`.
 
 /// How many bytes of a thread's name the system keeps.
 const SHOWN: usize = 15;

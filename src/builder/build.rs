@@ -1,7 +1,7 @@
 //! From a builder to what it builds; and the constructors of [`Pool`].
 //!
-//! The options are checked before anything is made. If a thread is refused, the pools are dropped, which joins the threads
-//! that were started.
+//! The options are checked before anything is made. If a thread is refused, the pools are dropped, which joins the
+//! threads that were started.
 
 use super::{Builder, Built};
 use crate::engine::config::{Config, Overflow};
@@ -22,8 +22,8 @@ impl<P: Built> Builder<P> {
     ///
     /// # Errors
     ///
-    /// Fails if the options contradict one another, and if the system refuses to start one of the minimum of workers; the
-    /// workers that were already started are ended and joined.
+    /// Fails if the options contradict one another, and if the system refuses to start one of the minimum of workers;
+    /// the workers that were already started are ended and joined.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -142,8 +142,8 @@ impl Pool {
 }
 
 impl Default for Pool {
-    /// Makes a pool with one worker for each processor on which the calling thread may run (see [`Builder::capacity`]), and
-    /// an unbounded backlog: `submit` never blocks.
+    /// Makes a pool with one worker for each processor on which the calling thread may run (see [`Builder::capacity`]),
+    /// and an unbounded backlog: `submit` never blocks.
     fn default() -> Pool {
         Builder::new().unbounded_backlog().into_pool()
     }

@@ -24,7 +24,8 @@ pub(crate) mod sealed {
         fn check(_parts: &Self::Parts) -> Result<(), BuildError> {
             Ok(())
         }
-        /// Each call of `pool` makes one more pool, without a thread; it takes the number of the pool if there are several.
+        /// Each call of `pool` makes one more pool, without a thread; it takes the number of the pool if there are
+        /// several.
         fn new(parts: Self::Parts, pool: impl FnMut(Option<usize>) -> Pool) -> Self;
         /// What must live as long as the tasks of the pool.
         fn keep(parts: &Self::Parts) -> Option<Arc<dyn Any + Send + Sync>>;

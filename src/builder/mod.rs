@@ -108,9 +108,9 @@ impl<P: Built> Builder<P> {
 
     /// Sets how many tasks may run at once, and so how many workers there may be. With 0 the pool is paused.
     ///
-    /// By default it is the number of processors for the thread that builds the pool, when it builds it: those on which that
-    /// thread may run (its affinity), but no more than its control groups grant time for. Fractions are rounded down, to at
-    /// least 1: a quota of 2.5 processors gives 2, and one below 1 gives 1. It is the result of
+    /// By default it is the number of processors for the thread that builds the pool, when it builds it: those on which
+    /// that thread may run (its affinity), but no more than its control groups grant time for. Fractions are rounded
+    /// down, to at least 1: a quota of 2.5 processors gives 2, and one below 1 gives 1. It is the result of
     /// [`available_parallelism`](std::thread::available_parallelism).
     ///
     /// ```
@@ -225,9 +225,9 @@ impl<P: Built> Builder<P> {
 
     /// Sets what is called when a task panics.
     ///
-    /// It is called on the worker, after the standard panic hook and before the task counts as over. A panic of the handler is
-    /// caught. If there is a [`panic_handler_per_worker`](Builder::panic_handler_per_worker) as well, this one gets only the
-    /// panics of tasks that their submitter ran.
+    /// It is called on the worker, after the standard panic hook and before the task counts as over. A panic of the
+    /// handler is caught. If there is a [`panic_handler_per_worker`](Builder::panic_handler_per_worker) as well, this
+    /// one gets only the panics of tasks that their submitter ran.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -246,7 +246,8 @@ impl<P: Built> Builder<P> {
 
     /// Gives each worker a panic handler of its own.
     ///
-    /// The worker makes it when it starts, and calls it on its own thread only, so the handler may keep state without a lock.
+    /// The worker makes it when it starts, and calls it on its own thread only, so the handler may keep state without a
+    /// lock.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -273,8 +274,8 @@ impl<P: Built> Builder<P> {
 
     /// Sets the name of the threads: `<name>-<worker>`, or only the number of the worker if the name is empty.
     ///
-    /// [`Thread::name`](std::thread::Thread::name) and [`TaskPanic::thread_name`] return the whole name. Linux shows 15 bytes
-    /// of a thread's name: there the pool's name is cut, between two characters, and the worker's number stays.
+    /// [`Thread::name`](std::thread::Thread::name) and [`TaskPanic::thread_name`] return the whole name. Linux shows 15
+    /// bytes of a thread's name: there the pool's name is cut, between two characters, and the worker's number stays.
     ///
     /// ```
     /// # use {anthill::Pool, std::thread};
@@ -289,9 +290,9 @@ impl<P: Built> Builder<P> {
 
     /// Sets the stack size of each worker in bytes, at least 64 KiB; the system may round it up.
     ///
-    /// What the tasks need comes on top of what the pool itself needs: a task that overflows its stack ends the process. The
-    /// minimum is twice what a worker needs to report a task's panic with a backtrace, unoptimized, on x86-64 Linux (between 28
-    /// and 32 KiB; without a backtrace the 16 KiB that the system demands are enough).
+    /// What the tasks need comes on top of what the pool itself needs: a task that overflows its stack ends the
+    /// process. The minimum is twice what a worker needs to report a task's panic with a backtrace, unoptimized, on
+    /// x86-64 Linux (between 28 and 32 KiB; without a backtrace the 16 KiB that the system demands are enough).
     ///
     /// ```
     /// # use anthill::Pool;
@@ -306,8 +307,8 @@ impl<P: Built> Builder<P> {
 
     /// Sets a hook that each new worker calls before its first task.
     ///
-    /// In it a worker can change what it inherited, like every thread, from the thread whose call started it: its affinity, its
-    /// priority, its signal mask. A panic of the hook is caught and counted in
+    /// In it a worker can change what it inherited, like every thread, from the thread whose call started it: its
+    /// affinity, its priority, its signal mask. A panic of the hook is caught and counted in
     /// [`hook_panics`](crate::Stats::hook_panics).
     ///
     /// ```

@@ -88,10 +88,11 @@ impl PoolHandle {
 
     /// Submits a task; blocks while there is no room.
     ///
-    /// There is room while fewer than capacity + backlog tasks run or are queued. Submitters that wait are admitted first
-    /// come, first served. [`Builder::overflow`](crate::Builder::overflow) changes what happens when there is no room. On a
-    /// worker of the same pool `submit` never blocks: a task without room is queued beyond the bound. Between pools it blocks
-    /// as anywhere else, so a cycle of bounded pools whose tasks submit to one another can fill up and deadlock.
+    /// There is room while fewer than capacity + backlog tasks run or are queued. Submitters that wait are admitted
+    /// first come, first served. [`Builder::overflow`](crate::Builder::overflow) changes what happens when there is no
+    /// room. On a worker of the same pool `submit` never blocks: a task without room is queued beyond the bound.
+    /// Between pools it blocks as anywhere else, so a cycle of bounded pools whose tasks submit to one another can fill
+    /// up and deadlock.
     ///
     /// Everything before `submit` happens before the task. If the task panics, the panic is caught and counted, and the
     /// pool's panic handler is called; with `panic = "abort"` the process ends.
@@ -119,7 +120,8 @@ impl PoolHandle {
     /// # Errors
     ///
     /// The closure comes back if the pool is [`Full`](crate::SubmitErrorKind::Full),
-    /// [`Closed`](crate::SubmitErrorKind::Closed), or has [no thread](crate::SubmitErrorKind::NoThread) and cannot start one.
+    /// [`Closed`](crate::SubmitErrorKind::Closed), or has [no thread](crate::SubmitErrorKind::NoThread) and cannot
+    /// start one.
     ///
     /// ```
     /// # use anthill::Pool;

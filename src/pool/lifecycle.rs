@@ -10,9 +10,9 @@ use std::time::Duration;
 impl PoolHandle {
     /// Changes the capacity and returns the old one. Does not wait.
     ///
-    /// A higher capacity admits waiting submitters and starts work at once. A lower one retires idle workers now, and busy
-    /// workers after their task. With 0 the pool pauses: running tasks finish, no other task starts, and the backlog still
-    /// accepts what it has room for. Any number of threads may call `tune` at once; so may a task.
+    /// A higher capacity admits waiting submitters and starts work at once. A lower one retires idle workers now, and
+    /// busy workers after their task. With 0 the pool pauses: running tasks finish, no other task starts, and the
+    /// backlog still accepts what it has room for. Any number of threads may call `tune` at once; so may a task.
     ///
     /// At capacity 1 tasks from outside the pool start in the order in which they were accepted.
     ///
@@ -28,8 +28,8 @@ impl PoolHandle {
 
     /// Waits until the pool is at rest: no task runs or is queued, and no submitter waits for room.
     ///
-    /// It returns if the pool was at rest at any moment after the call began, even if other threads go on submitting. All
-    /// that tasks did before that moment happens before `wait_idle` returns.
+    /// It returns if the pool was at rest at any moment after the call began, even if other threads go on submitting.
+    /// All that tasks did before that moment happens before `wait_idle` returns.
     ///
     /// # Panics
     ///
@@ -54,8 +54,8 @@ impl PoolHandle {
         self.core.wait_idle(None);
     }
 
-    /// Waits like [`wait_idle`](PoolHandle::wait_idle), but at most for `timeout`. Returns whether the pool was at rest at
-    /// some moment.
+    /// Waits like [`wait_idle`](PoolHandle::wait_idle), but at most for `timeout`. Returns whether the pool was at rest
+    /// at some moment.
     ///
     /// In a task of the same pool it returns `false` at once.
     ///
@@ -70,8 +70,9 @@ impl PoolHandle {
 
     /// Closes the pool. Does not wait.
     ///
-    /// The pool accepts nothing more from outside and refuses the submitters that wait for room. Tasks that were accepted
-    /// still run, and may submit more; idle workers end. A pause is lifted: the capacity is again what it was before.
+    /// The pool accepts nothing more from outside and refuses the submitters that wait for room. Tasks that were
+    /// accepted still run, and may submit more; idle workers end. A pause is lifted: the capacity is again what it was
+    /// before.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -91,8 +92,8 @@ impl PoolHandle {
     ///
     /// # Errors
     ///
-    /// Returns what remains if the time is up; the pool still goes on to its end. It fails at once in a task of the pool,
-    /// which cannot wait for itself, and it fails if another thread reboots the pool meanwhile.
+    /// Returns what remains if the time is up; the pool still goes on to its end. It fails at once in a task of the
+    /// pool, which cannot wait for itself, and it fails if another thread reboots the pool meanwhile.
     ///
     /// ```
     /// # use {anthill::Pool, std::time::Duration};
@@ -106,12 +107,12 @@ impl PoolHandle {
         self.core.end(deadline_after(timeout), None)
     }
 
-    /// Closes the pool and joins its threads like [`release_timeout`](PoolHandle::release_timeout), but also stops waiting
-    /// when the token is stopped.
+    /// Closes the pool and joins its threads like [`release_timeout`](PoolHandle::release_timeout), but also stops
+    /// waiting when the token is stopped.
     ///
-    /// It is for a caller that gives up because of an event, not only after a time. With `Duration::MAX` only the event ends
-    /// the wait early. A [`StopSource`](crate::StopSource) makes such tokens; the pool's own token is no use here, since the
-    /// release itself stops it.
+    /// It is for a caller that gives up because of an event, not only after a time. With `Duration::MAX` only the event
+    /// ends the wait early. A [`StopSource`](crate::StopSource) makes such tokens; the pool's own token is no use here,
+    /// since the release itself stops it.
     ///
     /// # Errors
     ///
@@ -137,11 +138,12 @@ impl PoolHandle {
         self.core.end(deadline_after(timeout), Some(stop))
     }
 
-    /// Closes the pool, also to what its tasks submit, drops the backlog, and returns how many tasks it dropped. Does not wait.
+    /// Closes the pool, also to what its tasks submit, drops the backlog, and returns how many tasks it dropped. Does
+    /// not wait.
     ///
-    /// Tasks that run, or that a worker has just taken, go on to their end. A task whose `submit` has not returned by then
-    /// may be accepted and dropped a moment later: [`Stats::discarded`](crate::Stats::discarded) counts it, the return value
-    /// does not.
+    /// Tasks that run, or that a worker has just taken, go on to their end. A task whose `submit` has not returned by
+    /// then may be accepted and dropped a moment later: [`Stats::discarded`](crate::Stats::discarded) counts it, the
+    /// return value does not.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -156,9 +158,9 @@ impl PoolHandle {
 
     /// Opens a released pool again.
     ///
-    /// Tasks that were accepted before and all handles stay valid. Workers that are still busy count against the capacity
-    /// until they end. The counters are not reset. It has no effect on a pool that is open, or whose [`Pool`](crate::Pool)
-    /// was dropped.
+    /// Tasks that were accepted before and all handles stay valid. Workers that are still busy count against the
+    /// capacity until they end. The counters are not reset. It has no effect on a pool that is open, or whose
+    /// [`Pool`](crate::Pool) was dropped.
     ///
     /// ```
     /// # use anthill::Pool;

@@ -48,11 +48,11 @@ use std::ops::Deref;
 /// - Every way to submit a task fails with [`NoThread`](crate::SubmitErrorKind::NoThread), whose
 ///   [`source`](std::error::Error::source) says that the process was forked; the closure comes back. If a scope or
 ///   a map begins in the child, its caller does the work.
-/// - All gauges and [`stats`](PoolHandle::stats) are 0, except the capacity and the number of rejected tasks. Calls that
-///   wait return at once: `wait_idle`, and `release_timeout` with `Ok`, since the child has no thread of the pool.
+/// - All gauges and [`stats`](PoolHandle::stats) are 0, except the capacity and the number of rejected tasks. Calls
+///   that wait return at once: `wait_idle`, and `release_timeout` with `Ok`, since the child has no thread of the pool.
 ///   `release`, `reboot`, `tune` and the drop of the pool have no effect; stop tokens are stopped.
-/// - A handle from before the fork has the result of its task if the task was over by then; otherwise its task counts as
-///   cancelled. A group reports tasks that were not over as cancelled; a scope or a map that was half-way panics.
+/// - A handle from before the fork has the result of its task if the task was over by then; otherwise its task counts
+///   as cancelled. A group reports tasks that were not over as cancelled; a scope or a map that was half-way panics.
 /// - If a task forks and also returns in the child, its thread ends there and runs no other task.
 ///
 /// [`global()`](crate::global()) is a new pool in each process. All this applies to the C library's `fork`: the crate

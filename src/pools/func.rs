@@ -106,8 +106,8 @@ impl<T> Clone for Func<T> {
 
 /// A pool of one function: each task is a call of it, and only the argument is submitted.
 ///
-/// In all else it is a [`Pool`], and has all methods of a [`PoolHandle`]. For an argument of up to two words a call allocates
-/// nothing.
+/// In all else it is a [`Pool`], and has all methods of a [`PoolHandle`]. For an argument of up to two words a call
+/// allocates nothing.
 ///
 /// ```
 /// use anthill::FuncPool;

@@ -1,12 +1,12 @@
 //! A share of a pool with a queue for each key: tasks of one key run in order, tasks of different keys side by side.
 //!
-//! - KE1: A key is in the table while it is pinned: by a submitter on its way in, or by a task that is not over. The last pin
-//!   that goes takes the key out; so there is one sub-queue for a key at a time, and none without tasks.
-//! - KE2: Keys are hashed, compared and dropped outside the lock. Whoever compared all entries of a hash and found no equal key
-//!   adds its key only if the entries are still the same.
+//! - KE1: A key is in the table while it is pinned: by a submitter on its way in, or by a task that is not over. The
+//!   last pin that goes takes the key out; so there is one sub-queue for a key at a time, and none without tasks.
+//! - KE2: Keys are hashed, compared and dropped outside the lock. Whoever compared all entries of a hash and found no
+//!   equal key adds its key only if the entries are still the same.
 
 use super::share::Share;
-use super::share_core::{Keeper, SubQueue};
+use super::share_core::{PinTable, SubQueue};
 use crate::engine::submit::{Patience, Submit};
 use crate::error::SubmitError;
 use crate::panic::drop_quietly;
@@ -52,7 +52,7 @@ struct Table<K> {
     entries: Mutex<HashMap<u64, Vec<Pinned<K>>>>,
 }
 
-impl<K: Send + Sync> Keeper for Table<K> {
+impl<K: Send + Sync> PinTable for Table<K> {
     fn is_unlocked(&self) -> bool {
         try_lock(&self.entries).is_some()
     }
@@ -83,13 +83,13 @@ impl<K: Send + Sync> Keeper for Table<K> {
     }
 }
 
-/// A share of a pool with a queue for each key: tasks of one key run one at a time, in order, and tasks of different keys side
-/// by side.
+/// A share of a pool with a queue for each key: tasks of one key run one at a time, in order, and tasks of different
+/// keys side by side.
 ///
 /// [`PoolHandle::keyed`] makes it.
 ///
-/// A key without tasks is forgotten, so any number of keys may come and go. An accepted task never runs out of its turn: with
-/// [`Overflow::CallerRuns`](crate::Overflow::CallerRuns) a submitter blocks.
+/// A key without tasks is forgotten, so any number of keys may come and go. An accepted task never runs out of its
+/// turn: with [`Overflow::CallerRuns`](crate::Overflow::CallerRuns) a submitter blocks.
 ///
 /// ```
 /// let pool = anthill::Pool::with_capacity(4);
@@ -126,7 +126,7 @@ impl PoolHandle {
                 entries: Mutex::new(HashMap::new()),
             }),
         };
-        keyed.share.share().set_keeper(keyed.keeper());
+        keyed.share.share().set_pin_table(keyed.pin_table());
         keyed
     }
 }
@@ -134,8 +134,8 @@ impl PoolHandle {
 impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
     /// Bounds the accepted tasks of the share, of all keys together, to `n` beyond the capacity of the pool.
     ///
-    /// With [`Overflow::DropOldest`](crate::Overflow::DropOldest) the oldest task of the same key makes room, or the oldest of
-    /// all if no task of that key waits.
+    /// With [`Overflow::DropOldest`](crate::Overflow::DropOldest) the oldest task of the same key makes room, or the
+    /// oldest of all if no task of that key waits.
     #[must_use]
     pub fn backlog(self, n: usize) -> Keyed<K> {
         self.share.share().set_backlog(n);
@@ -319,12 +319,12 @@ impl<K: Hash + Eq + Send + Sync + 'static> Keyed<K> {
     }
 
     fn new_sub_queue(&self, hash: u64) -> Arc<SubQueue> {
-        SubQueue::new(self.share.share(), 1, true, Some((self.keeper(), hash)))
+        SubQueue::new(self.share.share(), 1, true, Some((self.pin_table(), hash)))
     }
 
-    fn keeper(&self) -> Weak<dyn Keeper> {
-        let keeper: Arc<dyn Keeper> = Arc::clone(&self.table) as _;
-        Arc::downgrade(&keeper)
+    fn pin_table(&self) -> Weak<dyn PinTable> {
+        let pin_table: Arc<dyn PinTable> = Arc::clone(&self.table) as _;
+        Arc::downgrade(&pin_table)
     }
 }
 

@@ -11,7 +11,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
-/// A share of a pool of whose tasks only a limited number run at once. They start in the order in which they were accepted.
+/// A share of a pool of whose tasks only a limited number run at once. They start in the order in which they were
+/// accepted.
 ///
 /// [`PoolHandle::limit`] makes it.
 ///
@@ -138,8 +139,8 @@ impl Limited {
 
     /// Submits a task like [`submit`](Limited::submit) and returns a handle to its result.
     ///
-    /// In a task of the pool a [join](JoinHandle::join) runs the task itself, as soon as the limit allows; in a [`Serial`] it runs
-    /// the tasks before it first.
+    /// In a task of the pool a [join](JoinHandle::join) runs the task itself, as soon as the limit allows; in a
+    /// [`Serial`] it runs the tasks before it first.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Several pools of one function as one: a [`MultiPool`] to which only the argument is submitted.
 //!
-//! The balancing is that of [`multi`](super::multi), the call that of [`func`](super::func). Each shard keeps the function,
-//! since a call may run in any of them.
+//! The balancing is that of [`multi`](super::multi), the call that of [`func`](super::func). Each shard keeps the
+//! function, since a call may run in any of them.
 
 use super::func::{Call, Func};
 use super::multi::{Balance, MultiPool};
@@ -37,7 +37,8 @@ pub struct MultiFuncPool<T> {
 }
 
 impl<T: Send + 'static> MultiFuncPool<T> {
-    /// Makes `shards` pools (at least one) of `capacity_each` workers each that call `f`, without backlogs. Starts no thread.
+    /// Makes `shards` pools (at least one) of `capacity_each` workers each that call `f`, without backlogs. Starts no
+    /// thread.
     ///
     /// ```
     /// use anthill::{Balance, MultiFuncPool};

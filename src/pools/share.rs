@@ -15,18 +15,18 @@ use std::time::Duration;
 /// workers are free. What happens without room, and which panic handler is called, is as the pool was built. The share
 /// closes and opens with its pool.
 ///
-/// A share is cheap to clone. It keeps a [detached](crate::Pool::detach) pool open, as a [`PoolHandle`] does. When its last
-/// clone is dropped it closes; the tasks that it accepted still run.
+/// A share is cheap to clone. It keeps a [detached](crate::Pool::detach) pool open, as a [`PoolHandle`] does. When its
+/// last clone is dropped it closes; the tasks that it accepted still run.
 #[derive(Clone)]
-pub struct Share(Arc<Owner>);
+pub struct Share(Arc<CloseOnDrop>);
 
 /// What the clones of a share have in common. Its drop closes the share.
-struct Owner {
+struct CloseOnDrop {
     pool: PoolHandle,
     share: Arc<ShareCore>,
 }
 
-impl Drop for Owner {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.share.close(false, false);
     }
@@ -34,7 +34,7 @@ impl Drop for Owner {
 
 impl Share {
     pub(super) fn new(pool: &PoolHandle, limit: Option<usize>, max_limit: usize) -> Share {
-        Share(Arc::new(Owner {
+        Share(Arc::new(CloseOnDrop {
             pool: pool.clone(),
             share: ShareCore::new(pool.core(), limit, max_limit),
         }))
@@ -113,8 +113,8 @@ impl Share {
 
     /// Closes the share, not the pool. Does not wait.
     ///
-    /// The share accepts nothing more from outside and refuses the submitters that wait for room. Tasks that were accepted
-    /// still run.
+    /// The share accepts nothing more from outside and refuses the submitters that wait for room. Tasks that were
+    /// accepted still run.
     pub fn release(&self) {
         self.0.share.close(false, false);
     }
@@ -137,8 +137,8 @@ impl Share {
         })
     }
 
-    /// Closes the share, also to what tasks of the pool submit, drops its backlog, and returns how many tasks it dropped. Does not
-    /// wait.
+    /// Closes the share, also to what tasks of the pool submit, drops its backlog, and returns how many tasks it
+    /// dropped. Does not wait.
     pub fn release_now(&self) -> usize {
         self.0.share.close(true, false)
     }

@@ -1,21 +1,22 @@
 //! The caller's side of a map: an iterator whose items are processed ahead by the workers of a pool.
 //!
-//! The caller pulls items from its iterator into a [window](super::window) that the [runners](super::runner) share. Those
-//! are tasks of the pool, at most as many as its capacity, which take the next item, process it and leave the result. A
-//! runner that has worked for a while goes to the end of the pool's queue, so that a long map starves nobody.
+//! The caller pulls items from its iterator into a [window](super::window) that the [runners](super::runner) share.
+//! Those are tasks of the pool, at most as many as its capacity, which take the next item, process it and leave the
+//! result. A runner that has worked for a while goes to the end of the pool's queue, so that a long map starves nobody.
 //!
 //! - M1: At most a window of items is pulled and not yielded. Unless the user sets the window, it is 64 for each runner
-//!   that there was at once, and at least 64; but no more than 64 for each worker of the capacity, and no more than 4,096.
-//!   Items that wait bring runners, runners widen the window, and a wider window admits items: this goes on until there are
-//!   as many runners as the capacity. A capacity above 1,024 is not a number of workers that anybody means: there the window
-//!   may grow to that of a pool with a worker for each processor, and there are at most 256 runners, or as many as there are
-//!   processors.
-//! - M2: Items are taken in order, each once: by a runner; or by the caller, if it is in a task of the pool and waits for
-//!   this very item, or if the pool refuses runners.
-//! - M3: While items wait, there is a runner on its way for each, or as many runners as the capacity (one if the pool is
-//!   paused); or there is none at all because the pool refused one, and the caller knows.
-//! - M4: A caller that sleeps says for which item it wants to be woken. Each pause of a runner wakes it, too. If it asked to
-//!   be woken late, because items are short, it also wakes by itself after a time: the next item may not be short.
+//!   that there was at once, and at least 64; but no more than 64 for each worker of the capacity, and no more than
+//!   4,096. Items that wait bring runners, runners widen the window, and a wider window admits items: this goes on
+//!   until there are as many runners as the capacity. A capacity above 1,024 is not a number of workers that anybody
+//!   means: there the window may grow to that of a pool with a worker for each processor, and there are at most 256
+//!   runners, or as many as there are processors.
+//! - M2: Items are taken in order, each once: by a runner; or by the caller, if it is in a task of the pool and waits
+//!   for this very item, or if the pool refuses runners.
+//! - M3: While items wait, there is a runner on its way for each, or as many runners as the capacity (one if the pool
+//!   is paused); or there is none at all because the pool refused one, and the caller knows.
+//! - M4: A caller that sleeps says for which item it wants to be woken. Each pause of a runner wakes it, too. If it
+//!   asked to be woken late, because items are short, it also wakes by itself after a time: the next item may not be
+//!   short.
 //! - M5: No user code runs under a lock, and a tombstone holds nothing of a user's.
 
 use super::runner::{AWAKE, Shared};
@@ -38,7 +39,8 @@ use std::time::Duration;
 const AHEAD: usize = 64;
 const MAX_AHEAD: usize = 4096;
 
-/// M1: a capacity above this is not a number of workers that anybody means; with one there are at most this many runners.
+/// M1: a capacity above this is not a number of workers that anybody means; with one there are at most this many
+/// runners.
 const MAX_WORKERS: usize = 1024;
 const MAX_RUNNERS: usize = 256;
 
@@ -121,9 +123,9 @@ where
         ));
     }
 
-    /// M1, M3: pulls items into the window and sends the runners, but not for long if a result is there. The iterator may
-    /// wait for the result of one item before it returns the next: so each item is put into the window before the next
-    /// one is pulled.
+    /// M1, M3: pulls items into the window and sends the runners, but not for long if a result is there. The iterator
+    /// may wait for the result of one item before it returns the next: so each item is put into the window before the
+    /// next one is pulled.
     fn fill(&mut self, shared: &Shared<I::Item, R, F>) {
         let begun = now();
         let (mut pulls, mut next_look) = (0, 1);
@@ -137,8 +139,8 @@ where
                 drop_quietly(item);
                 return;
             }
-            // SAFETY: only this feed puts into its window and collects from it, with `&mut self`, and `pulled` counts up
-            // from 0.
+            // SAFETY: only this feed puts into its window and collects from it, with `&mut self`, and `pulled` counts
+            // up from 0.
             unsafe { shared.window.put(self.pulled, item) };
             self.pulled += 1;
             shared.send_runners(&self.core);

@@ -24,8 +24,8 @@ use std::ops::Deref;
 /// Tasks that succeed or fail as a unit; [`wait`](Group::wait) returns the outcome.
 ///
 /// The first error or panic cancels the tasks that have not started: none of them starts, and what they captured is
-/// dropped. With [`keep_going`](Group::keep_going) every task runs, and every error is reported. Dropping a group cancels
-/// it, too; tasks that run go on to their end.
+/// dropped. With [`keep_going`](Group::keep_going) every task runs, and every error is reported. Dropping a group
+/// cancels it, too; tasks that run go on to their end.
 ///
 /// ```
 /// use anthill::{GroupError, Pool};
@@ -122,11 +122,12 @@ impl<E> Group<E> {
         }
     }
 
-    /// Waits until all tasks are over. In a task of the same pool it runs those that have not started.
+    /// Waits until every task is over or was cancelled. In a task of the same pool it runs those that have not started.
     ///
     /// # Errors
     ///
-    /// Returns the first error: the error of a task, a panic, or that a task was dropped before it started. It is reported once.
+    /// Returns the first error: the error of a task, a panic, or that a task was dropped before it started. It is
+    /// reported once.
     ///
     /// # Panics
     ///
@@ -145,8 +146,8 @@ impl<E> Group<E, KeepGoing> {
     ///
     /// # Errors
     ///
-    /// Returns every error, every panic, and each task that was dropped before it started, with the number of the task (the
-    /// first is 0), in the order of the numbers. They are reported once.
+    /// Returns every error, every panic, and each task that was dropped before it started, with the number of the task
+    /// (the first is 0), in the order of the numbers. They are reported once.
     ///
     /// # Panics
     ///

@@ -1,8 +1,8 @@
 //! What the tasks of a group share, and what becomes of each.
 //!
-//! A group counts a task once it is accepted (V1 and H5), and keeps an error in the order in which the errors come. In a
-//! group that ends with its first error, that error cancels the tasks that have not started; each task looks once more,
-//! before it begins, whether the group was cancelled.
+//! A group counts a task once it is accepted (V1 and H5), and keeps an error in the order in which the errors come. In
+//! a group that ends with its first error, that error cancels the tasks that have not started; each task looks once
+//! more, before it begins, whether the group was cancelled.
 
 use super::group_error::GroupError;
 use super::join_error::JoinError;
@@ -36,7 +36,7 @@ impl<E> State<E> {
         self.keeps_going.load(Ordering::Relaxed)
     }
 
-    /// G1 of [`fork`].
+    /// G1 of [`fork`](crate::fork).
     pub(super) fn is_foreign(&self) -> bool {
         (self.pending).is_foreign(&self.core, || try_lock(&self.errors).is_some())
     }

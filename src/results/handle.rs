@@ -122,18 +122,18 @@ where
 
 /// A handle to a task that was [spawned](PoolHandle::spawn), and to its result.
 ///
-/// It can be [joined](JoinHandle::join), also with a [time limit](JoinHandle::join_timeout), or awaited on any executor. It
-/// can [cancel](JoinHandle::cancel) a task that has not started. Dropping the handle detaches the task, which runs all the
-/// same.
+/// It can be [joined](JoinHandle::join), also with a [time limit](JoinHandle::join_timeout), or awaited on any
+/// executor. It can [cancel](JoinHandle::cancel) a task that has not started. Dropping the handle detaches the task,
+/// which runs all the same.
 ///
 /// Every handle resolves: the task returned, it panicked, or it was dropped before it started (cancelled, discarded by
 /// [`release_now`](PoolHandle::release_now), or dropped to make room).
 ///
 /// # Waiting in a task
 ///
-/// In a task of the same pool a join never waits for a free worker: if the task that it waits for has not started, the join
-/// runs it at once, on the place of the task that waits, and it runs no other task. So it works at capacity 1, too. A task
-/// that waits for itself, or for one that is suspended beneath it on the same stack, gets an
+/// In a task of the same pool a join never waits for a free worker: if the task that it waits for has not started, the
+/// join runs it at once, on the place of the task that waits, and it runs no other task. So it works at capacity 1,
+/// too. A task that waits for itself, or for one that is suspended beneath it on the same stack, gets an
 /// [error](JoinError::is_deadlock). In a task of another pool, and outside of pools, a join only waits.
 ///
 /// # Panics of the task
@@ -154,11 +154,11 @@ impl<T> JoinHandle<T> {
     ///
     /// All that the task did, and the drop of what it captured, happens before `join` returns.
     ///
-    /// When a join runs the task itself, the joins of that task do the same in turn, all on one stack. If many tasks have not
-    /// started and each joins the one before it, joining the last runs all of them within one another. The default stack of
-    /// 2 MiB has room for some thousands of them, or some hundreds without optimization. There is no such limit if the wait for
-    /// their [group](PoolHandle::group), their [scope](PoolHandle::scope) or a task of a [serial](PoolHandle::serial) share
-    /// runs them: that takes the oldest first.
+    /// When a join runs the task itself, the joins of that task do the same in turn, all on one stack. If many tasks
+    /// have not started and each joins the one before it, joining the last runs all of them within one another. The
+    /// default stack of 2 MiB has room for some thousands of them, or some hundreds without optimization. There is no
+    /// such limit if the wait for their [group](PoolHandle::group), their [scope](PoolHandle::scope) or a task of a
+    /// [serial](PoolHandle::serial) share runs them: that takes the oldest first.
     ///
     /// # Errors
     ///
@@ -234,9 +234,9 @@ impl<T> Future for JoinHandle<T> {
     ///
     /// On a worker of the same pool it runs a task that has not started, as [`join`](JoinHandle::join) does.
     ///
-    /// If the system refused to start a thread for the pool, the attempt is repeated while the handle is awaited: the pool
-    /// starts a small thread for that, which ends once no thread is lacking. If the system refuses that one too, each poll
-    /// makes the attempt: it then blocks the executor's thread for up to 10 ms, and wakes itself.
+    /// If the system refused to start a thread for the pool, the attempt is repeated while the handle is awaited: the
+    /// pool starts a small thread for that, which ends once no thread is lacking. If the system refuses that one too,
+    /// each poll makes the attempt: it then blocks the executor's thread for up to 10 ms, and wakes itself.
     ///
     /// # Panics
     ///

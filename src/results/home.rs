@@ -1,7 +1,7 @@
 //! Where a claimable was submitted, and what its handle asks for there.
 //!
-//! A claimable is queued at a pool or at a sub-queue of a share. A handle keeps this `Home`, to run the task in place or to
-//! cancel it.
+//! A claimable is queued at a pool or at a sub-queue of a share. A handle keeps this `Home`, to run the task in place
+//! or to cancel it.
 
 use super::spawned::{Held, Owner, Spawned, SpawnedRef};
 use crate::engine::core::Core;

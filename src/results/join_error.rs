@@ -94,19 +94,20 @@ impl JoinError {
         matches!(self.kind, Kind::Panicked(_))
     }
 
-    /// Returns whether the task was dropped before it started: cancelled by its handle or with its group, or discarded by the
-    /// pool.
+    /// Returns whether the task was dropped before it started: cancelled by its handle or with its group, or discarded
+    /// by the pool.
     pub fn is_cancelled(&self) -> bool {
         matches!(self.kind, Kind::Cancelled)
     }
 
-    /// Returns whether the wait would never have ended: a task waited for itself, or for one that is suspended beneath it on the
-    /// same stack.
+    /// Returns whether the wait would never have ended: a task waited for itself, or for one that is suspended beneath
+    /// it on the same stack.
     pub fn is_deadlock(&self) -> bool {
         matches!(self.kind, Kind::Deadlock)
     }
 
-    /// Returns whether the task of a [`Group`](crate::Group) returned an error, which [`wait`](crate::Group::wait) reports.
+    /// Returns whether the task of a [`Group`](crate::Group) returned an error, which [`wait`](crate::Group::wait)
+    /// reports.
     pub fn is_failed(&self) -> bool {
         matches!(self.kind, Kind::Failed)
     }

@@ -23,12 +23,12 @@ macro_rules! face {
         {
             /// Sets how many items may be pulled and not yielded, at least 1.
             ///
-            /// By default the window follows the work: 64 items for each task of the map that runs or is on its way, and
-            /// at least 64; but no more than 64 for each worker of the pool's capacity when the map was made, and no
-            /// more than 4,096. If the capacity is above 1,024, as that of an [unbounded](crate::Pool::unbounded) pool,
-            /// the window is no more than 64 for each processor, and the map has at most 256 tasks (or one for each
-            /// processor, if those are more). With a window that is set here, as many items may run at once as it has
-            /// room for.
+            /// By default the window follows the work: 64 items for each task of the map that runs or is on its way,
+            /// and at least 64; but no more than 64 for each worker of the pool's capacity when the map was made, and
+            /// no more than 4,096. If the capacity is above 1,024, as that of an [unbounded](crate::Pool::unbounded)
+            /// pool, the window is no more than 64 for each processor, and the map has at most 256 tasks (or one for
+            /// each processor, if those are more). With a window that is set here, as many items may run at once as it
+            /// has room for.
             ///
             /// ```
             /// let pool = anthill::Pool::with_capacity(2);
@@ -91,20 +91,20 @@ face! {
 }
 
 impl PoolHandle {
-    /// Applies `f` to the items of an iterator on the pool's workers, and returns an iterator over the results, in the order of
-    /// the items.
+    /// Applies `f` to the items of an iterator on the pool's workers, and returns an iterator over the results, in the
+    /// order of the items.
     ///
     /// It is lazy: items are pulled, on the caller's thread, as results are asked for, and no further ahead than a
-    /// [window](Map::window); so memory is bounded even if the items have no end. If it is dropped half-way it starts nothing
-    /// more, and does not wait for what runs.
+    /// [window](Map::window); so memory is bounded even if the items have no end. If it is dropped half-way it starts
+    /// nothing more, and does not wait for what runs.
     ///
-    /// In a task of the pool the caller itself processes the item that it waits for, if nobody has begun that; so the map
-    /// completes at capacity 1, too. If the pool refuses tasks (it is closed, or has no thread) the caller does the work. If an
-    /// item panics, the map ends with that panic, once nothing of it runs any more; further panics go to the pool's panic
-    /// handler.
+    /// In a task of the pool the caller itself processes the item that it waits for, if nobody has begun that; so the
+    /// map completes at capacity 1, too. If the pool refuses tasks (it is closed, or has no thread) the caller does the
+    /// work. If an item panics, the map ends with that panic, once nothing of it runs any more; further panics go to
+    /// the pool's panic handler.
     ///
-    /// The items are processed by tasks that take one after the other, at most as many tasks as the capacity; the pool's
-    /// statistics count those tasks.
+    /// The items are processed by tasks that take one after the other, at most as many tasks as the capacity; the
+    /// pool's statistics count those tasks.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(4);

@@ -1,13 +1,13 @@
 //! The tasks that somebody waits for together: those of a scope, or of a group.
 //!
-//! - V1: `unfinished` counts a task until it is over in every respect: in a scope from before it is submitted, in a group
-//!   from when it was accepted.
-//! - V2: Whoever waits registers under the lock, and then looks at `unfinished`. Whoever ends the last task counts it first,
-//!   and then looks under the lock for those who wait. So one of the two sees the other.
-//! - V3: `queued` holds the claimables that may have to be run or cancelled from here, and at most twice as many that have
-//!   been claimed since.
-//! - V4: Whoever waits in a task runs the oldest first, since a task mostly waits for tasks that were submitted before it.
-//!   With the newest first, a chain of joins would run each task within the next, all on one stack.
+//! - V1: `unfinished` counts a task until it is over in every respect: in a scope from before it is submitted, in a
+//!   group from when it was accepted.
+//! - V2: Whoever waits registers under the lock, and then looks at `unfinished`. Whoever ends the last task counts it
+//!   first, and then looks under the lock for those who wait. So one of the two sees the other.
+//! - V3: `queued` holds the claimables that may have to be run or cancelled from here, and at most twice as many that
+//!   have been claimed since.
+//! - V4: Whoever waits in a task runs the oldest first, since a task mostly waits for tasks that were submitted before
+//!   it. With the newest first, a chain of joins would run each task within the next, all on one stack.
 
 use crate::engine::core::Core;
 use crate::engine::current;

@@ -1,9 +1,9 @@
-//! What [`JoinHandle`](super::handle::JoinHandle) and [`ScopedJoinHandle`](super::scope::ScopedJoinHandle) have in common:
-//! waiting for a task, taking its result, cancelling it.
+//! What [`JoinHandle`](super::handle::JoinHandle) and [`ScopedJoinHandle`](super::scope::ScopedJoinHandle) have in
+//! common: waiting for a task, taking its result, cancelling it.
 //!
 //! A handle reads the result only once the task is settled, and takes it once (H2 and H4 of [`state`](super::state)).
-//! Whoever waits in a task of the same pool runs the task if it has not started; one that is suspended beneath, on the same
-//! stack, is a deadlock. After a fork G4 of [`fork`] applies.
+//! Whoever waits in a task of the same pool runs the task if it has not started; one that is suspended beneath, on the
+//! same stack, is a deadlock. After a fork G4 of [`fork`] applies.
 
 use super::home::Home;
 use super::join_error::JoinError;

@@ -1,4 +1,5 @@
-//! The workers' side of a [map](super::map): tasks of the pool that take the next item, process it and leave the result.
+//! The workers' side of a [map](super::map): tasks of the pool that take the next item, process it and leave the
+//! result.
 //!
 //! The rules M1 to M5 are those of [`feed`](super::feed).
 
@@ -20,15 +21,15 @@ use crate::sync::{
 use std::mem;
 use std::time::Duration;
 
-/// The maximum number of items in one run of a runner. Runs become longer while a run takes less than `SHORT_RUN`, or each
-/// of its items less than `SHORT_ITEM`, and otherwise shorter while a run takes more than `LONG_RUN`.
+/// The maximum number of items in one run of a runner. Runs become longer while a run takes less than `SHORT_RUN`, or
+/// each of its items less than `SHORT_ITEM`, and otherwise shorter while a run takes more than `LONG_RUN`.
 const MAX_RUN: usize = 64;
 const SHORT_RUN: Duration = Duration::from_micros(20);
 const SHORT_ITEM: Duration = Duration::from_micros(2);
 const LONG_RUN: Duration = Duration::from_micros(100);
 
-/// Items count as short while runs have at least this many of them. It is less than the maximum, since a runner that was
-/// interrupted halves the runs, though its items are as short as before.
+/// Items count as short while runs have at least this many of them. It is less than the maximum, since a runner that
+/// was interrupted halves the runs, though its items are as short as before.
 const RUN_OF_SHORT_ITEMS: usize = MAX_RUN / 4;
 
 /// The permits of the runners, which are the tasks of the map.
@@ -54,7 +55,8 @@ pub(super) struct Shared<T, R, F> {
     stopped: AtomicBool,
     pub(super) discarded: AtomicBool,
     panic: Mutex<Panic>,
-    /// M4: the item for which the caller wants to be woken, or `AWAKE` while it does not sleep. Only the caller writes it.
+    /// M4: the item for which the caller wants to be woken, or `AWAKE` while it does not sleep. Only the caller writes
+    /// it.
     pub(super) wake_at: AtomicU64,
     pub(super) caller: Mutex<Option<Thread>>,
     /// G1 of [`fork`]: the generation of the map. A map that has begun does not survive a fork: runners took items that
@@ -266,8 +268,8 @@ where
         Outcome::Completed
     }
 
-    /// Items are short and the caller does not keep up: it may be about to put more. Waits a moment for them, and returns
-    /// whether there are any.
+    /// Items are short and the caller does not keep up: it may be about to put more. Waits a moment for them, and
+    /// returns whether there are any.
     fn linger(&self) -> bool {
         self.pause();
         spin::linger_until(|| self.window.waiting() > 0)
@@ -292,8 +294,8 @@ where
     /// M3: sends the runners that are needed.
     pub(super) fn send_runners(&self, core: &Arc<Core>) {
         loop {
-            // The item was put before this look, and a runner that ends is counted out before it looks for items: so one of the
-            // two sees the other.
+            // The item was put before this look, and a runner that ends is counted out before it looks for items: so
+            // one of the two sees the other.
             let max = self.room_for_runners(core);
             if self.runner_count() >= max {
                 return;

@@ -2,10 +2,10 @@
 //!
 //! - E1: A task counts (V1 of [`pending`](super::pending)) from when it is made, before anybody else can have it, until
 //!   nothing of it that borrows is left: its closure is gone, and its result too, unless a handle holds that.
-//! - E2: [`PoolHandle::scope`] goes on only when no task counts, whatever happens: a panic of what it calls is caught, and a
-//!   panic in its last wait, which nothing should cause, aborts the process.
-//! - E3: The handle of a task exists before the task is submitted. So if submitting it unwinds, whoever runs the task still
-//!   drops a result that nobody will take.
+//! - E2: [`PoolHandle::scope`] goes on only when no task counts, whatever happens: a panic of what it calls is caught,
+//!   and a panic in its last wait, which nothing should cause, aborts the process.
+//! - E3: The handle of a task exists before the task is submitted. So if submitting it unwinds, whoever runs the task
+//!   still drops a result that nobody will take.
 
 use super::join_error::JoinError;
 use super::pending::PendingSet;
@@ -102,17 +102,17 @@ pub struct Scope<'scope, 'env: 'scope> {
 }
 
 impl PoolHandle {
-    /// Runs `f` with a scope, in which tasks may borrow from the caller's stack, and returns when all of them are over. It is
-    /// [`std::thread::scope`] on the pool's workers.
+    /// Runs `f` with a scope, in which tasks may borrow from the caller's stack, and returns when all of them are over.
+    /// It is [`std::thread::scope`] on the pool's workers.
     ///
-    /// In a task of the pool the caller itself runs tasks that have not started, on its own place; so a scope within a scope
-    /// completes at capacity 1, too. If the pool refuses a task (it is closed, has no thread, or is full and
+    /// In a task of the pool the caller itself runs tasks that have not started, on its own place; so a scope within a
+    /// scope completes at capacity 1, too. If the pool refuses a task (it is closed, has no thread, or is full and
     /// [rejects](crate::Overflow::Reject)), the caller runs it at once.
     ///
     /// # Panics
     ///
-    /// Panics, once all tasks are over, with the panic of `f`; else with that of the first task that panicked and was not
-    /// joined (the panics of others go to the pool's panic handler); else if the pool discarded a task.
+    /// Panics, once all tasks are over, with the panic of `f`; else with that of the first task that panicked and was
+    /// not joined (the panics of others go to the pool's panic handler); else if the pool discarded a task.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(2);
@@ -151,8 +151,8 @@ impl PoolHandle {
 impl PoolHandle {
     /// Runs tasks, which may borrow, waits for all of them, and returns the result of each, in order.
     ///
-    /// It is a [`scope`](PoolHandle::scope) with a [`spawn`](Scope::spawn) for each task. The iterator may be of any length: no
-    /// more of it is pulled than the pool has room for.
+    /// It is a [`scope`](PoolHandle::scope) with a [`spawn`](Scope::spawn) for each task. The iterator may be of any
+    /// length: no more of it is pulled than the pool has room for.
     ///
     /// ```
     /// let pool = anthill::Pool::with_capacity(3);

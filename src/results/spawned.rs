@@ -1,8 +1,8 @@
 //! A spawned task and its result, in one allocation.
 //!
 //! The queued task holds it as a [`Claimable`], the handle as a [`Held`]. Its [`State`] decides who may touch what; its
-//! [`Owner`] is told of its end. Once the task was claimed elsewhere and its handle is gone, nothing of a user's is in it: a
-//! tombstone may be dropped wherever it is found. Two processors read and write it, so it is kept small.
+//! [`Owner`] is told of its end. Once the task was claimed elsewhere and its handle is gone, nothing of a user's is in
+//! it: a tombstone may be dropped wherever it is found. Two processors read and write it, so it is kept small.
 
 use super::join_error::JoinError;
 use super::state::{Keeper, State};

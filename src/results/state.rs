@@ -11,17 +11,17 @@
 //! One word has the flags `| COUNTED | WAITED | HELD | PLACED | SETTLED | DONE | CLAIMED |`.
 //!
 //! - H1: Whoever sets `CLAIMED` may take the closure, and stores a result; nobody else does.
-//! - H2: `HELD` means that there is a handle. If it is set when `DONE` is set, the result is the handle's, which may touch
-//!   it once it sees `DONE`; otherwise the result stays with whoever stored it. Both change the same word, so the result,
-//!   and with it a panic, has one owner.
+//! - H2: `HELD` means that there is a handle. If it is set when `DONE` is set, the result is the handle's, which may
+//!   touch it once it sees `DONE`; otherwise the result stays with whoever stored it. Both change the same word, so the
+//!   result, and with it a panic, has one owner.
 //! - H3: `PLACED` means that the queued task holds a place of the pool; whoever claims the task learns it.
-//! - H4: Whoever waits stores itself in `joiner`, sets `WAITED`, and looks for `SETTLED` once more; whoever settles sets
-//!   `SETTLED` and then looks for `WAITED`. Both change the same word, so one of the two sees the other.
-//! - H5: `COUNTED` means that the group that waits for the task counted it after it was accepted. The task may be over by
-//!   then: of counting and settling, the second sees the first.
-//! - H6: A waker is user code. It is cloned, woken and dropped without the lock, while the state is consistent. A panic of
-//!   its clone goes to the poller, who has changed nothing yet; any other panic is caught. The handle takes the last waker
-//!   out when it gives up the task, so a tombstone has none.
+//! - H4: Whoever waits stores itself in `joiner`, sets `WAITED`, and looks for `SETTLED` once more; whoever settles
+//!   sets `SETTLED` and then looks for `WAITED`. Both change the same word, so one of the two sees the other.
+//! - H5: `COUNTED` means that the group that waits for the task counted it after it was accepted. The task may be over
+//!   by then: of counting and settling, the second sees the first.
+//! - H6: A waker is user code. It is cloned, woken and dropped without the lock, while the state is consistent. A panic
+//!   of its clone goes to the poller, who has changed nothing yet; any other panic is caught. The handle takes the last
+//!   waker out when it gives up the task, so a tombstone has none.
 
 use crate::engine::spin;
 use crate::engine::task::claimable::Placement;
@@ -180,8 +180,8 @@ impl State {
         if before & WAITED == 0 {
             return was_counted;
         }
-        // Whoever holds the lock now looks for `SETTLED` after releasing it, and needs no wake. So this never waits for a
-        // thread that does not exist any more, in the child of a fork.
+        // Whoever holds the lock now looks for `SETTLED` after releasing it, and needs no wake. So this never waits for
+        // a thread that does not exist any more, in the child of a fork.
         let joiner = try_lock(&self.joiner).and_then(|mut joiner| joiner.take());
         match joiner {
             Some(Joiner::Thread(thread)) => thread.unpark(),

@@ -1,5 +1,5 @@
-//! The items of a map that are pulled and not yielded: a ring. The caller fills and empties it; any number of runners take the
-//! next item and leave its result.
+//! The items of a map that are pulled and not yielded: a ring. The caller fills and empties it; any number of runners
+//! take the next item and leave its result.
 //!
 //! ```text
 //!             first              next               tail
@@ -7,12 +7,12 @@
 //! ```
 //!
 //! - W1: `tail` is the caller's; whoever reads it sees the items before it.
-//! - W2: Whoever moves `next` past an item has the item. If the window is ordered, it also leaves the result in the item's
-//!   place: a [`Taken`] is that right.
+//! - W2: Whoever moves `next` past an item has the item. If the window is ordered, it also leaves the result in the
+//!   item's place: a [`Taken`] is that right.
 //! - W3: The caller puts an item into a place only once the place is empty. At most a ring of items is pulled and not
 //!   yielded, and items are taken in order; so the item that was there before has at least been taken.
-//! - W4: If there are many places, those after the first segment are made as the caller reaches them, so that a map of few
-//!   items takes little memory.
+//! - W4: If there are many places, those after the first segment are made as the caller reaches them, so that a map of
+//!   few items takes little memory.
 
 use crate::engine::spin;
 use crate::panic::drop_quietly;

@@ -15,6 +15,12 @@ pub(crate) fn next(cron: &str, after: i64) -> Result<i64, QueueError> {
     if !is_one_word && cron.split_whitespace().count() != 5 {
         return Err(wrong("it does not have five fields".to_owned()));
     }
+    // The parser takes an empty list for a field that never matches, and then searches to the year 5000.
+    let has_empty_item =
+        |field: &str| field.split(',').any(|item| item.trim_matches('+').is_empty());
+    if cron.split_whitespace().any(has_empty_item) {
+        return Err(wrong("a field has an empty list item".to_owned()));
+    }
     let parsed = Cron::from_str(cron).map_err(|error| wrong(error.to_string()))?;
     let after = DateTime::<Utc>::from_timestamp(after, 0);
     let after = after.ok_or_else(|| wrong("the clock is out of range".to_owned()))?;
@@ -45,6 +51,9 @@ mod tests {
             "61 * * * *",
             "0 0 30 2 *",
             "0 0 13 1 1 *",
+            ", * * * *",
+            "* 1,,2 * * *",
+            "4 * 2 * +",
             "0 0 13 1 1 * 2025",
         ] {
             let error = next(cron, 0).unwrap_err();

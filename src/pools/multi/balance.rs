@@ -1,9 +1,9 @@
 //! Which of several pools takes a task, and what happens if none has room.
 //!
 //! - MP2: All balancing is in `submit_task`: a closure, a claimable or an argument comes there as a task.
-//! - MP3: A pool is asked to make room (by the submitter running the task, or by dropping its oldest task) only after all pools
-//!   were asked for room. A submitter that waits does so in the one line (F1 of [`linked`](crate::engine::linked)), never in
-//!   that of another shard than the lead.
+//! - MP3: A pool is asked to make room (by the submitter running the task, or by dropping its oldest task) only after
+//!   all pools were asked for room. A submitter that waits does so in the one line (F1 of
+//!   [`linked`](crate::engine::linked)), never in that of another shard than the lead.
 //! - MP4: A place that a submit frees by dropping a task goes to that line if there is one (F2).
 
 use super::{Balance, MultiPool};
@@ -160,8 +160,8 @@ impl MultiPool {
     }
 
     /// Spins for room anywhere, for as long as the lead's `AdaptiveSpin` finds worthwhile. Returns which pool took the
-    /// task, or the task. While there is a line, tasks enter only from it (F2), so a look says nothing about how soon there
-    /// is room.
+    /// task, or the task. While there is a line, tasks enter only from it (F2), so a look says nothing about how soon
+    /// there is room.
     fn look_for_room(&self, task: Task, mut denied: Denied) -> Result<Arc<Core>, Task> {
         let lead = self.lead();
         let (mut task, mut taken_by) = (Some(task), None);

@@ -82,7 +82,8 @@ impl MultiPool {
         self.wait_until(None);
     }
 
-    /// Waits like [`wait_idle`](MultiPool::wait_idle), but at most for `timeout`. Returns whether all pools were at rest.
+    /// Waits like [`wait_idle`](MultiPool::wait_idle), but at most for `timeout`. Returns whether all pools were at
+    /// rest.
     ///
     /// In a task of one of the pools it returns `false` at once.
     #[must_use]
@@ -107,7 +108,8 @@ impl MultiPool {
         self.shards().for_each(PoolHandle::release);
     }
 
-    /// Closes the pools and joins their threads, waiting at most for `timeout`, as [`PoolHandle::release_timeout`] does.
+    /// Closes the pools and joins their threads, waiting at most for `timeout`, as [`PoolHandle::release_timeout`]
+    /// does.
     ///
     /// # Errors
     ///
@@ -157,7 +159,8 @@ impl MultiPool {
         })
     }
 
-    /// Closes the pools, drops their backlogs, and returns how many tasks it dropped, as [`PoolHandle::release_now`] does.
+    /// Closes the pools, drops their backlogs, and returns how many tasks it dropped, as [`PoolHandle::release_now`]
+    /// does.
     pub fn release_now(&self) -> usize {
         self.sum(PoolHandle::release_now)
     }

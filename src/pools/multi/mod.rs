@@ -6,8 +6,8 @@
 //! | [`balance`] | which pool takes a task, and what happens if none has room | MP2 to MP4 |
 //! | [`lifecycle`] | capacity and gauges, rest, release, reboot | |
 //!
-//! - MP1: The shards are built from one [`Config`](crate::engine::config::Config), each from its own copy; only the names
-//!   differ. They are linked before any of them has a thread.
+//! - MP1: The shards are built from one [`Config`](crate::engine::config::Config), each from its own copy; only the
+//!   names differ. They are linked before any of them has a thread.
 
 mod balance;
 mod lifecycle;
@@ -38,8 +38,8 @@ pub enum Balance {
 
 /// Several pools as one, each with its own queue and workers.
 ///
-/// A task goes to the pool that [`Balance`] selects, or to another one if that has no room. Submitters that find no room
-/// anywhere wait in one line, and whichever pool has room first admits the first of them.
+/// A task goes to the pool that [`Balance`] selects, or to another one if that has no room. Submitters that find no
+/// room anywhere wait in one line, and whichever pool has room first admits the first of them.
 ///
 /// Useful only when one queue is contended, because very many threads submit; measure it.
 ///
@@ -73,9 +73,9 @@ impl MultiPool {
     /// Configures `shards` pools, with all options of a [`Builder`]; all pools are built alike.
     ///
     /// Each pool has the [`capacity`](Builder::capacity), the [`backlog`](Builder::backlog) and the
-    /// [`min_workers`](Builder::min_workers) of the builder for itself. A panic handler or a hook serves all of them, and a
-    /// [`WorkerId`](crate::WorkerId) is unique only within its pool. If there is a name, the workers of pool number `n` are
-    /// named `<name>-<n>-<worker>`. When all pools are full:
+    /// [`min_workers`](Builder::min_workers) of the builder for itself. A panic handler or a hook serves all of them,
+    /// and a [`WorkerId`](crate::WorkerId) is unique only within its pool. If there is a name, the workers of pool
+    /// number `n` are named `<name>-<n>-<worker>`. When all pools are full:
     ///
     /// | | |
     /// |---|---|
@@ -84,9 +84,9 @@ impl MultiPool {
     /// | [`Overflow::CallerRuns`](crate::Overflow::CallerRuns) | the submitter runs the task itself, for the pool whose turn it is; it waits if all are paused |
     /// | [`Overflow::DropOldest`](crate::Overflow::DropOldest) | the oldest task of the pool whose turn it is makes room, or that of the next pool that has one |
     ///
-    /// A backlog is room, too: with [`Balance::RoundRobin`] a task may wait in the backlog of one pool while another pool has idle
-    /// workers, which do not take it. [`Balance::LeastLoaded`] makes that rare: it selects the pool with the fewest tasks when
-    /// the task is submitted, but not again afterwards.
+    /// A backlog is room, too: with [`Balance::RoundRobin`] a task may wait in the backlog of one pool while another
+    /// pool has idle workers, which do not take it. [`Balance::LeastLoaded`] makes that rare: it selects the pool with
+    /// the fewest tasks when the task is submitted, but not again afterwards.
     ///
     /// # Errors
     ///
@@ -113,8 +113,8 @@ impl MultiPool {
 
     /// Returns the pools.
     ///
-    /// Submitters wait in the line of the first one. If that pool is released by itself, or if it has no worker and the system
-    /// refuses it a thread, it refuses them, whatever the others do.
+    /// Submitters wait in the line of the first one. If that pool is released by itself, or if it has no worker and the
+    /// system refuses it a thread, it refuses them, whatever the others do.
     pub fn shards(&self) -> impl ExactSizeIterator<Item = &PoolHandle> {
         self.shards.iter().map(|shard| &**shard)
     }

@@ -13,8 +13,8 @@ impl ShareCore {
         self.running.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Counts the end of a task, and calls the panic handler if it panicked. The returned outcome is for the pool, which
-    /// has nobody left to tell.
+    /// Counts the end of a task, and calls the panic handler if it panicked. The returned outcome is for the pool,
+    /// which has nobody left to tell.
     pub(super) fn end(self: &Arc<Self>, outcome: Outcome) -> Outcome {
         let ended = match outcome {
             Outcome::Completed => {

@@ -1,7 +1,7 @@
 //! What else happens to the tasks of a sub-queue: a task of the pool that waits runs them, and a handle cancels them.
 //!
-//! A helper needs a slot, as a permit does, unless it is itself in a task of the sub-queue: then it lends the slot of that
-//! task (S2).
+//! A helper needs a slot, as a permit does, unless it is itself in a task of the sub-queue: then it lends the slot of
+//! that task (S2).
 
 use super::SubQueue;
 use super::state::SubQueueState;
@@ -65,8 +65,8 @@ impl SubQueue {
         self.help(|state| Some((Claimed::Task(state.take()?), Placement::Placed)))
     }
 
-    /// Runs a claimable of the sub-queue that has not started as soon as there is a slot; in an ordered sub-queue it runs
-    /// the tasks before it first. It returns when somebody has claimed the claimable, or at the deadline.
+    /// Runs a claimable of the sub-queue that has not started as soon as there is a slot; in an ordered sub-queue it
+    /// runs the tasks before it first. It returns when somebody has claimed the claimable, or at the deadline.
     pub(crate) fn help_with(
         self: &Arc<Self>,
         claimable: &dyn Claimable,
@@ -105,8 +105,8 @@ impl SubQueue {
         }
     }
 
-    /// Admits the tasks of this sub-queue from the line, even without room: those that have the room may need the worker
-    /// that waits here. Returns whether there were any.
+    /// Admits the tasks of this sub-queue from the line, even without room: those that have the room may need the
+    /// worker that waits here. Returns whether there were any.
     pub(super) fn admit_from_line(self: &Arc<Self>) -> bool {
         if !self.share.admission.places().has_line() {
             return false;

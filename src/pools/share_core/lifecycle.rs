@@ -1,8 +1,8 @@
 //! The bounds of a share, how it closes and opens, and what becomes of its backlog.
 //!
 //! - N2: A share that is closed is not paused: its tasks shall end.
-//! - N5: When a share discards its backlog, or its pool does, tasks are taken under the lifecycle lock, and so are those that
-//!   come late: a share that is opened again meanwhile keeps its tasks.
+//! - N5: When a share discards its backlog, or its pool does, tasks are taken under the lifecycle lock, and so are
+//!   those that come late: a share that is opened again meanwhile keeps its tasks.
 
 use super::{Lifecycle, ShareCore, SubQueue};
 use crate::engine::current;
@@ -64,8 +64,8 @@ impl ShareCore {
         self.admission.set_limit(room);
     }
 
-    /// Closes the share. With `discard` it also refuses what tasks submit, and drops the backlog. Returns how many tasks it
-    /// dropped.
+    /// Closes the share. With `discard` it also refuses what tasks submit, and drops the backlog. Returns how many
+    /// tasks it dropped.
     pub(crate) fn close(self: &Arc<Self>, discard: bool, by_pool: bool) -> usize {
         if self.is_foreign() {
             self.admission.close_foreign();

@@ -1,11 +1,12 @@
 //! A share of a pool: tasks with bounds, a line, counts and an end of their own, on the workers of the pool.
 //!
-//! Tasks of a share wait in its *sub-queues*: `Limited` and `Serial` have one, `Keyed` has one for each key that is in use. At
-//! most `slots` tasks of a sub-queue run at once. What a sub-queue keeps in the pool are *permits*: each says that a task of
-//! the sub-queue may run, and the worker that gets to one takes the oldest task. So only what may run holds a place of the
-//! pool, and a share needs no admission to the pool and no workers of its own.
+//! Tasks of a share wait in its *sub-queues*: `Limited` and `Serial` have one, `Keyed` has one for each key that is in
+//! use. At most `slots` tasks of a sub-queue run at once. What a sub-queue keeps in the pool are *permits*: each says
+//! that a task of the sub-queue may run, and the worker that gets to one takes the oldest task. So only what may run
+//! holds a place of the pool, and a share needs no admission to the pool and no workers of its own.
 //!
-//! A share is a target of submits of its own beside the pool, with its own places; but it closes and opens with the pool.
+//! A share is a target of submits of its own beside the pool, with its own places; but it closes and opens with the
+//! pool.
 //!
 //! | file | what it is about | rules |
 //! |---|---|---|
@@ -61,8 +62,8 @@ pub(crate) struct ShareCore {
     /// S6: the sub-queues that could not send a permit, since the system refused a thread; each holds the pool.
     lacking: Mutex<Vec<Arc<SubQueue>>>,
     lifecycle: Mutex<Lifecycle>,
-    /// The owner of the sub-queues, if they have one.
-    keeper: OnceCell<Weak<dyn Keeper>>,
+    /// The table that pins the sub-queues, if there is one.
+    pin_table: OnceCell<Weak<dyn PinTable>>,
 }
 
 /// What changes the bounds of the share, or opens or closes it.
@@ -83,13 +84,13 @@ pub(crate) struct SubQueue {
     share: Arc<ShareCore>,
     /// Those who wait for a task also run the tasks before it first.
     ordered: bool,
-    keeper: Option<(Weak<dyn Keeper>, u64)>,
+    pin_table: Option<(Weak<dyn PinTable>, u64)>,
     state: Mutex<SubQueueState>,
 }
 
-/// The owner of sub-queues, which forgets a sub-queue once it has no tasks; see [`keyed`](super::keyed).
-pub(crate) trait Keeper: Send + Sync {
-    /// `tasks` tasks of a sub-queue are over; `label` is what the owner labelled it with.
+/// A table that pins sub-queues while they have tasks, and then forgets them; see [`keyed`](super::keyed).
+pub(crate) trait PinTable: Send + Sync {
+    /// `tasks` tasks of a sub-queue are over; `label` is what the table labelled it with.
     fn unpin(&self, label: u64, sub_queue: &SubQueue, tasks: usize);
     /// G2 of [`fork`](crate::fork): nobody holds its lock.
     fn is_unlocked(&self) -> bool;
@@ -119,7 +120,7 @@ impl ShareCore {
                 closed: false,
                 pool_closed: false,
             }),
-            keeper: OnceCell::new(),
+            pin_table: OnceCell::new(),
         });
         // A pool of the process from which this one was forked gets no more shares.
         if !core.is_foreign() {
@@ -133,8 +134,8 @@ impl ShareCore {
         lock(&self.sub_queues).insert(sub_queue.address(), Arc::downgrade(sub_queue));
     }
 
-    pub(super) fn set_keeper(&self, keeper: Weak<dyn Keeper>) {
-        let _ = self.keeper.set(keeper);
+    pub(super) fn set_pin_table(&self, pin_table: Weak<dyn PinTable>) {
+        let _ = self.pin_table.set(pin_table);
     }
 
     pub(super) fn forget(&self, sub_queue: &SubQueue) {
@@ -167,9 +168,9 @@ impl SubQueue {
         share: &Arc<ShareCore>,
         slots: usize,
         ordered: bool,
-        keeper: Option<(Weak<dyn Keeper>, u64)>,
+        pin_table: Option<(Weak<dyn PinTable>, u64)>,
     ) -> Arc<SubQueue> {
-        let sub_queue = SubQueue::make(share, slots, ordered, keeper);
+        let sub_queue = SubQueue::make(share, slots, ordered, pin_table);
         share.enrol(&sub_queue);
         sub_queue
     }
@@ -183,13 +184,13 @@ impl SubQueue {
         share: &Arc<ShareCore>,
         slots: usize,
         ordered: bool,
-        keeper: Option<(Weak<dyn Keeper>, u64)>,
+        pin_table: Option<(Weak<dyn PinTable>, u64)>,
     ) -> Arc<SubQueue> {
         Arc::new_cyclic(|me| SubQueue {
             me: Weak::clone(me),
             share: Arc::clone(share),
             ordered,
-            keeper,
+            pin_table,
             state: Mutex::new(SubQueueState::new(slots)),
         })
     }
@@ -219,9 +220,9 @@ impl SubQueue {
     }
 
     pub(super) fn unpin(&self, tasks: usize) {
-        if let Some((keeper, label)) = &self.keeper {
-            if let Some(keeper) = keeper.upgrade() {
-                keeper.unpin(*label, self, tasks);
+        if let Some((pin_table, label)) = &self.pin_table {
+            if let Some(pin_table) = pin_table.upgrade() {
+                pin_table.unpin(*label, self, tasks);
             }
         }
     }

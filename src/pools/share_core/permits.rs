@@ -1,15 +1,15 @@
 //! The permits of a sub-queue: how they are sent, taken back and run.
 //!
-//! - S5: A permit ends in this order: the pool gets its place back; the slot is free and the next permit is sent; the share
-//!   gets the task's place back; those who wait for the claimable may go on. So whoever goes on after the task (the next task
-//!   of the sub-queue, or a submitter that waited for it) finds the worker free and wakes no second one. From the first of
-//!   these steps to the last but one a hold keeps the pool from being at rest.
-//! - S6: A hold also keeps the pool from being at rest while a permit is counted and not yet in the pool, since a submitter
-//!   whose task was accepted meanwhile relies on it. If the system refuses a thread for it, that lasts until somebody
-//!   [tries again](super::ShareCore::lacks_permit) with success.
-//! - S7: A permit is not taken back before its sender has submitted it; the sender rebalances afterwards. (If its place was
-//!   gone when it was pushed, nobody woke a worker for what was then a tombstone. In a pool that was closed, a worker that
-//!   had stayed because of the place slept for ever.)
+//! - S5: A permit ends in this order: the pool gets its place back; the slot is free and the next permit is sent; the
+//!   share gets the task's place back; those who wait for the claimable may go on. So whoever goes on after the task
+//!   (the next task of the sub-queue, or a submitter that waited for it) finds the worker free and wakes no second one.
+//!   From the first of these steps to the last but one a hold keeps the pool from being at rest.
+//! - S6: A hold also keeps the pool from being at rest while a permit is counted and not yet in the pool, since a
+//!   submitter whose task was accepted meanwhile relies on it. If the system refuses a thread for it, that lasts until
+//!   somebody [tries again](super::ShareCore::lacks_permit) with success.
+//! - S7: A permit is not taken back before its sender has submitted it; the sender rebalances afterwards. (If its place
+//!   was gone when it was pushed, nobody woke a worker for what was then a tombstone. In a pool that was closed, a
+//!   worker that had stayed because of the place slept for ever.)
 
 use super::SubQueue;
 use super::state::Step;

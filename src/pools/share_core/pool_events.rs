@@ -1,7 +1,7 @@
 //! What a share does when its pool changes.
 //!
-//! The pool tells its shares after each change. A share looks at the pool under its own lifecycle lock, so that the last look
-//! sees the last change.
+//! The pool tells its shares after each change. A share looks at the pool under its own lifecycle lock, so that the
+//! last look sees the last change.
 
 use super::ShareCore;
 use crate::engine::shares::ShareEvents;
@@ -35,7 +35,7 @@ impl ShareEvents for ShareCore {
         };
         let live: Vec<_> = sub_queues.values().filter_map(Weak::upgrade).collect();
         drop(sub_queues);
-        let keeper = self.keeper.get().and_then(Weak::upgrade);
+        let pin_table = self.pin_table.get().and_then(Weak::upgrade);
         try_lock(&self.helpers).is_some_and(|helpers| helpers.is_empty())
             && try_lock(&self.lifecycle).is_some()
             && self.running.load(Ordering::SeqCst) == 0
@@ -43,7 +43,7 @@ impl ShareEvents for ShareCore {
             && try_lock(&self.lacking).is_some_and(|lacking| lacking.is_empty())
             && self.admission.is_untouched()
             && live.iter().all(|sub_queue| sub_queue.is_untouched())
-            && keeper.is_none_or(|keeper| keeper.is_unlocked())
+            && pin_table.is_none_or(|pin_table| pin_table.is_unlocked())
     }
 
     fn retune(self: Arc<Self>) {

@@ -1,15 +1,15 @@
-//! What a sub-queue keeps under its lock: its tasks, its slots and its permits. No other code decides how many permits there
-//! are.
+//! What a sub-queue keeps under its lock: its tasks, its slots and its permits. No other code decides how many permits
+//! there are.
 //!
 //! - S1: `live` tasks wait in the queue; the others in it are tombstones. Each live task holds a place of the share.
-//! - S2: A slot is in use for each permit that was claimed, and for each task that a waiting task of the pool runs. (A task
-//!   that waits for another one of its sub-queue lends its own slot.) Whoever claimed a permit takes a task only if no more
-//!   than `slots` slots are in use then. A permit is one too many if its slot was taken while it was on its way: it ends
-//!   without a task.
-//! - S3: On their way are as many permits as there are free slots, or as there are live tasks that no claimed permit is about
-//!   to take, whichever is less. Whoever changes a slot or a task [rebalances](super::SubQueue::rebalance) the permits
-//!   afterwards. (A worker claims a permit under one lock, before it takes the task under the next. When the task counted as
-//!   live until then, it got a second permit, and that a second worker.)
+//! - S2: A slot is in use for each permit that was claimed, and for each task that a waiting task of the pool runs. (A
+//!   task that waits for another one of its sub-queue lends its own slot.) Whoever claimed a permit takes a task only
+//!   if no more than `slots` slots are in use then. A permit is one too many if its slot was taken while it was on its
+//!   way: it ends without a task.
+//! - S3: On their way are as many permits as there are free slots, or as there are live tasks that no claimed permit is
+//!   about to take, whichever is less. Whoever changes a slot or a task [rebalances](super::SubQueue::rebalance) the
+//!   permits afterwards. (A worker claims a permit under one lock, before it takes the task under the next. When the
+//!   task counted as live until then, it got a second permit, and that a second worker.)
 
 use crate::engine::task::Accepted;
 use crate::engine::task::Task;

@@ -1,7 +1,7 @@
 //! How a task comes into a share: a sub-queue is the target of a submit.
 //!
-//! An accepted task is numbered, pushed, and then the permits are rebalanced. If the share discards its backlog, a task that
-//! was accepted before comes too late, and is discarded here (N5).
+//! An accepted task is numbered, pushed, and then the permits are rebalanced. If the share discards its backlog, a task
+//! that was accepted before comes too late, and is discarded here (N5).
 
 use super::SubQueue;
 use crate::engine::admission::{Admission, Left};

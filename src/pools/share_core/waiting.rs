@@ -1,12 +1,12 @@
-//! Those who wait for a share: submitters in line, tasks of the pool that help, callers that wait for rest; and the sub-queues
-//! that lack a permit.
+//! Those who wait for a share: submitters in line, tasks of the pool that help, callers that wait for rest; and the
+//! sub-queues that lack a permit.
 //!
-//! - N3: Helpers are tasks of the pool that wait for tasks of the share, and run them if there is a slot. They are woken when
-//!   a slot or a place is given back, and when a task comes in; each registers before it looks once more.
-//! - N4: Whoever ends the pool waits until its shares are at rest, too: a submitter that took a place here before the share was
-//!   closed may still have to send its permit, for which it does not hold the pool yet. Whoever ends the pool looks at the pool
-//!   first, under the threads' lock, without which no worker is started. A share that comes to rest while it is closed makes
-//!   that thread look again.
+//! - N3: Helpers are tasks of the pool that wait for tasks of the share, and run them if there is a slot. They are
+//!   woken when a slot or a place is given back, and when a task comes in; each registers before it looks once more.
+//! - N4: Whoever ends the pool waits until its shares are at rest, too: a submitter that took a place here before the
+//!   share was closed may still have to send its permit, for which it does not hold the pool yet. Whoever ends the pool
+//!   looks at the pool first, under the threads' lock, without which no worker is started. A share that comes to rest
+//!   while it is closed makes that thread look again.
 
 use super::{ShareCore, SubQueue};
 use crate::engine::admission::Left;
