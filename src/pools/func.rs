@@ -120,7 +120,7 @@ impl<T> Clone for Func<T> {
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 pub struct FuncPool<T> {
-    /// ClosureOwner the threads.
+    /// Owns the threads.
     pool: Pool,
     handle: FuncHandle<T>,
 }

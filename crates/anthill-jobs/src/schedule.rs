@@ -16,8 +16,11 @@ pub(crate) fn next(cron: &str, after: i64) -> Result<i64, QueueError> {
         return Err(wrong("it does not have five fields".to_owned()));
     }
     // The parser takes an empty list for a field that never matches, and then searches to the year 5000.
-    let has_empty_item =
-        |field: &str| field.split(',').any(|item| item.trim_matches('+').is_empty());
+    let has_empty_item = |field: &str| {
+        field
+            .split(',')
+            .any(|item| item.trim_matches('+').is_empty())
+    };
     if cron.split_whitespace().any(has_empty_item) {
         return Err(wrong("a field has an empty list item".to_owned()));
     }
