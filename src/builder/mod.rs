@@ -125,7 +125,7 @@ impl<P: Built> Builder<P> {
 
     /// Sets how many workers never expire; [`build`](Builder::build) starts them.
     ///
-    /// While the capacity is tuned below this minimum, the capacity is the minimum.
+    /// If [`tune`](crate::PoolHandle::tune) sets a lower capacity, only that many are kept.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -227,7 +227,7 @@ impl<P: Built> Builder<P> {
     ///
     /// It is called on the worker, after the standard panic hook and before the task counts as over. A panic of the
     /// handler is caught. If there is a [`panic_handler_per_worker`](Builder::panic_handler_per_worker) as well, this
-    /// one gets only the panics of tasks that their submitter ran.
+    /// one gets only the panics that no handler of a worker can take: on other threads, and while that handler runs.
     ///
     /// ```
     /// # use anthill::Pool;
@@ -291,8 +291,8 @@ impl<P: Built> Builder<P> {
     /// Sets the stack size of each worker in bytes, at least 64 KiB; the system may round it up.
     ///
     /// What the tasks need comes on top of what the pool itself needs: a task that overflows its stack ends the
-    /// process. The minimum is twice what a worker needs to report a task's panic with a backtrace, unoptimized, on
-    /// x86-64 Linux (between 28 and 32 KiB; without a backtrace the 16 KiB that the system demands are enough).
+    /// process. To report a panic with a backtrace takes up to 32 KiB in a debug build on x86-64 Linux; the minimum is
+    /// twice that.
     ///
     /// ```
     /// # use anthill::Pool;

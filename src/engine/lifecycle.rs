@@ -120,7 +120,7 @@ impl Core {
         self.stop_signal().stop();
         self.apply_capacity(&lifecycle);
         drop(lifecycle);
-        self.after(left);
+        self.follow_up(left);
         let discarded = backlog.len();
         for (task, places) in backlog {
             self.discard(task, ());
@@ -128,7 +128,7 @@ impl Core {
                 self.leave(places);
             }
         }
-        self.after(self.admission.unhold());
+        self.follow_up(self.admission.unhold());
         discarded
     }
 

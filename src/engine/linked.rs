@@ -65,14 +65,14 @@ impl Core {
                     let _ = self.admission.leave(1);
                     return Err(task);
                 }
-                task.hold_place();
+                task.note_place();
                 let number = self.admission.count_accepted();
                 self.queue.push(Accepted::after_waiting(number, task));
                 Ok(Answer::QueuedAt(pool))
             },
         );
         self.wake_for_queued();
-        lead.after(left);
+        lead.follow_up(left);
     }
 
     /// F1: a submitter has just joined the line of this pool: has the members look.

@@ -127,7 +127,7 @@ impl Queue {
         }
     }
 
-    /// Q6: hands a task back that was taken past those that a sweep has in hand, and takes the oldest instead.
+    /// Q6: returns the task, unless a sweep may hold older ones; then hands it back and takes the oldest.
     fn unless_swept(&self, taken: Accepted) -> Option<Accepted> {
         if !self.has_handed_back() {
             return Some(taken);
@@ -137,7 +137,7 @@ impl Queue {
     }
 
     /// Takes the oldest task of the shared queue, claimed, and some that follow it into `batch`: no more than a
-    /// worker's share of what is queued, so that no task waits in a local queue while workers are idle. Only for an
+    /// worker's portion of what is queued, so that no task waits in a local queue while workers are idle. Only for an
     /// unbounded backlog: no task waited in line then.
     pub(crate) fn take_batch(&self, batch: &Worker<Accepted>, workers: u64) -> Option<Task> {
         let share = self.shared.len() as u64 / workers.max(1);
@@ -213,6 +213,7 @@ impl Queue {
     /// Q6: drops all tombstones. The caller must then look for those that found no work meanwhile.
     pub(crate) fn sweep(&self) {
         let mut handed_back = lock(&self.handed_back);
+        // Every thread that takes a task sees handed-back ones from now on, and waits for this lock.
         self.handed_back_len.store(usize::MAX, Ordering::SeqCst);
         order_seqcst();
         self.tombstones.store(0, Ordering::SeqCst);

@@ -1,6 +1,6 @@
 //! What follows when places are given back: the line is served, and the idle workers of a closed pool end.
 
-use crate::engine::admission::Left;
+use crate::engine::admission::FollowUp;
 use crate::engine::core::Core;
 use crate::sync::Arc;
 
@@ -10,17 +10,17 @@ impl Core {
         if self.is_foreign() {
             return;
         }
-        self.after(self.admission.leave(places));
+        self.follow_up(self.admission.leave(places));
     }
 
     /// Does what must follow when places were given back.
-    pub(crate) fn after(self: &Arc<Self>, left: Left) {
-        if left.serve {
+    pub(crate) fn follow_up(self: &Arc<Self>, next: FollowUp) {
+        if next.serve {
             self.serve_in_turn();
         } else {
             self.take_from_lead(usize::MAX);
         }
-        if left.ended {
+        if next.ended {
             self.threads.retire_idle(|| self.remaining());
         }
     }

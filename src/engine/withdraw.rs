@@ -27,7 +27,7 @@ impl Core {
             self.vacate(placement);
             ended.settle();
         }
-        self.after(self.admission.unhold());
+        self.follow_up(self.admission.unhold());
         cancelled
     }
 
@@ -77,7 +77,7 @@ impl Core {
         });
         if placeless && !self.is_foreign() {
             self.callers.fetch_sub(1, Ordering::SeqCst);
-            self.after(self.admission.unhold());
+            self.follow_up(self.admission.unhold());
         }
         value.unwrap_or_else(|| unreachable!("it ran, here or there"))
     }
@@ -98,7 +98,7 @@ impl Core {
                 }
             }
             Placement::Unplaced if self.admission.places().has_line() => {
-                self.after(self.admission.drop_tombstones());
+                self.follow_up(self.admission.drop_tombstones());
             }
             Placement::Unplaced => {}
         }

@@ -75,7 +75,7 @@ impl PoolHandle {
     /// Returns how much of the capacity is unused.
     ///
     /// Tasks that run, and accepted tasks that are about to, use it. What is unused is room: while nobody else
-    /// submits, this many calls of [`try_submit`](PoolHandle::try_submit) succeed.
+    /// submits, at least this many calls of [`try_submit`](PoolHandle::try_submit) succeed.
     ///
     /// ```
     /// assert_eq!(anthill::Pool::with_capacity(3).free(), 3);

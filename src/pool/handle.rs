@@ -11,7 +11,8 @@ use std::time::Duration;
 
 /// A cloneable, non-owning handle to a pool.
 ///
-/// Tasks capture it and threads share it; it does not keep the pool open. All operations of a pool are methods of it.
+/// Tasks capture it and threads share it; it does not keep the pool open, unless the pool was
+/// [detached](crate::Pool::detach). All operations of a pool are methods of it.
 ///
 /// ```
 /// use anthill::{Pool, PoolHandle};
@@ -71,7 +72,7 @@ impl PoolHandle {
 
     /// Returns whether this thread runs a task (or a hook) of the pool, even beneath a task of another pool.
     ///
-    /// If it does, a call that waits for all tasks of the pool cannot end. Outside the pool it is always false.
+    /// If it does, a call that waits for all tasks of the pool cannot end.
     ///
     /// ```
     /// use anthill::Pool;

@@ -37,7 +37,7 @@ pub struct MultiFuncPool<T> {
 }
 
 impl<T: Send + 'static> MultiFuncPool<T> {
-    /// Makes `shards` pools (at least one) of `capacity_each` workers each that call `f`, without backlogs. Starts no
+    /// Makes `shards` pools (0 counts as 1) of `capacity_each` workers each that call `f`, without backlogs. Starts no
     /// thread.
     ///
     /// ```

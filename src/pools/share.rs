@@ -12,7 +12,7 @@ use std::time::Duration;
 ///
 /// [`Limited`](crate::Limited), [`Serial`](crate::Serial) and [`Keyed`](crate::Keyed) dereference to it. A share has no
 /// threads. Of its tasks only those that may run hold a place in the pool, so however many are queued, the pool's other
-/// workers are free. What happens without room, and which panic handler is called, is as the pool was built. The share
+/// workers are free. The overflow policy and the panic handlers of the pool apply. The share
 /// closes and opens with its pool.
 ///
 /// A share is cheap to clone. It keeps a [detached](crate::Pool::detach) pool open, as a [`PoolHandle`] does. When its

@@ -166,7 +166,7 @@ impl<E> Group<E, KeepGoing> {
 impl<E, Mode> Group<E, Mode> {
     /// Submits a task of the group; blocks while there is no room, like [`PoolHandle::submit`].
     ///
-    /// If the group is cancelled, the task is cancelled, too.
+    /// In a cancelled group it returns `Ok`, and the task never runs.
     ///
     /// # Errors
     ///

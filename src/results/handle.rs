@@ -210,9 +210,9 @@ impl<T> JoinHandle<T> {
         self.0.is_finished()
     }
 
-    /// Cancels the task if it has not started. Returns whether it did.
+    /// Cancels the task if it has not started. Returns whether it was cancelled.
     ///
-    /// If it did, the task never runs, what it captured has been dropped, and its room is free.
+    /// If it was, the task never runs, what it captured has been dropped, and its room is free.
     ///
     /// ```
     /// let pool = anthill::Pool::builder().capacity(0).backlog(1).build()?; // paused

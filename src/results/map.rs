@@ -27,8 +27,8 @@ macro_rules! face {
             /// and at least 64; but no more than 64 for each worker of the pool's capacity when the map was made, and
             /// no more than 4,096. If the capacity is above 1,024, as that of an [unbounded](crate::Pool::unbounded)
             /// pool, the window is no more than 64 for each processor, and the map has at most 256 tasks (or one for
-            /// each processor, if those are more). With a window that is set here, as many items may run at once as it
-            /// has room for.
+            /// each processor, if those are more). With a window that is set here the limit of 256 tasks does not apply;
+            /// the capacity does.
             ///
             /// ```
             /// let pool = anthill::Pool::with_capacity(2);
@@ -52,7 +52,7 @@ macro_rules! face {
 
             /// # Panics
             ///
-            /// Panics with the panic of an item, once nothing of the map runs any more, and if the pool discarded
+            /// Resumes the first panic of an item, after all tasks of the map have ended. Also panics if the pool discarded
             /// tasks of the map.
             fn next(&mut self) -> Option<R> {
                 self.0.next()

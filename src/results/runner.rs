@@ -383,8 +383,8 @@ where
         lock(&self.permits).has(placed)
     }
 
-    fn hold_place(&self) -> bool {
-        lock(&self.permits).hold_place()
+    fn note_place(&self) -> bool {
+        lock(&self.permits).note_place()
     }
 
     fn run(&self, over: &mut dyn FnMut(Outcome)) {

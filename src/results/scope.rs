@@ -377,7 +377,7 @@ impl<T> ScopedJoinHandle<'_, T> {
         self.handle.as_ref().is_some_and(RawHandle::is_finished)
     }
 
-    /// Cancels the task if it has not started. Returns whether it did; then the task never runs.
+    /// Cancels the task if it has not started. Returns whether it was cancelled; then the task never runs.
     pub fn cancel(&self) -> bool {
         self.handle.as_ref().is_some_and(RawHandle::cancel)
     }

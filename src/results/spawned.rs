@@ -245,13 +245,13 @@ where
         self.state.is_claimed()
     }
 
-    fn hold_place(&self) -> bool {
-        self.state.hold_place()
+    fn note_place(&self) -> bool {
+        self.state.note_place()
     }
 
-    unsafe fn hold_first_place(&self) {
+    unsafe fn note_first_place(&self) {
         // SAFETY: the caller's; and a handle exists only once the claimable was submitted.
-        unsafe { self.state.hold_first_place() };
+        unsafe { self.state.note_first_place() };
     }
 
     unsafe fn run(&self) -> Outcome {

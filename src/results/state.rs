@@ -72,7 +72,7 @@ impl State {
 
     /// H1: takes the right to run the task or to abandon it.
     pub(crate) fn claim(&self) -> Option<Placement> {
-        // ORDERING: Acquire: pairs with `hold_place`, and with whoever handed the claimable over.
+        // ORDERING: Acquire: pairs with `note_place`, and with whoever handed the claimable over.
         let before = self.word.fetch_or(CLAIMED, Ordering::AcqRel);
         match before & (CLAIMED | PLACED) {
             0 => Some(Placement::Unplaced),
@@ -87,7 +87,7 @@ impl State {
     }
 
     /// H3: notes that the queued task holds a place; false if it was claimed before.
-    pub(crate) fn hold_place(&self) -> bool {
+    pub(crate) fn note_place(&self) -> bool {
         let place = |word: u32| (word & CLAIMED == 0).then_some(word | PLACED);
         // ORDERING: Release: with `claim`, whoever gives the place back does so after it was taken.
         let placed = (self.word).fetch_update(Ordering::AcqRel, Ordering::Relaxed, place);
@@ -99,7 +99,7 @@ impl State {
     /// # Safety
     ///
     /// Nobody has claimed the task (H1), given it up (H2) or waits for it (H4), and nobody can before this returns.
-    pub(crate) unsafe fn hold_first_place(&self) {
+    pub(crate) unsafe fn note_first_place(&self) {
         let word = self.word.load(Ordering::Relaxed);
         debug_assert!(word & !(HELD | PLACED) == 0, "the claimable is new");
         // ORDERING: Relaxed: whoever hands the claimable over publishes it.

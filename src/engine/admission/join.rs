@@ -1,7 +1,7 @@
 //! How a task joins the line, and how it leaves the line without being let in.
 
 use super::Admission;
-use crate::engine::admission::Left;
+use crate::engine::admission::FollowUp;
 use crate::engine::admission::line::{Entry, Joined, Line};
 use crate::engine::admission::places::{Denied, LINE, Origin, PLACE, Places};
 use crate::engine::admission::waiter::Waiter;
@@ -9,9 +9,9 @@ use crate::engine::task::Task;
 use crate::sync::{Arc, Ordering, lock};
 
 impl<D> Admission<D> {
-    /// Takes a place where the word showed both room and a line: that passes, as the thread that made the room serves
-    /// the line (A3). To be called after [`serve`](Admission::serve).
-    pub(crate) fn enter_behind_line(&self, origin: Origin) -> Result<Places, Denied> {
+    /// Takes a place after `LINE` was seen set. A line that is only forming or ending may hide room; under the lock it
+    /// cannot. To be called after [`serve`](Admission::serve).
+    pub(crate) fn enter_if_line_is_empty(&self, origin: Origin) -> Result<Places, Denied> {
         let line = lock(&self.line);
         let places = self.places();
         if places.bars(origin) {
@@ -24,10 +24,10 @@ impl<D> Admission<D> {
     }
 
     /// Puts a submitter's task at the end of the line.
-    pub(crate) fn join(&self, task: Task, dest: D) -> (Joined, Left) {
+    pub(crate) fn join(&self, task: Task, dest: D) -> (Joined, FollowUp) {
         let mut line = lock(&self.line);
-        let before = self.form_line();
-        let joined = if before.is_closed() {
+        let word = self.form_line();
+        let joined = if word.is_closed() {
             Joined::Closed(task)
         } else if line.entries.is_empty() && self.enter_from_line() {
             Joined::Entered(task)
@@ -43,10 +43,10 @@ impl<D> Admission<D> {
     }
 
     /// Puts a task that no submitter waits for at the end of the line.
-    pub(crate) fn join_detached(&self, origin: Origin, task: Task, dest: D) -> (Joined, Left) {
+    pub(crate) fn join_detached(&self, origin: Origin, task: Task, dest: D) -> (Joined, FollowUp) {
         let mut line = lock(&self.line);
-        let before = self.form_line();
-        let joined = if before.bars(origin) {
+        let word = self.form_line();
+        let joined = if word.bars(origin) {
             Joined::Closed(task)
         } else if line.entries.is_empty() && self.enter_from_line() {
             Joined::Entered(task)
@@ -79,7 +79,7 @@ impl<D> Admission<D> {
     }
 
     /// Takes a submitter out of the line; `None` if it is out of it already.
-    pub(crate) fn quit(&self, line_number: u64) -> Option<(Task, Left)> {
+    pub(crate) fn quit(&self, line_number: u64) -> Option<(Task, FollowUp)> {
         let mut line = lock(&self.line);
         let at = (line.entries)
             .binary_search_by_key(&line_number, |entry| entry.line_number)
@@ -96,13 +96,13 @@ impl<D> Admission<D> {
     }
 
     /// A2, A4: clears `LINE` if the line is empty; called with the lock held, after every change of the line.
-    pub(super) fn end_empty_line(&self, line: &Line<D>) -> Left {
+    pub(super) fn end_empty_line(&self, line: &Line<D>) -> FollowUp {
         let now = if line.entries.is_empty() {
             self.word.places.fetch_and(!LINE, Ordering::SeqCst) & !LINE
         } else {
             self.word.places.load(Ordering::SeqCst)
         };
-        Left {
+        FollowUp {
             serve: false,
             ..self.left(Places(now))
         }
@@ -119,7 +119,7 @@ impl<D> Admission<D> {
     }
 
     /// Drops the tombstones in line: they need no room any more.
-    pub(crate) fn drop_tombstones(&self) -> Left {
+    pub(crate) fn drop_tombstones(&self) -> FollowUp {
         let mut line = lock(&self.line);
         line.entries.retain_mut(|entry| !entry.task.is_tombstone());
         self.end_empty_line(&line)

@@ -69,7 +69,7 @@ pub(crate) struct Admission<D = ()> {
 /// What a thread that gave places back must do next.
 #[must_use]
 #[derive(Clone, Copy)]
-pub(crate) struct Left {
+pub(crate) struct FollowUp {
     /// Serve the line: a task waits in it.
     pub(crate) serve: bool,
     /// Let the idle workers end: the pool is closed, and came to rest at this very moment.
@@ -169,26 +169,26 @@ impl<D> Admission<D> {
     }
 
     /// Gives places back.
-    pub(crate) fn leave(&self, places: u64) -> Left {
+    pub(crate) fn leave(&self, places: u64) -> FollowUp {
         self.give_back(places * PLACE)
     }
 
     /// Gives a hold back.
-    pub(crate) fn unhold(&self) -> Left {
+    pub(crate) fn unhold(&self) -> FollowUp {
         self.give_back(HOLD)
     }
 
-    fn give_back(&self, amount: u64) -> Left {
+    fn give_back(&self, amount: u64) -> FollowUp {
         let before = self.word.places.fetch_sub(amount, Ordering::SeqCst);
         self.left(Places(before - amount))
     }
 
     /// What must follow for a thread that changed the word to `now`.
-    fn left(&self, now: Places) -> Left {
+    fn left(&self, now: Places) -> FollowUp {
         if now.is_uncounted_rest() {
             self.count_rest();
         }
-        Left {
+        FollowUp {
             serve: now.has_line(),
             ended: now.at_rest() && now.is_closed(),
         }
@@ -237,7 +237,7 @@ impl<D> Admission<D> {
     }
 
     /// Refuses submitters from now on and sends away those that wait.
-    pub(crate) fn close(&self, discard: bool) -> Left {
+    pub(crate) fn close(&self, discard: bool) -> FollowUp {
         let mut sent_away = Vec::new();
         let left = {
             let mut line = lock(&self.line);

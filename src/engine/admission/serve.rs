@@ -1,7 +1,7 @@
 //! How the line is served: a task is let in when there is room, and its submitter is told.
 
 use super::Admission;
-use crate::engine::admission::Left;
+use crate::engine::admission::FollowUp;
 use crate::engine::admission::line::Entry;
 use crate::engine::admission::places::PLACE;
 use crate::engine::admission::waiter::Answer;
@@ -38,7 +38,7 @@ impl<D> Admission<D> {
             let ensured = ensure_worker();
             let Some(waiter) = waiter else {
                 // Accepted already: if no worker lives, the threads that wait for the task try again.
-                if task.hold_place() {
+                if task.note_place() {
                     push(Accepted::new(self.accepted(), task), dest);
                 } else {
                     ended |= self.leave(1).ended;
@@ -50,7 +50,7 @@ impl<D> Admission<D> {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             let answer = match ensured {
                 Ok(()) => {
-                    task.hold_place();
+                    task.note_place();
                     let number = self.count_accepted();
                     push(Accepted::after_waiting(number, task), dest);
                     if !self.has_recent_line() {
@@ -120,7 +120,7 @@ impl<D> Admission<D> {
         &self,
         wanted: impl Fn(&D) -> bool,
         mut push: impl FnMut(Accepted, D),
-    ) -> (bool, Left) {
+    ) -> (bool, FollowUp) {
         let mut let_in = Vec::new();
         let mut any = false;
         let mut line = lock(&self.line);
@@ -135,7 +135,7 @@ impl<D> Admission<D> {
                 waiter,
                 ..
             } = entry;
-            if !task.hold_place() {
+            if !task.note_place() {
                 continue;
             }
             any = true;
@@ -164,7 +164,7 @@ impl<D> Admission<D> {
         most: usize,
         enter: impl Fn() -> bool,
         accept: impl Fn(Task) -> Result<Answer, Task>,
-    ) -> Left {
+    ) -> FollowUp {
         let mut served = 0;
         loop {
             let mut line = lock(&self.line);

@@ -193,7 +193,7 @@ fn a_moment_of_rest_is_not_told_later() {
             let core = Arc::clone(&core);
             thread::spawn(move || {
                 core.admission.hold();
-                core.after(core.admission.unhold());
+                core.follow_up(core.admission.unhold());
             })
         };
         core.wait_idle(None);
@@ -215,7 +215,7 @@ fn a_refusal_is_honest() {
             thread::spawn(move || {
                 let (joined, left) = core.admission.join(Task::new(|| ()), ());
                 assert!(matches!(joined, Joined::Entered(_)));
-                core.after(left);
+                core.follow_up(left);
                 core.leave(1);
             })
         };

@@ -117,7 +117,7 @@ pub(crate) trait Submit: Target {
             return Err(Refusal::no_thread(refusal, task));
         }
         let (joined, left) = (self.admission()).join_detached(origin, task, self.dest());
-        self.after(left);
+        self.follow_up(left);
         match joined {
             Joined::Entered(task) => self.accept(task),
             Joined::Closed(task) | Joined::TooMany(task) => {
@@ -169,7 +169,7 @@ pub(crate) trait Submit: Target {
     /// Gives back the place of a task for which there is no thread.
     #[cold]
     fn refuse_thread(self: &Arc<Self>, task: Task, refusal: io::Error) -> Submitted {
-        self.after(self.admission().leave(1));
+        self.follow_up(self.admission().leave(1));
         self.counts().rejected.add(1);
         Err(Refusal::no_thread(refusal, task))
     }
@@ -209,7 +209,7 @@ pub(crate) trait Submit: Target {
                 }
             }
             (Patience::Policy, Overflow::DropOldest) => self.drop_oldest(task),
-            (Patience::Policy, _) => self.wait(task, None),
+            (Patience::Policy, Overflow::Block | Overflow::CallerRuns) => self.wait(task, None),
             (Patience::Until(deadline), _) => self.wait(task, deadline),
         }
     }
@@ -219,7 +219,7 @@ pub(crate) trait Submit: Target {
         match self.admission().enter(origin) {
             Err(Denied::Line) => {
                 self.serve();
-                self.admission().enter_behind_line(origin)
+                self.admission().enter_if_line_is_empty(origin)
             }
             outcome => outcome,
         }
@@ -237,7 +237,7 @@ pub(crate) trait Submit: Target {
         deadline: Option<Instant>,
     ) -> Result<Option<usize>, Refusal> {
         let (joined, left) = self.admission().join(task, self.dest());
-        self.after(left);
+        self.follow_up(left);
         match joined {
             Joined::Entered(task) => self.accept(task),
             Joined::Closed(task) => self.refuse(SubmitErrorKind::Closed, task),
@@ -275,7 +275,7 @@ pub(crate) trait Submit: Target {
                 return Ok(answer);
             }
             if let Some((task, left)) = self.admission().quit(line_number) {
-                self.after(left);
+                self.follow_up(left);
                 return Err(task);
             }
             // The entry is out of the line: its answer is on its way.
@@ -293,7 +293,7 @@ pub(crate) trait Submit: Target {
         order_seqcst();
         if self.is_paused() {
             self.callers().fetch_sub(1, Ordering::SeqCst);
-            self.after(self.admission().unhold());
+            self.follow_up(self.admission().unhold());
             return Some(task);
         }
         self.admission().count_accepted();
@@ -307,7 +307,7 @@ pub(crate) trait Submit: Target {
                     return;
                 }
                 self.callers().fetch_sub(1, Ordering::SeqCst);
-                self.after(self.admission().unhold());
+                self.follow_up(self.admission().unhold());
             });
         });
         None
@@ -347,7 +347,7 @@ pub(crate) trait Submit: Target {
                 // Others wait: the place goes to the oldest of them.
                 Ok(Some(((oldest, from), false))) => {
                     self.discard(oldest, from);
-                    self.after(self.admission().leave(1));
+                    self.follow_up(self.admission().leave(1));
                 }
                 Ok(None) => {}
             }
@@ -355,7 +355,9 @@ pub(crate) trait Submit: Target {
                 Ok(_place) => return self.accept(task),
                 Err(Denied::Closed) => return self.refuse(SubmitErrorKind::Closed, task),
                 // Workers have taken all tasks that fill the target.
-                Err(_) if !self.has_queued() && inside => return self.queue_beyond(|| task),
+                Err(_) if !self.has_queued() && inside => {
+                    return self.queue_local_or_shared(|| task);
+                }
                 Err(_) if !self.has_queued() => return self.wait(task, None),
                 Err(_) => {}
             }
@@ -377,10 +379,11 @@ pub(crate) trait Submit: Target {
         if self.admission().places().is_discarding() {
             return self.refuse(SubmitErrorKind::Closed, make());
         }
-        self.queue_beyond(make)
+        self.queue_local_or_shared(make)
     }
 
-    /// The same where what tasks submit takes a place if there is room.
+    /// Submits from a task to a bounded target: takes a place if there is room; else goes beyond the bound, is refused, or
+    /// drops the oldest, as the caller or the policy says.
     fn enter_inside(self: &Arc<Self>, task: Task, patience: Patience) -> Submitted {
         let overflow = self.core().config.overflow;
         let refuses = match patience {
@@ -394,7 +397,7 @@ pub(crate) trait Submit: Target {
             && self.has_local_tasks()
             && !self.admission().places().is_discarding()
         {
-            return self.queue_beyond(|| task);
+            return self.queue_local_or_shared(|| task);
         }
         let entered = if refuses {
             self.enter_for_certain(Origin::Inside)
@@ -406,21 +409,21 @@ pub(crate) trait Submit: Target {
             Err(Denied::Closed) => self.refuse(SubmitErrorKind::Closed, task),
             Err(_) if refuses => self.refuse(SubmitErrorKind::Full, task),
             Err(_) if drops => self.drop_oldest(task),
-            Err(_) => self.queue_beyond(|| task),
+            Err(_) => self.queue_local_or_shared(|| task),
         }
     }
 
     /// Queues a task beyond the bound: in the local queue, where it needs no place, or else behind those that wait.
     #[inline]
-    fn queue_beyond(self: &Arc<Self>, make: impl FnOnce() -> Task) -> Submitted {
+    fn queue_local_or_shared(self: &Arc<Self>, make: impl FnOnce() -> Task) -> Submitted {
         match self.push_local(make) {
             Ok(()) => Ok(()),
-            Err(make) => self.queue_behind(make()),
+            Err(make) => self.queue_shared_or_join(make()),
         }
     }
 
     /// Queues a task beyond the bound in the shared queue, or in line where others wait.
-    fn queue_behind(self: &Arc<Self>, task: Task) -> Submitted {
+    fn queue_shared_or_join(self: &Arc<Self>, task: Task) -> Submitted {
         let must_join_line = self.must_join_line();
         match (self.admission()).enter_beyond_or_join(task, self.dest(), must_join_line) {
             Some(task) => self.accept(task),

@@ -1,7 +1,7 @@
 //! The pool itself as a target of tasks.
 
 use super::Target;
-use crate::engine::admission::{Admission, Left};
+use crate::engine::admission::{Admission, FollowUp};
 use crate::engine::core::Core;
 use crate::engine::current;
 use crate::engine::task::{Accepted, Task};
@@ -41,18 +41,18 @@ impl Target for Core {
     #[inline]
     fn queue_accepted(self: &Arc<Self>, mut task: Task) {
         let number = self.admission.count_accepted();
-        // SAFETY: a task comes here once, within the submit that made it. (A task that was in line does not: it is
-        // told that it holds its place as it is let in.) Another holder of its claimable gets it only when that
+        // SAFETY: a task comes here once, within the submit that made it. (Tasks from the line go
+        // through `Admission::serve`, which calls `note_place`.) Another holder of its claimable gets it only when that
         // submit returns.
-        if !unsafe { task.hold_first_place() } {
+        if !unsafe { task.note_first_place() } {
             return self.leave(1);
         }
         self.queue.push(Accepted::new(number, task));
         self.wake_for_queued();
     }
 
-    /// L3: pushes to the local queue of the worker, whose place the task runs on; not while a submitter waits, or one
-    /// that waited is still in the queue.
+    /// L3: pushes to the local queue of this worker, on whose place the task will run. Gives `make` back while a submitter
+    /// waits, or while the task of one that waited is still queued.
     #[inline]
     fn push_local<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M> {
         // L3: in this order: a task that leaves the line is in the queue first.
@@ -81,8 +81,8 @@ impl Target for Core {
         Core::serve(self);
     }
 
-    fn after(self: &Arc<Self>, left: Left) {
-        Core::after(self, left);
+    fn follow_up(self: &Arc<Self>, next: FollowUp) {
+        Core::follow_up(self, next);
     }
 
     fn must_join_line(&self) -> bool {

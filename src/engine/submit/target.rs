@@ -1,6 +1,6 @@
 //! What tasks are handed in to: a pool, or a share of one.
 
-use crate::engine::admission::{Admission, Left};
+use crate::engine::admission::{Admission, FollowUp};
 use crate::engine::core::Core;
 use crate::engine::task::Task;
 use crate::stats::Counts;
@@ -28,16 +28,14 @@ pub(crate) trait Target: Send + Sync + 'static {
     /// Makes the task that a task of the pool submits, and pushes it to the local queue of the worker, where it needs
     /// no place; gives `make` back if it cannot go there.
     fn push_local<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M>;
-    /// The running task submitted others that wait in the local queue: what it submits now must not overtake them,
-    /// though there may be room.
+    /// Whether the running task has tasks in the local queue, which later ones must not overtake though there may be
+    /// room.
     fn has_local_tasks(self: &Arc<Self>) -> bool {
         false
     }
-    /// What tasks of the pool submit goes to the local queue whether or not there is room, as the target has no
-    /// bound.
+    /// Whether what tasks of the pool submit goes to the local queue first: the target has no bound.
     fn prefers_local(&self) -> bool;
-    /// F3: submitters wait for room here in the line of another pool: what tasks of the pool submit must join the
-    /// line of this one.
+    /// F3: whether what tasks submit must join this line, because submitters wait in that of the lead.
     fn must_join_line(&self) -> bool {
         false
     }
@@ -46,7 +44,7 @@ pub(crate) trait Target: Send + Sync + 'static {
     /// Lets in the tasks that wait in line, oldest first, while there is room.
     fn serve(self: &Arc<Self>);
     /// Does what must follow when places were given back.
-    fn after(self: &Arc<Self>, left: Left);
+    fn follow_up(self: &Arc<Self>, next: FollowUp);
     /// Takes the oldest task that no worker has taken, claimed.
     fn take_oldest(self: &Arc<Self>) -> Option<(Task, Self::Dest)>;
     /// Whether there is a task that no worker has taken.

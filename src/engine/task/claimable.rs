@@ -20,13 +20,13 @@ pub(crate) unsafe trait Claimable: HasHolders + Send + Sync {
     /// Whether a task of it would be a tombstone.
     fn is_claimed(&self) -> bool;
     /// Notes that its task holds a place from now on; false if the task is a tombstone.
-    fn hold_place(&self) -> bool;
-    /// The same as [`hold_place`](Claimable::hold_place), without a look whether it was claimed.
+    fn note_place(&self) -> bool;
+    /// The same as [`note_place`](Claimable::note_place), without a look whether it was claimed.
     ///
     /// # Safety
     ///
     /// No holder has claimed it, and none can do so before this returns.
-    unsafe fn hold_first_place(&self);
+    unsafe fn note_first_place(&self);
     /// Runs it; catches its panic.
     ///
     /// # Safety

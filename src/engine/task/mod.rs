@@ -66,10 +66,10 @@ impl Task {
     }
 
     /// Notes that the task holds a place from now on; false for a tombstone, which holds none.
-    pub(crate) fn hold_place(&mut self) -> bool {
+    pub(crate) fn note_place(&mut self) -> bool {
         match self {
             Task::Closure(_) => true,
-            Task::Shared(shared) => shared.hold_place(),
+            Task::Shared(shared) => shared.note_place(),
         }
     }
 
@@ -78,11 +78,11 @@ impl Task {
     /// # Safety
     ///
     /// No holder has claimed its claimable, and none can do so before this returns.
-    pub(crate) unsafe fn hold_first_place(&mut self) -> bool {
+    pub(crate) unsafe fn note_first_place(&mut self) -> bool {
         match self {
             Task::Closure(_) => true,
             // SAFETY: the caller's.
-            Task::Shared(shared) => unsafe { shared.hold_first_place() },
+            Task::Shared(shared) => unsafe { shared.note_first_place() },
         }
     }
 

@@ -19,7 +19,7 @@ pub(crate) trait Permit: Send + Sync {
     /// Whether a task of that kind is no tombstone.
     fn has(&self, placed: bool) -> bool;
     /// Notes that the task of a permit holds a place from now on; false if the task is a tombstone.
-    fn hold_place(&self) -> bool;
+    fn note_place(&self) -> bool;
     /// Does the work of a permit that was claimed; catches its panic. Calls `over` once, with how it ended: when that
     /// returns, the place of its task is free.
     fn run(&self, over: &mut dyn FnMut(Outcome));
@@ -97,7 +97,7 @@ impl Permits {
         (if placed { self.placed } else { self.unplaced }) > 0
     }
 
-    pub(crate) fn hold_place(&mut self) -> bool {
+    pub(crate) fn note_place(&mut self) -> bool {
         let held = self.unplaced > 0;
         if held {
             self.unplaced -= 1;

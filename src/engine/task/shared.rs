@@ -73,12 +73,12 @@ impl SharedTask {
     }
 
     /// Notes that the task holds a place from now on; false for a tombstone, which holds none.
-    pub(crate) fn hold_place(&mut self) -> bool {
+    pub(crate) fn note_place(&mut self) -> bool {
         if *self.stage() == Stage::Open {
             let held = match self {
-                SharedTask::Claimable { claimable, .. } => claimable.hold_place(),
+                SharedTask::Claimable { claimable, .. } => claimable.note_place(),
                 SharedTask::Permit { permit, placed, .. } => {
-                    *placed = *placed || permit.hold_place();
+                    *placed = *placed || permit.note_place();
                     *placed
                 }
             };
@@ -94,14 +94,14 @@ impl SharedTask {
     /// # Safety
     ///
     /// No holder has claimed the claimable, and none can do so before this returns.
-    pub(crate) unsafe fn hold_first_place(&mut self) -> bool {
+    pub(crate) unsafe fn note_first_place(&mut self) -> bool {
         match self {
             SharedTask::Claimable { claimable, .. } => {
                 // SAFETY: the caller's.
-                unsafe { claimable.hold_first_place() };
+                unsafe { claimable.note_first_place() };
                 true
             }
-            SharedTask::Permit { .. } => self.hold_place(),
+            SharedTask::Permit { .. } => self.note_place(),
         }
     }
 

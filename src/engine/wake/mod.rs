@@ -101,7 +101,7 @@ impl Core {
         }
     }
 
-    /// C4, C5: makes sure that a worker lives; the caller holds a place.
+    /// C4: makes sure that a worker lives. A held place keeps it alive (C5).
     pub(crate) fn ensure_worker(self: &Arc<Self>) -> io::Result<()> {
         if self.threads.counts().has_worker() {
             return Ok(());

@@ -98,8 +98,8 @@ impl Worker {
         }
     }
 
-    /// Hands back what is left in the local queue. On its way it escaped threads that looked for work meanwhile, so
-    /// this looks for them afterwards. L6: as in [`try_take`](Self::try_take).
+    /// Hands back what is left in the local queue. While tasks move, other threads cannot see them, and may have gone
+    /// idle; so the wake rule is applied afterwards. L6: as in [`try_take`](Self::try_take).
     pub(super) fn hand_back(&self, local: &LocalQueue) {
         let moving = &self.shared.moving;
         moving.store(true, Ordering::SeqCst);
@@ -113,7 +113,7 @@ impl Worker {
         let admission = &self.core.admission;
         while let Some(mut task) = local.own.pop() {
             admission.enter_beyond();
-            if task.hold_place() {
+            if task.note_place() {
                 let number = admission.accepted();
                 self.core.queue.push(Accepted::new(number, task));
             } else {

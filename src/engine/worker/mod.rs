@@ -187,7 +187,7 @@ impl Worker {
         if left.serve {
             self.served_line.set(true);
         }
-        self.core.after(left);
+        self.core.follow_up(left);
     }
 }
 

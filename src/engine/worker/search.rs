@@ -119,7 +119,7 @@ impl Worker {
         let stolen = self.steal(local);
         match stolen {
             Some((_, Stolen::Own)) => core.admission.turn_hold_into_place(),
-            Some((_, Stolen::Batched)) | None => core.after(core.admission.unhold()),
+            Some((_, Stolen::Batched)) | None => core.follow_up(core.admission.unhold()),
         }
         let (task, _) = stolen?;
         self.held.set(1);

@@ -64,7 +64,7 @@ pub struct MultiPool {
 }
 
 impl MultiPool {
-    /// Makes `shards` pools (at least one) of `capacity_each` workers each, without backlogs. Starts no thread.
+    /// Makes `shards` pools (0 counts as 1) of `capacity_each` workers each, without backlogs. Starts no thread.
     #[must_use]
     pub fn new(shards: usize, capacity_each: usize, balance: Balance) -> MultiPool {
         (MultiPool::builder(shards.max(1), balance).capacity(capacity_each)).into_pool()

@@ -42,7 +42,7 @@ impl SubQueue {
             (work, placement, state.spare())
         };
         if placement == Placement::Unplaced {
-            self.share.after(self.share.admission.drop_tombstones());
+            self.share.follow_up(self.share.admission.drop_tombstones());
         }
         let unsettled = self.share.core.run_nested(permit, || {
             let mut ended = Outcome::Completed;
@@ -115,7 +115,7 @@ impl SubQueue {
             |sub_queue| Arc::ptr_eq(sub_queue, self),
             |accepted, sub_queue| sub_queue.push(accepted),
         );
-        self.share.after(left);
+        self.share.follow_up(left);
         any
     }
 
@@ -143,13 +143,13 @@ impl SubQueue {
                     self.rebalance();
                 }
                 Placement::Unplaced => {
-                    share.after(share.admission.drop_tombstones());
+                    share.follow_up(share.admission.drop_tombstones());
                     self.unpin(1);
                 }
             }
             ended.settle();
         }
-        share.after(share.admission.unhold());
+        share.follow_up(share.admission.unhold());
         share.wake_helpers();
         cancelled
     }

@@ -98,9 +98,9 @@ impl ShareCore {
         };
         drop(lifecycle);
         let discarded = self.drop_backlog(backlog);
-        self.after(left);
+        self.follow_up(left);
         self.rebalance();
-        self.after(self.admission.unhold());
+        self.follow_up(self.admission.unhold());
         self.wake_helpers();
         discarded
     }

@@ -45,7 +45,7 @@ impl SubQueue {
                             // The pool is closed and discards what is left.
                             self.share.discard_late();
                         }
-                        core.after(core.admission.unhold());
+                        core.follow_up(core.admission.unhold());
                     }
                 },
             }
@@ -102,7 +102,8 @@ impl SubQueue {
     /// `tasks` tasks are over: gives back their places.
     pub(super) fn over(self: &Arc<Self>, tasks: usize) {
         self.unpin(tasks);
-        self.share.after(self.share.admission.leave(tasks as u64));
+        self.share
+            .follow_up(self.share.admission.leave(tasks as u64));
     }
 }
 
@@ -115,8 +116,8 @@ impl Permit for SubQueue {
         lock(&self.state).permits.has(placed)
     }
 
-    fn hold_place(&self) -> bool {
-        lock(&self.state).permits.hold_place()
+    fn note_place(&self) -> bool {
+        lock(&self.state).permits.note_place()
     }
 
     /// S5
@@ -138,7 +139,7 @@ impl Permit for SubQueue {
             // The task forked, and ends here as well.
             return;
         }
-        core.after(core.admission.unhold());
+        core.follow_up(core.admission.unhold());
         if let Some(unsettled) = unsettled {
             unsettled.settle();
         }

@@ -198,7 +198,7 @@ mod tests {
             coming: 0,
         };
         assert!(matches!(state.step(|| ()), Some(Step::Send)));
-        assert!(state.permits.hold_place());
+        assert!(state.permits.note_place());
         // Its task is cancelled.
         state.live = 0;
         assert!(state.step(|| ()).is_none());

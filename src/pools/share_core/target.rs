@@ -4,7 +4,7 @@
 //! that was accepted before comes too late, and is discarded here (N5).
 
 use super::SubQueue;
-use crate::engine::admission::{Admission, Left};
+use crate::engine::admission::{Admission, FollowUp};
 use crate::engine::core::Core;
 use crate::engine::submit::Target;
 use crate::engine::task::{Accepted, Task};
@@ -44,7 +44,7 @@ impl Target for SubQueue {
     }
 
     fn queue_accepted(self: &Arc<Self>, mut task: Task) {
-        task.hold_place();
+        task.note_place();
         let number = self.share.admission.count_accepted();
         self.push(Accepted::new(number, task));
         if self.share.admission.places().is_discarding() {
@@ -67,8 +67,8 @@ impl Target for SubQueue {
         self.share.serve();
     }
 
-    fn after(self: &Arc<Self>, left: Left) {
-        self.share.after(left);
+    fn follow_up(self: &Arc<Self>, next: FollowUp) {
+        self.share.follow_up(next);
     }
 
     /// Takes the oldest task of this sub-queue, or else the oldest of the share.

@@ -9,7 +9,7 @@
 //!   while it is closed makes that thread look again.
 
 use super::{ShareCore, SubQueue};
-use crate::engine::admission::Left;
+use crate::engine::admission::FollowUp;
 use crate::engine::current;
 use crate::sync::{
     Arc, Instant, Thread, current as this_thread, is_past, lock, park_until, sooner,
@@ -17,11 +17,11 @@ use crate::sync::{
 
 impl ShareCore {
     /// What follows when places are given back.
-    pub(super) fn after(self: &Arc<Self>, left: Left) {
-        if left.serve {
+    pub(super) fn follow_up(self: &Arc<Self>, next: FollowUp) {
+        if next.serve {
             self.serve();
         }
-        self.has_ended(left.ended);
+        self.has_ended(next.ended);
         self.wake_helpers();
     }
 
@@ -52,7 +52,7 @@ impl ShareCore {
         };
         let ended = self.admission.serve(ensure_worker, push, None);
         served.iter().for_each(SubQueue::rebalance);
-        self.core.after(self.core.admission.unhold());
+        self.core.follow_up(self.core.admission.unhold());
         self.has_ended(ended);
     }
 
@@ -146,6 +146,6 @@ impl ShareCore {
 
     pub(super) fn lacks_no_more(&self) {
         self.core.shares.uncount_lacking();
-        self.core.after(self.core.admission.unhold());
+        self.core.follow_up(self.core.admission.unhold());
     }
 }

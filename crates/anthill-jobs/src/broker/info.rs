@@ -33,7 +33,8 @@ impl JobState {
         JobState::Done,
     ];
 
-    /// The states of jobs that wait to be claimed. `Ready` is last, because others may become ready in its place.
+    /// The states of jobs that wait to be claimed. In the order in which `purge` takes
+    /// them: to remove a ready job can make a parked one ready.
     pub const WAITING: [JobState; 3] = [JobState::Parked, JobState::Delayed, JobState::Ready];
 
     /// The states of jobs that will not run again by themselves.

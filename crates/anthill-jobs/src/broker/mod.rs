@@ -1,37 +1,6 @@
 //! The trait that every broker implements: where the jobs of a queue are stored, and the rules B1–B10 that hold for all
 //! of them. One conformance suite (`tests/brokers.rs`) holds every broker to these rules.
 //!
-//! ```text
-//!               enqueue                claim               settle: done
-//!  (delay) ──► DELAYED ──due──► READY ───────► RUNNING ──────────────────► done (its result is kept, or nothing)
-//!                 ▲               ▲  ◄──────────┤ │ lease over, or released
-//!                 │               │   its key   │ ├──────── settle: dead, no attempt left ──► DEAD
-//!                 │               └── PARKED ◄──┘ │                                            │
-//!                 └────────────── settle: retry ──┘        retry_dead ──► READY ◄──────────────┘
-//! ```
-//!
-//! - B1: An enqueue is all or nothing. A job that it acknowledged ends done or dead, or is removed on request: expired,
-//!   cancelled, deleted, purged, or a duplicate.
-//! - B2: While a job, or its result, is stored, another enqueue with its id is a [`Enqueued::Duplicate`] of it, and adds
-//!   nothing.
-//! - B3: A claim gives a job to one consumer, until the lease is over. Each claim has a [`Lease`] of its own, and
-//!   counts as an attempt; [`Settle::Release`] takes that back. Only kinds that the request names are claimed. A claim
-//!   that returns no job does what time has brought, and changes nothing else.
-//! - B4: Only the newest lease of a running job can settle it, extend it, or report its progress (*fencing*).
-//! - B5: A lease that is over makes the job READY again, in its old place, and *suspect*. If the job was claimed alone the
-//!   attempt counts, and the job is DEAD if it has none left; if it was claimed together with others the attempt is
-//!   taken back, as nobody knows which of them had begun.
-//! - B6: READY jobs are claimed by priority, the highest first, and within a priority in the order in which they were
-//!   enqueued. A delayed job counts as enqueued when it is due.
-//! - B7: Of the jobs with one key no more are READY or RUNNING together than [`Limits::per_key`] allows; the others with
-//!   that key are PARKED, and jobs behind them go first. The READY ones with a key go before its PARKED ones.
-//! - B8: No method waits for a job, or calls user code.
-//! - B9: A job that would begin its last attempt, or is suspect, is *fragile*: it is claimed alone, in its turn. So a
-//!   crash costs an attempt, or a life, only to a job that was claimed alone. A job is no longer suspect when a
-//!   consumer reports how its attempt ended.
-//! - B10: Delays, expiry, periods and how long a result is kept follow the wall clock, but never backwards: where it is
-//!   set back, time goes on as the steady clock does. So a clock that was wrong for a moment delays nothing.
-//!
 //! The data that the trait speaks is in files of its own: [`enqueued`], [`claim`], [`limits`], [`info`], [`schedule`],
 //! [`capabilities`].
 
@@ -54,10 +23,42 @@ use crate::id::JobId;
 use crate::job::NewJob;
 use std::time::Duration;
 
-/// Stores the jobs of one queue. `docs/jobs.md` shows the states of a job. All durations count from the call, by the
-/// broker's clock.
+/// Stores the jobs of one queue. All durations count from the call, by the broker's clock.
 ///
 /// Most programs use a [`Queue`](crate::Queue); this trait is for brokers, and for what the queue does not expose.
+///
+/// # The rules
+///
+/// ```text
+///               enqueue                claim               settle: done
+///  (delay) ──► DELAYED ──due──► READY ───────► RUNNING ──────────────────► done (its result is kept, or nothing)
+///                 ▲               ▲  ◄──────────┤ │ lease over, or released
+///                 │               │   its key   │ ├──────── settle: dead, no attempt left ──► DEAD
+///                 │               └── PARKED ◄──┘ │                                            │
+///                 └────────────── settle: retry ──┘        retry_dead ──► READY ◄──────────────┘
+/// ```
+///
+/// - B1: An enqueue is all or nothing. A job that it acknowledged ends done or dead, or is removed on request: expired,
+///   cancelled, deleted, purged, or a duplicate.
+/// - B2: While a job, or its result, is stored, another enqueue with its id is a [`Enqueued::Duplicate`] of it, and adds
+///   nothing.
+/// - B3: A claim gives a job to one consumer, until the lease is over. Each claim has a [`Lease`] of its own, and
+///   counts as an attempt; [`Settle::Release`] takes that back. Only kinds that the request names are claimed. A claim
+///   that returns no job only updates jobs whose lease, delay or expiry is over.
+/// - B4: Only the newest lease of a running job can settle it, extend it, or report its progress (*fencing*).
+/// - B5: A lease that is over makes the job READY again, in its old place, and *suspect*. If the job was claimed alone the
+///   attempt counts, and the job is DEAD if it has none left; if it was claimed together with others the attempt is
+///   taken back, as nobody knows which of them had begun.
+/// - B6: READY jobs are claimed by priority, the highest first, and within a priority in the order in which they were
+///   enqueued. A delayed job counts as enqueued when it is due.
+/// - B7: Of the jobs with one key no more are READY or RUNNING together than [`Limits::per_key`] allows; the others with
+///   that key are PARKED, and jobs behind them go first. The READY ones with a key go before its PARKED ones.
+/// - B8: No method waits for a job, or calls user code.
+/// - B9: A job that would begin its last attempt, or is suspect, is *fragile*: it is claimed alone, in its turn. So a
+///   crash costs an attempt, or makes a dead letter, only where a job was claimed alone. A job is no longer suspect when a
+///   consumer reports how its attempt ended.
+/// - B10: Delays, expiry, periods and how long a result is kept follow the wall clock, but never backwards: where it is
+///   set back, time goes on as the steady clock does. So a clock that was wrong for a moment delays nothing.
 ///
 /// # Errors
 ///
@@ -105,13 +106,15 @@ pub trait Broker: Send + Sync + 'static {
     /// Returns a job, if there is one with that id.
     fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError>;
 
-    /// Returns jobs in a state, in the order of the state.
+    /// Returns jobs in a state: ready and parked ones in the order of B6, delayed ones by when they are due, dead ones by when
+    /// they died.
     fn list(&self, request: &ListRequest) -> Result<Vec<JobInfo>, QueueError>;
 
     /// Returns the kinds of the ready jobs, in no particular order.
     fn ready_kinds(&self) -> Result<Vec<String>, QueueError>;
 
-    /// Makes a dead job ready again, with all its attempts. Returns whether there was one.
+    /// Makes a dead job ready again, with all its attempts. Returns whether it did: there was one, and no other job has its
+    /// unique key.
     fn retry_dead(&self, id: JobId) -> Result<bool, QueueError>;
 
     /// Removes a job that is dead, or whose result is kept. Returns whether there was one.
@@ -144,8 +147,8 @@ pub trait Broker: Send + Sync + 'static {
     /// Returns all schedules.
     fn schedules(&self) -> Result<Vec<Scheduled>, QueueError>;
 
-    /// Enqueues `job`, if there is one, and sets the schedule's next time to `next`, if that is still `schedule.next` and
-    /// the queue is not paused. So of several consumers one fires it.
+    /// If the stored next time is still `schedule.next` and the queue is not paused: enqueues `job`, if any, and stores
+    /// `next`. So of several consumers one fires it.
     fn fire(
         &self,
         schedule: &Scheduled,
@@ -156,7 +159,7 @@ pub trait Broker: Send + Sync + 'static {
     /// Returns the seconds since 1970 by the broker's wall clock, for schedules.
     fn now(&self) -> Result<i64, QueueError>;
 
-    /// Registers a listener, which is called soon after this process put something there to claim. It must not block, and
+    /// Registers a listener, which is called soon after this process made a job of the queue claimable. It must not block, and
     /// is dropped when it returns false.
     fn subscribe(&self, call: Box<dyn Fn() -> bool + Send + Sync>);
 

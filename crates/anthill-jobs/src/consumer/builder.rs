@@ -228,8 +228,8 @@ impl ConsumerBuilder {
     }
 
     /// Sets how many jobs run at once: between these two numbers (at least 1), following the load. The default is from one
-    /// to the capacity of the pool at the start. More than the pool has workers wait for a worker, and claim nothing
-    /// meanwhile.
+    /// to the capacity of the pool at the start. If that is more than the pool has workers, the surplus waits for a worker,
+    /// and claims nothing meanwhile.
     pub fn workers(mut self, workers: RangeInclusive<usize>) -> ConsumerBuilder {
         self.workers = Some(workers);
         self

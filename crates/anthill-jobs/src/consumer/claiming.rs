@@ -99,7 +99,7 @@ impl Shared {
             }
             let owes_ends = state.owes_fragile_ends();
             if owes_ends && !state.refused.is_empty() {
-                // Other jobs have to end meanwhile, or nobody knows whether the broker takes those settlements.
+                // Claim on meanwhile: only other settlements show whether the broker refuses these alone, or all.
                 state.not_before = state.not_before.max(state.refused_until);
             }
             let is_over = state.stopping || self.pool.is_closed();

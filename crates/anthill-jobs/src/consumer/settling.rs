@@ -133,7 +133,7 @@ impl Shared {
         for ((lease, end), error) in failed {
             self.report(&error);
             let is_busy = matches!(error, QueueError::Busy);
-            let is_lasting = !is_busy && self.lock().is_refused(lease, settled_before);
+            let is_lasting = !is_busy && self.lock().note_refusal(lease, settled_before);
             match end {
                 Settle::Dead { .. } if is_lasting => self.forget(lease),
                 _ if is_lasting => {

@@ -11,7 +11,7 @@
 //! - U5: A fragile job (B9) is claimed by a runner that has the *permit*, which one runner has at a time, until the job
 //!   begins: until the hooks before its handler have run. It begins when the settlements of all other fragile jobs are
 //!   stored. So whenever one begins, and may end the process, each other fragile job that was claimed here has begun,
-//!   or its settlement is stored: none loses its attempt, or its life, for nothing.
+//!   or its settlement is stored: none loses an attempt, or becomes a dead letter, for nothing.
 
 use super::context::Context;
 use super::handlers::Handlers;
@@ -88,7 +88,7 @@ impl Shared {
 
     // ── waking others ───────────────────────────────────────────────────────────────────────
 
-    /// A schedule was set or removed.
+    /// A schedule was set.
     pub(super) fn notify_schedules_changed(&self) {
         self.schedules_changed.store(true, Ordering::SeqCst);
         // Under the lock: the maintainer either checks before it sleeps, or is asleep.

@@ -244,9 +244,9 @@ impl State {
             .any(|in_flight| in_flight.is_fragile && in_flight.has_ended && !in_flight.given_up)
     }
 
-    /// Records that the broker refused a settlement; `settled_before` is how many it had taken before. Returns whether it
+    /// Notes that the broker refused a settlement; `settled_before` is how many it had taken before. Returns whether it
     /// will never take this one: the next settlement of the job is another one then.
-    pub(super) fn is_refused(&mut self, lease: Lease, settled_before: u64) -> bool {
+    pub(super) fn note_refusal(&mut self, lease: Lease, settled_before: u64) -> bool {
         let Some(in_flight) = self.in_flight.get_mut(&lease) else {
             return false;
         };

@@ -61,7 +61,7 @@ pub struct Queue {
     #[cfg(feature = "sqlite")]
     sqlite: Option<Arc<SqliteBroker>>,
     payload_limit: usize,
-    /// The consumers of this process, which no broker notifies of a schedule that was set.
+    /// Consumers made from this queue or its clones: no broker notifies them of a schedule that was set.
     schedulers: Arc<Listeners>,
 }
 
