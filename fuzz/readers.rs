@@ -187,8 +187,8 @@ pub(crate) fn file(data: &[u8]) {
     use_file(&path);
 }
 
-/// Changes to the rows of a queue's file with all sorts of jobs: four bytes and a value each (a table, a column, a row,
-/// and what becomes of it), over and over.
+/// Changes to the rows of a queue's file with all sorts of jobs: three bytes and a value each (a column, a row,
+/// and the kind of value), over and over.
 pub(crate) fn rows(data: &[u8]) {
     static TEMPLATE: OnceLock<Vec<u8>> = OnceLock::new();
     let folder = tempfile::tempdir().expect("a folder for the time being");

@@ -18,27 +18,11 @@ use anthill::{
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use support::{
-    Arrivals, DEADLINE, DropCounter, Gate, Log, OpensOnDrop, eventually, eventually_eq,
-    expect_accepted, hold, receive, refusal, seeded_rng, shard, watchdog,
+    Arrivals, DEADLINE, DropCounter, Gate, Log, OpensOnDrop, assert_all_at_rest, eventually,
+    eventually_eq, expect_accepted, hold, receive, refusal, seeded_rng, shard, watchdog,
 };
 
 const BALANCES: [Balance; 2] = [Balance::RoundRobin, Balance::LeastLoaded];
-
-#[track_caller]
-fn assert_all_at_rest(pools: &MultiPool) {
-    assert!(pools.wait_idle_timeout(DEADLINE), "not idle: {pools:?}");
-    eventually(format_args!("the pools are at rest: {pools:?}"), || {
-        (pools.running(), pools.queued(), pools.waiting()) == (0, 0, 0)
-            && pools.workers() == pools.idle()
-            && pools.free() == pools.capacity()
-    });
-    let stats = pools.stats();
-    assert_eq!(
-        stats.submitted,
-        stats.completed + stats.panicked + stats.cancelled + stats.discarded,
-        "the books do not balance: {stats:?}"
-    );
-}
 
 /// Two pools of one worker and a backlog of one each, whose workers are held.
 fn two_held(balance: Balance, overflow: Overflow) -> (Vec<OpensOnDrop>, MultiPool) {

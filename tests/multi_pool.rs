@@ -13,8 +13,9 @@ use anthill::{Balance, JoinHandle, MultiPool, PoolHandle, SubmitErrorKind};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use support::{
-    Arrivals, DEADLINE, DropCounter, Gate, Log, OpensOnDrop, Running, becomes_true, eventually,
-    eventually_eq, expect_accepted, hold, receive, refusal, seeded_rng, shard, watchdog,
+    Arrivals, DEADLINE, DropCounter, Gate, Log, OpensOnDrop, Running, assert_all_at_rest,
+    becomes_true, eventually, eventually_eq, expect_accepted, hold, receive, refusal, seeded_rng,
+    shard, watchdog,
 };
 
 const BALANCES: [Balance; 2] = [Balance::RoundRobin, Balance::LeastLoaded];
@@ -29,23 +30,6 @@ fn fill(pools: &MultiPool) -> Vec<OpensOnDrop> {
     let shards = pools.shards();
     let held = shards.flat_map(|shard| (0..shard.capacity()).map(move |_| hold(shard)));
     held.collect()
-}
-
-#[track_caller]
-fn assert_all_at_rest(pools: &MultiPool) {
-    assert!(pools.wait_idle_timeout(DEADLINE), "not idle: {pools:?}");
-    // What a cancelled task has left in a queue may call a worker for a moment.
-    eventually(format_args!("the pools are at rest: {pools:?}"), || {
-        (pools.running(), pools.queued(), pools.waiting()) == (0, 0, 0)
-            && pools.workers() == pools.idle()
-            && pools.free() == pools.capacity()
-    });
-    let stats = pools.stats();
-    assert_eq!(
-        stats.submitted,
-        stats.completed + stats.panicked + stats.cancelled + stats.discarded,
-        "the books do not balance: {stats:?}"
-    );
 }
 
 #[track_caller]

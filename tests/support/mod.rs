@@ -155,3 +155,21 @@ pub(crate) fn hold(shard: &PoolHandle) -> OpensOnDrop {
     begun.wait_for(1);
     gate.opened_on_drop()
 }
+
+/// Asserts that several pools that are one are at rest (P18), once they are.
+#[track_caller]
+pub(crate) fn assert_all_at_rest(pools: &MultiPool) {
+    assert!(pools.wait_idle_timeout(DEADLINE), "not idle: {pools:?}");
+    // What a cancelled task has left in a queue may call a worker for a moment.
+    eventually(format_args!("the pools are at rest: {pools:?}"), || {
+        (pools.running(), pools.queued(), pools.waiting()) == (0, 0, 0)
+            && pools.workers() == pools.idle()
+            && pools.free() == pools.capacity()
+    });
+    let stats = pools.stats();
+    assert_eq!(
+        stats.submitted,
+        stats.completed + stats.panicked + stats.cancelled + stats.discarded,
+        "the books do not balance: {stats:?}"
+    );
+}

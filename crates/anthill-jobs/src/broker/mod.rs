@@ -44,7 +44,7 @@ use std::time::Duration;
 ///   nothing.
 /// - B3: A claim gives a job to one consumer, until the lease is over. Each claim has a [`Lease`] of its own, and
 ///   counts as an attempt; [`Settle::Release`] takes that back. Only kinds that the request names are claimed. A claim
-///   that returns no job only updates jobs whose lease, delay or expiry is over.
+///   with a limit of 0 only updates jobs whose lease, delay or expiry is over.
 /// - B4: Only the newest lease of a running job can settle it, extend it, or report its progress (*fencing*).
 /// - B5: A lease that is over makes the job READY again, in its old place, and *suspect*. If the job was claimed alone the
 ///   attempt counts, and the job is DEAD if it has none left; if it was claimed together with others the attempt is
