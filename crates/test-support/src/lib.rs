@@ -473,3 +473,14 @@ pub fn eventually_eq<T: Copy + PartialEq + Debug>(
 /// What the system itself says about threads; on other systems the tests that ask are left out.
 #[cfg(target_os = "linux")]
 pub mod linux;
+
+pub mod history;
+pub mod missing;
+#[cfg(target_os = "linux")]
+pub mod netns;
+#[cfg(unix)]
+pub mod postgres;
+#[cfg(unix)]
+pub mod proxy;
+#[cfg(unix)]
+mod scratch;
