@@ -167,7 +167,7 @@ pub(crate) fn cron(data: &[u8]) {
     let order = Order::read(0, b"7").expect("a number is an order");
     match queue.schedule("nightly", expression, &order) {
         Ok(()) => {
-            let kept = queue.as_broker().schedules().expect("it does not fail");
+            let kept = queue.schedules().expect("it does not fail");
             assert_eq!(kept.len(), 1);
             assert_eq!(kept[0].cron, expression);
             assert!(kept[0].next > now, "{expression:?} at {now}: {kept:?}");
@@ -282,7 +282,7 @@ fn template(folder: &Path) -> Vec<u8> {
     let made = || -> Result<Vec<u8>, Box<dyn std::error::Error>> {
         let clock = Clock::manual();
         let broker = SqliteBroker::open(folder.join("template.db"), "default", clock.clone())?;
-        let queue = Queue::sqlite(broker);
+        let queue = Queue::of(broker);
         let order = || Order::read(0, b"7").expect("a number is an order");
         queue.set_limits(anthill_jobs::Limits {
             per_key: Some(1),
@@ -331,11 +331,11 @@ fn use_file(path: &Path) {
     let clock = Clock::manual();
     told(
         SqliteBroker::open_read_only(path, "default", clock.clone())
-            .and_then(|broker| look(&Queue::sqlite(broker))),
+            .and_then(|broker| look(&Queue::of(broker))),
     );
     told(
         SqliteBroker::open(path, "default", clock.clone()).and_then(|broker| {
-            let queue = Queue::sqlite(broker);
+            let queue = Queue::of(broker);
             let mut first = Ok(());
             let mut all = |result: Result<(), QueueError>| {
                 if first.is_ok() {
@@ -346,8 +346,7 @@ fn use_file(path: &Path) {
             all(run_due(&queue).map(drop));
             clock.advance(Duration::from_secs(3600));
             all(run_due(&queue).map(drop));
-            let broker = queue.as_broker();
-            all(broker.schedules().and_then(|schedules| {
+            all(queue.schedules().and_then(|schedules| {
                 let mut one_of_them = Ok(());
                 for schedule in &schedules {
                     one_of_them = queue.unschedule(&schedule.name).map(drop);
@@ -378,7 +377,6 @@ fn use_file(path: &Path) {
 }
 
 fn look(queue: &Queue) -> Result<(), QueueError> {
-    let broker = queue.as_broker();
     let mut first = Ok(());
     for state in JobState::ALL {
         let jobs = queue.list(state, None, 10);
@@ -392,7 +390,7 @@ fn look(queue: &Queue) -> Result<(), QueueError> {
     }
     first
         .and(queue.stats().map(drop))
-        .and(broker.ready_kinds().map(drop))
-        .and(broker.schedules().map(drop))
-        .and(broker.limits().map(drop))
+        .and(queue.ready_kinds().map(drop))
+        .and(queue.schedules().map(drop))
+        .and(queue.limits().map(drop))
 }

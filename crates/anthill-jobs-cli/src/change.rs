@@ -150,7 +150,7 @@ fn dead(queue: &Queue) -> Result<Vec<JobId>, QueueError> {
 /// Without `yes` it removes nothing, and fails if there is a job to remove.
 pub(crate) fn purge(queue: &Queue, state: JobState, yes: bool, out: &mut Out) -> Fallible<Ended> {
     let removed = if yes {
-        queue.as_broker().purge(&[state])?
+        queue.purge_states(&[state])?
     } else {
         let jobs = show::count(&queue.stats()?, state);
         if jobs > 0 {
@@ -182,7 +182,7 @@ pub(crate) fn pause(queue: &Queue, paused: bool, out: &mut Out) -> Fallible<Ende
 }
 
 pub(crate) fn limits(queue: &Queue, set: &SetLimits, out: &mut Out) -> Fallible<Ended> {
-    let mut limits = queue.as_broker().limits()?;
+    let mut limits = queue.limits()?;
     if let Some(changed) = set.changed(limits) {
         queue.set_limits(changed)?;
         limits = changed;

@@ -41,7 +41,7 @@ impl Pages<'_> {
             let request = ListRequest::new(self.state).after(self.after);
             let request = request.limit(PAGE.min(left)).data(data);
             // If another process removes `after` this starts from the first job again.
-            let mut page = self.queue.as_broker().list(&request)?;
+            let mut page = self.queue.list_by(&request)?;
             let Some(last) = page.last() else {
                 return Ok(page);
             };

@@ -268,7 +268,7 @@ pub(crate) fn table(stats: &QueueStats, rates: Option<Rates>) -> Vec<String> {
 
 /// Lists the kinds of the ready jobs.
 pub(crate) fn kinds(queue: &Queue, out: &mut Out) -> Fallible<Ended> {
-    let mut kinds = queue.as_broker().ready_kinds()?;
+    let mut kinds = queue.ready_kinds()?;
     kinds.sort_unstable();
     if out.is_json() {
         out.document(&kinds)?;

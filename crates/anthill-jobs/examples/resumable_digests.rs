@@ -74,8 +74,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         eprintln!("{}: {}", path.display(), dead.error.unwrap_or_default());
     }
     print_results(&queue)?;
-    let broker = queue.as_broker();
-    broker.purge(&[JobState::Done, JobState::Dead])?;
+    queue.purge_states(&[JobState::Done, JobState::Dead])?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Clocks: those of the host, or one that a test moves.
 
-use crate::listeners::Listeners;
+use crate::broker::{Change, Listener, Listeners, Subscription};
 use crate::sync::lock;
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -108,13 +108,17 @@ impl Clock {
             panic!("the system's clock cannot be moved");
         };
         change(&mut lock(&manual.time));
-        manual.listeners.notify();
+        manual.listeners.notify(Change::Here);
     }
 
-    /// Adds a listener for moves of a manual clock, which is called until it returns false.
-    pub(crate) fn on_change(&self, call: impl Fn() -> bool + Send + Sync + 'static) {
-        if let Source::Manual(manual) = &self.0 {
-            manual.listeners.add(call);
+    /// Adds a listener for moves of a manual clock.
+    pub(crate) fn on_change(&self, call: impl Fn() + Send + Sync + 'static) -> Subscription {
+        match &self.0 {
+            Source::System => Subscription::new(|| {}),
+            Source::Manual(manual) => {
+                let listener = Listener::new(Duration::MAX, move |_| call());
+                manual.listeners.add(listener)
+            }
         }
     }
 

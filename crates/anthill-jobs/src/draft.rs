@@ -126,6 +126,17 @@ impl<J: Job> Draft<'_, J> {
         self.set(|job| job.keep_result = Some(time))
     }
 
+    /// Sets a header: a text beside the data, such as a trace context, which consumers and operators see, and which stays
+    /// with the job when it is tried again or moved. Another text of the same name is replaced.
+    ///
+    /// The broker must have [`Capability::Headers`](crate::Capability::Headers).
+    pub fn header(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        self.set(|job| {
+            job.headers.insert(name, value);
+        })
+    }
+
     /// Sets the id. If a job with that id, or its result, is stored already, nothing is added.
     pub fn id(self, id: JobId) -> Self {
         self.set(|job| job.id = id)

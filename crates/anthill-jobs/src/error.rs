@@ -1,6 +1,8 @@
 //! Errors: of a queue and its broker, of an enqueue, of a handler, and of a stop.
 
+use crate::broker::Enqueued;
 use crate::id::JobId;
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +15,7 @@ pub enum QueueError {
     /// The broker does not support the operation.
     Unsupported {
         /// The unsupported operation or option.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// The name of the broker.
         broker: &'static str,
     },
@@ -46,6 +48,9 @@ pub enum QueueError {
     /// Another transaction held a lock on the store for too long. Nothing was done. An enqueue on a thread with an open
     /// transaction of its own on the same file ends like this, too: use `Queue::enqueue_in`.
     Busy,
+    /// The job's lease is over: another consumer runs the job, or will, or it is gone. What this one did in a transaction with the
+    /// settlement must not be committed.
+    Lost,
     /// The stored data is damaged, or not a queue.
     Corrupt(String),
     /// The queue's files are no longer those that were opened: a file was deleted, moved or replaced, or another program
@@ -65,12 +70,52 @@ pub enum QueueError {
     },
     /// The system refused to start a thread.
     Thread(std::io::Error),
-    /// The broker failed, or could not be reached in time. The operation may have been done all the same: a job can be
+    /// The broker cannot be reached, or did not answer in time. The operation may have been done all the same: a job can be
     /// enqueued again with the same id.
+    Unavailable(Box<dyn Error + Send + Sync>),
+    /// The broker refuses the credentials, or the permission for this operation. Nothing was done.
+    Denied(String),
+    /// The broker will never take this: a text that it cannot store, for example. Nothing was done.
+    Invalid(String),
+    /// The broker failed. The operation may have been done all the same: a job can be enqueued again with the same id.
     Broker(Box<dyn Error + Send + Sync>),
 }
 
 impl QueueError {
+    /// Returns whether the same call may succeed later, with nothing else changed: the queue was full or locked, the
+    /// broker could not be reached or failed.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            QueueError::Full { .. }
+            | QueueError::Busy
+            | QueueError::Thread(_)
+            | QueueError::Unavailable(_)
+            | QueueError::Broker(_) => true,
+            QueueError::Unsupported { .. }
+            | QueueError::Address { .. }
+            | QueueError::TooLarge { .. }
+            | QueueError::Encode(_)
+            | QueueError::Unreadable(_)
+            | QueueError::Decode(_)
+            | QueueError::Corrupt(_)
+            | QueueError::Lost
+            | QueueError::Detached(_)
+            | QueueError::ReadOnly(_)
+            | QueueError::Version(_)
+            | QueueError::Schedule { .. }
+            | QueueError::Denied(_)
+            | QueueError::Invalid(_) => false,
+        }
+    }
+
+    /// Returns whether the operation may have been done although it failed.
+    pub fn is_uncertain(&self) -> bool {
+        matches!(
+            self,
+            QueueError::Unavailable(_) | QueueError::Broker(_) | QueueError::Detached(_)
+        )
+    }
+
     pub(crate) fn address(address: &str, reason: impl Into<String>) -> QueueError {
         QueueError::Address {
             address: address.to_owned(),
@@ -103,6 +148,7 @@ impl fmt::Display for QueueError {
             }
             QueueError::Decode(_) => f.write_str("the stored data cannot be read"),
             QueueError::Busy => f.write_str("the queue is locked by another transaction"),
+            QueueError::Lost => f.write_str("the lease of the job is over"),
             QueueError::Corrupt(why) => write!(f, "the queue's file is damaged: {why}"),
             QueueError::Detached(why) => write!(
                 f,
@@ -114,6 +160,9 @@ impl fmt::Display for QueueError {
                 write!(f, "{text:?} is not a valid cron expression: {reason}")
             }
             QueueError::Thread(_) => f.write_str("the system refused to start a thread"),
+            QueueError::Unavailable(_) => f.write_str("the queue's broker cannot be reached"),
+            QueueError::Denied(why) => write!(f, "the queue's broker refuses access: {why}"),
+            QueueError::Invalid(why) => write!(f, "the queue's broker cannot take this: {why}"),
             QueueError::Broker(_) => f.write_str("the queue's broker failed"),
         }
     }
@@ -126,13 +175,13 @@ impl Error for QueueError {
             | QueueError::Unreadable(error)
             | QueueError::Decode(error) => Some(error),
             QueueError::Thread(error) => Some(error),
-            QueueError::Broker(error) => Some(&**error),
+            QueueError::Unavailable(error) | QueueError::Broker(error) => Some(&**error),
             _ => None,
         }
     }
 }
 
-/// A failed enqueue, with the jobs, none of which was enqueued, and the reason.
+/// A failed enqueue, with the jobs that were not enqueued, and the reason.
 ///
 /// ```
 /// use anthill_jobs::{Job, Queue, QueueError};
@@ -148,12 +197,40 @@ pub struct EnqueueError<J> {
     reason: QueueError,
     /// In a mutex that is never locked, so that the error is `Sync` whatever `J` is.
     jobs: Mutex<J>,
+    enqueued: Vec<Enqueued>,
+}
+
+impl<J> EnqueueError<Vec<J>> {
+    /// Keeps the jobs that were refused or not asked for. `answers` has one for each job that the broker was asked for.
+    pub(crate) fn of_some(
+        (reason, answers): (QueueError, Vec<Option<Enqueued>>),
+        jobs: Vec<J>,
+    ) -> EnqueueError<Vec<J>> {
+        let mut answers_left = answers.iter();
+        let is_left = |_: &J| answers_left.next().is_none_or(Option::is_none);
+        let left = jobs.into_iter().filter(is_left).collect();
+        let enqueued = answers.into_iter().flatten().collect();
+        EnqueueError {
+            enqueued,
+            ..EnqueueError::new(reason, left)
+        }
+    }
 }
 
 impl<J> EnqueueError<J> {
     pub(crate) fn new(reason: QueueError, jobs: J) -> EnqueueError<J> {
         let jobs = Mutex::new(jobs);
-        EnqueueError { reason, jobs }
+        EnqueueError {
+            reason,
+            jobs,
+            enqueued: Vec::new(),
+        }
+    }
+
+    /// Returns how the jobs of the call that were enqueued all the same ended, in their order: none, unless the broker lacks
+    /// [`Capability::AtomicBatches`](crate::Capability::AtomicBatches).
+    pub fn enqueued(&self) -> &[Enqueued] {
+        &self.enqueued
     }
 
     /// Returns why the enqueue failed.

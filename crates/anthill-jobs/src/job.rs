@@ -5,6 +5,7 @@ use crate::id::JobId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A kind of job: its data, and the name under which consumers find the handler. It contains no handler, so a producer
@@ -90,7 +91,7 @@ pub struct NewJob {
     /// How long it waits before it is ready.
     pub delay: Duration,
     /// When it expires: if it still waits then it is removed, whether or not it was tried before. A dead letter that is
-    /// [retried](crate::Broker::retry_dead) does not expire.
+    /// [retried](crate::broker::Admin::retry_dead) does not expire.
     pub expires: Option<Duration>,
     /// How often it may be claimed. An attempt counts from the claim, so a job that kills its process does not do so for
     /// ever.
@@ -100,12 +101,14 @@ pub struct NewJob {
     /// One job for a key within a period, whether or not it is over.
     pub once_per: Option<OncePer>,
     /// Whether it debounces: if another job has the [`unique`](NewJob::unique) key and waits, that one gets the data of
-    /// this one, and is due `delay` from now; if it runs, this one is added.
+    /// this one, with its headers, and is due `delay` from now; if it runs, this one is added.
     pub debounce: bool,
     /// Its key: no more jobs with the same key run at once than the queue's [`per_key`](crate::Limits::per_key) limit.
     pub key: Option<String>,
     /// How long its result is kept when it is done; `None` keeps none.
     pub keep_result: Option<Duration>,
+    /// Texts by name beside the data, which consumers see: a trace context, for example.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// The default of [`NewJob::attempts`].
@@ -127,6 +130,7 @@ impl NewJob {
             debounce: false,
             key: None,
             keep_result: None,
+            headers: BTreeMap::new(),
         }
     }
 

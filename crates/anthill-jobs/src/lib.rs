@@ -47,12 +47,14 @@
 //! | look at a queue, retry, cancel, move | [`Queue`], [`JobInfo`], [`MoveRequest`] |
 //! | test without waiting | [`Inline`], [`Clock::manual`], [`MemoryBroker`] |
 //! | open queues of other engines by address | [`Openers`] |
-//! | write a broker | [`Broker`] |
+//! | write a broker | [`broker`], [`Broker`] |
 //!
-//! The guide has all promises, options and figures; another page is for users of Go's taskq: module `guide`.
+//! The guide has all promises, options and figures, how to write a broker, and pages for users of taskq and River: module
+//! `guide`.
 //!
 //! # Features
 //!
+//! - `conformance`: the suite that holds every broker to the same rules (module `conformance`), for tests of your own broker.
 //! - `sqlite`: the broker in an `SQLite` file, built from source (it needs a C compiler). Items with types of `rusqlite` in
 //!   their signatures follow its major version; all else follows semver.
 //!
@@ -61,14 +63,17 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backoff;
-mod broker;
+pub mod broker;
+#[cfg(test)]
+mod broker_tests;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod consumer;
 mod draft;
 mod error;
 mod id;
 mod job;
-mod listeners;
 mod max_ready;
 mod memory;
 mod moves;
@@ -83,8 +88,9 @@ mod sync;
 
 pub use backoff::Backoff;
 pub use broker::{
-    Broker, Capabilities, ClaimRequest, Claimed, Claims, Enqueued, Fired, JobInfo, JobState, Lease,
-    Limits, ListRequest, Missed, QueueStats, Rate, Scheduled, Settle,
+    AttemptError, Broker, Capabilities, Capability, ClaimRequest, Claimed, Claims, ConsumerInfo,
+    Durability, Enqueued, Extended, Fired, JobInfo, JobState, Lease, Limits, ListRequest, Maxima,
+    Missed, QueueStats, Rate, Retention, Scheduled, Settle, Settled,
 };
 pub use clock::Clock;
 pub use consumer::{Consumer, ConsumerBuilder, ConsumerStats, Context, Ended, FailedJob, Inline};
@@ -96,10 +102,10 @@ pub use memory::MemoryBroker;
 pub use moves::{MoveError, MoveRequest, Moved, NotMoved, WhyNot};
 pub use openers::{Opener, Openers};
 pub use queue::Queue;
-/// The version of `rusqlite` whose types are in the signatures of [`Queue::enqueue_in`] and
-/// [`SqliteBroker::enqueue_in`].
+/// The version of `rusqlite` whose types are in the signatures of [`Queue::enqueue_in`],
+/// [`SqliteBroker::enqueue_in`] and [`SqliteBroker::settle_in`].
 ///
-/// **Not covered by semver:** these two items and this re-export follow the major version of `rusqlite`, which may change
+/// **Not covered by semver:** these three items and this re-export follow the major version of `rusqlite`, which may change
 /// in any release of this crate. All other items follow semver. Use this re-export rather than a dependency of your own, so
 /// that the versions agree.
 #[cfg(feature = "sqlite")]
@@ -110,10 +116,16 @@ pub use sqlite::SqliteBroker;
 /// The guide: the pages of `docs/`, whose programs are tested.
 #[cfg(any(doc, doctest))]
 pub mod guide {
+    #[doc = include_str!("../docs/capabilities.md")]
+    pub mod capabilities {}
     #[doc = include_str!("../docs/jobs.md")]
     pub mod jobs {}
+    #[doc = include_str!("../docs/writing-a-broker.md")]
+    pub mod writing_a_broker {}
     #[doc = include_str!("../docs/from-taskq.md")]
     pub mod from_taskq {}
+    #[doc = include_str!("../docs/from-river.md")]
+    pub mod from_river {}
 }
 
 #[cfg(doctest)]

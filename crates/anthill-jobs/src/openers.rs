@@ -182,18 +182,24 @@ fn is_scheme(text: &str) -> bool {
         && text.chars().all(is_of_scheme)
 }
 
-/// An address as it may be shown: `scheme://user:password@host` without the password.
+/// An address as it may be shown: `scheme://user:password@host` without the password, which may have any letter, also one that
+/// ends what it is in; and `password=…` without it.
 fn without_password(address: &str) -> String {
-    let parts = address.split_once("://").and_then(|(scheme, rest)| {
-        let authority = rest.split(['/', '?', '#']).next()?;
-        let (login, _) = authority.rsplit_once('@')?;
+    let parts = address.split_once(':').and_then(|(scheme, rest)| {
+        // The name of a file may have the same letters.
+        let rest = rest.strip_prefix("//")?;
+        let (login, place) = rest.rsplit_once('@')?;
         let (user, _) = login.split_once(':')?;
-        Some((scheme, user, &rest[login.len()..]))
+        Some(format!("{scheme}://{user}:…@{place}"))
     });
-    match parts {
-        Some((scheme, user, rest)) => format!("{scheme}://{user}:…{rest}"),
-        None => address.to_owned(),
-    }
+    let shown = parts.unwrap_or_else(|| address.to_owned());
+    let Some((before, query)) = shown.split_once("password=") else {
+        return shown;
+    };
+    let rest = query
+        .split_once('&')
+        .map_or(String::new(), |(_, rest)| format!("&{rest}"));
+    format!("{before}password=…{rest}")
 }
 
 struct Memory;
@@ -224,13 +230,13 @@ impl Opener for Sqlite {
     fn open(&self, address: &str) -> Result<Queue, QueueError> {
         let (file, name) = sqlite_parts(address)?;
         let broker = SqliteBroker::open(file, name, Clock::system())?;
-        Ok(Queue::sqlite(broker))
+        Ok(Queue::of(broker))
     }
 
     fn open_read_only(&self, address: &str) -> Result<Queue, QueueError> {
         let (file, name) = sqlite_parts(address)?;
         let broker = SqliteBroker::open_read_only(file, name, Clock::system())?;
-        Ok(Queue::sqlite(broker))
+        Ok(Queue::of(broker))
     }
 }
 

@@ -443,7 +443,7 @@ const LARGE: usize = 100_000;
 
 /// Ten times faster than what runs the jobs: what the pool cannot start yet is on the disk, and nowhere else.
 fn spill(folder: &Path) {
-    let queue = Queue::sqlite(open(folder));
+    let queue = Queue::of(open(folder));
     let pool = Pool::with_capacity(2);
     let (place, turn) = (
         folder.to_owned(),
@@ -539,7 +539,7 @@ fn a_producer_that_is_too_fast_fills_the_disk_and_not_the_memory_and_a_kill_lose
     // Ninety megabytes wait.
     assert!(grown < 30 << 20, "{grown} bytes");
 
-    let queue = Queue::sqlite(open(folder.path()));
+    let queue = Queue::of(open(folder.path()));
     let pool = Pool::with_capacity(2);
     let place = folder.path().to_owned();
     let consumer = queue

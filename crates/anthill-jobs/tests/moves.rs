@@ -6,11 +6,13 @@
 mod watched;
 
 use crate::watched::{Call, Watch, Watched};
+use anthill_jobs::broker::{Change, Listener, Subscription};
 use anthill_jobs::*;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -43,7 +45,7 @@ fn pairs() -> Vec<(&'static str, Pair)> {
         let clock = Clock::manual();
         let folder = tempfile::tempdir().unwrap();
         let memory = || Queue::of(MemoryBroker::new(clock.clone()));
-        let file = |file, queue| Queue::sqlite(sqlite(folder.path(), file, queue, &clock));
+        let file = |file, queue| Queue::of(sqlite(folder.path(), file, queue, &clock));
         let (from, to) = match name {
             "memory to memory" => (memory(), memory()),
             "memory to file" => (memory(), file("one", "to")),
@@ -87,8 +89,9 @@ fn claim(queue: &Queue, limit: usize) -> Vec<Claimed> {
 }
 
 fn settle(queue: &Queue, job: &Claimed, end: Settle) {
-    let settled = queue.as_broker().settle(&[(job.lease, end)]).unwrap();
-    assert_eq!(settled, [true]);
+    let ends = [(job.lease.clone(), end)];
+    let settled = queue.as_broker().settle(&ends).unwrap();
+    assert_eq!(settled, [Settled::Stored]);
 }
 
 fn dead() -> Settle {
@@ -198,12 +201,18 @@ fn jobs_arrive_in_their_order_whatever_state_they_wait_in() {
     }
 }
 
+fn listen(queue: &Queue) -> (Subscription, Receiver<Change>) {
+    let (send, heard) = mpsc::channel();
+    let listener = Listener::new(Duration::MAX, move |change| {
+        let _ = send.send(change);
+    });
+    (queue.as_broker().subscribe(listener).unwrap(), heard)
+}
+
 #[test]
 fn who_waits_at_the_target_hears_of_what_arrives() {
     for (name, pair) in pairs() {
-        let (send, heard) = std::sync::mpsc::channel();
-        let call = move || send.send(()).is_ok();
-        pair.to.as_broker().subscribe(Box::new(call));
+        let (_ears, heard) = listen(&pair.to);
         add(&pair.from, job("a"));
         while heard.try_recv().is_ok() {}
         move_all(&pair.from, &pair.to);
@@ -220,9 +229,7 @@ fn who_waits_at_the_target_hears_of_what_arrives() {
         };
         add(&pair.from, keyed("b"));
         add(&pair.from, keyed("c"));
-        let (send, heard) = std::sync::mpsc::channel();
-        let call = move || send.send(()).is_ok();
-        pair.from.as_broker().subscribe(Box::new(call));
+        let (_ears, heard) = listen(&pair.from);
         let ready = MoveRequest::of_state(JobState::Ready);
         assert_eq!(pair.from.move_to(&pair.to, &ready).unwrap().moved, 1);
         heard.recv_timeout(MINUTE).expect(name);
@@ -288,7 +295,7 @@ fn a_move_that_means_nothing_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::manual();
     let one = Queue::of(sqlite(folder.path(), "a", "q", &clock));
-    let other = Queue::sqlite(sqlite(folder.path(), "a", "q", &Clock::manual()));
+    let other = Queue::of(sqlite(folder.path(), "a", "q", &Clock::manual()));
     add(&one, job("a"));
     for (from, to) in [(&one, &other), (&other, &one)] {
         let error = from.move_to(to, &MoveRequest::waiting()).unwrap_err();
@@ -455,8 +462,8 @@ impl Stage {
     fn new() -> Stage {
         let clock = Clock::manual();
         let folder = tempfile::tempdir().unwrap();
-        let from = Queue::sqlite(sqlite(folder.path(), "from", "q", &clock));
-        let to = Queue::sqlite(sqlite(folder.path(), "to", "q", &clock));
+        let from = Queue::of(sqlite(folder.path(), "from", "q", &clock));
+        let to = Queue::of(sqlite(folder.path(), "to", "q", &clock));
         Stage {
             clock,
             from,
@@ -642,7 +649,7 @@ fn who_may_not_write_to_the_source_copies_nothing() {
     add(&on.from, job("0"));
     settle(&on.from, &claim(&on.from, 1)[0], dead());
     let path = on.folder.path().join("from");
-    let from = Queue::sqlite(SqliteBroker::open_read_only(path, "q", on.clock.clone()).unwrap());
+    let from = Queue::of(SqliteBroker::open_read_only(path, "q", on.clock.clone()).unwrap());
     let buried = MoveRequest::of_state(JobState::Dead);
     let error = from.move_to(&on.to, &buried).unwrap_err();
     assert!(
@@ -789,7 +796,7 @@ mod kills {
         let mut doubled: BTreeMap<&str, usize> = BTreeMap::new();
         for point in POINTS {
             let folder = tempfile::tempdir().unwrap();
-            let open = |file| Queue::sqlite(sqlite(folder.path(), file, "q", &Clock::system()));
+            let open = |file| Queue::of(sqlite(folder.path(), file, "q", &Clock::system()));
             let (from, to) = (open("source"), open("target"));
             let jobs = fill(&from);
             // The batches that each of them moves before it dies are less than there are.
@@ -822,7 +829,7 @@ mod kills {
     }
 
     fn within(folder: &Path) -> (Queue, Queue) {
-        let open = |name| Queue::sqlite(sqlite(folder, "one", name, &Clock::system()));
+        let open = |name| Queue::of(sqlite(folder, "one", name, &Clock::system()));
         (open("from"), open("to"))
     }
 
@@ -864,7 +871,7 @@ mod kills {
 fn who_move_within_a_file_at_once_beside_who_enqueue_move_each_job_once() {
     let clock = Clock::system();
     let folder = tempfile::tempdir().unwrap();
-    let open = |name| Queue::sqlite(sqlite(folder.path(), "one", name, &clock));
+    let open = |name| Queue::of(sqlite(folder.path(), "one", name, &clock));
     let (from, to) = (open("from"), open("to"));
     let jobs: Vec<NewJob> = (0..400).map(|n| job(&n.to_string())).collect();
     from.enqueue_all_new(&jobs).unwrap();

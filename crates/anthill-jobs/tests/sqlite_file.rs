@@ -2,13 +2,16 @@
 //! not acknowledged.
 #![cfg(all(feature = "sqlite", unix))]
 
+use anthill_jobs::broker::{Admin, Change, LimitStore, Listener, Subscription};
 use anthill_jobs::rusqlite::Connection;
 use anthill_jobs::*;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
-const LONG: std::time::Duration = std::time::Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(60);
 
 // ── the child ───────────────────────────────────────────────────────────────────────────────
 
@@ -107,6 +110,15 @@ fn enqueue(broker: &SqliteBroker) -> Result<(), QueueError> {
     broker.enqueue(&[job]).map(drop)
 }
 
+/// What the broker calls: because of a change by another process after so long.
+fn listen(broker: &SqliteBroker, poll: Duration) -> (Subscription, Receiver<Change>) {
+    let (send, heard) = mpsc::channel();
+    let listener = Listener::new(poll, move |change| {
+        let _ = send.send(change);
+    });
+    (broker.subscribe(listener).unwrap(), heard)
+}
+
 #[track_caller]
 fn assert_detached<T: std::fmt::Debug>(end: Result<T, QueueError>, names: &Path) {
     let Err(QueueError::Detached(why)) = end else {
@@ -122,7 +134,7 @@ fn assert_all_refused(broker: &SqliteBroker, names: &Path) {
         assert_detached(enqueue(broker), names);
         assert_detached(
             broker
-                .claim(&ClaimRequest::new(1, std::time::Duration::from_secs(60)))
+                .claim(&ClaimRequest::new(1, Duration::from_secs(60)))
                 .map(drop),
             names,
         );
@@ -131,7 +143,6 @@ fn assert_all_refused(broker: &SqliteBroker, names: &Path) {
             broker.list(&ListRequest::new(JobState::Ready).limit(1)),
             names,
         );
-        assert_detached(broker.has_changed(&mut 0), names);
         assert_detached(broker.set_paused(true), names);
     }
 }
@@ -183,7 +194,11 @@ fn whatever_is_done_after_a_copy_takes_the_lock_again() {
     let acts: [fn(&SqliteBroker); 4] = [
         |broker| enqueue(broker).unwrap(),
         |broker| assert!(broker.stats().is_ok()),
-        |broker| assert!(broker.has_changed(&mut 0).is_ok()),
+        |broker| {
+            // Its own look for what others did.
+            let (_ears, heard) = listen(broker, Duration::from_millis(1));
+            heard.recv_timeout(LONG).unwrap();
+        },
         |broker| broker.set_paused(false).unwrap(),
     ];
     for act in acts {
@@ -422,30 +437,31 @@ fn handles_on_a_file_hear_of_each_other_without_a_look_at_it() {
     let (one, two) = (open(&place.file()), open(&place.file()));
     let other = SqliteBroker::open(place.file(), "other", Clock::system()).unwrap();
     let heard = Arc::new(AtomicU32::new(0));
-    for (broker, by) in [(&two, 1), (&other, 100)] {
+    let subscriptions = [(&two, 1), (&other, 100)].map(|(broker, by)| {
         let heard = Arc::clone(&heard);
-        broker.subscribe(Box::new(move || {
+        let hear = move |_| {
             heard.fetch_add(by, Ordering::Relaxed);
-            true
-        }));
-    }
+        };
+        broker.subscribe(Listener::new(Duration::MAX, hear))
+    });
     for times in 1..=3 {
         enqueue(&one).unwrap();
         // It was called on this thread.
         assert_eq!(heard.load(Ordering::Relaxed), times);
     }
-    // And those of other processes are seen as before, with or without a commit by this one.
-    let mut seen = 0;
-    two.has_changed(&mut seen).unwrap();
-    assert!(!two.has_changed(&mut seen).unwrap());
-    enqueue(&one).unwrap();
-    assert!(two.has_changed(&mut seen).unwrap());
-    assert!(!two.has_changed(&mut seen).unwrap());
+    drop(subscriptions);
+    // And those of other processes are seen as before.
+    let (_ears, heard) = listen(&two, Duration::from_millis(5));
+    assert_eq!(
+        heard.recv_timeout(LONG),
+        Ok(Change::Elsewhere),
+        "the first look"
+    );
     let elsewhere = Connection::open(place.file()).unwrap();
     elsewhere
         .execute_batch("UPDATE anthill_queues SET turn = turn + 1")
         .unwrap();
-    assert!(two.has_changed(&mut seen).unwrap());
+    assert_eq!(heard.recv_timeout(LONG), Ok(Change::Elsewhere));
 }
 
 #[test]
@@ -455,9 +471,9 @@ fn only_those_with_the_same_clock_share() {
     let open = |clock: &Clock| SqliteBroker::open(place.file(), "default", clock.clone()).unwrap();
     let (one, same, other) = (open(&clock), open(&clock), open(&Clock::manual()));
     let mut job = NewJob::new("kind", b"{}".to_vec());
-    job.delay = std::time::Duration::from_secs(10);
+    job.delay = Duration::from_secs(10);
     one.enqueue(&[job]).unwrap();
-    clock.advance(std::time::Duration::from_secs(10));
+    clock.advance(Duration::from_secs(10));
     assert_eq!(other.stats().unwrap().ready, 0);
     assert_eq!(same.stats().unwrap().ready, 1);
 }
@@ -484,7 +500,6 @@ fn a_file_costs_its_descriptors_once_however_many_handles_it_has() {
     }
     for handle in &handles {
         assert_eq!(handle.stats().unwrap().ready, 10);
-        handle.has_changed(&mut 0).unwrap();
         assert_eq!(descriptors(&place), 5);
     }
     let last = handles.pop().unwrap();
@@ -526,7 +541,8 @@ fn look(file: &Path) {
         2
     );
     assert!(broker.limits().unwrap().running.is_none());
-    broker.has_changed(&mut 0).unwrap();
+    let (_ears, heard) = listen(&broker, Duration::from_millis(1));
+    assert_eq!(heard.recv_timeout(LONG), Ok(Change::Elsewhere));
     assert_read_only(enqueue(&broker));
     assert_read_only(broker.set_paused(true));
     let none = SqliteBroker::open_read_only(file, "another", Clock::system());

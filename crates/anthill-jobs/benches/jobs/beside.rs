@@ -67,7 +67,8 @@ fn fill(broker: &dyn Broker, others: Others) {
         per_key: Some(1),
         ..Limits::default()
     };
-    broker.set_limits(limits).expect("it works");
+    let store = broker.limit_store().expect("it has limits");
+    store.set_limits(limits).expect("it works");
     if matches!(others, Others::None) {
         return;
     }
@@ -103,7 +104,7 @@ fn claim(broker: &dyn Broker, limit: usize, kind: &str) -> Vec<Claimed> {
 fn settle(broker: &dyn Broker, claimed: &[Claimed]) {
     let end = |job: &Claimed| -> (Lease, Settle) {
         let result = b"null".to_vec();
-        (job.lease, Settle::Done { result })
+        (job.lease.clone(), Settle::Done { result })
     };
     let ends: Vec<_> = claimed.iter().map(end).collect();
     broker.settle(&ends).expect("it works");

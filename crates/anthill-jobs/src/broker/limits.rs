@@ -1,4 +1,4 @@
-//! Limits of a queue that hold over all processes.
+//! Limits of a queue that hold over all processes, and how long it keeps what is over.
 
 use std::time::Duration;
 
@@ -40,4 +40,33 @@ pub struct Rate {
     pub per: Duration,
     /// How many jobs may start at once; at least 1.
     pub burst: u32,
+}
+
+/// For how long a queue keeps jobs that are over. Older ones are removed, some at a time, by later operations, and not
+/// counted as removed. A change counts for jobs that are over already, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Retention {
+    /// How long a job that is done is kept, with its result if it asked for that; at least as long as
+    /// [`keep_result`](crate::NewJob::keep_result). So long its id is taken (B2). `None` keeps only jobs that have a result to
+    /// keep.
+    pub done: Option<Duration>,
+    /// How long a dead letter is kept. `None` keeps it until somebody removes it.
+    pub dead: Option<Duration>,
+}
+
+impl Retention {
+    /// Keeps jobs that are done for so long.
+    #[must_use]
+    pub fn done(self, time: Duration) -> Retention {
+        let done = Some(time);
+        Retention { done, ..self }
+    }
+
+    /// Keeps dead letters for so long.
+    #[must_use]
+    pub fn dead(self, time: Duration) -> Retention {
+        let dead = Some(time);
+        Retention { dead, ..self }
+    }
 }

@@ -1,26 +1,50 @@
-//! The trait that every broker implements: where the jobs of a queue are stored, and the rules B1–B10 that hold for all
-//! of them. One conformance suite (`tests/brokers.rs`) holds every broker to these rules.
+//! The trait that every broker implements, and the data that it speaks: where the jobs of a queue are stored, and the rules
+//! B1–B12 that hold for all of them.
 //!
-//! The data that the trait speaks is in files of its own: [`enqueued`], [`claim`], [`limits`], [`info`], [`schedule`],
-//! [`capabilities`].
+//! # How to write a broker
+//!
+//! 1. Implement [`Broker`]: six methods, for storing jobs, claiming them, keeping and settling what is claimed, and being
+//!    told of more. Begin with [`Capabilities::new`], which has none.
+//! 2. Add capabilities one by one: those of the core (such as [`Capability::Priority`]), and the parts [`Admin`],
+//!    [`LimitStore`], [`ScheduleStore`] and [`ConsumerRegistry`], of which each method that is not implemented refuses.
+//! 3. Run the [conformance suite](#conformance) over it. What is not claimed is not asked of it.
+//!
+//! [`Queue::of`](crate::Queue::of) makes a queue of it, and everything else in this crate works on that.
+//!
+//! # Conformance
+//!
+//! With the feature `conformance`, the module `conformance` has the suite that holds every broker of this project to these
+//! rules. Your crate brings a fixture, which opens handles to a new, empty queue and lets time pass; `conformance::run(new)` asks
+//! the broker for what it claims, and says what was left out; `conformance_tests!` makes a test of each check. `tests/outsider.rs`
+//! in this crate's sources is a small broker that was written this way, with its fixture.
 
 mod capabilities;
 mod claim;
 mod enqueued;
 mod info;
+mod lease;
 mod limits;
+mod listen;
+mod parts;
+mod registry;
 mod schedule;
+mod transaction;
 
-pub use capabilities::Capabilities;
-pub use claim::{ClaimRequest, Claimed, Claims, Lease, Settle};
+pub use crate::id::JobId;
+pub use crate::job::{NewJob, OncePer};
+pub use capabilities::{Capabilities, Capability, Durability, Maxima};
+pub use claim::{ClaimRequest, Claimed, Claims, Extended, Settle, Settled};
 pub use enqueued::Enqueued;
-pub use info::{JobInfo, JobState, ListRequest, QueueStats};
-pub use limits::{Limits, Rate};
-pub use schedule::{Fired, Missed, Scheduled};
+pub use info::{AttemptError, JobInfo, JobState, ListRequest, QueueStats};
+pub use lease::Lease;
+pub use limits::{Limits, Rate, Retention};
+pub use listen::{Change, Listener, Listeners, Subscription};
+pub use parts::{Admin, ConsumerRegistry, LimitStore, ScheduleStore};
+pub use registry::ConsumerInfo;
+pub use schedule::{Fired, Missed, Scheduled, Schedules};
+pub use transaction::Transaction;
 
 use crate::error::QueueError;
-use crate::id::JobId;
-use crate::job::NewJob;
 use std::time::Duration;
 
 /// Stores the jobs of one queue. All durations count from the call, by the broker's clock.
@@ -38,10 +62,11 @@ use std::time::Duration;
 ///                 └────────────── settle: retry ──┘        retry_dead ──► READY ◄──────────────┘
 /// ```
 ///
-/// - B1: An enqueue is all or nothing. A job that it acknowledged ends done or dead, or is removed on request: expired,
+/// - B1: An enqueue is all or nothing, with [`Capability::AtomicBatches`]; otherwise it answers for each job. A job that it
+///   acknowledged ends done or dead, or is removed on request: expired,
 ///   cancelled, deleted, purged, or a duplicate.
 /// - B2: While a job, or its result, is stored, another enqueue with its id is a [`Enqueued::Duplicate`] of it, and adds
-///   nothing.
+///   nothing. A dead letter is stored until somebody removes it.
 /// - B3: A claim gives a job to one consumer, until the lease is over. Each claim has a [`Lease`] of its own, and
 ///   counts as an attempt; [`Settle::Release`] takes that back. Only kinds that the request names are claimed. A claim
 ///   with a limit of 0 only updates jobs whose lease, delay or expiry is over.
@@ -60,110 +85,84 @@ use std::time::Duration;
 /// - B10: Delays, expiry, periods and how long a result is kept follow the wall clock, but never backwards: where it is
 ///   set back, time goes on as the steady clock does. So a clock that was wrong for a moment delays nothing.
 ///
+/// - B11: A change that makes a job claimable is told to the listeners: of this process before the call that made it
+///   returns; of another process (or by time, at a moment that [`Claims::again_in`] did not name) by a thread of the
+///   broker's, soon after, or at the latest after [`Listener::poll`]. A listener that hears too much claims in vain; one that
+///   hears nothing is a job that waits until somebody claims for another reason.
+/// - B12: A call that failed may have been done all the same, unless the error says otherwise. All calls may be repeated: an
+///   enqueue because of B2, a settlement and an extension because of B4.
+///
 /// # Errors
 ///
 /// Every method fails if the broker cannot be reached, or is [busy](QueueError::Busy) for too long.
+/// [`QueueError::is_transient`] says whether it makes sense to try again.
 #[allow(clippy::missing_errors_doc, reason = "they all fail alike")]
 pub trait Broker: Send + Sync + 'static {
-    /// Returns what this broker can do. A queue asks for nothing else.
+    // ── the core ────────────────────────────────────────────────────────────────────────────
+
+    /// Returns what this broker can do. It is always the same, and is answered at once.
     fn capabilities(&self) -> Capabilities;
 
-    /// Returns a name for the queue: two brokers with the same identity have the same jobs. A broker that wraps another
-    /// one returns the identity of that one.
-    fn identity(&self) -> String;
-
-    /// Stores all of the jobs, or none (B1, B2).
+    /// Stores jobs, at most [`Maxima::batch`], and answers for each in its place. With [`Capability::AtomicBatches`] an error is
+    /// the answer to the whole call, and nothing is stored (B1, B2).
     ///
-    /// [`QueueError::Full`] if more jobs would be ready or parked than [`Limits::max_ready`] allows.
-    fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError>;
+    /// [`QueueError::Full`] if more jobs would be ready or parked than [`Limits::max_ready`] allows. [`QueueError::Invalid`] for a
+    /// text that the engine cannot store, one with NUL; all others come back as they were, to the byte.
+    fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Result<Enqueued, QueueError>>, QueueError>;
 
-    /// Claims jobs (B3, B9); none while the queue is paused. First it makes jobs ready whose leases are over (B5) or that
-    /// are due, and removes those that have expired.
+    /// Claims jobs (B3, B9): as many as are ready, up to the limit of the request and [`Maxima::batch`]; none while the queue is
+    /// paused. First it makes jobs ready whose leases are over (B5) or that are due, and removes those that have expired.
+    ///
+    /// If there is more to do at once, as only some were made ready, [`Claims::again_in`] is zero. It is never zero for nothing.
     fn claim(&self, request: &ClaimRequest) -> Result<Claims, QueueError>;
 
-    /// Extends leases, to end `lease` from now (B4). Returns for each whether it was still held.
-    fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<bool>, QueueError>;
-
-    /// Settles claimed jobs (B4). Returns for each whether its lease was still held; if not, its job is not changed.
-    fn settle(&self, ends: &[(Lease, Settle)]) -> Result<Vec<bool>, QueueError>;
-
-    /// Stores the progress of a job (B4). Returns whether the lease was still held.
-    fn progress(&self, lease: Lease, progress: &[u8]) -> Result<bool, QueueError>;
-
-    /// Removes a job that waits. Returns whether there was one.
-    fn cancel(&self, id: JobId) -> Result<bool, QueueError>;
-
-    /// Makes waiting jobs due `delay` from now, or ready if that is zero. Returns for each whether it waited.
+    /// Extends leases, to end `time` from now (B4). Answers for each in its place, with the lease that holds from now on.
     ///
-    /// A job that was ready or parked is in its old place when it is due again; one that was delayed counts as enqueued
-    /// when it is due (B6). [`Limits::max_ready`] does not apply.
-    fn set_due(&self, ids: &[JobId], delay: Duration) -> Result<Vec<bool>, QueueError>;
+    /// It waits for no other call: a consumer that cannot extend its leases in time loses them.
+    fn extend(&self, leases: &[Lease], time: Duration) -> Result<Vec<Extended>, QueueError>;
 
-    /// Removes those of the jobs that wait or are dead and still have the given kind and data. Returns for each whether it
-    /// was removed.
-    fn remove_unchanged(&self, jobs: &[JobInfo]) -> Result<Vec<bool>, QueueError>;
-
-    /// Returns a job, if there is one with that id.
-    fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError>;
-
-    /// Returns jobs in a state: ready and parked ones in the order of B6, delayed ones by when they are due, dead ones by when
-    /// they died.
-    fn list(&self, request: &ListRequest) -> Result<Vec<JobInfo>, QueueError>;
-
-    /// Returns the kinds of the ready jobs, in no particular order.
-    fn ready_kinds(&self) -> Result<Vec<String>, QueueError>;
-
-    /// Makes a dead job ready again, with all its attempts. Returns whether it did: there was one, and no other job has its
-    /// unique key.
-    fn retry_dead(&self, id: JobId) -> Result<bool, QueueError>;
-
-    /// Removes a job that is dead, or whose result is kept. Returns whether there was one.
-    fn delete(&self, id: JobId) -> Result<bool, QueueError>;
-
-    /// Removes all jobs in these states, of which none may be `Running`. Returns how many.
+    /// Settles claimed jobs (B4). Answers for each in its place; a job whose lease was not held is not changed.
     ///
-    /// Jobs that are added after the start of the call are left, so it ends beside producers.
-    fn purge(&self, states: &[JobState]) -> Result<u64, QueueError>;
+    /// A lease that the broker does not know, whatever its token is, is one that is not held, and no error. A repeated
+    /// settlement may be answered as [`Stored`](Settled::Stored), if the broker knows that the same lease stored it before.
+    fn settle(&self, ends: &[(Lease, Settle)]) -> Result<Vec<Settled>, QueueError>;
 
-    /// Pauses the queue, or ends the pause. While it is paused nothing is claimed.
-    fn set_paused(&self, paused: bool) -> Result<(), QueueError>;
+    /// Registers a listener (B11), until the subscription is dropped: from then on it is not called, and what it has captured is
+    /// dropped, too. It is called under no lock: it may use the broker, subscribe, and end any subscription.
+    fn subscribe(&self, listener: Listener) -> Result<Subscription, QueueError>;
 
-    /// Sets all limits of the queue.
-    fn set_limits(&self, limits: Limits) -> Result<(), QueueError>;
+    // ── what a broker may have beside it ────────────────────────────────────────────────────
 
-    /// Returns the limits of the queue.
-    fn limits(&self) -> Result<Limits, QueueError>;
+    /// Returns a name for the queue: two brokers with the same identity have the same jobs. A broker that wraps another
+    /// one returns the identity of that one. By default each broker is a queue by itself.
+    fn identity(&self) -> String {
+        format!("{}:{:p}", self.capabilities().name, &raw const *self)
+    }
 
-    /// Returns what the queue holds and has counted.
-    fn stats(&self) -> Result<QueueStats, QueueError>;
+    /// Stores the progress of a job (B4). Returns whether the lease was still held ([`Capability::Progress`]).
+    fn progress(&self, lease: &Lease, progress: &[u8]) -> Result<bool, QueueError> {
+        let _ = (lease, progress);
+        let what = Capability::Progress.what();
+        Err(self.capabilities().unsupported(what))
+    }
 
-    /// Stores a schedule, in place of one with the same name. If the expression is unchanged, the earlier of the two next
-    /// times is kept.
-    fn put_schedule(&self, schedule: &Scheduled) -> Result<(), QueueError>;
+    /// Returns what looks at the jobs and changes them by hand, if the broker has it.
+    fn admin(&self) -> Option<&dyn Admin> {
+        None
+    }
 
-    /// Removes a schedule. Returns whether there was one.
-    fn drop_schedule(&self, name: &str) -> Result<bool, QueueError>;
+    /// Returns what stores the limits of the queue, if the broker has it.
+    fn limit_store(&self) -> Option<&dyn LimitStore> {
+        None
+    }
 
-    /// Returns all schedules.
-    fn schedules(&self) -> Result<Vec<Scheduled>, QueueError>;
+    /// Returns what stores the schedules of the queue, if the broker has it.
+    fn schedule_store(&self) -> Option<&dyn ScheduleStore> {
+        None
+    }
 
-    /// If the stored next time is still `schedule.next` and the queue is not paused: enqueues `job`, if any, and stores
-    /// `next`. So of several consumers one fires it.
-    fn fire(
-        &self,
-        schedule: &Scheduled,
-        next: i64,
-        job: Option<&NewJob>,
-    ) -> Result<Fired, QueueError>;
-
-    /// Returns the seconds since 1970 by the broker's wall clock, for schedules.
-    fn now(&self) -> Result<i64, QueueError>;
-
-    /// Registers a listener, which is called soon after this process made a job of the queue claimable. It must not block, and
-    /// is dropped when it returns false.
-    fn subscribe(&self, call: Box<dyn Fn() -> bool + Send + Sync>);
-
-    /// Returns whether another process may have changed something since `seen`, which it updates. Consumers poll it where
-    /// the broker is shared.
-    fn has_changed(&self, seen: &mut u64) -> Result<bool, QueueError>;
+    /// Returns the list of live consumers, if the broker has it.
+    fn consumer_registry(&self) -> Option<&dyn ConsumerRegistry> {
+        None
+    }
 }

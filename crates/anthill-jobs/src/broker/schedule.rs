@@ -30,7 +30,24 @@ pub enum Missed {
     Skip,
 }
 
-/// How [`Broker::fire`](crate::Broker::fire) ended.
+/// The schedules of a queue, and the time by which they are due.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Schedules {
+    /// The seconds since 1970 by the broker's wall clock.
+    pub now: i64,
+    /// All schedules.
+    pub all: Vec<Scheduled>,
+}
+
+impl Schedules {
+    /// Makes the answer of a broker.
+    pub fn new(now: i64, all: Vec<Scheduled>) -> Schedules {
+        Schedules { now, all }
+    }
+}
+
+/// How [`ScheduleStore::fire`](crate::broker::ScheduleStore::fire) ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fired {
     /// The job, if there was one, was enqueued, and the next time set.

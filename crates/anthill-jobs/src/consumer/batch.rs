@@ -1,7 +1,7 @@
 //! What a runner gets and gives back: a batch of claimed jobs of one kind, and how it ended.
 
 use super::shared::Shared;
-use super::state::{Buffered, State};
+use super::state::{Buffered, ClaimNumber, State};
 use crate::broker::{Claimed, Settle};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ pub(super) struct Batch {
 
 /// A batch that a runner has run.
 pub(super) struct FinishedBatch {
+    pub(super) numbers: Vec<ClaimNumber>,
     pub(super) claimed: Vec<Claimed>,
     pub(super) ends: Vec<Settle>,
     pub(super) took: Duration,

@@ -300,8 +300,16 @@ impl ConsumerBuilder {
     ///
     /// # Errors
     ///
-    /// [`QueueError::Thread`] if the system refuses the consumer a thread.
+    /// [`QueueError::Thread`] if the system refuses the consumer a thread, [`QueueError::Unsupported`] if a broker has no leases of
+    /// that length, or if a broker refuses the subscription.
     pub fn start(self) -> Result<Consumer, QueueError> {
+        for (queue, _) in &self.queues {
+            let capabilities = queue.capabilities();
+            let longest = capabilities.maxima.lease;
+            if self.options.lease > longest {
+                return Err(capabilities.unsupported(format!("a lease of more than {longest:?}")));
+            }
+        }
         let sources = Sources::new(self.sources());
         let workers = self.workers.unwrap_or(1..=self.pool.capacity().max(1));
         let sizing = Sizing::new(&workers, self.grow_after, self.shrink_after);

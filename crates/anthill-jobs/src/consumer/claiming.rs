@@ -1,7 +1,6 @@
 //! How a runner gets its next batch: from the buffer, or by a claim.
 
 use super::batch::{Batch, FinishedBatch, FragilePermit};
-use super::context::Signal;
 use super::handlers::Handler;
 use super::shared::Shared;
 use super::sources::Found;
@@ -14,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a claim led to.
-enum ClaimOutcome {
+pub(super) enum ClaimOutcome {
     /// There is nothing to do now.
     Nothing,
     /// There is something in the buffer, or another claim may find something.
@@ -64,14 +63,13 @@ impl Shared {
                 state.may_claim = false;
                 FragilePermit::take_if_next(self, &mut state)
             };
-            let mut request = ClaimRequest::new(limit, self.options.lease);
-            request.kinds = Some(Arc::clone(&self.kinds));
+            let mut request = self.claim_request(limit);
             request.fragile = permit.is_some();
             // The broker counts the lease from when it gets the request, or later.
             let asked = Instant::now();
             let claimed = self.sources.claim(&request);
             now = Instant::now();
-            match (self.record_claims(claimed, limit, asked, now), permit) {
+            match (self.record_claims(claimed, asked, now), permit) {
                 (ClaimOutcome::Nothing, _) => return None,
                 (ClaimOutcome::Fragile(job), Some(permit)) => {
                     return self.begin_fragile(job, permit);
@@ -85,16 +83,22 @@ impl Shared {
         }
     }
 
+    pub(super) fn claim_request(&self, limit: usize) -> ClaimRequest {
+        ClaimRequest::new(limit, self.options.lease)
+            .of_kinds(Arc::clone(&self.kinds))
+            .by(Arc::clone(&self.id))
+    }
+
     /// U5: waits until the settlements of other fragile jobs are stored. If they cannot be, or the consumer stops, the job
     /// is released.
     fn begin_fragile(&self, job: Buffered, permit: FragilePermit) -> Option<Batch> {
         loop {
             let mut state = self.lock();
             let now = Instant::now();
-            let lease = job.job.lease;
+            let number = job.number;
             let is_lost = |in_flight: &InFlight| in_flight.given_up;
-            if state.in_flight.get(&lease).is_none_or(is_lost) {
-                self.forget_in(&mut state, lease);
+            if state.in_flight.get(&number).is_none_or(is_lost) {
+                self.forget_in(&mut state, number);
                 return None;
             }
             let owes_ends = state.owes_fragile_ends();
@@ -105,7 +109,7 @@ impl Shared {
             let is_over = state.stopping || self.pool.is_closed();
             if is_over || (owes_ends && state.is_held_up(now)) {
                 let delay = Duration::ZERO;
-                let end = (lease, Settle::Release { delay });
+                let end = (number, Settle::Release { delay });
                 state.stats.released += 1;
                 state.outbox.push(end);
                 state.outbox_since.get_or_insert(now);
@@ -155,8 +159,8 @@ impl Shared {
         let kind = kind.and_then(|first| self.handlers.find(&first.job.kind));
         if let Some(run_time) = kind.and_then(|kind| kind.run_time) {
             let until = now.checked_add(run_time);
-            for Buffered { job, .. } in &jobs {
-                if let Some(in_flight) = state.in_flight.get_mut(&job.lease) {
+            for Buffered { number, .. } in &jobs {
+                if let Some(in_flight) = state.in_flight.get_mut(number) {
                     in_flight.run_until = until;
                 }
             }
@@ -172,10 +176,9 @@ impl Shared {
     }
 
     /// Records what a claim found.
-    fn record_claims(
+    pub(super) fn record_claims(
         self: &Arc<Self>,
         claimed: Result<Found, QueueError>,
-        limit: usize,
         asked: Instant,
         now: Instant,
     ) -> ClaimOutcome {
@@ -201,6 +204,7 @@ impl Shared {
         state.answers += 1;
         let Found {
             claims,
+            limit,
             source,
             is_part,
             ..
@@ -234,25 +238,9 @@ impl Shared {
         let is_first = !(state.in_flight.values()).any(|in_flight| in_flight.source == source);
         let mut fragile = None;
         for job in claims.jobs {
-            let signal = Signal::new();
-            let in_flight = InFlight {
-                source,
-                signal: Arc::clone(&signal),
-                is_fragile: job.is_fragile,
-                is_exclusive: job.is_exclusive,
-                has_ended: false,
-                is_overdue: false,
-                held_until: asked.checked_add(self.options.lease),
-                run_until: None,
-                given_up: false,
-                refused: None,
-            };
-            state.in_flight.insert(job.lease, in_flight);
-            let buffered = Buffered {
-                source,
-                job,
-                signal,
-            };
+            let held_until = asked.checked_add(self.options.lease);
+            let in_flight = InFlight::new(source, &job, held_until);
+            let buffered = state.add(job, in_flight);
             if buffered.job.is_fragile {
                 fragile = Some(buffered);
             } else {

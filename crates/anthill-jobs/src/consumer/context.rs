@@ -1,17 +1,21 @@
 //! What a handler knows of its job, and the signals between it and the consumer.
 
-use crate::broker::{Broker, Claimed, Lease};
+use crate::broker::{Broker, Claimed, Lease, Settle};
 use crate::error::QueueError;
 use crate::id::JobId;
+use crate::sync::lock;
 use anthill::{StopSource, StopToken};
 use serde::Serialize;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// The signals between a consumer and the handler of one job.
 pub(super) struct Signal {
+    /// The lease of the job, with its newest token.
+    lease: Mutex<Lease>,
     /// Set when the handler should end, for whatever reason.
     pub(super) stop: StopSource,
     /// The consumer stops.
@@ -20,16 +24,47 @@ pub(super) struct Signal {
     token_requested: AtomicBool,
     /// The handler returned `Ok`.
     has_succeeded: AtomicBool,
+    /// A request to cancel the job is pending.
+    is_cancelled: AtomicBool,
+    /// A transaction of the handler's settles the job.
+    is_settled_by_handler: AtomicBool,
 }
 
 impl Signal {
-    pub(super) fn new() -> Arc<Signal> {
+    pub(super) fn new(lease: &Lease) -> Arc<Signal> {
         Arc::new(Signal {
+            lease: Mutex::new(lease.clone()),
             stop: StopSource::new(),
             is_stopping: AtomicBool::new(false),
             token_requested: AtomicBool::new(false),
             has_succeeded: AtomicBool::new(false),
+            is_cancelled: AtomicBool::new(false),
+            is_settled_by_handler: AtomicBool::new(false),
         })
+    }
+
+    pub(super) fn lease(&self) -> Lease {
+        lock(&self.lease).clone()
+    }
+
+    /// The broker has renewed the lease.
+    pub(super) fn renew(&self, lease: &Lease) {
+        lock(&self.lease).clone_from(lease);
+    }
+
+    /// Tells the handler that the job is cancelled. Returns whether this was the first time.
+    pub(super) fn cancel(&self) -> bool {
+        let is_first = !self.is_cancelled.swap(true, Ordering::SeqCst);
+        self.stop.stop();
+        is_first
+    }
+
+    pub(super) fn is_settled_by_handler(&self) -> bool {
+        self.is_settled_by_handler.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::SeqCst)
     }
 
     /// Whether the handler returned `Ok`, even if its result is refused later.
@@ -71,7 +106,9 @@ impl Signal {
 #[derive(Clone)]
 pub struct Context {
     broker: Arc<dyn Broker>,
-    lease: Lease,
+    id: JobId,
+    /// `None` if there are none.
+    headers: Option<Arc<BTreeMap<String, String>>>,
     kind: Cow<'static, str>,
     version: u32,
     attempt: u32,
@@ -96,7 +133,8 @@ impl Context {
         };
         Context {
             broker,
-            lease: claimed.lease,
+            id: claimed.lease.id(),
+            headers: (!claimed.headers.is_empty()).then(|| Arc::new(claimed.headers.clone())),
             kind,
             version,
             attempt: claimed.attempt,
@@ -109,7 +147,7 @@ impl Context {
 
     /// Returns the job's id.
     pub fn id(&self) -> JobId {
-        self.lease.id
+        self.id
     }
 
     /// Returns the job's kind.
@@ -133,8 +171,64 @@ impl Context {
         self.attempt >= self.attempts
     }
 
-    /// Returns the job's stop token. It is set when the consumer stops, when the lease is lost, and when the job exceeds its
-    /// run time. A handler that heeds it ends with [`JobError::hand_back`](crate::JobError::hand_back).
+    /// Returns the job's headers.
+    pub fn headers(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.headers.as_deref().unwrap_or(&NONE)
+    }
+
+    /// Returns the value of a header, if the job has it.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers().get(name).map(String::as_str)
+    }
+
+    /// Returns the lease under which the job runs.
+    pub fn lease(&self) -> Lease {
+        self.signal.lease()
+    }
+
+    /// Returns the settlement of this job as done, for a transaction of the handler's: for a broker with
+    /// [`Capability::Transactions`](crate::Capability::Transactions), whose `settle_in` takes it. So the job is done if, and only
+    /// if, what the handler did in the same transaction is done: exactly once.
+    ///
+    /// The handler commits the transaction and returns `Ok`. The consumer then checks that the job is settled; if it is not,
+    /// because the transaction was not committed, the attempt has failed. From this call on the lease is not extended any
+    /// more, so that a heartbeat does not wait for the transaction.
+    ///
+    /// # Errors
+    ///
+    /// If the result cannot be written as JSON, or is [too large](crate::ConsumerBuilder::data_limit).
+    pub fn settlement<R: Serialize>(&self, result: &R) -> Result<(Lease, Settle), QueueError> {
+        let result = if self.keeps_result {
+            self.encode(result)?
+        } else {
+            b"null".to_vec()
+        };
+        (self.signal.is_settled_by_handler).store(true, Ordering::SeqCst);
+        Ok((self.lease(), Settle::Done { result }))
+    }
+
+    /// What a handler gives back, as JSON.
+    fn encode(&self, data: &impl Serialize) -> Result<Vec<u8>, QueueError> {
+        let data = serde_json::to_vec(data).map_err(QueueError::Encode)?;
+        let (size, limit) = (data.len(), self.data_limit);
+        if size > limit {
+            return Err(QueueError::TooLarge { size, limit });
+        }
+        Ok(data)
+    }
+
+    /// Returns whether somebody has requested to [cancel](crate::Queue::cancel_running) the job.
+    pub fn is_cancelled(&self) -> bool {
+        self.signal.is_cancelled()
+    }
+
+    pub(super) fn is_settled_by_handler(&self) -> bool {
+        self.signal.is_settled_by_handler()
+    }
+
+    /// Returns the job's stop token. It is set when the consumer stops, when the lease is lost, when the job is
+    /// [cancelled](crate::Queue::cancel_running), and when it exceeds its run time. A handler that heeds it ends with [`JobError::hand_back`](crate::JobError::hand_back).
     pub fn stop_token(&self) -> StopToken {
         self.signal.token_requested.store(true, Ordering::SeqCst);
         self.signal.stop.token()
@@ -168,12 +262,8 @@ impl Context {
     ///
     /// If the progress cannot be written as JSON, is [too large](crate::ConsumerBuilder::data_limit), or the broker fails.
     pub fn progress(&self, progress: &impl Serialize) -> Result<bool, QueueError> {
-        let progress = serde_json::to_vec(progress).map_err(QueueError::Encode)?;
-        let (size, limit) = (progress.len(), self.data_limit);
-        if size > limit {
-            return Err(QueueError::TooLarge { size, limit });
-        }
-        self.broker.progress(self.lease, &progress)
+        let progress = self.encode(progress)?;
+        self.broker.progress(&self.lease(), &progress)
     }
 }
 

@@ -2,8 +2,10 @@
 
 use super::heartbeat::Heartbeat;
 use super::maintainer::Maintainer;
+use super::poller::Poller;
 use super::shared::Shared;
 use super::stats::ConsumerStats;
+use crate::broker::{Change, Listener, Subscription};
 use crate::error::{QueueError, StopTimeout};
 use crate::queue::Queue;
 use crate::sync::{deadline_after, is_past, lock, spawn, wait_until};
@@ -43,15 +45,25 @@ use std::time::Duration;
 pub struct Consumer {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    subscriptions: Mutex<Vec<Subscription>>,
 }
 
 impl Consumer {
     /// Starts the threads of a consumer, subscribes to its queues, and looks for jobs.
     pub(super) fn start(shared: Shared, queues: &[Queue]) -> Result<Consumer, QueueError> {
         let shared = Arc::new(shared);
-        let refused = |refused| {
-            shared.lock().over = true;
+        let end = |shared: &Shared| {
+            let mut state = shared.lock();
+            state.over = true;
+            state.stopping = true;
+            drop(state);
+            shared.stop.stop();
             shared.heartbeat.notify_all();
+            shared.pollers.notify_all();
+            shared.maintainer.notify_all();
+        };
+        let refused = |refused| {
+            end(&shared);
             QueueError::Thread(refused)
         };
         let mut threads = Vec::new();
@@ -59,31 +71,39 @@ impl Consumer {
             let heartbeat = Heartbeat::new(Arc::clone(&shared), source);
             let heartbeat = spawn("anthill-leases".to_owned(), move || heartbeat.run());
             threads.push(heartbeat.map_err(refused)?);
+            if let Some(poller) = Poller::of(&shared, source) {
+                let poller = spawn("anthill-polls".to_owned(), move || poller.run());
+                threads.push(poller.map_err(refused)?);
+            }
         }
         let maintainer = Maintainer::new(Arc::clone(&shared));
         let maintainer = spawn("anthill-jobs".to_owned(), move || maintainer.run());
         threads.push(maintainer.map_err(refused)?);
+        let mut subscriptions = Vec::new();
         for queue in queues {
             let listener = Arc::downgrade(&shared);
-            queue.broker().subscribe(Box::new(move || {
-                let Some(shared) = listener.upgrade() else {
-                    return false;
-                };
-                shared.notify_claimable();
-                true
-            }));
-            let listener = Arc::downgrade(&shared);
-            queue.on_schedule(move || {
-                let shared = listener.upgrade();
-                shared
-                    .map(|shared| shared.notify_schedules_changed())
-                    .is_some()
+            let listener = Listener::new(shared.options.poll, move |change| {
+                if let Some(shared) = listener.upgrade() {
+                    if change == Change::Elsewhere {
+                        shared.notify_changed_elsewhere();
+                    }
+                    shared.notify_claimable();
+                }
             });
+            let subscription = queue.broker().subscribe(listener);
+            subscriptions.push(subscription.inspect_err(|_| end(&shared))?);
+            let listener = Arc::downgrade(&shared);
+            subscriptions.push(queue.on_schedule(move || {
+                if let Some(shared) = listener.upgrade() {
+                    shared.notify_schedules_changed();
+                }
+            }));
         }
         shared.notify_claimable();
         Ok(Consumer {
             shared,
             threads: Mutex::new(threads),
+            subscriptions: Mutex::new(subscriptions),
         })
     }
 
@@ -116,6 +136,8 @@ impl Consumer {
         }
         state.waiters -= 1;
         drop(state);
+        let subscriptions = std::mem::take(&mut *lock(&self.subscriptions));
+        drop(subscriptions);
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
             // They do not panic.
@@ -142,6 +164,8 @@ impl Consumer {
         }
         drop(state);
         self.shared.maintainer.notify_one();
+        self.shared.stop.stop();
+        self.shared.pollers.notify_all();
     }
 
     /// Waits until there is nothing to claim and no job in flight. Delayed jobs do not count, nor jobs that another process
@@ -162,6 +186,12 @@ impl Consumer {
             state = wait_until(&self.shared.waiters, state, None);
         }
         state.waiters -= 1;
+    }
+
+    /// Returns the consumer's id: that of [`Queue::consumers`], and of [`JobInfo::consumer`](crate::JobInfo::consumer) of the jobs
+    /// that it runs.
+    pub fn id(&self) -> &str {
+        &self.shared.id
     }
 
     /// Returns what the consumer has counted so far.

@@ -75,6 +75,12 @@ pub enum Ended {
         /// How long the attempt took.
         took: Duration,
     },
+    /// The attempt failed, and the job is not tried again, because somebody has
+    /// [cancelled](crate::Queue::cancel_running) it.
+    Cancelled {
+        /// How long the attempt took.
+        took: Duration,
+    },
 }
 
 pub(super) struct Kind {
@@ -270,13 +276,20 @@ impl Handlers {
         context: &Context,
         took: Duration,
     ) -> (Settle, Ended) {
+        let backoff = self.find(&claimed.kind).and_then(|kind| kind.backoff);
+        let backoff = backoff.unwrap_or(self.backoff);
         let failure = match end {
+            // If the handler's transaction was committed, the broker does not take this.
+            Ok(_) if context.is_settled_by_handler() => {
+                let delay = backoff.after(claimed.attempt);
+                let error =
+                    "its handler returned Ok, but did not commit its transaction".to_owned();
+                return (Settle::Retry { delay, error }, Ended::Done { took });
+            }
             Ok(result) => return (Settle::Done { result }, Ended::Done { took }),
             Err(failure) => failure,
         };
         let error = shortened(failure.text);
-        let backoff = self.find(&claimed.kind).and_then(|kind| kind.backoff);
-        let backoff = backoff.unwrap_or(self.backoff);
         let interrupted = failure.then == Then::Retry && !failure.is_panic && context.heeds_stop();
         let delay = match failure.then {
             _ if interrupted => {
@@ -297,12 +310,13 @@ impl Handlers {
             Then::Retry => Some(backoff.after(claimed.attempt)),
         };
         if let Some(delay) = delay.filter(|_| claimed.attempt < claimed.attempts) {
-            let retried = Ended::Retried {
-                took,
-                delay,
-                error: error.clone(),
+            let ended = if context.is_cancelled() {
+                Ended::Cancelled { took }
+            } else {
+                let error = error.clone();
+                Ended::Retried { took, delay, error }
             };
-            return (Settle::Retry { delay, error }, retried);
+            return (Settle::Retry { delay, error }, ended);
         }
         self.give_up(claimed, error, took)
     }
@@ -312,7 +326,7 @@ impl Handlers {
         let mut error = error;
         if let Some(fallback) = &self.fallback {
             let failed = FailedJob {
-                id: claimed.lease.id,
+                id: claimed.lease.id(),
                 kind: &claimed.kind,
                 payload: &claimed.payload,
                 error: &error,

@@ -1,10 +1,10 @@
 //! The thread that extends the leases of the jobs in flight from one queue. It does nothing else, so a heartbeat waits for
 //! no other call to the broker, and for no other broker. While no job is in flight it sleeps.
 
-use super::guard::guard;
+use super::guard::{for_each, guard};
 use super::shared::Shared;
-use super::state::MIN_PAUSE;
-use crate::broker::Lease;
+use super::state::{ClaimNumber, MIN_PAUSE};
+use crate::broker::{Extended, Lease};
 use crate::sync::wait_until;
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,22 +47,28 @@ impl Heartbeat {
         }
     }
 
-    fn send(&mut self, leases: &[Lease]) {
+    fn send(&mut self, leases: &[(ClaimNumber, Lease)]) {
+        let broker = self.shared.sources.broker(self.source);
+        let most = broker.capabilities().maxima.batch.max(1);
+        // A failure of one batch is no reason to lose the leases of the others.
+        for batch in leases.chunks(most) {
+            self.send_batch(batch);
+        }
+    }
+
+    fn send_batch(&mut self, batch: &[(ClaimNumber, Lease)]) {
         // The broker counts the lease from when it gets the request, or later.
         let asked = Instant::now();
         let lease = self.shared.options.lease;
-        match guard(|| {
-            self.shared
-                .sources
-                .broker(self.source)
-                .extend(leases, lease)
-        }) {
+        let leases: Vec<Lease> = batch.iter().map(|(_, lease)| lease.clone()).collect();
+        let broker = self.shared.sources.broker(self.source);
+        match guard(|| for_each(leases.len(), broker.extend(&leases, lease))) {
             Ok(extended) => {
                 self.not_before = None;
-                self.keep(leases, &extended, asked);
-                let lost = leases.iter().zip(extended);
-                let lost = lost.filter(|&(_, extended)| !extended);
-                let lost: Vec<Lease> = lost.map(|(&lease, _)| lease).collect();
+                self.keep(batch, &extended, asked);
+                let lost = batch.iter().zip(extended);
+                let lost = lost.filter(|(_, extended)| *extended == Extended::Lost);
+                let lost: Vec<ClaimNumber> = lost.map(|(&(number, _), _)| number).collect();
                 self.shared.give_up(&lost);
             }
             Err(error) => {
@@ -72,14 +78,25 @@ impl Heartbeat {
         }
     }
 
-    fn keep(&self, leases: &[Lease], extended: &[bool], asked: Instant) {
+    fn keep(&self, batch: &[(ClaimNumber, Lease)], extended: &[Extended], asked: Instant) {
         let until = asked.checked_add(self.shared.options.lease);
+        let mut cancelled = Vec::new();
         let mut state = self.shared.lock();
         state.answers += 1;
-        for (lease, _) in leases.iter().zip(extended).filter(|(_, kept)| **kept) {
-            if let Some(in_flight) = state.in_flight.get_mut(lease) {
-                in_flight.held_until = until;
+        for (&(number, _), extended) in batch.iter().zip(extended) {
+            let Some(lease) = extended.held() else {
+                continue;
+            };
+            let Some(in_flight) = state.in_flight.get_mut(&number) else {
+                continue;
+            };
+            in_flight.held_until = until;
+            in_flight.signal.renew(lease);
+            if matches!(extended, Extended::Cancelled(_)) {
+                cancelled.push(number);
             }
         }
+        drop(state);
+        self.shared.cancel(&cancelled);
     }
 }

@@ -5,12 +5,13 @@ use super::context::{Context, Signal};
 use super::handlers::Handlers;
 use super::options::Options;
 use super::sources::Source;
-use crate::broker::{Broker, ClaimRequest};
+use crate::broker::{Broker, Change, ClaimRequest, Listener, Subscription};
 use crate::error::QueueError;
+use crate::sync::lock;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 /// Runs jobs on the calling thread, in order and one by one, with the handlers, backoffs and hooks of a consumer. With a
 /// [manual clock](crate::Clock::manual) a test is deterministic. Made by
@@ -49,6 +50,7 @@ struct Run {
     options: Options,
     /// How many calls there were since the running thread began: it also runs what was enqueued meanwhile.
     asked: AtomicUsize,
+    subscriptions: Mutex<Vec<Subscription>>,
 }
 
 impl Inline {
@@ -58,6 +60,7 @@ impl Inline {
             handlers,
             options,
             asked: AtomicUsize::new(0),
+            subscriptions: Mutex::default(),
         }))
     }
 
@@ -76,14 +79,15 @@ impl Inline {
     pub fn at_once(&self) {
         for source in &self.0.sources {
             let run: Weak<Run> = Arc::downgrade(&self.0);
-            source.broker.subscribe(Box::new(move || {
-                let Some(run) = run.upgrade() else {
-                    return false;
-                };
-                // If the broker failed, the next enqueue fails, too.
-                let _ = run.run_due();
-                true
-            }));
+            let listener = Listener::new(Duration::MAX, move |change| {
+                if let Some(run) = run.upgrade().filter(|_| change == Change::Here) {
+                    // If the broker failed, the next enqueue fails, too.
+                    let _ = run.run_due();
+                }
+            });
+            // A broker that cannot tell has failed, and so does the next enqueue.
+            let subscription = source.broker.subscribe(listener);
+            lock(&self.0.subscriptions).extend(subscription);
         }
     }
 }
@@ -135,7 +139,8 @@ impl Run {
         let limit = self.options.data_limit;
         let contexts = claims.jobs.iter().map(|claimed| {
             let broker = Arc::clone(broker);
-            (self.handlers).context(broker, limit, claimed, Signal::new())
+            let signal = Signal::new(&claimed.lease);
+            (self.handlers).context(broker, limit, claimed, signal)
         });
         let contexts: Vec<Context> = contexts.collect();
         let (ends, _) = attempt::run(
@@ -145,7 +150,7 @@ impl Run {
             Instant::now(),
             || {},
         );
-        let leases = claims.jobs.iter().map(|claimed| claimed.lease);
+        let leases = claims.jobs.iter().map(|claimed| claimed.lease.clone());
         let ends: Vec<_> = leases.zip(ends).collect();
         broker.settle(&ends)?;
         Ok(ends.len())

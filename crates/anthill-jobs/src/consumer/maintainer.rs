@@ -1,12 +1,11 @@
-//! The thread that does the consumer's periodic work, and sleeps otherwise: it polls for what other processes did, fires
-//! schedules, repeats settlements, stops overdue jobs, and starts runners. It claims and runs nothing itself. Leases have
+//! The thread that does the consumer's periodic work, and sleeps otherwise: it fires schedules, repeats settlements, stops overdue jobs, and starts runners. It claims and runs nothing itself. Leases have
 //! a thread of their own ([`heartbeat`](super::heartbeat)).
 
 use super::guard::guard;
 use super::report;
 use super::shared::Shared;
 use super::state::{BUFFER_TIME, OUTBOX_TIME};
-use crate::broker::{Broker, Fired, Missed, Scheduled};
+use crate::broker::{Admin, ConsumerInfo, Fired, Missed, ScheduleStore, Scheduled};
 use crate::error::QueueError;
 use crate::job::NewJob;
 use crate::schedule;
@@ -19,6 +18,12 @@ use std::time::{Duration, Instant};
 /// Schedules are read again after this time, at the latest.
 const SCHEDULES: Duration = Duration::from_secs(30);
 
+/// Schedules are read again at most so often because of what other processes did.
+const ELSEWHERE: Duration = Duration::from_secs(1);
+
+/// How often a consumer says that it lives.
+const ANNOUNCE: Duration = Duration::from_secs(30);
+
 /// How many missed times of a schedule are made up for at once.
 const MISSED: usize = 1_000;
 
@@ -30,15 +35,17 @@ const PUNCTUAL: i64 = 60;
 
 pub(super) struct Maintainer {
     shared: Arc<Shared>,
-    poll_at: Option<Instant>,
+    /// When to tell brokers that this consumer lives.
+    announce_at: Option<Instant>,
     schedules_at: Instant,
+    schedules_read: Option<Instant>,
     /// The first time of all schedules, in seconds since 1970.
     next_scheduled: Option<i64>,
-    /// For each queue, what `Broker::has_changed` has seen.
-    seen: Vec<u64>,
     /// A schedule is due and the queue paused; and whether something has happened since.
     waits_for_resume: bool,
     may_be_resumed: bool,
+    /// When to look for kinds without a handler.
+    unknown_at: Instant,
     /// Kinds without a handler here: since when jobs of them wait; `None` if that was reported.
     unknown: HashMap<String, Option<Instant>>,
 }
@@ -46,16 +53,17 @@ pub(super) struct Maintainer {
 impl Maintainer {
     pub(super) fn new(shared: Arc<Shared>) -> Maintainer {
         let now = Instant::now();
-        let is_shared = (shared.sources.brokers()).any(|broker| broker.capabilities().shared);
-        let seen = shared.sources.brokers().map(|_| 0).collect();
+        let has_registry =
+            (shared.sources.brokers()).any(|broker| broker.consumer_registry().is_some());
         Maintainer {
             shared,
-            poll_at: is_shared.then_some(now),
+            announce_at: has_registry.then_some(now),
             schedules_at: now,
+            schedules_read: None,
             next_scheduled: None,
-            seen,
             waits_for_resume: false,
             may_be_resumed: false,
+            unknown_at: now,
             unknown: HashMap::new(),
         }
     }
@@ -63,6 +71,11 @@ impl Maintainer {
     /// Runs until the consumer is stopped, and no job is in flight.
     pub(super) fn run(mut self) {
         let _over = OverOnDrop(Arc::clone(&self.shared));
+        self.work_until_stopped();
+        self.withdraw();
+    }
+
+    fn work_until_stopped(&mut self) {
         loop {
             let now = Instant::now();
             self.work(now);
@@ -74,14 +87,15 @@ impl Maintainer {
             let goes_on = !state.stopping;
             let times = [
                 state.next_event(now),
-                self.poll_at.filter(|_| goes_on),
                 Some(self.schedules_at).filter(|_| goes_on),
+                self.announce_at.filter(|_| goes_on),
             ];
             let hands_back = state.stopping && !state.buffer.is_empty();
             let has_news = std::mem::take(&mut state.has_news);
             self.may_be_resumed |= has_news && self.waits_for_resume;
             let has_news = has_news && (self.next_scheduled.is_some() || self.waits_for_resume);
-            let changed = self.shared.schedules_changed.load(Ordering::SeqCst);
+            let changed = self.shared.schedules_changed.load(Ordering::SeqCst)
+                || self.shared.changed_elsewhere.load(Ordering::SeqCst);
             let schedules = goes_on && (has_news || changed);
             if hands_back || schedules {
                 continue;
@@ -133,21 +147,55 @@ impl Maintainer {
         if stopping {
             return;
         }
-        if self.poll_at.is_some_and(|at| at <= now) {
-            self.poll();
-            self.poll_at = now.checked_add(self.shared.options.poll);
-        }
+        self.announce(now);
         self.check_schedules(now);
         self.shared.start_runner();
     }
 
+    /// Tells brokers that keep a list of consumers that this one lives.
+    fn announce(&mut self, now: Instant) {
+        if self.announce_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.announce_at = now.checked_add(ANNOUNCE);
+        let mut kinds = self.shared.kinds.to_vec();
+        kinds.sort_unstable();
+        let (workers, running) = {
+            let state = self.shared.lock();
+            (state.sizing.wanted(), state.in_flight.len())
+        };
+        let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let mut info = ConsumerInfo::new(&*self.shared.id, kinds, number(workers));
+        info.running = number(running);
+        info.age = now.saturating_duration_since(self.shared.started);
+        let brokers = self.shared.sources.brokers();
+        for registry in brokers.filter_map(|broker| broker.consumer_registry()) {
+            if let Err(error) = guard(|| registry.announce(&info, ANNOUNCE * 3)) {
+                self.shared.report(&error);
+            }
+        }
+    }
+
+    /// If this fails the announcement ends by itself.
+    fn withdraw(&self) {
+        let brokers = self.shared.sources.brokers();
+        for registry in brokers.filter_map(|broker| broker.consumer_registry()) {
+            let _ = guard(|| registry.withdraw(&self.shared.id));
+        }
+    }
+
     /// Reads the schedules now and then, when one was changed, and when the first one is due; and fires them.
     fn check_schedules(&mut self, now: Instant) {
+        if self.shared.changed_elsewhere.swap(false, Ordering::SeqCst) {
+            let soon = self.schedules_read.map_or(now, |at| at + ELSEWHERE);
+            self.schedules_at = self.schedules_at.min(soon);
+        }
         let changed = self.shared.schedules_changed.swap(false, Ordering::SeqCst);
         let may_be_resumed = std::mem::take(&mut self.may_be_resumed);
         if !(changed || may_be_resumed || self.schedules_at <= now || self.is_schedule_due()) {
             return;
         }
+        self.schedules_read = Some(now);
         let wait = match guard(|| self.fire_schedules()) {
             Ok(wait) => wait.unwrap_or(SCHEDULES).min(SCHEDULES),
             Err(error) => {
@@ -156,13 +204,21 @@ impl Maintainer {
             }
         };
         self.schedules_at = now + wait;
-        self.warn_of_unknown_kinds(now);
+        // Not as often as others change something.
+        if self.unknown_at <= now {
+            self.unknown_at = now + SCHEDULES;
+            self.warn_of_unknown_kinds(now);
+        }
     }
 
-    /// Whether a schedule is due by the clock of any broker; they may be on different hosts.
-    fn is_schedule_due(&self) -> bool {
+    fn schedule_stores(&self) -> impl Iterator<Item = &dyn ScheduleStore> {
         let brokers = self.shared.sources.brokers();
-        let now = brokers.filter_map(|broker| guard(|| broker.now()).ok());
+        brokers.filter_map(|broker| broker.schedule_store())
+    }
+
+    /// Whether a schedule is due by a clock that can be read at once; they may be on different hosts.
+    fn is_schedule_due(&self) -> bool {
+        let now = self.schedule_stores().filter_map(ScheduleStore::clock);
         self.next_scheduled
             .is_some_and(|next| now.max().is_some_and(|now| next <= now))
     }
@@ -174,7 +230,7 @@ impl Maintainer {
         {
             let mut state = self.shared.lock();
             let mut overran = 0;
-            for (&lease, in_flight) in &mut state.in_flight {
+            for (&number, in_flight) in &mut state.in_flight {
                 let is_late = in_flight.run_until.is_some_and(|until| until <= now);
                 if !is_late || in_flight.given_up || in_flight.is_overdue || in_flight.has_ended {
                     continue;
@@ -182,36 +238,25 @@ impl Maintainer {
                 in_flight.is_overdue = true;
                 in_flight.signal.stop.stop();
                 overran += 1;
-                too_long.push((lease, in_flight.is_exclusive));
+                too_long.push((
+                    number,
+                    in_flight.signal.lease().id(),
+                    in_flight.is_exclusive,
+                ));
             }
             state.stats.overran += overran;
         }
-        for (lease, is_exclusive) in too_long {
+        for (number, id, is_exclusive) in too_long {
             let what = if is_exclusive {
                 "it keeps its key and its lease until then"
             } else {
-                self.shared.give_up(&[lease]);
+                self.shared.give_up(&[number]);
                 "another consumer may claim it"
             };
             report::warn(&format!(
-                "job {} has exceeded its run time, and runs until its handler heeds its stop token: {what}; it occupies \
-                 its worker",
-                lease.id
+                "job {id} has exceeded its run time, and runs until its handler heeds its stop token: {what}; it occupies \
+                 its worker"
             ));
-        }
-    }
-
-    /// Looks for what other processes did.
-    fn poll(&mut self) {
-        for (broker, seen) in self.shared.sources.brokers().zip(&mut self.seen) {
-            match guard(|| broker.has_changed(seen)) {
-                Ok(false) => {}
-                Ok(true) => {
-                    self.schedules_at = Instant::now();
-                    self.shared.notify_claimable();
-                }
-                Err(error) => self.shared.report(&error),
-            }
         }
     }
 
@@ -222,8 +267,9 @@ impl Maintainer {
         let shared = Arc::clone(&self.shared);
         let mut wait: Option<Duration> = None;
         let mut failed = None;
-        for broker in shared.sources.brokers() {
-            match guard(|| self.fire_schedules_of(broker)) {
+        let brokers = shared.sources.brokers();
+        for store in brokers.filter_map(|broker| broker.schedule_store()) {
+            match guard(|| self.fire_schedules_of(store)) {
                 Ok(of_this) => wait = wait.into_iter().chain(of_this).min(),
                 Err(error) => failed = Some(error),
             }
@@ -233,31 +279,40 @@ impl Maintainer {
 
     fn fire_schedules_of(
         &mut self,
-        broker: &Arc<dyn Broker>,
+        store: &dyn ScheduleStore,
     ) -> Result<Option<Duration>, QueueError> {
         let mut first = None;
-        for scheduled in broker.schedules()? {
-            let next = self.fire(broker, &scheduled).unwrap_or_else(|error| {
-                self.shared.report(&error);
-                scheduled.next
-            });
+        let schedules = store.schedules()?;
+        for scheduled in schedules.all {
+            let next = self
+                .fire(store, &scheduled, schedules.now)
+                .unwrap_or_else(|error| {
+                    self.shared.report(&error);
+                    scheduled.next
+                });
             first = Some(first.unwrap_or(next).min(next));
         }
         self.next_scheduled = self.next_scheduled.into_iter().chain(first).min();
         let Some(first) = first else {
             return Ok(None);
         };
-        let wait = u64::try_from(first.saturating_sub(broker.now()?)).unwrap_or(0);
+        let wait = u64::try_from(first.saturating_sub(schedules.now)).unwrap_or(0);
         // A schedule that failed is tried again, but not at once.
         Ok(Some(Duration::from_secs(wait.max(1))))
     }
 
     /// Enqueues the schedule's job if it is due. Returns its next time.
-    fn fire(&mut self, broker: &Arc<dyn Broker>, scheduled: &Scheduled) -> Result<i64, QueueError> {
+    fn fire(
+        &mut self,
+        store: &dyn ScheduleStore,
+        scheduled: &Scheduled,
+        now: i64,
+    ) -> Result<i64, QueueError> {
         let mut scheduled = scheduled.clone();
         // Of many missed times only so many at once.
         for _ in 0..MISSED {
-            let now = broker.now()?;
+            // It is later by now, where the clock tells.
+            let now = store.clock().unwrap_or(now).max(now);
             // This may have been its last time.
             let from_now = schedule::next(&scheduled.cron, now).unwrap_or(i64::MAX);
             let is_due = scheduled.next <= now;
@@ -275,7 +330,7 @@ impl Maintainer {
             let skips = scheduled.missed == Missed::Skip && was_missed;
             let job = NewJob::new(scheduled.kind.clone(), scheduled.payload.clone());
             let job = Some(&job).filter(|_| is_due && !skips);
-            match broker.fire(&scheduled, next, job)? {
+            match store.fire(&scheduled, next, job)? {
                 // The end of the pause is noticed.
                 Fired::Paused => {
                     self.waits_for_resume = true;
@@ -293,7 +348,8 @@ impl Maintainer {
     fn warn_of_unknown_kinds(&mut self, now: Instant) {
         let mut unknown = HashMap::new();
         for broker in self.shared.sources.brokers() {
-            for kind in guard(|| broker.ready_kinds()).unwrap_or_default() {
+            let kinds = guard(|| broker.admin().map_or(Ok(Vec::new()), Admin::ready_kinds));
+            for kind in kinds.unwrap_or_default() {
                 if self.shared.handlers.find(&kind).is_some() {
                     continue;
                 }
@@ -322,5 +378,6 @@ impl Drop for OverOnDrop {
         self.0.lock().over = true;
         self.0.waiters.notify_all();
         self.0.heartbeat.notify_all();
+        self.0.pollers.notify_all();
     }
 }

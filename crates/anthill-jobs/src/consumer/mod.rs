@@ -13,7 +13,7 @@
 //! an enqueue of this process, starts the next one.
 //!
 //! From the top down: [`builder`] and [`handle`] are the face, [`runner`] runs what [`claiming`] gets, by [`attempt`] and
-//! [`handlers`]; [`settling`] reports to the broker how jobs ended; [`maintainer`] and [`heartbeat`] are the threads; [`shared`]
+//! [`handlers`]; [`settling`] reports to the broker how jobs ended; [`maintainer`], [`heartbeat`] and [`poller`] are the threads; [`shared`]
 //! has the rules (U1–U5) and [`state`] what its lock protects.
 
 mod attempt;
@@ -28,6 +28,7 @@ mod heartbeat;
 mod inline;
 mod maintainer;
 mod options;
+mod poller;
 mod report;
 mod runner;
 mod settling;
@@ -36,6 +37,7 @@ mod sizing;
 mod sources;
 mod state;
 mod stats;
+mod within;
 
 pub use builder::ConsumerBuilder;
 pub use context::Context;

@@ -96,13 +96,16 @@ fn run(batch: Batch, shared: &Arc<Shared>) -> FinishedBatch {
     let start = Instant::now();
     let mut contexts = Vec::with_capacity(jobs.len());
     let mut claimed = Vec::with_capacity(jobs.len());
+    let mut numbers = Vec::with_capacity(jobs.len());
     for buffered in jobs {
         contexts.push(shared.context(&buffered));
+        numbers.push(buffered.number);
         claimed.push(buffered.job);
     }
     let (ends, took) = attempt::run(&shared.handlers, &claimed, &contexts, start, on_begin);
     let at = start.checked_add(took).unwrap_or(start);
     FinishedBatch {
+        numbers,
         claimed,
         ends,
         took,
@@ -114,6 +117,7 @@ impl Drop for Runner {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.runners -= 1;
+        self.0.pollers.notify_all();
         self.0.notify_waiters(&state);
         // U3: what arrived while this runner was ending is the maintainer's to see.
         self.0.wake_maintainer_in_time(&mut state, Instant::now());

@@ -1,6 +1,6 @@
 //! What the threads of a consumer share: its state under one lock, and how they wake each other.
 //!
-//! - U1: `in_flight` has each lease that was claimed and is not settled; heartbeats extend those and no others.
+//! - U1: `in_flight` has each claimed job that is not settled; heartbeats extend the leases of those and no others.
 //!   A claimed job is in `buffer`, at a runner, or its settlement is in `outbox`.
 //! - U2: `may_claim` is set before a runner is asked for, and cleared before each claim: whatever arrives during a
 //!   claim leads to another one.
@@ -23,13 +23,18 @@ use super::state::{Buffered, OUTBOX_TIME, State};
 use crate::error::QueueError;
 use crate::panics::drop_quietly;
 use crate::sync::lock;
-use anthill::{Limited, PoolHandle};
+use anthill::{Limited, PoolHandle, StopSource};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
 pub(super) struct Shared {
+    /// The consumer's id: no other consumer has it.
+    pub(super) id: Arc<str>,
+    pub(super) started: Instant,
+    /// Ends the waits of claims when the consumer stops.
+    pub(super) stop: StopSource,
     pub(super) sources: Sources,
     pub(super) handlers: Handlers,
     pub(super) options: Options,
@@ -45,9 +50,13 @@ pub(super) struct Shared {
     pub(super) waiters: Condvar,
     /// The runner with the permit, which waits until settlements are stored.
     pub(super) stored: Condvar,
+    /// Pollers, which wait until there is nothing to claim.
+    pub(super) pollers: Condvar,
     pub(super) kinds: Arc<[String]>,
     pub(super) reports: Reports,
     pub(super) schedules_changed: AtomicBool,
+    /// Schedules may have been set by another process.
+    pub(super) changed_elsewhere: AtomicBool,
 }
 
 impl Shared {
@@ -60,6 +69,9 @@ impl Shared {
     ) -> Shared {
         let state = State::new(sizing, handlers.have_limits());
         Shared {
+            id: new_id().into(),
+            started: Instant::now(),
+            stop: StopSource::new(),
             kinds: handlers.stored_kinds(),
             sources,
             handlers,
@@ -71,8 +83,10 @@ impl Shared {
             heartbeat: Condvar::new(),
             waiters: Condvar::new(),
             stored: Condvar::new(),
+            pollers: Condvar::new(),
             reports: Reports::default(),
             schedules_changed: AtomicBool::new(false),
+            changed_elsewhere: AtomicBool::new(false),
         }
     }
 
@@ -91,6 +105,14 @@ impl Shared {
     /// A schedule was set.
     pub(super) fn notify_schedules_changed(&self) {
         self.schedules_changed.store(true, Ordering::SeqCst);
+        // Under the lock: the maintainer either checks before it sleeps, or is asleep.
+        drop(self.lock());
+        self.maintainer.notify_one();
+    }
+
+    /// Another process changed something, perhaps a schedule.
+    pub(super) fn notify_changed_elsewhere(&self) {
+        self.changed_elsewhere.store(true, Ordering::SeqCst);
         // Under the lock: the maintainer either checks before it sleeps, or is asleep.
         drop(self.lock());
         self.maintainer.notify_one();
@@ -148,4 +170,25 @@ impl Shared {
             drop_quietly(payload);
         }
     }
+}
+
+/// The host, the process, and a number that no other consumer of the process has.
+fn new_id() -> String {
+    static NUMBERS: AtomicU64 = AtomicU64::new(1);
+    let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+    // Several containers have processes of one number, and sometimes one name.
+    let random = fastrand::u32(..);
+    format!("{}:{}:{number}:{random:08x}", host(), std::process::id())
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn host() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn host() -> String {
+    let name = std::env::var("HOSTNAME").or_else(|_| std::env::var("COMPUTERNAME"));
+    name.unwrap_or_else(|_| "host".to_owned())
 }

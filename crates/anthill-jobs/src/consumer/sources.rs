@@ -28,12 +28,27 @@ pub(super) struct Sources {
 /// What a claim found.
 pub(super) struct Found {
     pub(super) claims: Claims,
+    /// How many jobs the last queue that was asked was asked for.
+    pub(super) limit: usize,
     /// The queue of the jobs.
     pub(super) source: usize,
     /// Some queues were not asked.
     pub(super) is_part: bool,
     /// The errors of queues that failed, while others did not.
     pub(super) errors: Vec<QueueError>,
+}
+
+impl Found {
+    /// What one queue was asked for and has.
+    pub(super) fn of(claims: Claims, source: usize) -> Found {
+        Found {
+            limit: claims.jobs.len().max(1),
+            claims,
+            source,
+            is_part: false,
+            errors: Vec::new(),
+        }
+    }
 }
 
 impl Sources {
@@ -62,6 +77,7 @@ impl Sources {
     pub(super) fn claim(&self, request: &ClaimRequest) -> Result<Found, QueueError> {
         let mut found = Found {
             claims: Claims::default(),
+            limit: request.limit,
             source: 0,
             is_part: false,
             errors: Vec::new(),
@@ -70,7 +86,11 @@ impl Sources {
         found.claims.again_in = again_in;
         let mut answers = 0;
         for (asked, &source) in order.iter().enumerate() {
-            match guard(|| self.broker(source).claim(request)) {
+            let broker = self.broker(source);
+            let mut request = request.clone();
+            request.limit = request.limit.min(broker.capabilities().maxima.batch);
+            found.limit = request.limit;
+            match guard(|| broker.claim(&request)) {
                 Ok(claims) => {
                     answers += 1;
                     self.record(source, true);

@@ -9,6 +9,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Numbers the jobs that a consumer has claimed. (A lease may get another token, and a job may be claimed twice.)
+pub(super) type ClaimNumber = u64;
+
 /// Quick jobs are claimed together, as many as take so long.
 pub(super) const BATCH_TIME: Duration = Duration::from_millis(2);
 pub(super) const MAX_BATCH: usize = 256;
@@ -31,12 +34,14 @@ pub(super) fn pause_after(failures: u32) -> Duration {
 
 #[expect(clippy::struct_excessive_bools, reason = "each stands for itself")]
 pub(super) struct State {
+    /// The number of the next claimed job.
+    next: ClaimNumber,
     pub(super) buffer: VecDeque<Buffered>,
-    pub(super) in_flight: HashMap<Lease, InFlight, QuickHash>,
-    pub(super) outbox: Vec<(Lease, Settle)>,
+    pub(super) in_flight: HashMap<ClaimNumber, InFlight, QuickHash>,
+    pub(super) outbox: Vec<(ClaimNumber, Settle)>,
     pub(super) outbox_since: Option<Instant>,
     /// Settlements that the broker refused, when they are repeated, and how often they have been.
-    pub(super) refused: Vec<(Lease, Settle)>,
+    pub(super) refused: Vec<(ClaimNumber, Settle)>,
     pub(super) refused_until: Option<Instant>,
     refusals: u32,
     pub(super) runners: usize,
@@ -79,6 +84,7 @@ pub(super) struct State {
 
 /// A claimed job that no runner has begun.
 pub(super) struct Buffered {
+    pub(super) number: ClaimNumber,
     pub(super) source: usize,
     pub(super) job: Claimed,
     pub(super) signal: Arc<Signal>,
@@ -104,13 +110,46 @@ pub(super) struct InFlight {
     pub(super) run_until: Option<Instant>,
     /// The lease is lost, or is not extended any more.
     pub(super) given_up: bool,
-    /// How often the broker refused its settlement; and then how many it had taken, and how often it had answered.
-    pub(super) refused: Option<(u32, u64, u64)>,
+    /// A settlement of it failed, and may have been stored all the same.
+    pub(super) may_be_settled: bool,
+    /// How often the broker refused its settlement.
+    refused: Option<Refusals>,
+}
+
+/// Refusals of one settlement.
+#[derive(Clone, Copy, Debug, Default)]
+struct Refusals {
+    times: u32,
+    /// Those before which the broker took another settlement, or answered at all, since the one before.
+    amid_settlements: u32,
+    amid_answers: u32,
+    /// How many settlements it had taken, and how often it had answered, at the last one.
+    settled: u64,
+    answers: u64,
+}
+
+impl InFlight {
+    pub(super) fn new(source: usize, job: &Claimed, held_until: Option<Instant>) -> InFlight {
+        InFlight {
+            source,
+            signal: Signal::new(&job.lease),
+            is_fragile: job.is_fragile,
+            is_exclusive: job.is_exclusive,
+            has_ended: false,
+            is_overdue: false,
+            held_until,
+            run_until: None,
+            given_up: false,
+            may_be_settled: false,
+            refused: None,
+        }
+    }
 }
 
 impl State {
     pub(super) fn new(sizing: Sizing, has_limits: bool) -> State {
         State {
+            next: 0,
             buffer: VecDeque::new(),
             in_flight: HashMap::default(),
             outbox: Vec::new(),
@@ -141,6 +180,20 @@ impl State {
             over: false,
             waiters: 0,
             stats: ConsumerStats::default(),
+        }
+    }
+
+    /// Adds a claimed job. Returns it as one that no runner has begun.
+    pub(super) fn add(&mut self, job: Claimed, in_flight: InFlight) -> Buffered {
+        let number = self.next;
+        self.next += 1;
+        let (source, signal) = (in_flight.source, Arc::clone(&in_flight.signal));
+        self.in_flight.insert(number, in_flight);
+        Buffered {
+            number,
+            source,
+            job,
+            signal,
         }
     }
 
@@ -216,9 +269,14 @@ impl State {
     }
 
     /// The jobs in flight of a queue whose leases are extended.
-    fn kept(&self, source: usize) -> impl Iterator<Item = (&Lease, &InFlight)> {
+    fn kept(&self, source: usize) -> impl Iterator<Item = (ClaimNumber, &InFlight)> {
         let in_flight = self.in_flight.iter();
-        in_flight.filter(move |(_, in_flight)| in_flight.source == source && !in_flight.given_up)
+        let in_flight = in_flight.map(|(&number, in_flight)| (number, in_flight));
+        in_flight.filter(move |(_, in_flight)| {
+            // A transaction of the handler's has locked a job that it settles, and is about to commit.
+            let is_kept = !in_flight.given_up && !in_flight.signal.is_settled_by_handler();
+            in_flight.source == source && is_kept
+        })
     }
 
     /// When the next heartbeat of a queue is due, if a job is in flight.
@@ -233,8 +291,10 @@ impl State {
     }
 
     /// The leases of a queue to extend.
-    pub(super) fn leases_to_extend(&self, source: usize) -> Vec<Lease> {
-        self.kept(source).map(|(&lease, _)| lease).collect()
+    pub(super) fn leases_to_extend(&self, source: usize) -> Vec<(ClaimNumber, Lease)> {
+        let kept = self.kept(source);
+        kept.map(|(number, in_flight)| (number, in_flight.signal.lease()))
+            .collect()
     }
 
     /// U5: whether the settlement of a fragile job is not stored yet.
@@ -246,18 +306,32 @@ impl State {
 
     /// Notes that the broker refused a settlement; `settled_before` is how many it had taken before. Returns whether it
     /// will never take this one: the next settlement of the job is another one then.
-    pub(super) fn note_refusal(&mut self, lease: Lease, settled_before: u64) -> bool {
-        let Some(in_flight) = self.in_flight.get_mut(&lease) else {
+    ///
+    /// A refusal counts only if the broker took something since the one before: in an outage all are refused. One that was
+    /// perhaps no more than a broken connection (`is_outage`) counts for little even so.
+    pub(super) fn note_refusal(
+        &mut self,
+        number: ClaimNumber,
+        settled_before: u64,
+        is_outage: bool,
+    ) -> bool {
+        let Some(in_flight) = self.in_flight.get_mut(&number) else {
             return false;
         };
-        let first = (0, settled_before, self.answers);
-        let (times, settled, answers) = in_flight.refused.get_or_insert(first);
-        *times += 1;
-        let takes_others = *times >= REFUSED_FOR_GOOD && self.settled > *settled;
+        let refusals = in_flight.refused.get_or_insert(Refusals {
+            settled: settled_before,
+            answers: self.answers,
+            ..Refusals::default()
+        });
+        refusals.times += 1;
+        refusals.amid_settlements += u32::from(self.settled > refusals.settled);
+        refusals.amid_answers += u32::from(self.answers > refusals.answers);
+        (refusals.settled, refusals.answers) = (self.settled, self.answers);
+        let takes_others = refusals.amid_settlements >= REFUSED_FOR_GOOD;
         // There may be no other settlements.
-        let answers = *times >= REFUSED_FOR_GOOD * 7 && self.answers > *answers;
-        let is_lasting =
-            takes_others || answers || (self.stopping && *times >= REFUSED_FOR_GOOD * 2);
+        let answers = refusals.amid_answers >= REFUSED_FOR_GOOD * 7;
+        let is_over = self.stopping && refusals.times >= REFUSED_FOR_GOOD * 2;
+        let is_lasting = answers || (!is_outage && (takes_others || is_over));
         if is_lasting {
             in_flight.refused = None;
         }
@@ -265,7 +339,7 @@ impl State {
     }
 
     /// Keeps refused settlements for later.
-    pub(super) fn refuse(&mut self, ends: Vec<(Lease, Settle)>, now: Instant) {
+    pub(super) fn refuse(&mut self, ends: Vec<(ClaimNumber, Settle)>, now: Instant) {
         if ends.is_empty() {
             if self.refused.is_empty() {
                 self.refusals = 0;
@@ -277,7 +351,7 @@ impl State {
         self.refusals += 1;
     }
 
-    pub(super) fn take_refused(&mut self) -> Vec<(Lease, Settle)> {
+    pub(super) fn take_refused(&mut self) -> Vec<(ClaimNumber, Settle)> {
         self.refused_until = None;
         std::mem::take(&mut self.refused)
     }
@@ -292,11 +366,11 @@ impl State {
 
     /// The jobs that run, or have not begun.
     pub(super) fn running(&self) -> Vec<JobId> {
-        let running = self
-            .in_flight
-            .iter()
-            .filter(|(_, in_flight)| !in_flight.has_ended);
-        running.map(|(lease, _)| lease.id).collect()
+        let in_flight = self.in_flight.values();
+        let running = in_flight.filter(|in_flight| !in_flight.has_ended);
+        running
+            .map(|in_flight| in_flight.signal.lease().id())
+            .collect()
     }
 
     /// Whether no job is in flight, and there is nothing to claim.

@@ -20,6 +20,11 @@ pub struct ConsumerStats {
     pub overdue: usize,
     /// Jobs whose lease this consumer had lost by the time they ended.
     pub lost: u64,
+    /// Jobs whose end was reported, without an answer, and whose lease was over when it was reported again: it had been stored,
+    /// unless the lease was lost in between.
+    pub unconfirmed: u64,
+    /// Jobs whose [cancellation](crate::Queue::cancel_running) was requested while this consumer ran them.
+    pub cancelled: u64,
     /// Pauses after errors in a row.
     pub pauses: u64,
     /// Whether the consumer pauses now.

@@ -78,6 +78,13 @@ impl StateIndex {
         first.map(|(&rank, &slot)| (rank, slot))
     }
 
+    /// The first job in a state other than ready behind a rank.
+    pub(super) fn first_behind(&self, state: JobState, rank: Rank) -> Option<(Rank, Slot)> {
+        let behind = (Bound::Excluded(rank), Bound::Unbounded);
+        let first = self.states[number(state)].range(behind).next();
+        first.map(|(&rank, &slot)| (rank, slot))
+    }
+
     /// The first ready job, of the kinds with these numbers or of any.
     pub(super) fn first_ready(&self, kinds: Option<&[u32]>) -> Option<Slot> {
         let first = |kind: &Kind| {

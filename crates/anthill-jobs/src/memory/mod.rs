@@ -1,26 +1,30 @@
 //! The broker in memory: fast, and gone with its process. Everything is under one lock ([`store`]), and no listener is
 //! called under it.
 
+mod admin;
+mod consumers;
 mod entry;
 mod index;
+mod look;
+mod manage;
 mod operations;
+mod retention;
 mod states;
 mod store;
 mod time;
 
 use crate::broker::{
-    Broker, Capabilities, ClaimRequest, Claims, Enqueued, Fired, JobInfo, JobState, Lease, Limits,
-    ListRequest, QueueStats, Scheduled, Settle,
+    Admin, Broker, Capabilities, Capability, Change, ClaimRequest, Claims, ConsumerRegistry,
+    Durability, Enqueued, Extended, JobState, Lease, LimitStore, Listener, Listeners,
+    ScheduleStore, Settle, Settled, Subscription,
 };
 use crate::clock::Clock;
 use crate::error::QueueError;
-use crate::id::JobId;
 use crate::job::NewJob;
-use crate::listeners::Listeners;
 use crate::sync::lock;
-use index::Slot;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use store::Store;
 use time::{Now, nanos};
@@ -28,8 +32,10 @@ use time::{Now, nanos};
 /// An enqueue that takes longer extends the leases of running jobs.
 const LONG: Duration = Duration::from_millis(50);
 
-/// A broker in the memory of this process. It has all capabilities, except that no job survives the process and no other
-/// process sees it.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// A broker in the memory of this process. It has all capabilities, except that no job survives the process, no other process
+/// sees it, and there are no transactions.
 ///
 /// ```
 /// use anthill_jobs::{Clock, MemoryBroker, Queue};
@@ -42,20 +48,26 @@ const LONG: Duration = Duration::from_millis(50);
 pub struct MemoryBroker {
     clock: Clock,
     store: Mutex<Store>,
-    listeners: Arc<Listeners>,
+    listeners: Listeners,
+    /// To a manual clock.
+    _clock_moves: Subscription,
+    /// No other broker of the process has it.
+    number: u64,
 }
 
 impl MemoryBroker {
     /// Makes an empty broker.
     pub fn new(clock: Clock) -> MemoryBroker {
-        let listeners = Arc::new(Listeners::default());
-        let ours = Arc::downgrade(&listeners);
+        let listeners = Listeners::new();
+        let ours = listeners.clone();
         // A move of a manual clock notifies at once.
-        clock.on_change(move || ours.upgrade().map(|listeners| listeners.notify()).is_some());
+        let clock_moves = clock.on_change(move || ours.notify(Change::Here));
         MemoryBroker {
             clock,
             store: Mutex::default(),
             listeners,
+            _clock_moves: clock_moves,
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -67,12 +79,12 @@ impl MemoryBroker {
     fn change<T>(&self, change: impl FnOnce(&mut Store, Now) -> (T, bool)) -> T {
         let (result, claimable) = self.with(change);
         if claimable {
-            self.listeners.notify();
+            self.listeners.notify(Change::Here);
         }
         result
     }
 
-    /// Does what time has brought, and looks.
+    /// Does what time has brought, and looks, or makes a change that nobody needs to hear of.
     fn look<T>(&self, look: impl FnOnce(&mut Store, Now) -> T) -> T {
         self.with(|store, now| {
             store.sweep(now);
@@ -95,19 +107,15 @@ impl fmt::Debug for MemoryBroker {
 
 impl Broker for MemoryBroker {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            durable: false,
-            shared: false,
-            ..Capabilities::full("memory")
-        }
+        Capabilities::full("memory", Durability::None)
+            .without(&[Capability::Shared, Capability::Transactions])
     }
 
     fn identity(&self) -> String {
-        // Nothing else has this address as long as the broker lives.
-        format!("memory:{:p}", Arc::as_ptr(&self.listeners))
+        format!("memory:{}", self.number)
     }
 
-    fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
+    fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Result<Enqueued, QueueError>>, QueueError> {
         self.change(|store, now| {
             store.sweep(now);
             let enqueued = store.enqueue_all(jobs, now);
@@ -116,7 +124,8 @@ impl Broker for MemoryBroker {
                 store.extend_all(now.steady, took);
             }
             let claimable = (enqueued.iter().flatten()).any(|one| one.is_added());
-            (enqueued, claimable)
+            let answers = enqueued.map(|all| all.into_iter().map(Ok).collect());
+            (answers, claimable)
         })
     }
 
@@ -124,235 +133,68 @@ impl Broker for MemoryBroker {
         Ok(self.with(|store, now| store.claim(request, now)))
     }
 
-    fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<bool>, QueueError> {
+    fn extend(&self, leases: &[Lease], time: Duration) -> Result<Vec<Extended>, QueueError> {
         Ok(self.with(|store, now| {
-            let mut extend = |&held: &Lease| {
+            let mut extend = |held: &Lease| {
                 let Some(slot) = store.slot_of_lease(held) else {
-                    return false;
+                    return Extended::Lost;
                 };
-                let ends = nanos(now.steady.saturating_add(lease));
+                let ends = nanos(now.steady.saturating_add(time));
                 let rank = (ends, store.get(slot).order);
                 store.move_to(slot, JobState::Running, rank);
-                true
+                if store.get(slot).is_cancelled {
+                    Extended::Cancelled(held.clone())
+                } else {
+                    Extended::Held(held.clone())
+                }
             };
             leases.iter().map(&mut extend).collect()
         }))
     }
 
-    fn settle(&self, ends: &[(Lease, Settle)]) -> Result<Vec<bool>, QueueError> {
+    fn settle(&self, ends: &[(Lease, Settle)]) -> Result<Vec<Settled>, QueueError> {
         Ok(self.change(|store, now| {
             let mut claimable = store.limits.running.is_some();
             let mut settle = |(lease, end): &(Lease, Settle)| {
-                let Some(slot) = store.slot_of_lease(*lease) else {
-                    return false;
+                let Some(slot) = store.slot_of_lease(lease) else {
+                    return Settled::Lost;
                 };
                 let goes_on = matches!(end, Settle::Release { .. } | Settle::Retry { .. });
                 claimable |= goes_on || store.get(slot).extra().key.is_some();
                 store.settle(slot, end, now);
-                true
+                Settled::Stored
             };
             let settled = ends.iter().map(&mut settle).collect();
             (settled, claimable)
         }))
     }
 
-    fn progress(&self, lease: Lease, progress: &[u8]) -> Result<bool, QueueError> {
+    fn subscribe(&self, listener: Listener) -> Result<Subscription, QueueError> {
+        Ok(self.listeners.add(listener))
+    }
+
+    fn progress(&self, lease: &Lease, progress: &[u8]) -> Result<bool, QueueError> {
         let mut store = self.lock();
         let Some(slot) = store.slot_of_lease(lease) else {
             return Ok(false);
         };
-        store.get_mut(slot).extra_mut().progress = Some(progress.to_vec());
+        store.get_mut(slot).extra_mut().progress = Some(progress.into());
         Ok(true)
     }
 
-    fn cancel(&self, id: JobId) -> Result<bool, QueueError> {
-        Ok(self.change(|store, now| {
-            store.sweep(now);
-            let Some(slot) = store.find(id) else {
-                return (false, false);
-            };
-            let waits = JobState::WAITING.contains(&store.get(slot).state);
-            let has_key = store.get(slot).extra().key.is_some();
-            if waits {
-                store.remove_by_request(slot);
-            }
-            (waits, waits && has_key)
-        }))
+    fn admin(&self) -> Option<&dyn Admin> {
+        Some(self)
     }
 
-    fn set_due(&self, ids: &[JobId], delay: Duration) -> Result<Vec<bool>, QueueError> {
-        Ok(self.change(|store, now| {
-            store.sweep(now);
-            let set = ids.iter().map(|&id| store.set_due(id, delay, now));
-            let set: Vec<bool> = set.collect();
-            // Also if a job is delayed: a consumer may sleep past the new time.
-            let any = set.contains(&true);
-            (set, any)
-        }))
+    fn limit_store(&self) -> Option<&dyn LimitStore> {
+        Some(self)
     }
 
-    fn remove_unchanged(&self, jobs: &[JobInfo]) -> Result<Vec<bool>, QueueError> {
-        Ok(self.change(|store, now| {
-            store.sweep(now);
-            let removed = jobs.iter().map(|job| store.remove_unchanged(job)).collect();
-            // A removed job may have made room for another one with its key.
-            (removed, jobs.iter().any(|job| job.key.is_some()))
-        }))
+    fn schedule_store(&self) -> Option<&dyn ScheduleStore> {
+        Some(self)
     }
 
-    fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError> {
-        Ok(self.look(|store, now| {
-            let slot = store.find(id);
-            slot.map(|slot| store.info(slot, usize::MAX, now))
-        }))
-    }
-
-    fn list(&self, request: &ListRequest) -> Result<Vec<JobInfo>, QueueError> {
-        Ok(self.look(|store, now| {
-            let after = request.after.and_then(|id| store.find(id));
-            let after = after.map(|slot| store.get(slot));
-            let after = after.filter(|entry| entry.state == request.state);
-            let slots = store
-                .index
-                .all(request.state, after.map(|entry| entry.rank));
-            slots
-                .take(request.limit)
-                .map(|slot| store.info(slot, request.data, now))
-                .collect()
-        }))
-    }
-
-    fn ready_kinds(&self) -> Result<Vec<String>, QueueError> {
-        Ok(self.look(|store, _| store.index.ready_kinds().map(str::to_owned).collect()))
-    }
-
-    fn retry_dead(&self, id: JobId) -> Result<bool, QueueError> {
-        Ok(self.change(|store, now| {
-            store.sweep(now);
-            let retried = store.retry_dead(id, now);
-            (retried, retried)
-        }))
-    }
-
-    fn delete(&self, id: JobId) -> Result<bool, QueueError> {
-        let mut store = self.lock();
-        let Some(slot) = store.find(id) else {
-            return Ok(false);
-        };
-        let over = JobState::TERMINAL.contains(&store.get(slot).state);
-        if over {
-            store.remove_by_request(slot);
-        }
-        Ok(over)
-    }
-
-    fn purge(&self, states: &[JobState]) -> Result<u64, QueueError> {
-        if states.contains(&JobState::Running) {
-            return Err(QueueError::Unsupported {
-                what: "a purge of running jobs",
-                broker: self.capabilities().name,
-            });
-        }
-        Ok(self.change(|store, now| {
-            store.sweep(now);
-            let slots = |&state: &JobState| store.index.all(state, None);
-            let mut slots: Vec<Slot> = states.iter().flat_map(slots).collect();
-            // A state may be named twice.
-            slots.sort_unstable();
-            slots.dedup();
-            for &slot in &slots {
-                store.remove_by_request(slot);
-            }
-            let claimable = store.index.len(JobState::Ready) > 0;
-            (slots.len() as u64, claimable)
-        }))
-    }
-
-    fn set_paused(&self, paused: bool) -> Result<(), QueueError> {
-        self.change(|store, _| (store.counts.paused = paused, !paused));
-        Ok(())
-    }
-
-    fn set_limits(&self, limits: Limits) -> Result<(), QueueError> {
-        self.change(|store, _| {
-            if store.limits.rate != limits.rate {
-                store.rate_kept = Duration::ZERO;
-                store.rate_is_behind = false;
-            }
-            let before = std::mem::replace(&mut store.limits, limits);
-            if before.per_key != limits.per_key {
-                let keys: Vec<String> = store.keys.keys().cloned().collect();
-                for key in &keys {
-                    store.balance_key(key);
-                }
-            }
-            ((), true)
-        });
-        Ok(())
-    }
-
-    fn limits(&self) -> Result<Limits, QueueError> {
-        Ok(self.lock().limits)
-    }
-
-    fn stats(&self) -> Result<QueueStats, QueueError> {
-        Ok(self.look(|store, now| store.stats(now)))
-    }
-
-    fn put_schedule(&self, schedule: &Scheduled) -> Result<(), QueueError> {
-        self.change(|store, _| {
-            let mut schedule = schedule.clone();
-            if let Some(before) = store.schedules.get(&schedule.name) {
-                if before.cron == schedule.cron {
-                    schedule.next = before.next.min(schedule.next);
-                }
-            }
-            store.schedules.insert(schedule.name.clone(), schedule);
-            ((), true)
-        });
-        Ok(())
-    }
-
-    fn drop_schedule(&self, name: &str) -> Result<bool, QueueError> {
-        Ok(self.lock().schedules.remove(name).is_some())
-    }
-
-    fn schedules(&self) -> Result<Vec<Scheduled>, QueueError> {
-        Ok(self.lock().schedules.values().cloned().collect())
-    }
-
-    fn fire(
-        &self,
-        schedule: &Scheduled,
-        next: i64,
-        job: Option<&NewJob>,
-    ) -> Result<Fired, QueueError> {
-        Ok(self.change(|store, now| {
-            if store.counts.paused {
-                return (Fired::Paused, false);
-            }
-            let stored = store.schedules.get_mut(&schedule.name);
-            let Some(stored) = stored.filter(|stored| stored.next == schedule.next) else {
-                return (Fired::Changed, false);
-            };
-            stored.next = next;
-            if let Some(job) = job {
-                store.sweep(now);
-                store.enqueue(job, now);
-            }
-            (Fired::Done, job.is_some())
-        }))
-    }
-
-    fn now(&self) -> Result<i64, QueueError> {
-        Ok(self.clock.seconds())
-    }
-
-    fn subscribe(&self, call: Box<dyn Fn() -> bool + Send + Sync>) {
-        self.listeners.add(call);
-    }
-
-    fn has_changed(&self, _seen: &mut u64) -> Result<bool, QueueError> {
-        Ok(false)
+    fn consumer_registry(&self) -> Option<&dyn ConsumerRegistry> {
+        Some(self)
     }
 }

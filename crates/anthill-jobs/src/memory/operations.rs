@@ -2,11 +2,9 @@
 
 use super::entry::Entry;
 use super::index::Slot;
-use super::store::{KeyOwner, Store};
+use super::store::{KeyOwner, Store, lease};
 use super::time::{Now, nanos};
-use crate::broker::{
-    ClaimRequest, Claimed, Claims, Enqueued, JobInfo, JobState, Lease, QueueStats, Settle,
-};
+use crate::broker::{ClaimRequest, Claimed, Claims, Enqueued, JobState, Settle};
 use crate::error::QueueError;
 use crate::id::JobId;
 use crate::job::NewJob;
@@ -145,6 +143,7 @@ impl Store {
         self.change_state(slot, |entry| {
             entry.kind = number;
             entry.payload.clone_from(&job.payload);
+            entry.set_headers(&job.headers);
             entry.due = now.time.saturating_add(job.delay);
             entry.order = order;
             entry.keeps_place = false;
@@ -219,14 +218,14 @@ impl Store {
                 claims.fragile_next = true;
                 break;
             }
-            let claimed = self.start(slot, request.lease, now);
+            let claimed = self.start(slot, request, now);
             claims.jobs.push(claimed);
             if is_fragile {
                 break;
             }
         }
         if let [_, _, ..] = &claims.jobs[..] {
-            let leases = claims.jobs.iter().map(|job| job.lease);
+            let leases = claims.jobs.iter().map(|job| &job.lease);
             let slots: Vec<Slot> = leases
                 .filter_map(|lease| self.slot_of_lease(lease))
                 .collect();
@@ -243,21 +242,21 @@ impl Store {
         rate::admit(rate, self.rate_kept, true, now.steady, 1).err()
     }
 
-    fn start(&mut self, slot: Slot, lease: Duration, now: Now) -> Claimed {
+    fn start(&mut self, slot: Slot, request: &ClaimRequest, now: Now) -> Claimed {
+        let consumer = request.consumer.as_ref();
+        let runner = consumer.and_then(|id| self.runners.add(id));
         self.expire_never(slot);
         let bounds_keys = self.limits.per_key.is_some();
         let entry = self.slab[slot].as_mut().expect("a ready job is there");
         let is_fragile = entry.is_fragile();
+        entry.runner = runner;
         entry.is_together = false;
         entry.attempt += 1;
         entry.claims += 1;
         let extra = entry.extra();
         let claimed = Claimed {
-            lease: Lease {
-                id: entry.id,
-                place: i64::try_from(slot).unwrap_or(i64::MAX),
-                claim: entry.claims,
-            },
+            lease: lease(entry.id, slot, entry.claims),
+            headers: extra.headers(),
             kind: self.index.name(entry.kind).clone(),
             payload: entry.payload.clone(),
             attempt: entry.attempt,
@@ -267,7 +266,7 @@ impl Store {
             is_exclusive: extra.unique.is_some() || (extra.key.is_some() && bounds_keys),
             keeps_result: extra.keep_result.is_some(),
         };
-        let rank = (nanos(now.steady.saturating_add(lease)), entry.order);
+        let rank = (nanos(now.steady.saturating_add(request.lease)), entry.order);
         self.move_to(slot, JobState::Running, rank);
         claimed
     }
@@ -286,21 +285,17 @@ impl Store {
 
     pub(super) fn settle(&mut self, slot: Slot, end: &Settle, now: Now) {
         let is_release = matches!(end, Settle::Release { .. });
+        let goes_on = is_release || matches!(end, Settle::Retry { .. });
+        if self.end_attempt(slot) && goes_on {
+            self.remove_by_request(slot);
+            return;
+        }
         let entry = self.get_mut(slot);
         // A consumer that reports the end has survived the attempt.
         entry.is_suspect &= is_release;
         match end {
             Settle::Done { result } => {
-                self.counts.done += 1;
-                let Some(kept) = self.get(slot).extra().keep_result else {
-                    self.remove(slot);
-                    return;
-                };
-                self.free_keys(slot);
-                let entry = self.get_mut(slot);
-                entry.extra_mut().result = Some(result.clone());
-                let rank = (nanos(now.time.saturating_add(kept)), entry.order);
-                self.move_to(slot, JobState::Done, rank);
+                self.finish(slot, result, now);
             }
             Settle::Release { delay } => {
                 entry.attempt -= 1;
@@ -312,12 +307,11 @@ impl Store {
                 self.expire_again(slot);
             }
             Settle::Retry { delay, error } => {
+                entry.fail(error.clone(), now);
                 if entry.attempt >= entry.attempts {
-                    return self.mark_dead(slot, error.clone());
+                    return self.mark_dead(slot, now);
                 }
                 self.counts.retried += 1;
-                let entry = self.get_mut(slot);
-                entry.extra_mut().error = Some(error.clone());
                 if delay.is_zero() {
                     self.make_ready(slot, now.time, true);
                 } else {
@@ -325,141 +319,10 @@ impl Store {
                 }
                 self.expire_again(slot);
             }
-            Settle::Dead { error } => self.mark_dead(slot, error.clone()),
-        }
-    }
-
-    fn make_delayed(&mut self, slot: Slot, delay: Duration, now: Now) {
-        let entry = self.get_mut(slot);
-        entry.due = now.time.saturating_add(delay);
-        let rank = (nanos(entry.due), entry.order);
-        self.move_to(slot, JobState::Delayed, rank);
-    }
-
-    // ── for operators ───────────────────────────────────────────────────────────────────────
-
-    pub(super) fn retry_dead(&mut self, id: JobId, now: Now) -> bool {
-        let Some(slot) = self.find(id) else {
-            return false;
-        };
-        let entry = self.get(slot);
-        if entry.state != JobState::Dead {
-            return false;
-        }
-        if let Some(key) = entry.extra().unique.clone() {
-            match self.uniques.get_mut(&key) {
-                // The job's own period holds it.
-                Some(owner) if owner.id == id => owner.is_held = true,
-                Some(_) => return false,
-                None => {
-                    let owner = KeyOwner {
-                        id,
-                        is_held: true,
-                        until: None,
-                    };
-                    self.uniques.insert(key, owner);
-                }
+            Settle::Dead { error } => {
+                entry.fail(error.clone(), now);
+                self.mark_dead(slot, now);
             }
-        }
-        let entry = self.get_mut(slot);
-        entry.attempt = 0;
-        // An operator wants it to run, whenever it expired.
-        if let Some(extra) = &mut entry.extra {
-            extra.expires = None;
-        }
-        self.make_ready(slot, now.time, true);
-        true
-    }
-
-    /// Makes a waiting job due. Returns whether it waited.
-    pub(super) fn set_due(&mut self, id: JobId, delay: Duration, now: Now) -> bool {
-        let Some(slot) = self.find(id) else {
-            return false;
-        };
-        let entry = self.get_mut(slot);
-        let is_delayed = entry.state == JobState::Delayed;
-        if !JobState::WAITING.contains(&entry.state) {
-            return false;
-        }
-        if !delay.is_zero() {
-            entry.keeps_place |= !is_delayed;
-            self.make_delayed(slot, delay, now);
-        } else if is_delayed {
-            let anew = !entry.keeps_place;
-            self.make_ready(slot, now.time, anew);
-        }
-        true
-    }
-
-    /// Removes a job that waits or is dead, if it is unchanged. Returns whether it was removed.
-    pub(super) fn remove_unchanged(&mut self, job: &JobInfo) -> bool {
-        let Some(slot) = self.find(job.id) else {
-            return false;
-        };
-        let entry = self.get(slot);
-        let is_it = entry.payload == job.payload && *self.index.name(entry.kind) == job.kind;
-        let may = is_it && !matches!(entry.state, JobState::Running | JobState::Done);
-        if may {
-            self.remove_by_request(slot);
-        }
-        may
-    }
-
-    /// Removes a job by request, which is counted.
-    pub(super) fn remove_by_request(&mut self, slot: Slot) {
-        self.remove(slot);
-        self.counts.removed += 1;
-    }
-
-    /// The details of a job, with so many bytes of its payload, and other data only if it is no larger.
-    pub(super) fn info(&self, slot: Slot, data: usize, now: Now) -> JobInfo {
-        let entry = self.get(slot);
-        let extra = entry.extra();
-        let small = |data_of: &Option<Vec<u8>>| data_of.clone().filter(|all| all.len() <= data);
-        JobInfo {
-            id: entry.id,
-            kind: self.index.name(entry.kind).clone().into_owned(),
-            payload: entry.payload[..entry.payload.len().min(data)].to_vec(),
-            payload_size: entry.payload.len() as u64,
-            state: entry.state,
-            priority: entry.priority,
-            attempt: entry.attempt,
-            attempts: entry.attempts,
-            key: extra.key.clone(),
-            unique: extra.unique.clone(),
-            error: extra.error.clone(),
-            progress: small(&extra.progress),
-            result: small(&extra.result),
-            age: now.time.saturating_sub(entry.enqueued),
-            due_in: (entry.state == JobState::Delayed).then(|| entry.due.saturating_sub(now.time)),
-            expires_in: extra.expires_at.map(|at| at.saturating_sub(now.time)),
-            keep_result: extra.keep_result,
-        }
-    }
-
-    /// How long the oldest ready job has waited: the first of each priority is the oldest of it.
-    pub(super) fn oldest(&self, now: Now) -> Option<Duration> {
-        let mut oldest = None;
-        let mut after = None;
-        while let Some(slot) = self.index.all(JobState::Ready, after).next() {
-            let entry = self.get(slot);
-            oldest = oldest.max(Some(now.time.saturating_sub(entry.ready_since)));
-            after = Some((entry.rank.0, u64::MAX));
-        }
-        oldest
-    }
-
-    pub(super) fn stats(&self, now: Now) -> QueueStats {
-        let len = |state| self.index.len(state) as u64;
-        QueueStats {
-            ready: len(JobState::Ready),
-            delayed: len(JobState::Delayed),
-            parked: len(JobState::Parked),
-            running: len(JobState::Running),
-            dead: len(JobState::Dead),
-            results: len(JobState::Done),
-            oldest: self.oldest(now),
-            ..self.counts
         }
     }
 }

@@ -119,6 +119,14 @@ impl Store {
         self.move_to(slot, JobState::Ready, rank);
     }
 
+    /// Makes a job due so much later.
+    pub(super) fn make_delayed(&mut self, slot: Slot, delay: Duration, now: Now) {
+        let entry = self.get_mut(slot);
+        entry.due = now.time.saturating_add(delay);
+        let rank = (nanos(entry.due), entry.order);
+        self.move_to(slot, JobState::Delayed, rank);
+    }
+
     /// Removes a job, and frees its unique keys unless a period holds them.
     pub(super) fn remove(&mut self, slot: Slot) {
         self.unlink(slot);
@@ -154,15 +162,15 @@ impl Store {
         }
     }
 
-    pub(super) fn mark_dead(&mut self, slot: Slot, error: String) {
+    /// Makes a job that has [failed](Entry::fail) a dead letter.
+    pub(super) fn mark_dead(&mut self, slot: Slot, now: Now) {
         self.counts.died += 1;
         self.free_keys(slot);
         self.expire_never(slot);
         let entry = self.get_mut(slot);
         entry.is_suspect = false;
-        entry.extra_mut().error = Some(error);
         let order = self.next_order();
-        self.move_to(slot, JobState::Dead, (0, order));
+        self.move_to(slot, JobState::Dead, (nanos(now.time), order));
     }
 
     // ── what time does ──────────────────────────────────────────────────────────────────────
@@ -190,12 +198,7 @@ impl Store {
             self.remove(slot);
             self.counts.expired += 1;
         }
-        while let Some((rank, slot)) = self.index.first(JobState::Done) {
-            if rank.0 > nanos(now.time) {
-                break;
-            }
-            self.remove(slot);
-        }
+        self.drop_old(now);
         while let Some((at, key)) = self.periods.first() {
             if *at > now.time {
                 break;
@@ -215,17 +218,30 @@ impl Store {
         }
     }
 
+    /// Ends an attempt, however it ended. Returns whether the job is cancelled if it would go on.
+    pub(super) fn end_attempt(&mut self, slot: Slot) -> bool {
+        let entry = self.get_mut(slot);
+        let is_cancelled = std::mem::take(&mut entry.is_cancelled);
+        if let Some(runner) = entry.runner.take() {
+            self.runners.remove(runner);
+        }
+        is_cancelled
+    }
+
     /// B5.
     fn lose_lease(&mut self, slot: Slot, now: Now) {
+        if self.end_attempt(slot) {
+            return self.remove_by_request(slot);
+        }
         let entry = self.get_mut(slot);
         let attempt = entry.attempt;
+        let why = format!("the lease of attempt {attempt} ended before the job did");
+        entry.fail(why, now);
         entry.attempt -= u32::from(entry.is_together);
         entry.is_suspect = true;
-        let why = format!("the lease of attempt {attempt} ended before the job did");
         if entry.attempt >= entry.attempts {
-            return self.mark_dead(slot, why);
+            return self.mark_dead(slot, now);
         }
-        entry.extra_mut().error = Some(why);
         self.make_ready(slot, now.time, false);
         self.expire_again(slot);
     }

@@ -3,10 +3,11 @@
 //! A job has one slot of the slab, and one entry in the [`index`](super::index) of its state. So each step takes time
 //! logarithmic in the number of jobs.
 
+use super::consumers::{Announced, Runners};
 use super::entry::Entry;
 use super::index::{Rank, Slot, StateIndex};
 use super::time::Now;
-use crate::broker::{JobState, Lease, Limits, QueueStats, Scheduled};
+use crate::broker::{JobState, Lease, Limits, QueueStats, Retention, Scheduled};
 use crate::clock::Clock;
 use crate::id::JobId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -26,7 +27,10 @@ pub(super) struct Store {
     /// Unique keys, by the time at which their period ends.
     pub(super) periods: BTreeSet<(Duration, String)>,
     pub(super) schedules: BTreeMap<String, Scheduled>,
+    pub(super) runners: Runners,
+    pub(super) consumers: BTreeMap<String, Announced>,
     pub(super) limits: Limits,
+    pub(super) retention: Retention,
     pub(super) rate_kept: Duration,
     /// Ready jobs were left when the rate limit allowed no more.
     pub(super) rate_is_behind: bool,
@@ -83,10 +87,10 @@ impl Store {
     }
 
     /// The slot of the job that runs under this lease (B4).
-    pub(super) fn slot_of_lease(&self, lease: Lease) -> Option<Slot> {
-        let slot = usize::try_from(lease.place).ok()?;
+    pub(super) fn slot_of_lease(&self, lease: &Lease) -> Option<Slot> {
+        let (slot, claim) = parts(lease)?;
         let entry = self.slab.get(slot)?.as_ref()?;
-        let holds = entry.id == lease.id && entry.claims == lease.claim;
+        let holds = entry.id == lease.id() && entry.claims == claim;
         (holds && entry.state == JobState::Running).then_some(slot)
     }
 
@@ -94,4 +98,19 @@ impl Store {
         self.next_order += 1;
         self.next_order
     }
+}
+
+/// A token is the job's slot, and the number of the claim: each claim of the job has a higher one.
+pub(super) fn lease(id: JobId, slot: Slot, claim: u64) -> Lease {
+    let mut token = [0; 16];
+    token[..8].copy_from_slice(&(slot as u64).to_le_bytes());
+    token[8..].copy_from_slice(&claim.to_le_bytes());
+    Lease::new(id, &token)
+}
+
+fn parts(lease: &Lease) -> Option<(Slot, u64)> {
+    let token: [u8; 16] = lease.token().try_into().ok()?;
+    let (slot, claim) = token.split_at(8);
+    let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).ok();
+    Some((usize::try_from(number(slot)?).ok()?, number(claim)?))
 }

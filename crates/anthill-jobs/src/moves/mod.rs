@@ -120,10 +120,7 @@ impl Transfer<'_> {
 
     fn check_request(&self) -> Result<(), QueueError> {
         let (from, to) = (self.from.broker(), self.to.broker());
-        let refuse = |what| {
-            let broker = from.capabilities().name;
-            Err(QueueError::Unsupported { what, broker })
-        };
+        let refuse = |what: &'static str| Err(from.capabilities().unsupported(what));
         let may = |state: &JobState| JobState::WAITING.contains(state) || *state == JobState::Dead;
         if !self.request.states.iter().all(may) {
             return refuse("a move of jobs that run or are done");
@@ -166,7 +163,7 @@ impl Transfer<'_> {
         let mut some = Vec::new();
         let mut after = None;
         // Jobs that arrive meanwhile do not count, or this might never end.
-        let counts = self.from.stats()?;
+        let counts = self.from.admin()?.stats()?;
         let mut left = match state {
             JobState::Ready => counts.ready,
             JobState::Delayed => counts.delayed,
@@ -176,7 +173,7 @@ impl Transfer<'_> {
         while left > 0 && some.len() < self.request.limit {
             let request = ListRequest::new(state).after(after).limit(PAGE).data(0);
             // If another process removes `after` this starts from the first job again.
-            let page = self.from.broker().list(&request)?;
+            let page = self.from.admin()?.list(&request)?;
             let Some(last) = page.last() else { break };
             after = Some(last.id);
             for job in page {
@@ -212,6 +209,7 @@ impl Transfer<'_> {
             unique: job.unique.clone(),
             key: job.key.clone(),
             keep_result: job.keep_result,
+            headers: job.headers.clone(),
             ..NewJob::new(job.kind.clone(), Vec::new())
         };
         match self.to.check(&new) {
@@ -252,7 +250,7 @@ impl Transfer<'_> {
     fn load(&self, ids: &[JobId], moved: &mut Moved) -> Result<Vec<MovingJob>, QueueError> {
         let mut jobs = Vec::new();
         for &id in ids {
-            let Some(info) = self.from.get(id)? else {
+            let Some(info) = self.from.admin()?.get(id)? else {
                 moved.count(id, MoveOutcome::Started);
                 continue;
             };
@@ -276,7 +274,7 @@ impl Transfer<'_> {
             .map(MovingJob::id)
             .collect();
         // Also if there are none: a source that is read-only has to fail here.
-        let waited = self.from.broker().set_due(&hidden, HIDDEN)?;
+        let waited = self.from.admin()?.set_due(&hidden, HIDDEN)?;
         let waited = hidden.iter().zip(waited).filter(|&(_, waited)| waited);
         let waited: HashSet<JobId> = waited.map(|(&id, _)| id).collect();
         let (waited, started): (Vec<MovingJob>, Vec<MovingJob>) = jobs
@@ -295,7 +293,7 @@ impl Transfer<'_> {
         let to = self.to.broker();
         let new: Vec<NewJob> = jobs.iter().map(|job| job.new.clone()).collect();
         let mut ended = Ok(());
-        let answers: Vec<Enqueued> = match to.enqueue(&new) {
+        let answers: Vec<Result<Enqueued, QueueError>> = match to.enqueue(&new) {
             Ok(answers) => answers,
             // An enqueue is all or nothing, but some may fit.
             Err(QueueError::Full { .. }) if new.len() > 1 => {
@@ -320,11 +318,15 @@ impl Transfer<'_> {
         let mut answers = answers.into_iter();
         for mut job in jobs {
             match answers.next() {
-                Some(Enqueued::Duplicate(other)) if other != job.id() => {
+                Some(Err(reason)) => {
+                    moved.count(job.id(), MoveOutcome::Refused(WhyNot::Refused(reason)));
+                    back.push(job);
+                }
+                Some(Ok(Enqueued::Duplicate(other))) if other != job.id() => {
                     moved.count(job.id(), MoveOutcome::Refused(WhyNot::UniqueKey(other)));
                     back.push(job);
                 }
-                Some(answer) => {
+                Some(Ok(answer)) => {
                     job.is_added = answer.is_added();
                     arrived.push(job);
                 }
@@ -339,7 +341,7 @@ impl Transfer<'_> {
         if job.is_added {
             return Ok(true);
         }
-        let there = self.to.get(job.id())?;
+        let there = self.to.admin()?.get(job.id())?;
         Ok(there.is_some_and(|there| is_same(&job.info, &there)))
     }
 
@@ -347,7 +349,7 @@ impl Transfer<'_> {
         if jobs.is_empty() {
             return Ok(());
         }
-        let removed = self.from.broker().remove_unchanged(jobs)?;
+        let removed = self.from.admin()?.remove_unchanged(jobs)?;
         for (job, removed) in jobs.iter().zip(removed) {
             let outcome = if removed {
                 MoveOutcome::Moved
@@ -361,7 +363,7 @@ impl Transfer<'_> {
 
     /// Restores jobs as they were. If this fails, they are when their postponement ends.
     fn restore(&self, jobs: &[MovingJob]) {
-        let from = self.from.broker();
+        let Ok(from) = self.from.admin() else { return };
         let hidden = jobs.iter().filter(|job| job.is_hidden());
         let (ready, delayed): (Vec<&MovingJob>, Vec<&MovingJob>) =
             hidden.partition(|job| job.info.due_in.is_none());

@@ -3,19 +3,23 @@
 
 mod operate;
 
-use crate::broker::{Broker, Enqueued, Missed, Scheduled};
+use crate::broker::{
+    Broker, Capabilities, Capability, Change, Enqueued, Listener, Listeners, Missed, ScheduleStore,
+    Scheduled, Subscription, Transaction,
+};
 use crate::clock::Clock;
 use crate::error::{EnqueueError, QueueError};
 use crate::id::JobId;
 use crate::job::{Job, NewJob};
-use crate::listeners::Listeners;
 use crate::memory::MemoryBroker;
 use crate::schedule;
 #[cfg(feature = "sqlite")]
 use crate::sqlite::SqliteBroker;
 use serde::de::DeserializeOwned;
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The default of [`Queue::payload_limit`].
 const PAYLOAD_LIMIT: usize = 1 << 20;
@@ -57,12 +61,11 @@ const PAYLOAD_LIMIT: usize = 1 << 20;
 #[derive(Clone)]
 pub struct Queue {
     broker: Arc<dyn Broker>,
-    /// The same broker, if it is one in an `SQLite` file.
-    #[cfg(feature = "sqlite")]
-    sqlite: Option<Arc<SqliteBroker>>,
+    /// The same broker, for those who know its type.
+    of_its_type: Arc<dyn Any + Send + Sync>,
     payload_limit: usize,
     /// Consumers made from this queue or its clones: no broker notifies them of a schedule that was set.
-    schedulers: Arc<Listeners>,
+    schedulers: Listeners,
 }
 
 impl Queue {
@@ -75,30 +78,56 @@ impl Queue {
     /// Makes a queue of a broker.
     #[must_use]
     pub fn of(broker: impl Broker) -> Queue {
-        Queue {
-            broker: Arc::new(broker),
-            #[cfg(feature = "sqlite")]
-            sqlite: None,
-            payload_limit: PAYLOAD_LIMIT,
-            schedulers: Arc::default(),
-        }
+        Queue::shared(Arc::new(broker))
     }
 
-    /// Makes a queue of a broker in an `SQLite` file. Unlike one made by [`of`](Queue::of) it supports
-    /// [`enqueue_in`](Queue::enqueue_in) and [`backup`](Queue::backup).
-    #[cfg(feature = "sqlite")]
+    /// Makes a queue of a broker that others use, too.
     #[must_use]
-    pub fn sqlite(broker: SqliteBroker) -> Queue {
-        let broker = Arc::new(broker);
+    pub fn shared<B: Broker>(broker: Arc<B>) -> Queue {
         Queue {
             broker: Arc::clone(&broker) as Arc<dyn Broker>,
-            sqlite: Some(broker),
+            of_its_type: broker,
             payload_limit: PAYLOAD_LIMIT,
-            schedulers: Arc::default(),
+            schedulers: Listeners::new(),
         }
     }
 
-    /// Sets the largest payload that this handle enqueues, in bytes of JSON; a mebibyte by default.
+    /// Returns the broker, if it is of that type: for what only brokers of that type can do.
+    ///
+    /// ```
+    /// use anthill_jobs::{MemoryBroker, Queue};
+    ///
+    /// assert!(Queue::memory().broker_as::<MemoryBroker>().is_some());
+    /// ```
+    pub fn broker_as<B: Broker>(&self) -> Option<&B> {
+        self.of_its_type.downcast_ref()
+    }
+
+    /// Returns what the broker can do.
+    pub fn capabilities(&self) -> Capabilities {
+        self.broker.capabilities()
+    }
+
+    /// Returns the queue, if its broker has all of these capabilities: for a program that relies on them.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](QueueError::Unsupported), for the first one that it lacks.
+    ///
+    /// ```
+    /// use anthill_jobs::{Capability, Queue};
+    ///
+    /// let queue = Queue::memory().require(&[Capability::Fenced, Capability::PerKey])?;
+    /// assert!(queue.require(&[Capability::Shared]).is_err());
+    /// # Ok::<(), anthill_jobs::QueueError>(())
+    /// ```
+    pub fn require(self, capabilities: &[Capability]) -> Result<Queue, QueueError> {
+        let has = self.capabilities();
+        capabilities.iter().try_for_each(|&one| has.require(one))?;
+        Ok(self)
+    }
+
+    /// Sets the largest payload that this handle enqueues, in bytes of JSON and of headers together; a mebibyte by default.
     #[must_use]
     pub fn payload_limit(self, bytes: usize) -> Queue {
         Queue {
@@ -113,7 +142,7 @@ impl Queue {
         &'q self,
         other: &'q Queue,
     ) -> Option<(&'q SqliteBroker, &'q SqliteBroker)> {
-        let (one, other) = (self.sqlite.as_deref()?, other.sqlite.as_deref()?);
+        let (one, other) = (self.broker_as::<SqliteBroker>()?, other.broker_as()?);
         one.shares_file(other).then_some((one, other))
     }
 
@@ -141,33 +170,40 @@ impl Queue {
         }
     }
 
-    /// Enqueues all of the jobs, or none, in one transaction.
+    /// Enqueues several jobs in one call to the broker: all of them, or none, if the broker has
+    /// [`Capability::AtomicBatches`].
     ///
     /// # Errors
     ///
-    /// As [`enqueue`](Queue::enqueue); all jobs come back.
+    /// As [`enqueue`](Queue::enqueue). The jobs that were not enqueued come back, which are all of them with that capability;
+    /// [`EnqueueError::enqueued`] has the others.
     pub fn enqueue_all<J: Job>(&self, jobs: Vec<J>) -> Result<Vec<JobId>, EnqueueError<Vec<J>>> {
         let encoded: Result<Vec<NewJob>, QueueError> =
             jobs.iter().map(|job| self.encode(job)).collect();
-        match encoded.and_then(|encoded| self.broker.enqueue(&encoded)) {
+        let enqueued = match encoded {
+            Ok(encoded) => self.store_all(&encoded),
+            Err(reason) => Err((reason, Vec::new())),
+        };
+        match enqueued {
             Ok(enqueued) => Ok(enqueued.into_iter().map(Enqueued::id).collect()),
-            Err(reason) => Err(EnqueueError::new(reason, jobs)),
+            Err(refused) => Err(EnqueueError::of_some(refused, jobs)),
         }
     }
 
-    /// Enqueues a job in a transaction of yours, on a connection to the queue's own `SQLite` file: the job is enqueued when
-    /// you commit, and never if you do not.
+    /// Enqueues a job in a transaction of yours, of the client of the queue's own engine: the job is enqueued when you commit,
+    /// and never if you do not. For a queue in an `SQLite` file it is a `&rusqlite::Transaction` or `&rusqlite::Connection` of the
+    /// same file; for other engines what their crates say.
     ///
-    /// Consumers of this process see the job when they next poll, as if another process had enqueued it.
-    ///
-    /// **Not covered by semver:** the signature has a type of [`rusqlite`] and follows its major version; see
-    /// [the re-export](crate::rusqlite).
+    /// **Not covered by semver** are the types of `rusqlite`: see [the re-export](crate::rusqlite).
     ///
     /// # Errors
     ///
-    /// As [`enqueue`](Queue::enqueue); also if the queue is not in an `SQLite` file, or the connection is to another one.
+    /// As [`enqueue`](Queue::enqueue); also [`Unsupported`](QueueError::Unsupported) if the transaction is of another engine, and
+    /// [`Address`](QueueError::Address) if it is of another database.
     ///
     /// ```
+    /// # #[cfg(feature = "sqlite")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     /// # use anthill_jobs::{Clock, Job, Queue, SqliteBroker, rusqlite};
     /// # #[derive(serde::Serialize, serde::Deserialize)]
     /// # struct Welcome { user: i64 }
@@ -184,30 +220,38 @@ impl Queue {
     /// queue.enqueue_in(&transaction, Welcome { user })?;
     /// transaction.commit()?; // a user and a welcome, or neither
     /// # assert_eq!(queue.stats()?.ready, 1);
-    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "sqlite"))]
+    /// # fn main() {}
     /// ```
-    #[cfg(feature = "sqlite")]
-    pub fn enqueue_in<J: Job>(
+    pub fn enqueue_in<J: Job, B: Broker, T: Transaction<B>>(
         &self,
-        transaction: &rusqlite::Connection,
+        transaction: T,
         job: J,
     ) -> Result<JobId, EnqueueError<J>> {
         let enqueued = self.encode(&job).and_then(|new| {
-            let Some(sqlite) = &self.sqlite else {
-                return Err(QueueError::Unsupported {
-                    what: "caller-supplied transactions",
-                    broker: self.broker.capabilities().name,
-                });
-            };
-            sqlite.enqueue_in(transaction, &[new])
+            let id = new.id;
+            let enqueued = transaction.enqueue(self.broker_of_transaction()?, &[new])?;
+            Ok(enqueued.first().map_or(id, |one| one.id()))
         });
-        match enqueued {
-            Ok(enqueued) => Ok(enqueued[0].id()),
-            Err(reason) => Err(EnqueueError::new(reason, job)),
-        }
+        enqueued.map_err(|reason| EnqueueError::new(reason, job))
     }
 
-    fn encode<J: Job>(&self, job: &J) -> Result<NewJob, QueueError> {
+    /// The broker, if a transaction that a `B` takes is of its engine.
+    pub(crate) fn broker_of_transaction<B: Broker>(&self) -> Result<&B, QueueError> {
+        let what = "a transaction of another engine";
+        let refused = || self.capabilities().unsupported(what);
+        self.broker_as().ok_or_else(refused)
+    }
+
+    /// Writes a job as this queue stores it, and refuses one that is too large, or needs what the broker cannot do: for a
+    /// broker that enqueues in a transaction of yours.
+    ///
+    /// # Errors
+    ///
+    /// As [`enqueue`](Queue::enqueue), but the broker is not asked.
+    pub fn encode<J: Job>(&self, job: &J) -> Result<NewJob, QueueError> {
         let encoded = NewJob::encode(job)?;
         self.check(&encoded)?;
         Ok(encoded)
@@ -215,30 +259,36 @@ impl Queue {
 
     /// Refuses a job that is too large, or needs what the broker cannot do.
     pub(crate) fn check(&self, job: &NewJob) -> Result<(), QueueError> {
-        let size = job.payload.len();
-        if size > self.payload_limit {
-            let limit = self.payload_limit;
+        let capabilities = self.capabilities();
+        let headers = job.headers.iter();
+        let headers: usize = headers.map(|(name, text)| name.len() + text.len()).sum();
+        let size = job.payload.len() + headers;
+        let limit = self.payload_limit.min(capabilities.maxima.payload);
+        if size > limit {
             return Err(QueueError::TooLarge { size, limit });
         }
-        let capabilities = self.broker.capabilities();
-        let missing = [
-            (job.priority != 0 && !capabilities.priority, "priorities"),
+        let needs = [
+            (job.priority != 0, Capability::Priority),
+            (!job.delay.is_zero(), Capability::Delay),
+            (job.expires.is_some(), Capability::Expiry),
             (
-                (job.unique.is_some() || job.once_per.is_some()) && !capabilities.unique,
-                "unique jobs",
+                job.unique.is_some() || job.once_per.is_some(),
+                Capability::Unique,
             ),
-            (
-                job.key.is_some() && !capabilities.per_key,
-                "a limit per key",
-            ),
+            (job.debounce, Capability::Debounce),
+            (job.key.is_some(), Capability::PerKey),
+            (job.keep_result.is_some(), Capability::Results),
+            (!job.headers.is_empty(), Capability::Headers),
         ];
-        match missing.into_iter().find(|&(is_missing, _)| is_missing) {
-            Some((_, what)) => Err(QueueError::Unsupported {
-                what,
-                broker: capabilities.name,
-            }),
-            None => Ok(()),
+        for (_, capability) in needs.into_iter().filter(|&(is_needed, _)| is_needed) {
+            capabilities.require(capability)?;
         }
+        let longest = capabilities.maxima.delay;
+        if job.delay > longest {
+            let what = format!("a delay of more than {longest:?}");
+            return Err(capabilities.unsupported(what));
+        }
+        Ok(())
     }
 
     /// Enqueues a job with the options that `set` sets.
@@ -258,18 +308,67 @@ impl Queue {
     ///
     /// As [`enqueue`](Queue::enqueue).
     pub fn enqueue_new(&self, job: &NewJob) -> Result<Enqueued, QueueError> {
-        let enqueued = self.enqueue_all_new(std::slice::from_ref(job))?;
+        self.check(job)?;
+        let enqueued = self.store_all(std::slice::from_ref(job));
+        let enqueued = enqueued.map_err(|(reason, _)| reason)?;
         Ok(enqueued.first().copied().unwrap_or(Enqueued::Added(job.id)))
     }
 
-    /// Enqueues several jobs that are JSON already: all of them, or none.
+    /// Enqueues several jobs that are JSON already: all of them, or none, if the broker has
+    /// [`Capability::AtomicBatches`].
     ///
     /// # Errors
     ///
-    /// As [`enqueue`](Queue::enqueue).
-    pub fn enqueue_all_new(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
-        jobs.iter().try_for_each(|job| self.check(job))?;
-        self.broker.enqueue(jobs)
+    /// As [`enqueue_all`](Queue::enqueue_all).
+    pub fn enqueue_all_new(
+        &self,
+        jobs: &[NewJob],
+    ) -> Result<Vec<Enqueued>, EnqueueError<Vec<NewJob>>> {
+        let checked = jobs.iter().try_for_each(|job| self.check(job));
+        let enqueued = match checked {
+            Ok(()) => self.store_all(jobs),
+            Err(reason) => Err((reason, Vec::new())),
+        };
+        enqueued.map_err(|refused| EnqueueError::of_some(refused, jobs.to_vec()))
+    }
+
+    /// Enqueues jobs in batches of a size that the engine takes. The error has the first reason, and what became of each job
+    /// that the broker was asked for: `None` is refused.
+    fn store_all(
+        &self,
+        jobs: &[NewJob],
+    ) -> Result<Vec<Enqueued>, (QueueError, Vec<Option<Enqueued>>)> {
+        let capabilities = self.capabilities();
+        let most = capabilities.maxima.batch.max(1);
+        if jobs.len() > most && capabilities.has(Capability::AtomicBatches) {
+            let what = format!("a batch of more than {most} jobs");
+            return Err((capabilities.unsupported(what), Vec::new()));
+        }
+        let mut answers = Vec::with_capacity(jobs.len());
+        let mut refused = None;
+        for batch in jobs.chunks(most) {
+            match self.broker.enqueue(batch) {
+                Ok(some) => {
+                    for (answer, _) in some.into_iter().zip(batch) {
+                        answers.push(match answer {
+                            Ok(enqueued) => Some(enqueued),
+                            Err(reason) => {
+                                refused.get_or_insert(reason);
+                                None
+                            }
+                        });
+                    }
+                }
+                Err(reason) => {
+                    refused.get_or_insert(reason);
+                    break;
+                }
+            }
+        }
+        match refused {
+            None => Ok(answers.into_iter().flatten().collect()),
+            Some(reason) => Err((reason, answers)),
+        }
     }
 
     // ── schedules ───────────────────────────────────────────────────────────────────────────
@@ -299,9 +398,13 @@ impl Queue {
         job: &J,
         missed: Missed,
     ) -> Result<(), QueueError> {
-        let next = schedule::next(cron, self.broker.now()?)?;
+        let store = self.schedule_store()?;
+        let now = store
+            .clock()
+            .map_or_else(|| Ok(store.schedules()?.now), Ok)?;
+        let next = schedule::next(cron, now)?;
         let NewJob { kind, payload, .. } = self.encode(job)?;
-        self.broker.put_schedule(&Scheduled {
+        store.put_schedule(&Scheduled {
             name: name.to_owned(),
             cron: cron.to_owned(),
             kind: kind.into_owned(),
@@ -309,14 +412,29 @@ impl Queue {
             next,
             missed,
         })?;
-        self.schedulers.notify();
+        self.schedulers.notify(Change::Here);
         Ok(())
     }
 
-    pub(crate) fn on_schedule(&self, call: impl Fn() -> bool + Send + Sync + 'static) {
-        // Removes the listeners of consumers that are gone.
-        self.schedulers.notify();
-        self.schedulers.add(call);
+    pub(crate) fn on_schedule(&self, call: impl Fn() + Send + Sync + 'static) -> Subscription {
+        let listener = Listener::new(Duration::MAX, move |_| call());
+        self.schedulers.add(listener)
+    }
+
+    fn schedule_store(&self) -> Result<&dyn ScheduleStore, QueueError> {
+        let capabilities = self.capabilities();
+        capabilities.require(Capability::Schedules)?;
+        let refused = || capabilities.unsupported(Capability::Schedules.what());
+        self.broker.schedule_store().ok_or_else(refused)
+    }
+
+    /// Returns all schedules.
+    ///
+    /// # Errors
+    ///
+    /// If the broker fails.
+    pub fn schedules(&self) -> Result<Vec<Scheduled>, QueueError> {
+        Ok(self.schedule_store()?.schedules()?.all)
     }
 
     /// Removes a schedule. Returns whether there was one.
@@ -325,7 +443,7 @@ impl Queue {
     ///
     /// If the broker fails.
     pub fn unschedule(&self, name: &str) -> Result<bool, QueueError> {
-        self.broker.drop_schedule(name)
+        self.schedule_store()?.drop_schedule(name)
     }
 
     // ── results ─────────────────────────────────────────────────────────────────────────────
@@ -337,7 +455,7 @@ impl Queue {
     ///
     /// If the broker fails, or [`Decode`](QueueError::Decode) if the result is not a `T`.
     pub fn result<T: DeserializeOwned>(&self, id: JobId) -> Result<Option<T>, QueueError> {
-        let Some(result) = self.broker.get(id)?.and_then(|job| job.result) else {
+        let Some(result) = self.get(id)?.and_then(|job| job.result) else {
             return Ok(None);
         };
         serde_json::from_slice(&result)

@@ -1,21 +1,18 @@
 //! The broker: each method of the trait runs one operation in a transaction of the store.
 
 use super::commit::{QueueRef, Urgency};
-use super::errors::queue_error;
-use super::schema::Access;
+use super::connection::Access;
 use super::store::Store;
 use super::time::Now;
-use super::tx::{QueueRow, Tx};
-use super::{claim, enqueue, kinds, manage, read, settle, sweep};
+use super::tx::Tx;
+use super::{claim, enqueue, settle, sweep, watch};
 use crate::broker::{
-    Broker, Capabilities, ClaimRequest, Claims, Enqueued, Fired, JobInfo, JobState, Lease, Limits,
-    ListRequest, QueueStats, Scheduled, Settle,
+    Admin, Broker, Capabilities, ClaimRequest, Claims, ConsumerRegistry, Durability, Enqueued,
+    Extended, Lease, LimitStore, Listener, Listeners, ScheduleStore, Settle, Settled, Subscription,
 };
 use crate::clock::Clock;
 use crate::error::QueueError;
-use crate::id::JobId;
 use crate::job::NewJob;
-use crate::listeners::Listeners;
 use rusqlite::Connection;
 use std::fmt;
 use std::path::Path;
@@ -30,7 +27,7 @@ use std::time::Duration;
 /// file systems do not provide the locks that SQLite needs.
 ///
 /// An id is remembered as long as its job, or its result, is stored: until then an enqueue with the same id is a duplicate.
-/// [`Broker::retry_dead`] refuses a job whose unique key another job has by now.
+/// [`Admin::retry_dead`] refuses a job whose unique key another job has by now.
 ///
 /// ```
 /// use anthill_jobs::{Broker, ClaimRequest, Clock, NewJob, SqliteBroker};
@@ -51,7 +48,7 @@ pub struct SqliteBroker {
     pub(super) store: Arc<Store>,
     pub(super) queue: i64,
     pub(super) clock: Clock,
-    pub(super) listeners: Arc<Listeners>,
+    pub(super) listeners: Listeners,
 }
 
 impl SqliteBroker {
@@ -59,6 +56,9 @@ impl SqliteBroker {
     ///
     /// All handles of one process on the same file and with the same clock share their connections and commits, and are
     /// notified of each other's changes at once.
+    ///
+    /// The tables of an older version are brought to this one, in one transaction. That may take several seconds for each
+    /// million jobs, in which no other process can write. Afterwards an older program opens the file no more.
     ///
     /// # Errors
     ///
@@ -86,7 +86,8 @@ impl SqliteBroker {
     ///
     /// # Errors
     ///
-    /// As [`open`](SqliteBroker::open); [`Address`](QueueError::Address) if there is no such queue.
+    /// As [`open`](SqliteBroker::open); [`Address`](QueueError::Address) if there is no such queue, and
+    /// [`ReadOnly`](QueueError::ReadOnly) if its tables are of an older version.
     pub fn open_read_only(
         path: impl AsRef<Path>,
         queue: &str,
@@ -124,86 +125,6 @@ impl SqliteBroker {
         self.store.backup(path.as_ref())
     }
 
-    /// Enqueues jobs as part of a transaction of yours, on a connection of yours to the same file: they are enqueued when
-    /// you commit, and never if you do not. Without an open transaction the call is a transaction of its own.
-    ///
-    /// Begin the transaction with `BEGIN IMMEDIATE`, or call this before you read: otherwise another process may write in
-    /// between, and you can only roll back and start again. Consumers see the jobs when they next poll the file.
-    ///
-    /// **Not covered by semver:** the signature has a type of [`rusqlite`] and follows its major version; see
-    /// [the re-export](crate::rusqlite).
-    ///
-    /// ```
-    /// use anthill_jobs::{Broker, Clock, NewJob, SqliteBroker};
-    ///
-    /// let folder = tempfile::tempdir()?;
-    /// let file = folder.path().join("shop.db");
-    /// let broker = SqliteBroker::open(&file, "mail", Clock::system())?;
-    /// let mut shop = rusqlite::Connection::open(&file)?;
-    /// shop.execute_batch("CREATE TABLE orders (what TEXT)")?;
-    ///
-    /// let order = shop.transaction()?;
-    /// broker.enqueue_in(&order, &[NewJob::new("confirm", b"\"ants\"".to_vec())])?;
-    /// order.execute("INSERT INTO orders VALUES ('ants')", [])?;
-    /// order.commit()?; // both, or none
-    /// assert_eq!(broker.stats()?.ready, 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Address`](QueueError::Address) if the connection is to another file; [`Detached`](QueueError::Detached) if the
-    /// queue's files are no longer those that were opened here (your connection's files are not checked when you commit);
-    /// otherwise as [`Broker::enqueue`]. None of the jobs is in the transaction then.
-    pub fn enqueue_in(
-        &self,
-        connection: &Connection,
-        jobs: &[NewJob],
-    ) -> Result<Vec<Enqueued>, QueueError> {
-        self.store.refuse_to_write()?;
-        self.store.check()?;
-        self.refuse_others(connection)?;
-        let savepoint = |sql| connection.prepare_cached(sql)?.execute([]).map(drop);
-        savepoint("SAVEPOINT anthill_enqueue").map_err(queue_error)?;
-        let enqueued = self.enqueue_within(connection, jobs);
-        if enqueued.is_err() && !connection.is_autocommit() {
-            savepoint("ROLLBACK TO anthill_enqueue").map_err(queue_error)?;
-        }
-        if !connection.is_autocommit() {
-            savepoint("RELEASE anthill_enqueue").map_err(queue_error)?;
-        }
-        enqueued
-            .map_err(queue_error)?
-            .map_err(|limit| QueueError::Full { limit })
-    }
-
-    fn enqueue_within(
-        &self,
-        connection: &Connection,
-        jobs: &[NewJob],
-    ) -> rusqlite::Result<Result<Vec<Enqueued>, u64>> {
-        // A transaction that reads first cannot wait for others when it writes.
-        let first = "UPDATE anthill_queues SET turn = turn WHERE id = ?1";
-        connection.prepare_cached(first)?.execute([self.queue])?;
-        let mut tx = Tx::load(connection, self.queue, &self.clock)?;
-        let enqueued = enqueue::enqueue(&mut tx, jobs)?;
-        tx.store()?;
-        Ok(enqueued)
-    }
-
-    fn refuse_others(&self, connection: &Connection) -> Result<(), QueueError> {
-        let path = connection.path().unwrap_or_default();
-        let real = |path: &Path| path.canonicalize().ok();
-        let ours = self.store.path();
-        let same = Path::new(path) == ours
-            || real(path.as_ref()).is_some_and(|path| real(ours) == Some(path));
-        if same {
-            return Ok(());
-        }
-        let reason = format!("the queue is in {}", ours.display());
-        Err(QueueError::address(path, reason))
-    }
-
     pub(super) fn write<T: Send + 'static>(
         &self,
         operation: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -222,7 +143,7 @@ impl SqliteBroker {
     pub(super) fn queue_ref(&self) -> QueueRef {
         QueueRef {
             number: self.queue,
-            listeners: Arc::clone(&self.listeners),
+            listeners: self.listeners.clone(),
         }
     }
 
@@ -234,7 +155,7 @@ impl SqliteBroker {
     }
 
     /// Sweeps first, if that needs no waiting, so that a reader sees the queue as the next claim will.
-    fn read_swept<T>(
+    pub(super) fn read_swept<T>(
         &self,
         look: impl FnOnce(&Connection, Now) -> rusqlite::Result<T>,
     ) -> Result<T, QueueError> {
@@ -262,7 +183,7 @@ impl fmt::Debug for SqliteBroker {
 
 impl Broker for SqliteBroker {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::full("sqlite")
+        Capabilities::full("sqlite", Durability::Fsync)
     }
 
     fn identity(&self) -> String {
@@ -271,12 +192,13 @@ impl Broker for SqliteBroker {
         format!("sqlite:{}?{}", path.display(), self.queue)
     }
 
-    fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
+    fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Result<Enqueued, QueueError>>, QueueError> {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
         let jobs = jobs.to_vec();
         self.write(move |tx| enqueue::enqueue(tx, &jobs))?
+            .map(|all| all.into_iter().map(Ok).collect())
             .map_err(|limit| QueueError::Full { limit })
     }
 
@@ -285,16 +207,16 @@ impl Broker for SqliteBroker {
         self.write(move |tx| claim::claim(tx, &request))
     }
 
-    fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<bool>, QueueError> {
+    fn extend(&self, leases: &[Lease], time: Duration) -> Result<Vec<Extended>, QueueError> {
         if leases.is_empty() {
             return Ok(Vec::new());
         }
         let leases = leases.to_vec();
-        let extend = move |tx: &mut Tx<'_>| settle::extend(tx, &leases, lease);
+        let extend = move |tx: &mut Tx<'_>| settle::extend(tx, &leases, time);
         self.write_as(Urgency::Heartbeat, extend)
     }
 
-    fn settle(&self, ends: &[(Lease, Settle)]) -> Result<Vec<bool>, QueueError> {
+    fn settle(&self, ends: &[(Lease, Settle)]) -> Result<Vec<Settled>, QueueError> {
         if ends.is_empty() {
             return Ok(Vec::new());
         }
@@ -302,129 +224,28 @@ impl Broker for SqliteBroker {
         self.write(move |tx| settle::settle(tx, &ends))
     }
 
-    fn progress(&self, lease: Lease, progress: &[u8]) -> Result<bool, QueueError> {
-        let progress = progress.to_vec();
-        self.write(move |tx| settle::progress(tx, lease, &progress))
+    fn subscribe(&self, listener: Listener) -> Result<Subscription, QueueError> {
+        watch::subscribe(&self.store, &self.listeners, listener)
     }
 
-    fn cancel(&self, id: JobId) -> Result<bool, QueueError> {
-        self.write(move |tx| manage::remove_job(tx, id, &JobState::WAITING))
+    fn progress(&self, lease: &Lease, progress: &[u8]) -> Result<bool, QueueError> {
+        let (lease, progress) = (lease.clone(), progress.to_vec());
+        self.write(move |tx| settle::progress(tx, &lease, &progress))
     }
 
-    fn set_due(&self, ids: &[JobId], delay: Duration) -> Result<Vec<bool>, QueueError> {
-        let ids = ids.to_vec();
-        self.write(move |tx| manage::set_due(tx, &ids, delay))
+    fn admin(&self) -> Option<&dyn Admin> {
+        Some(self)
     }
 
-    fn remove_unchanged(&self, jobs: &[JobInfo]) -> Result<Vec<bool>, QueueError> {
-        let jobs = jobs.to_vec();
-        self.write(move |tx| manage::remove_unchanged(tx, &jobs))
+    fn limit_store(&self) -> Option<&dyn LimitStore> {
+        Some(self)
     }
 
-    fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError> {
-        self.read_swept(|connection, now| read::get(connection, self.queue, id, now))
+    fn schedule_store(&self) -> Option<&dyn ScheduleStore> {
+        Some(self)
     }
 
-    fn list(&self, request: &ListRequest) -> Result<Vec<JobInfo>, QueueError> {
-        self.read_swept(|connection, now| read::list(connection, self.queue, request, now))
-    }
-
-    fn ready_kinds(&self) -> Result<Vec<String>, QueueError> {
-        self.read_swept(|connection, _| kinds::ready_kinds(connection, self.queue))
-    }
-
-    fn retry_dead(&self, id: JobId) -> Result<bool, QueueError> {
-        self.write(move |tx| manage::retry_dead(tx, id))
-    }
-
-    fn delete(&self, id: JobId) -> Result<bool, QueueError> {
-        self.write(move |tx| manage::remove_job(tx, id, &JobState::TERMINAL))
-    }
-
-    fn purge(&self, states: &[JobState]) -> Result<u64, QueueError> {
-        if states.contains(&JobState::Running) {
-            return Err(QueueError::Unsupported {
-                what: "a purge of running jobs",
-                broker: self.capabilities().name,
-            });
-        }
-        // Jobs that arrive meanwhile do not count, or this might never end.
-        let last = self.write(|tx| Ok(enqueue::last_place(tx)))?;
-        let mut purged = 0;
-        loop {
-            let before = purged;
-            for &state in states {
-                loop {
-                    let (some, more) = self.write(move |tx| manage::purge_some(tx, state, last))?;
-                    purged += some;
-                    if !more {
-                        break;
-                    }
-                }
-            }
-            // A job may have gone to a state that had been purged already.
-            if purged == before {
-                return Ok(purged);
-            }
-        }
-    }
-
-    fn set_paused(&self, paused: bool) -> Result<(), QueueError> {
-        self.write(move |tx| {
-            manage::set_paused(tx, paused);
-            Ok(())
-        })
-    }
-
-    fn set_limits(&self, limits: Limits) -> Result<(), QueueError> {
-        self.write(move |tx| {
-            manage::set_limits(tx, limits);
-            Ok(())
-        })
-    }
-
-    fn limits(&self) -> Result<Limits, QueueError> {
-        let row = self.read(|connection, _| QueueRow::load(connection, self.queue))?;
-        Ok(row.limits)
-    }
-
-    fn stats(&self) -> Result<QueueStats, QueueError> {
-        self.read_swept(|connection, now| read::stats(connection, self.queue, now))
-    }
-
-    fn put_schedule(&self, schedule: &Scheduled) -> Result<(), QueueError> {
-        let schedule = schedule.clone();
-        self.write(move |tx| manage::put_schedule(tx, &schedule))
-    }
-
-    fn drop_schedule(&self, name: &str) -> Result<bool, QueueError> {
-        let name = name.to_owned();
-        self.write(move |tx| manage::drop_schedule(tx, &name))
-    }
-
-    fn schedules(&self) -> Result<Vec<Scheduled>, QueueError> {
-        self.read(|connection, _| read::schedules(connection, self.queue))
-    }
-
-    fn fire(
-        &self,
-        schedule: &Scheduled,
-        next: i64,
-        job: Option<&NewJob>,
-    ) -> Result<Fired, QueueError> {
-        let (schedule, job) = (schedule.clone(), job.cloned());
-        self.write(move |tx| manage::fire(tx, &schedule, next, job.as_ref()))
-    }
-
-    fn now(&self) -> Result<i64, QueueError> {
-        Ok(self.clock.seconds())
-    }
-
-    fn subscribe(&self, call: Box<dyn Fn() -> bool + Send + Sync>) {
-        self.listeners.add(call);
-    }
-
-    fn has_changed(&self, seen: &mut u64) -> Result<bool, QueueError> {
-        self.store.has_changed(seen)
+    fn consumer_registry(&self) -> Option<&dyn ConsumerRegistry> {
+        Some(self)
     }
 }

@@ -1,12 +1,14 @@
 //! Claims. Whatever else the queue holds, a claim touches only the jobs that it claims, and those that time or a limit puts
 //! in its way.
 
+use super::json::headers;
 use super::kinds::{self, Order, order};
+use super::settle::lease;
 use super::sweep::{BATCH, sweep};
 use super::time::{duration, nanos};
 use super::tx::{JobRow, Tx, job_row};
 use crate::rate::{self, Admitted};
-use crate::{ClaimRequest, Claimed, Claims, JobId, JobState, Lease, Rate};
+use crate::{ClaimRequest, Claimed, Claims, JobId, JobState, Rate};
 use rusqlite::{OptionalExtension, Row, params};
 use std::borrow::Cow;
 use std::time::Duration;
@@ -16,7 +18,7 @@ macro_rules! candidates {
     ($rest:literal) => {
         concat!(
             "SELECT place, state, id, key, holds, kind, attempt, attempts, claim, due, expires, payload, rank, turn,
-            suspect, keep FROM anthill_jobs ",
+            suspect, keep, headers FROM anthill_jobs ",
             $rest
         )
     };
@@ -52,11 +54,12 @@ fn candidate(row: &Row<'_>, now: i64, bounds_keys: bool) -> rusqlite::Result<Can
         order: (row.get(12)?, row.get(13)?, job_row.place),
         expires: row.get(10)?,
         claimed: Claimed {
-            lease: Lease {
-                id: JobId::from_bytes(job_row.id),
-                place: job_row.place,
-                claim: row.get::<_, i64>(8)?.unsigned_abs() + 1,
-            },
+            lease: lease(
+                JobId::from_bytes(job_row.id),
+                job_row.place,
+                row.get::<_, i64>(8)? + 1,
+            ),
+            headers: headers(row, 16)?,
             kind: row.get(5)?,
             payload: row.get(11)?,
             attempt: attempt + 1,
@@ -136,7 +139,7 @@ fn claim_some(
 ) -> rusqlite::Result<bool> {
     let ends = tx.now.steady.saturating_add(nanos(request.lease));
     let due = overdue(tx)?;
-    let mut passed = 0;
+    let (mut passed, mut started) = (0, None);
     let mut more = false;
     'all: while claims.jobs.len() < limit && tx.queue.counts.ready > 0 {
         if passed >= BATCH {
@@ -169,7 +172,14 @@ fn claim_some(
                 break 'all;
             } else {
                 let together = limit > 1 && !is_fragile;
-                start(tx, found.job_row.place, ends, together)?;
+                start(
+                    tx,
+                    found.job_row.place,
+                    ends,
+                    together,
+                    request.consumer.as_deref(),
+                )?;
+                started = Some(found.job_row.place);
                 claims.jobs.push(found.claimed);
                 if is_fragile {
                     break 'all;
@@ -180,10 +190,10 @@ fn claim_some(
             break;
         }
     }
-    if let ([one], true) = (&claims.jobs[..], limit > 1) {
+    if let ([_], Some(place), true) = (&claims.jobs[..], started, limit > 1) {
         let alone = "UPDATE anthill_jobs SET together = 0 WHERE place = ?1";
         let mut alone = tx.connection.prepare_cached(alone)?;
-        alone.execute([one.lease.place])?;
+        alone.execute([place])?;
     }
     Ok(more)
 }
@@ -230,11 +240,17 @@ fn is_key_full(tx: &Tx<'_>, key: Option<&str>) -> rusqlite::Result<bool> {
     Ok(tx.running_of(key, limit)? >= limit)
 }
 
-fn start(tx: &mut Tx<'_>, place: i64, ends: i64, together: bool) -> rusqlite::Result<()> {
+fn start(
+    tx: &mut Tx<'_>,
+    place: i64,
+    ends: i64,
+    together: bool,
+    consumer: Option<&str>,
+) -> rusqlite::Result<()> {
     let start = "UPDATE anthill_jobs SET state = 3, attempt = attempt + 1, claim = claim + 1, boot = ?2, ends = ?3,
-        together = ?4 WHERE place = ?1";
+        together = ?4, consumer = ?5 WHERE place = ?1";
     let mut start = tx.connection.prepare_cached(start)?;
-    start.execute(params![place, tx.now.boot, ends, together])?;
+    start.execute(params![place, tx.now.boot, ends, together, consumer])?;
     tx.moved(JobState::Ready, JobState::Running, 1);
     Ok(())
 }

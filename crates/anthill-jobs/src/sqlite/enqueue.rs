@@ -1,5 +1,6 @@
 //! Enqueues: ids, unique keys, debouncing, and the place of a new job.
 
+use super::json;
 use super::sweep::sweep;
 use super::time::nanos;
 use super::tx::{JobRow, Tx, job_row, number};
@@ -120,7 +121,9 @@ fn waiting(tx: &Tx<'_>, id: [u8; 16]) -> rusqlite::Result<Option<JobRow>> {
 /// Gives a waiting job the data of a newer one; it waits anew.
 fn debounce_onto(tx: &mut Tx<'_>, waiting: &JobRow, job: &NewJob) -> rusqlite::Result<()> {
     let (state, due, turn) = when(tx, job);
-    let debounce_onto = "UPDATE anthill_jobs SET kind = ?2, payload = ?3, state = ?4, due = ?5, turn = ?6 WHERE place = ?1";
+    let debounce_onto =
+        "UPDATE anthill_jobs SET kind = ?2, payload = ?3, state = ?4, due = ?5, turn = ?6,
+        headers = ?7 WHERE place = ?1";
     let mut debounce_onto = tx.connection.prepare_cached(debounce_onto)?;
     debounce_onto.execute(params![
         waiting.place,
@@ -128,7 +131,8 @@ fn debounce_onto(tx: &mut Tx<'_>, waiting: &JobRow, job: &NewJob) -> rusqlite::R
         job.payload,
         number(state),
         due,
-        turn
+        turn,
+        json::of_headers(&job.headers),
     ])?;
     tx.moved(waiting.state, state, 1);
     tx.wake = true;
@@ -163,7 +167,8 @@ fn insert(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<bool> {
     let now = tx.now.time;
     let (state, due, turn) = when(tx, job);
     let insert = "INSERT INTO anthill_jobs (place, queue, state, rank, turn, attempts, due, expires, keep, enqueued,
-        id, kind, key, holds, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+        id, kind, key, holds, headers, payload)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
         ON CONFLICT (queue, id) DO NOTHING";
     let added = tx.connection.prepare_cached(insert)?.execute(params![
         place(tx, tx.queue.counts.enqueued + 1),
@@ -181,6 +186,7 @@ fn insert(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<bool> {
         job.kind,
         job.key,
         job.unique,
+        json::of_headers(&job.headers),
         job.payload,
     ])?;
     if added == 0 {

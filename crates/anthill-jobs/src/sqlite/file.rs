@@ -12,7 +12,7 @@
 //!   handed out; and after each read. A store that finds other files is *detached*, and stays so.
 //!   A writer takes the lock again before each of these checks ([`relock`](super::relock)): a process that unlinks the log
 //!   after the last one sees what was committed before it.
-//! - FI3. No connection of anthill unlinks a log: see `schema::connect`.
+//! - FI3. No connection of anthill unlinks a log: see `connection::connect`.
 //! - FI4. A detached store writes nothing, does not checkpoint, and closes its connections: SQLite makes all connections
 //!   of a process to the same database share an index, and so a stale index with new connections.
 //! - FI5. No file in use is opened here: closing it would drop the locks.

@@ -1,6 +1,7 @@
 //! Operations on request: jobs removed, retried, made due or purged; pause, limits and schedules.
 
 use super::enqueue::add;
+use super::sweep::sweep;
 use super::time::nanos;
 use super::tx::{JobRow, Tx, job_row, number};
 use crate::{Fired, JobId, JobInfo, JobState, Limits, Missed, NewJob, Scheduled};
@@ -23,9 +24,17 @@ pub(super) fn remove_job(
     let Some(job) = find(tx, id)?.filter(|job| states.contains(&job.state)) else {
         return Ok(false);
     };
-    tx.remove(&job)?;
-    tx.queue.counts.removed += 1;
+    tx.remove_by_request(&job)?;
     Ok(true)
+}
+
+/// Notes that a running job is to be cancelled. Returns whether it runs.
+pub(super) fn cancel_running(tx: &mut Tx<'_>, id: JobId) -> rusqlite::Result<bool> {
+    // One whose lease is over does not.
+    sweep(tx)?;
+    let cancel = "UPDATE anthill_jobs SET cancel = 1 WHERE queue = ?1 AND id = ?2 AND state = 3";
+    let mut cancel = tx.connection.prepare_cached(cancel)?;
+    Ok(cancel.execute(params![tx.number, id.as_bytes()])? > 0)
 }
 
 /// Makes a dead job ready, unless another job has its unique key by now.
@@ -99,8 +108,7 @@ pub(super) fn remove_unchanged(tx: &mut Tx<'_>, jobs: &[JobInfo]) -> rusqlite::R
         let Some(same) = same.optional()? else {
             return Ok(false);
         };
-        tx.remove(&same)?;
-        tx.queue.counts.removed += 1;
+        tx.remove_by_request(&same)?;
         Ok(true)
     };
     jobs.iter().map(&mut remove).collect()

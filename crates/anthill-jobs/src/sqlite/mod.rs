@@ -6,22 +6,29 @@
 //!
 //! The tables are described where they are made ([`schema`]); any SQLite shell shows them.
 //!
-//! From the top down: [`broker`] implements the trait; [`enqueue`], [`claim`], [`settle`], [`manage`], [`moves`] are the
-//! steps of jobs in a transaction ([`tx`]), [`sweep`] what time does to them, [`keys`] and [`unique`] their keys; [`read`]
-//! only looks. [`store`] shares the connections of a process, [`commit`] its transactions; [`mod@file`] and [`relock`] see to
-//! it that others see what is acknowledged.
+//! From the top down: [`broker`], [`admin`] and [`consumers`] implement the trait and its parts, [`within`] lets
+//! applications have them in their transactions; [`enqueue`], [`claim`], [`settle`],
+//! [`manage`], [`moves`] are the steps of jobs in a transaction ([`tx`]), [`sweep`] what time does to them, [`keys`] and
+//! [`unique`] their keys; [`read`] and [`list`] only look ([`json`] has what is stored as that). [`store`] shares the connections of a process ([`connection`]), [`commit`] its
+//! transactions; [`watch`] sees what other processes did; [`mod@file`] and [`relock`] see to it that others see what is
+//! acknowledged.
 
 #![allow(clippy::doc_markdown, reason = "SQLite is a name, and no code")]
 
+mod admin;
 mod broker;
 mod busy;
 mod claim;
 mod commit;
+mod connection;
+mod consumers;
 mod enqueue;
 mod errors;
 mod file;
+mod json;
 mod keys;
 mod kinds;
+mod list;
 mod manage;
 mod moves;
 mod read;
@@ -35,5 +42,7 @@ mod tests;
 mod time;
 mod tx;
 mod unique;
+mod watch;
+mod within;
 
 pub use broker::SqliteBroker;

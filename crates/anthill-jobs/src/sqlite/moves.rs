@@ -5,6 +5,7 @@ use super::enqueue::enqueue;
 use super::manage::find;
 use super::read;
 use super::tx::Tx;
+use crate::broker::Change;
 use crate::moves::{MoveOutcome, WhyNot, is_same};
 use crate::{Enqueued, JobId, JobInfo, NewJob, QueueError};
 use std::sync::Arc;
@@ -30,17 +31,15 @@ impl SqliteBroker {
             let load = |queue| Tx::load(connection, queue, &self.clock);
             let (mut from, mut into) = (load(self.queue)?, load(to.queue)?);
             let outcomes = move_all(&mut from, &mut into, ids, arriving)?;
-            from.store()?;
-            into.store()?;
-            Ok((outcomes, (from.wake, into.wake)))
+            Ok((outcomes, (from.store()?, into.store()?)))
         });
         self.store.check()?;
         let (outcomes, (from_wakes, into_wakes)) = moved?;
         if from_wakes {
-            self.listeners.notify();
+            self.listeners.notify(Change::Here);
         }
         if into_wakes {
-            to.listeners.notify();
+            to.listeners.notify(Change::Here);
         }
         Ok(outcomes)
     }
@@ -93,8 +92,7 @@ fn move_one(
         return Ok(Ok(MoveOutcome::Refused(why)));
     }
     if let Some(job_row) = find(from, id)? {
-        from.remove(&job_row)?;
-        from.queue.counts.removed += 1;
+        from.remove_by_request(&job_row)?;
     }
     Ok(Ok(MoveOutcome::Moved))
 }
@@ -102,6 +100,7 @@ fn move_one(
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use crate::broker::Admin;
     use crate::{Broker, Clock};
 
     #[test]

@@ -1,10 +1,11 @@
 //! Reads, on a connection that never writes: no writer waits for it, and it waits for none.
 
+use super::json;
 use super::kinds;
-use super::manage::{MISSED, index};
+use super::manage::MISSED;
 use super::time::{Now, duration};
-use super::tx::{QueueRow, number, state};
-use crate::{JobId, JobInfo, JobState, ListRequest, QueueStats, Scheduled};
+use super::tx::{QueueRow, flag, state};
+use crate::{JobId, JobInfo, JobState, QueueStats, Scheduled};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ fn columns(data: &str) -> String {
     format!(
         "id, kind, CASE WHEN length(payload) <= {data} THEN payload ELSE substr(payload, 1, {data}) END, state, rank, attempt, attempts, key, error,
     CASE WHEN length(progress) <= {data} THEN progress END, CASE WHEN length(result) <= {data} THEN result END, enqueued, due,
-    length(payload), holds, expires, keep"
+    length(payload), holds, expires, keep, headers, errors, cancel, consumer"
     )
 }
 
@@ -24,11 +25,8 @@ fn info(row: &Row<'_>, now: Now) -> rusqlite::Result<JobInfo> {
     let left = |at: i64| duration(at.saturating_sub(now.time));
     let waits = JobState::WAITING.contains(&state);
     Ok(JobInfo {
-        id: JobId::from_bytes(row.get(0)?),
-        kind: row.get(1)?,
         payload: row.get(2)?,
         payload_size: row.get::<_, i64>(13)?.unsigned_abs(),
-        state,
         priority: i16::try_from(-rank)
             .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(4, rank))?,
         attempt: row.get(5)?,
@@ -42,7 +40,35 @@ fn info(row: &Row<'_>, now: Now) -> rusqlite::Result<JobInfo> {
         due_in: (state == JobState::Delayed).then(|| left(due)),
         expires_in: row.get::<_, Option<i64>>(15)?.filter(|_| waits).map(left),
         keep_result: row.get::<_, Option<i64>>(16)?.map(duration),
+        headers: json::headers(row, 17)?,
+        errors: json::errors(row, 18, now.time)?,
+        cancel_requested: flag(row, 19)?,
+        consumer: if state == JobState::Running {
+            row.get(20)?
+        } else {
+            None
+        },
+        ..JobInfo::new(
+            JobId::from_bytes(row.get(0)?),
+            row.get::<_, String>(1)?,
+            state,
+        )
     })
+}
+
+/// The job at that place, with so many bytes of its data.
+pub(super) fn at(
+    connection: &Connection,
+    place: i64,
+    data: i64,
+    now: Now,
+) -> rusqlite::Result<JobInfo> {
+    let at = format!(
+        "SELECT {} FROM anthill_jobs WHERE place = ?1",
+        columns("?2")
+    );
+    let mut at = connection.prepare_cached(&at)?;
+    at.query_row([place, data], |row| info(row, now))
 }
 
 pub(super) fn get(
@@ -58,63 +84,6 @@ pub(super) fn get(
         info(row, now)
     });
     found.optional()
-}
-
-/// The order of the jobs in a state, in three columns.
-fn order(state: JobState) -> &'static str {
-    match state {
-        JobState::Ready | JobState::Parked => "rank, turn, place",
-        JobState::Delayed => "due, turn, place",
-        JobState::Running | JobState::Dead => "turn, place, rank",
-        JobState::Done => "until, place, rank",
-    }
-}
-
-pub(super) fn list(
-    connection: &Connection,
-    queue: i64,
-    request: &ListRequest,
-    now: Now,
-) -> rusqlite::Result<Vec<JobInfo>> {
-    let which = request.state;
-    let (order, index, number) = (order(which), index(which), number(which));
-    let here =
-        format!("FROM anthill_jobs INDEXED BY {index} WHERE queue = ?1 AND state = {number}");
-    let from = match request.after {
-        None => None,
-        Some(id) => {
-            let from = format!(
-                "SELECT {order} FROM anthill_jobs WHERE queue = ?1 AND state = {number} AND id = ?2"
-            );
-            let mut from = connection.prepare_cached(&from)?;
-            let from = from.query_row(params![queue, id.as_bytes()], |row| kinds::order(row, 0));
-            from.optional()?
-        }
-    };
-    let after = from.unwrap_or(kinds::START);
-    let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
-    let data = i64::try_from(request.data).unwrap_or(i64::MAX);
-    if which == JobState::Ready {
-        let kinds = kinds::ready_kinds(connection, queue)?;
-        let first = kinds::first_of(connection, queue, &kinds, after, request.limit)?;
-        let at = format!(
-            "SELECT {} FROM anthill_jobs WHERE place = ?1",
-            columns("?2")
-        );
-        let mut at = connection.prepare_cached(&at)?;
-        let mut each = |(_, _, place)| at.query_row([place, data], |row| info(row, now));
-        return first.into_iter().map(&mut each).collect();
-    }
-    let columns = columns("?6");
-    // In two steps, so that a sort does not have to move the data.
-    let list = format!(
-        "SELECT {columns} FROM anthill_jobs WHERE place IN
-        (SELECT place {here} AND ({order}) > (?2, ?3, ?4) ORDER BY {order} LIMIT ?5) ORDER BY {order}"
-    );
-    let mut list = connection.prepare_cached(&list)?;
-    let after = params![queue, after.0, after.1, after.2, limit, data];
-    let jobs = list.query_map(after, |row| info(row, now))?;
-    jobs.collect()
 }
 
 pub(super) fn stats(connection: &Connection, queue: i64, now: Now) -> rusqlite::Result<QueueStats> {

@@ -1,22 +1,30 @@
-//! The tables, and connections to them: with a write-ahead log, a wait for the disk at each commit, and checks for damage.
+//! The tables, and how those of an older version become those of this one.
+//!
+//! - SV1. A file is brought to this version when it is opened for writing, in one transaction: by one process, while
+//!   others that open it wait. Its jobs stay where they are; what a new column means for them is its default.
+//! - SV2. A program of version 2 that has the file open meanwhile goes on to work on it: its statements name their columns,
+//!   and what they leave out has a default. It keeps no errors, and nothing for the retention, and knows no request to
+//!   cancel. It opens the file no more.
+//! - SV3. A file of a newer version is left alone.
 
-use super::busy;
+use super::commit::extend_leases;
 use super::errors::queue_error;
-use super::file::{log, size};
-use crate::QueueError;
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use super::time::Steady;
+use crate::{Clock, QueueError};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::path::Path;
-use std::time::Duration;
 
 /// The version of the tables.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
+
+/// The oldest version that can be brought to this one.
+const OLDEST: i64 = 2;
 
 /// Times are in nanoseconds: since 1970 by the wall clock that never goes back (B10), or, of the steady clock, since the
 /// boot of the host.
 ///
 /// The index of a state has only the rows of that state, so that a step costs the same whatever else is stored.
-pub(super) const SCHEMA: &str = "
+const SCHEMA: &str = "
 CREATE TABLE anthill_schema (version INTEGER NOT NULL) STRICT;
 
 CREATE TABLE anthill_queues (
@@ -32,6 +40,9 @@ CREATE TABLE anthill_queues (
     rate_kept INTEGER NOT NULL DEFAULT 0, -- steady: up to when the rate limit has granted jobs
     rate_behind INTEGER NOT NULL DEFAULT 0, -- ready jobs were left when it granted no more
     max_ready INTEGER,
+    keep_done INTEGER,                    -- for how long jobs that are done are kept
+    keep_dead INTEGER,                    -- for how long dead ones are
+    told INTEGER NOT NULL DEFAULT 0,      -- counts the changes after which there may be something to claim
     time INTEGER NOT NULL DEFAULT 0,      -- when the row was written
     time_boot INTEGER NOT NULL DEFAULT 0, -- the boot of the host that ahead is of
     ahead INTEGER NOT NULL DEFAULT 0,     -- by how much the time is ahead of the steady clock
@@ -58,7 +69,8 @@ CREATE TABLE anthill_jobs (
     queue INTEGER NOT NULL,
     state INTEGER NOT NULL,               -- 0 ready, 1 delayed, 2 parked, 3 running, 4 dead, 5 done
     rank INTEGER NOT NULL,                -- the negative of the priority
-    turn INTEGER NOT NULL,                -- the order within a rank: about when it is due; or when it died
+    turn INTEGER NOT NULL,                -- the order within a rank: about when it is due; or in which it died; or,
+                                          -- done and without `until`, when it ended
     attempt INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL,
     claim INTEGER NOT NULL DEFAULT 0,     -- counts the claims: only the newest may settle the job
@@ -66,16 +78,20 @@ CREATE TABLE anthill_jobs (
     suspect INTEGER NOT NULL DEFAULT 0,   -- it lost a lease, and no attempt since has reported its end
     boot INTEGER,                         -- the boot of the host that ends is of
     ends INTEGER,                         -- steady: the end of the lease
-    due INTEGER NOT NULL,                 -- when it is ready, or since when
+    due INTEGER NOT NULL,                 -- when it is ready, or since when; or when it died
     expires INTEGER,
     keep INTEGER,                         -- how long to keep the result
-    until INTEGER,                        -- the end of that
+    until INTEGER,                        -- the end of that; none if only keep_done still keeps it
+    cancel INTEGER,                       -- 1: it runs, and is to be cancelled
+    consumer TEXT,                        -- who claimed it last
     enqueued INTEGER NOT NULL,
     id BLOB NOT NULL,
     kind TEXT NOT NULL,
     key TEXT,
     holds TEXT,                           -- the unique key that it has until it is over
-    error TEXT,
+    error TEXT,                           -- of the last failed attempt
+    errors TEXT,                          -- JSON: the last failed attempts, as [attempt, time, error]
+    headers TEXT,                         -- JSON: texts by name
     progress BLOB,
     result BLOB,
     payload BLOB NOT NULL
@@ -88,7 +104,7 @@ CREATE INDEX anthill_parked ON anthill_jobs (queue, key, rank, turn) WHERE state
 CREATE INDEX anthill_running ON anthill_jobs (queue, boot, ends) WHERE state = 3;
 CREATE INDEX anthill_running_key ON anthill_jobs (queue, key) WHERE state = 3 AND key IS NOT NULL;
 CREATE INDEX anthill_dead ON anthill_jobs (queue, turn) WHERE state = 4;
-CREATE INDEX anthill_done ON anthill_jobs (queue, until) WHERE state = 5;
+CREATE INDEX anthill_done ON anthill_jobs (queue, until, turn) WHERE state = 5;
 CREATE INDEX anthill_expires ON anthill_jobs (queue, expires) WHERE state < 3 AND expires IS NOT NULL;
 
 CREATE TABLE anthill_unique (
@@ -113,184 +129,129 @@ CREATE TABLE anthill_schedules (
 ) STRICT;
 ";
 
-/// A file whose size is not a multiple of the page size, or whose pages are malformed, is an error when they are read;
-/// nothing is mapped into memory, where it would be a signal.
-const SETTINGS: &str = "
-PRAGMA synchronous = FULL;
-PRAGMA fullfsync = ON;
-PRAGMA cell_size_check = ON;
-PRAGMA mmap_size = 0;
-PRAGMA trusted_schema = OFF;
-PRAGMA temp_store = MEMORY;
-PRAGMA cache_size = -8000;
-PRAGMA journal_size_limit = 67108864;
+/// The consumers that live; new in version 3.
+const CONSUMERS: &str = "
+CREATE TABLE anthill_consumers (
+    queue INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    kinds TEXT NOT NULL,                  -- JSON: those that it has handlers for
+    workers INTEGER NOT NULL,
+    running INTEGER NOT NULL,             -- how many jobs it had claimed and not settled when it last said so
+    boot INTEGER NOT NULL,                -- the boot of the host that the times are of
+    started INTEGER NOT NULL,             -- steady
+    seen INTEGER NOT NULL,                -- steady: when it last said so
+    ends INTEGER NOT NULL,                -- steady: when it counts as gone
+    PRIMARY KEY (queue, id)
+) STRICT, WITHOUT ROWID;
 ";
 
-/// What a connection is for.
+/// What version 3 has beyond version 2, but for [`CONSUMERS`].
+///
+/// No row is written; but SQLite checks the whole table of jobs for each new column, and again for the index: a few seconds
+/// for each million jobs.
+const FROM_2: &str = "
+ALTER TABLE anthill_queues ADD COLUMN keep_done INTEGER;
+ALTER TABLE anthill_queues ADD COLUMN keep_dead INTEGER;
+ALTER TABLE anthill_queues ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE anthill_jobs ADD COLUMN cancel INTEGER;
+ALTER TABLE anthill_jobs ADD COLUMN consumer TEXT;
+ALTER TABLE anthill_jobs ADD COLUMN errors TEXT;
+ALTER TABLE anthill_jobs ADD COLUMN headers TEXT;
+DROP INDEX IF EXISTS anthill_done;
+CREATE INDEX anthill_done ON anthill_jobs (queue, until, turn) WHERE state = 5;
+UPDATE anthill_schema SET version = 3;
+";
+
+/// What a file has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
-    Write,
-    /// Nothing in the file is changed, and no permission to write is needed.
-    Read,
+enum Tables {
+    None,
+    /// Of an older version, which can be brought to this one.
+    Old(i64),
+    Current,
 }
 
-/// Opens a connection with the settings that all of ours have, and with log and index open.
-pub(super) fn connect(path: &Path, access: Access) -> Result<Connection, QueueError> {
-    let has_log = size(&log(path)) > 0;
-    // SQLite takes a file of one byte or none for a new one, and discards its log.
-    if path.exists() && size(path) < 2 && has_log {
-        let why = format!("{} is empty, but has a log", path.display());
-        return Err(QueueError::Corrupt(why));
-    }
-    let flags = match access {
-        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
-        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
-    };
-    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .map_err(queue_error)?;
-    leave_log(&connection).map_err(queue_error)?;
-    // Without permission to write, SQLite opens the file read-only.
-    if access == Access::Write && connection.is_readonly("main").map_err(queue_error)? {
-        let why = format!("{} is read-only", path.display());
-        return Err(QueueError::ReadOnly(why));
-    }
-    connection.set_prepared_statement_cache_capacity(64);
-    busy::install(&connection).map_err(queue_error)?;
-    // Plans do not depend on bound values; otherwise a statement with a limit would be planned anew each time.
-    let stable_plans = DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG;
-    connection
-        .set_db_config(stable_plans, true)
-        .map_err(queue_error)?;
-    let mode = match access {
-        Access::Write => write_ahead(&connection)?,
-        Access::Read => connection
-            .query_row("PRAGMA journal_mode", [], |row| row.get(0))
-            .map_err(|error| no_log(path, error))?,
-    };
-    if mode != "wal" {
-        let path = path.to_string_lossy();
-        let reason =
-            format!("SQLite keeps a journal of the kind {mode:?} there, not a write-ahead log");
-        return Err(QueueError::address(&path, reason));
-    }
-    connection.execute_batch(SETTINGS).map_err(queue_error)?;
-    // Reads the file, and so the log.
-    connection
-        .query_row("PRAGMA schema_version", [], |_| Ok(()))
-        .map_err(|error| no_log(path, error))?;
-    if !has_log {
-        refuse_torn(&connection, path)?;
-    }
-    Ok(connection)
-}
-
-/// Without permission to write, the log and its index cannot be created either.
-fn no_log(path: &Path, error: rusqlite::Error) -> QueueError {
-    let log = log(path);
-    let is_refused = matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)
-    );
-    if is_refused && !log.exists() {
-        return QueueError::ReadOnly(format!(
-            "{} is missing, and cannot be created here: a process with permission to write must open the queue once",
-            log.display()
-        ));
-    }
-    queue_error(error)
-}
-
-/// Makes a connection leave the log in place when it is closed. Otherwise the last connection unlinks it; and no connection
-/// knows for certain that it is the last, because a process loses its locks on the file when anything in it reads the
-/// file.
-pub(super) fn leave_log(connection: &Connection) -> rusqlite::Result<()> {
-    let leave = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-    connection.set_db_config(leave, true).map(drop)
-}
-
-/// SQLite notices whole missing pages at the end, but reads a partial page as if it were followed by zeros. That is in order
-/// only if there is a log, which has the page.
-fn refuse_torn(connection: &Connection, path: &Path) -> Result<(), QueueError> {
-    let page = connection.query_row("PRAGMA page_size", [], |row| row.get(0));
-    let page = i64::unsigned_abs(page.map_err(queue_error)?);
-    if size(path) % page.max(1) != 0 {
-        let why = format!("{} ends within a page", path.display());
-        return Err(QueueError::Corrupt(why));
-    }
-    Ok(())
-}
-
-/// SQLite does not wait by itself if several processes make the first change of a new file.
-fn write_ahead(connection: &Connection) -> Result<String, QueueError> {
-    loop {
-        let mode = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0));
-        match mode {
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
-                if !busy::has_time_left() {
-                    return Err(QueueError::Busy);
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            mode => return mode.map_err(queue_error),
+/// Creates what is missing, and brings old tables to this version. Returns the number of the queue.
+pub(super) fn create(
+    connection: &mut Connection,
+    queue: &str,
+    clock: &Clock,
+) -> Result<i64, QueueError> {
+    if tables(connection)? == Tables::Current {
+        if let Some(number) = number_of(connection, queue)? {
+            return Ok(number);
         }
-    }
-}
-
-/// Creates what is missing. Returns the number of the queue.
-pub(super) fn create(connection: &mut Connection, queue: &str) -> Result<i64, QueueError> {
-    if let Some(number) = check(connection, queue)? {
-        return Ok(number);
     }
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(queue_error)?;
+    let began = Steady::of(clock);
     // Another process may have been first.
-    if let Some(number) = check(&transaction, queue)? {
-        return Ok(number);
+    match tables(&transaction)? {
+        Tables::None => fill(&transaction).map_err(queue_error)?,
+        Tables::Old(_) => {
+            migrate(&transaction).map_err(queue_error)?;
+            // If one of the old ones was missing, so it is now.
+            tables(&transaction)?;
+        }
+        Tables::Current => {}
     }
-    let number = fill(&transaction, queue).map_err(queue_error)?;
+    let number = match number_of(&transaction, queue)? {
+        Some(number) => number,
+        None => add(&transaction, queue).map_err(queue_error)?,
+    };
+    extend_leases(&transaction, clock, began).map_err(queue_error)?;
     transaction.commit().map_err(queue_error)?;
     Ok(number)
 }
 
-fn fill(connection: &Connection, queue: &str) -> rusqlite::Result<i64> {
-    if !has_schema(connection)? {
-        connection.execute_batch(SCHEMA)?;
-        connection.execute("INSERT INTO anthill_schema VALUES (?1)", [VERSION])?;
-    }
-    connection.execute(
-        "INSERT INTO anthill_queues (name) VALUES (?1)",
-        params![queue],
-    )?;
+fn fill(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(SCHEMA)?;
+    connection.execute_batch(CONSUMERS)?;
+    connection.execute("INSERT INTO anthill_schema VALUES (?1)", [VERSION])?;
+    Ok(())
+}
+
+fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(FROM_2)?;
+    connection.execute_batch(CONSUMERS)
+}
+
+fn add(connection: &Connection, queue: &str) -> rusqlite::Result<i64> {
+    let add = "INSERT INTO anthill_queues (name) VALUES (?1)";
+    connection.execute(add, params![queue])?;
     Ok(connection.last_insert_rowid())
 }
 
-fn has_schema(connection: &Connection) -> rusqlite::Result<bool> {
+/// Looks at the tables; an error if they are of a version that is not known here, or damaged.
+fn tables(connection: &Connection) -> Result<Tables, QueueError> {
     let schema = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'anthill_schema')";
-    connection.query_row(schema, [], |row| row.get(0))
-}
-
-/// Returns the number of the queue, if it exists; an error if the tables are of another version or damaged.
-fn check(connection: &Connection, queue: &str) -> Result<Option<i64>, QueueError> {
-    if !has_schema(connection).map_err(queue_error)? {
-        return Ok(None);
+    let has_schema = connection.query_row(schema, [], |row| row.get(0));
+    if !has_schema.map_err(queue_error)? {
+        return Ok(Tables::None);
     }
     let version = connection.query_row("SELECT max(version) FROM anthill_schema", [], |row| {
         row.get(0)
     });
-    let version: Option<i64> = version.map_err(queue_error)?;
-    if version != Some(VERSION) {
-        return Err(wrong_version(version));
+    match version.map_err(queue_error)? {
+        Some(VERSION) => {}
+        Some(version) if (OLDEST..VERSION).contains(&version) => return Ok(Tables::Old(version)),
+        other => return Err(wrong_version(other)),
     }
     let ours = r"SELECT count(*) FROM sqlite_master WHERE name LIKE 'anthill\_%' ESCAPE '\'";
     let found: i64 = connection
         .query_row(ours, [], |row| row.get(0))
         .map_err(queue_error)?;
-    let wanted = SCHEMA.matches("CREATE ").count();
+    let wanted = [SCHEMA, CONSUMERS].map(|tables| tables.matches("CREATE ").count());
+    let wanted: usize = wanted.iter().sum();
     if usize::try_from(found).unwrap_or(0) < wanted {
         let why = format!("{found} of its {wanted} tables and indexes exist");
         return Err(QueueError::Corrupt(why));
     }
+    Ok(Tables::Current)
+}
+
+fn number_of(connection: &Connection, queue: &str) -> Result<Option<i64>, QueueError> {
     let number = "SELECT id FROM anthill_queues WHERE name = ?1";
     let number = connection
         .query_row(number, [queue], |row| row.get(0))
@@ -300,7 +261,17 @@ fn check(connection: &Connection, queue: &str) -> Result<Option<i64>, QueueError
 
 /// Returns the number of an existing queue, without a change of the file.
 pub(super) fn find(connection: &Connection, path: &Path, queue: &str) -> Result<i64, QueueError> {
-    check(connection, queue)?.ok_or_else(|| {
+    let number = match tables(connection)? {
+        Tables::None => None,
+        Tables::Old(version) => {
+            return Err(QueueError::ReadOnly(format!(
+                "its tables have version {version}, and are not brought to version {VERSION} without permission to write: a \
+                 process with that permission must open the queue once"
+            )));
+        }
+        Tables::Current => number_of(connection, queue)?,
+    };
+    number.ok_or_else(|| {
         let reason = format!("there is no queue {queue:?} in it");
         QueueError::address(&path.to_string_lossy(), reason)
     })

@@ -9,13 +9,14 @@
 //!   waits for a disk under the lock of that list.
 
 use super::commit::{GroupCommit, QueueRef, Urgency};
+use super::connection::Access;
 use super::errors::queue_error;
 use super::file::{self, Attachment, Files};
-use super::schema::Access;
 use super::time::Now;
 use super::tx::{QueueRow, Tx};
-use super::{busy, schema};
-use crate::listeners::Listeners;
+use super::watch::{Seen, Watch};
+use super::{busy, connection, schema};
+use crate::broker::{Change, Listeners, Subscription};
 use crate::sync::{lock, try_lock};
 use crate::{Clock, QueueError};
 use rusqlite::Connection;
@@ -39,6 +40,9 @@ pub(super) struct Store {
     reader: Mutex<Option<Connection>>,
     /// The queues that were opened here, by name.
     queues: Mutex<HashMap<String, QueueRef>>,
+    /// To a manual clock, one for each of them.
+    clock_moves: Mutex<Vec<Subscription>>,
+    watch: Arc<Watch>,
 }
 
 impl Store {
@@ -65,6 +69,8 @@ impl Store {
             clock: clock.clone(),
             reader: Mutex::new(reader),
             queues: Mutex::default(),
+            clock_moves: Mutex::default(),
+            watch: Arc::default(),
             attachment,
         });
         // Another thread may have been first.
@@ -96,19 +102,32 @@ impl Store {
                 let deadline = Instant::now() + busy::TIMEOUT;
                 let made = self
                     .group
-                    .with_writer(deadline, |writer| schema::create(writer, name));
+                    .with_writer(deadline, |writer| schema::create(writer, name, &self.clock));
                 self.checked(made)?
             }
             Access::Read => self.with_reader(|reader| schema::find(reader, self.path(), name))?,
         };
-        let listeners = Arc::new(Listeners::default());
-        let ours = Arc::downgrade(&listeners);
+        let listeners = Listeners::new();
+        let ours = listeners.clone();
         // A move of a manual clock notifies at once.
-        self.clock
-            .on_change(move || ours.upgrade().map(|listeners| listeners.notify()).is_some());
+        let moves = self.clock.on_change(move || ours.notify(Change::Here));
+        lock(&self.clock_moves).push(moves);
         let queue = QueueRef { number, listeners };
         queues.insert(name.to_owned(), queue.clone());
         Ok(queue)
+    }
+
+    pub(super) fn watch(&self) -> &Arc<Watch> {
+        &self.watch
+    }
+
+    /// The listeners of all queues.
+    pub(super) fn all_listeners(&self) -> Vec<Listeners> {
+        let queues = lock(&self.queues);
+        queues
+            .values()
+            .map(|queue| queue.listeners.clone())
+            .collect()
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -186,17 +205,10 @@ impl Store {
         })
     }
 
-    /// Whether there was a commit since the call that set `seen`.
-    pub(super) fn has_changed(&self, seen: &mut u64) -> Result<bool, QueueError> {
-        // Counts the commits of all other connections, our own writer included; the reader has none.
-        let version = self.with_reader(|reader| {
-            let version = reader.prepare_cached("PRAGMA data_version");
-            version
-                .and_then(|mut version| version.query_row([], |row| row.get(0)))
-                .map_err(queue_error)
-        })?;
-        let version = i64::unsigned_abs(version);
-        Ok(std::mem::replace(seen, version) != version)
+    /// The listeners of the queues in which there may be something to claim since the call before with the same `seen`.
+    pub(super) fn changed(&self, seen: &mut Seen) -> Result<Vec<Listeners>, QueueError> {
+        let queues: Vec<QueueRef> = lock(&self.queues).values().cloned().collect();
+        self.with_reader(|reader| seen.look(reader, queues).map_err(queue_error))
     }
 
     fn with_reader<T>(
@@ -227,7 +239,7 @@ impl Store {
         match reader {
             Some(reader) => Ok(reader),
             closed => {
-                let opened = schema::connect(self.attachment.files().asked(), self.access)?;
+                let opened = connection::connect(self.attachment.files().asked(), self.access)?;
                 opened
                     .execute_batch("PRAGMA query_only = ON")
                     .map_err(queue_error)?;
@@ -250,7 +262,7 @@ impl Store {
         let copy = || {
             self.check()?;
             busy::restart();
-            let from = schema::connect(self.attachment.files().asked(), Access::Read)?;
+            let from = connection::connect(self.attachment.files().asked(), Access::Read)?;
             from.execute("VACUUM INTO ?1", [name])
                 .map_err(queue_error)?;
             drop(from);
@@ -266,6 +278,7 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
+        self.watch.close();
         *lock(&self.reader) = None;
         // Only if attached (FI4). The next process finds an empty log, if none uses it now.
         let _ = self.group.with_writer(Instant::now(), |writer| {
@@ -311,7 +324,7 @@ fn connect(path: &Path, access: Access) -> Result<(Connection, Files), QueueErro
         file::refuse_unfit(path)?;
         busy::restart();
         let before = Files::at(path);
-        let connection = schema::connect(path, access)?;
+        let connection = connection::connect(path, access)?;
         match (before, Files::at(path)) {
             (Ok(before), Ok(after)) if before == after => {
                 after.refuse_stale_index()?;

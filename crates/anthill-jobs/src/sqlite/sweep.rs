@@ -1,7 +1,9 @@
-//! What time does to jobs: a lease is over (B5), a job is due or has expired, a result was kept long enough. Each sweep
+//! What time does to jobs: a lease is over (B5), a job is due or has expired, what is over was kept long enough. Each sweep
 //! does at most so much of each, so that no step is long.
 
-use super::tx::{JobRow, Tx, job_row};
+use super::json;
+use super::time::nanos;
+use super::tx::{JobRow, Tx, flag, job_row};
 use crate::JobState;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -14,7 +16,8 @@ pub(super) fn sweep(tx: &mut Tx<'_>) -> rusqlite::Result<bool> {
     let mut largest = reclaim_expired_leases(tx)?;
     largest = largest.max(promote_due(tx)?);
     largest = largest.max(expire(tx)?);
-    largest = largest.max(delete_old_results(tx)?);
+    largest = largest.max(delete_old_done(tx)?);
+    largest = largest.max(delete_old_dead(tx)?);
     largest = largest.max(free_expired_periods(tx)?);
     largest = largest.max(balance_all(tx)?);
     // Another consumer of this process may have room for jobs that became ready.
@@ -41,13 +44,18 @@ pub(super) const OVERDUE: &str = "SELECT
         WHERE queue = ?1 AND state = 3 AND boot = ?4 AND ends <= ?3)
     OR EXISTS (SELECT 1 FROM anthill_jobs INDEXED BY anthill_delayed WHERE queue = ?1 AND state = 1 AND due <= ?2)
     OR EXISTS (SELECT 1 FROM anthill_jobs INDEXED BY anthill_expires WHERE queue = ?1 AND state < 3 AND expires <= ?2)
-    OR EXISTS (SELECT 1 FROM anthill_jobs INDEXED BY anthill_done WHERE queue = ?1 AND state = 5 AND until <= ?2)";
+    OR EXISTS (SELECT 1 FROM anthill_jobs INDEXED BY anthill_done WHERE queue = ?1 AND state = 5 AND until <= ?2)
+    OR EXISTS (SELECT 1 FROM anthill_jobs INDEXED BY anthill_done WHERE queue = ?1 AND state = 5 AND until IS NULL
+        AND turn <= ?2 - coalesce((SELECT keep_done FROM anthill_queues WHERE id = ?1), 0))
+    OR EXISTS (SELECT 1 FROM anthill_jobs INDEXED BY anthill_dead
+        WHERE queue = ?1 AND state = 4 AND turn <= ?2 - (SELECT keep_dead FROM anthill_queues WHERE id = ?1) + 1000000
+        AND due <= ?2 - (SELECT keep_dead FROM anthill_queues WHERE id = ?1))";
 
-pub(super) const EXPIRED_LEASES: &str = "SELECT place, state, id, key, holds, attempt, attempts, together
+pub(super) const EXPIRED_LEASES: &str = "SELECT place, state, id, key, holds, attempt, attempts, together, errors, cancel
     FROM anthill_jobs INDEXED BY anthill_running WHERE queue = ?1 AND state = 3 AND boot < ?2
-    UNION ALL SELECT place, state, id, key, holds, attempt, attempts, together
+    UNION ALL SELECT place, state, id, key, holds, attempt, attempts, together, errors, cancel
     FROM anthill_jobs INDEXED BY anthill_running WHERE queue = ?1 AND state = 3 AND boot > ?2
-    UNION ALL SELECT place, state, id, key, holds, attempt, attempts, together
+    UNION ALL SELECT place, state, id, key, holds, attempt, attempts, together, errors, cancel
     FROM anthill_jobs INDEXED BY anthill_running WHERE queue = ?1 AND state = 3 AND boot = ?2 AND ends <= ?3
     LIMIT ?4";
 
@@ -62,9 +70,28 @@ pub(super) const DUE_KEYS: &str =
 pub(super) const EXPIRED: &str = "SELECT place FROM anthill_jobs INDEXED BY anthill_expires
     WHERE queue = ?1 AND state < 3 AND expires <= ?2 ORDER BY expires LIMIT ?3";
 
+/// Without a retention: results that were kept long enough, and what the retention kept before.
 pub(super) const KEPT: &str = "DELETE FROM anthill_jobs WHERE place IN (
+    SELECT place FROM anthill_jobs INDEXED BY anthill_done WHERE queue = ?1 AND state = 5 AND until <= ?2
+    UNION ALL SELECT place FROM anthill_jobs INDEXED BY anthill_done
+    WHERE queue = ?1 AND state = 5 AND until IS NULL AND turn <= ?2
+    LIMIT ?3)";
+
+/// With one: only that keeps them from now on.
+pub(super) const LAPSED: &str =
+    "UPDATE anthill_jobs SET until = NULL, turn = until - keep WHERE place IN (
     SELECT place FROM anthill_jobs INDEXED BY anthill_done
     WHERE queue = ?1 AND state = 5 AND until <= ?2 ORDER BY until LIMIT ?3)";
+
+pub(super) const RETAINED: &str = "DELETE FROM anthill_jobs WHERE place IN (
+    SELECT place FROM anthill_jobs INDEXED BY anthill_done
+    WHERE queue = ?1 AND state = 5 AND until IS NULL AND turn <= ?2 ORDER BY turn LIMIT ?3)";
+
+/// The `turn` of a dead letter is when it died, or up to a millisecond later, if several died at the same time: `due` is the
+/// exact time. (In one that a program of version 2 made it is an earlier time.)
+pub(super) const OLD_DEAD: &str = "DELETE FROM anthill_jobs WHERE place IN (
+    SELECT place FROM anthill_jobs INDEXED BY anthill_dead
+    WHERE queue = ?1 AND state = 4 AND turn <= ?2 + 1000000 AND due <= ?2 ORDER BY turn LIMIT ?3)";
 
 pub(super) const PERIODS: &str =
     "DELETE FROM anthill_unique WHERE queue = ?1 AND held = 0 AND key IN (
@@ -95,6 +122,8 @@ fn reclaim_expired_leases(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
                 attempt: row.get(5)?,
                 attempts: row.get(6)?,
                 together: row.get(7)?,
+                errors: row.get(8)?,
+                is_cancelled: flag(row, 9)?,
             })
         })?;
         lost.collect::<rusqlite::Result<Vec<ExpiredLease>>>()?
@@ -111,20 +140,28 @@ struct ExpiredLease {
     attempt: u32,
     attempts: u32,
     together: bool,
+    /// Of the attempts before.
+    errors: Option<String>,
+    is_cancelled: bool,
 }
 
 /// Makes a job ready or dead whose lease is over (B5).
 fn lose_lease(tx: &mut Tx<'_>, lost: &ExpiredLease) -> rusqlite::Result<()> {
     tx.queue.counts.lost_leases += 1;
     let ExpiredLease { job, attempt, .. } = lost;
+    if lost.is_cancelled {
+        return tx.remove_by_request(job);
+    }
     let why = format!("the lease of attempt {attempt} ended before the job did");
+    let errors = json::of_errors(lost.errors.as_deref(), *attempt, &why, tx.now.time);
     let attempt = attempt.saturating_sub(u32::from(lost.together));
     if attempt >= lost.attempts {
-        return tx.mark_dead(job, &why);
+        return tx.mark_dead(job, &why, &errors);
     }
-    let back = "UPDATE anthill_jobs SET state = 0, due = ?2, error = ?3, attempt = ?4, suspect = 1 WHERE place = ?1";
+    let back = "UPDATE anthill_jobs SET state = 0, due = ?2, error = ?3, errors = ?4, attempt = ?5,
+        suspect = 1 WHERE place = ?1";
     let mut back = tx.connection.prepare_cached(back)?;
-    back.execute(params![job.place, tx.now.time, why, attempt])?;
+    back.execute(params![job.place, tx.now.time, why, errors, attempt])?;
     tx.moved(JobState::Running, JobState::Ready, 1);
     tx.balance_key_of(job)
 }
@@ -172,14 +209,39 @@ fn expire(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
     Ok(len(expired.len()))
 }
 
-fn delete_old_results(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
+/// Removes jobs that are done and were kept long enough. A job is kept because of its result until `until`, which is none
+/// after that; then because of the retention, from its `turn` on, which is when it ended. So a change of the retention
+/// changes no job.
+fn delete_old_done(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
     if tx.queue.counts.results == 0 {
         return Ok(0);
     }
-    let mut kept = tx.connection.prepare_cached(KEPT)?;
-    let gone = kept.execute(params![tx.number, tx.now.time, BATCH])?;
-    let results = tx.queue.count(JobState::Done);
-    *results = results.saturating_sub(gone as u64);
+    let retained = tx.retained();
+    if retained == 0 {
+        return delete_old(tx, KEPT, JobState::Done, tx.now.time);
+    }
+    let mut lapsed = tx.connection.prepare_cached(LAPSED)?;
+    let lapsed = lapsed.execute(params![tx.number, tx.now.time, BATCH])?;
+    let before = tx.now.time.saturating_sub(retained);
+    let gone = delete_old(tx, RETAINED, JobState::Done, before)?;
+    Ok(gone.max(len(lapsed)))
+}
+
+/// Removes dead letters that were kept long enough.
+fn delete_old_dead(tx: &mut Tx<'_>) -> rusqlite::Result<u32> {
+    let Some(time) = tx.queue.retention.dead.filter(|_| tx.queue.counts.dead > 0) else {
+        return Ok(0);
+    };
+    let before = tx.now.time.saturating_sub(nanos(time));
+    delete_old(tx, OLD_DEAD, JobState::Dead, before)
+}
+
+/// Removes some of the jobs in a state that is over. They hold no unique key, and no room for their key.
+fn delete_old(tx: &mut Tx<'_>, sql: &str, state: JobState, before: i64) -> rusqlite::Result<u32> {
+    let mut old = tx.connection.prepare_cached(sql)?;
+    let gone = old.execute(params![tx.number, before, BATCH])?;
+    let count = tx.queue.count(state);
+    *count = count.saturating_sub(gone as u64);
     Ok(len(gone))
 }
 

@@ -4,13 +4,14 @@
 //! ([`unique`](super::unique)), and a parked job may have room ([`keys`](super::keys)).
 
 use super::time::{Now, TimeMark, duration, nanos};
-use crate::{Clock, JobState, Limits, QueueStats, Rate};
+use crate::{Clock, JobState, Limits, QueueStats, Rate, Retention};
 use rusqlite::{Connection, Row, params};
 
 /// The row of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct QueueRow {
     pub(super) limits: Limits,
+    pub(super) retention: Retention,
     pub(super) rate_boot: i64,
     pub(super) rate_kept: i64,
     pub(super) rate_behind: bool,
@@ -18,6 +19,8 @@ pub(super) struct QueueRow {
     /// After a change of the limits: the key from which on keys must be balanced.
     pub(super) unpark: Option<String>,
     pub(super) turn: i64,
+    /// How often there may have been something to claim after a change.
+    told: i64,
     pub(super) counts: QueueStats,
 }
 
@@ -44,7 +47,7 @@ impl QueueRow {
     pub(super) fn load(connection: &Connection, queue: i64) -> rusqlite::Result<QueueRow> {
         let load = "SELECT paused, most_running, most_per_key, rate_jobs, rate_per, rate_burst, rate_boot, rate_kept,
             unpark, turn, ready, delayed, parked, running, dead, results, enqueued, duplicates, done, retried, died,
-            lost_leases, expired, removed, rate_behind, max_ready, time, time_boot, ahead
+            lost_leases, expired, removed, rate_behind, max_ready, time, time_boot, ahead, keep_done, keep_dead, told
             FROM anthill_queues WHERE id = ?1";
         connection.prepare_cached(load)?.query_row([queue], |row| {
             let count = |column| {
@@ -65,6 +68,10 @@ impl QueueRow {
                     rate,
                     max_ready: row.get::<_, Option<i64>>(25)?.map(i64::unsigned_abs),
                 },
+                retention: Retention {
+                    done: row.get::<_, Option<i64>>(29)?.map(duration),
+                    dead: row.get::<_, Option<i64>>(30)?.map(duration),
+                },
                 rate_boot: row.get(6)?,
                 rate_kept: row.get(7)?,
                 rate_behind: row.get(24)?,
@@ -75,6 +82,7 @@ impl QueueRow {
                 },
                 unpark: row.get(8)?,
                 turn: row.get(9)?,
+                told: row.get(31)?,
                 counts: QueueStats {
                     ready: count(10)?,
                     delayed: count(11)?,
@@ -114,7 +122,8 @@ impl QueueRow {
             rate_per = ?6, rate_burst = ?7, rate_boot = ?8, rate_kept = ?9, unpark = ?10, turn = ?11, ready = ?12,
             delayed = ?13, parked = ?14, running = ?15, dead = ?16, results = ?17, enqueued = ?18, duplicates = ?19,
             done = ?20, retried = ?21, died = ?22, lost_leases = ?23, expired = ?24, removed = ?25, rate_behind = ?26,
-            max_ready = ?27, time = ?28, time_boot = ?29, ahead = ?30 WHERE id = ?1";
+            max_ready = ?27, time = ?28, time_boot = ?29, ahead = ?30, keep_done = ?31, keep_dead = ?32, told = ?33
+            WHERE id = ?1";
         let (limits, counts) = (&self.limits, &self.counts);
         let rate = limits.rate;
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
@@ -149,6 +158,9 @@ impl QueueRow {
             time,
             self.mark.boot,
             self.mark.ahead,
+            self.retention.done.map(nanos),
+            self.retention.dead.map(nanos),
+            self.told,
         ])?;
         Ok(())
     }
@@ -187,6 +199,12 @@ pub(super) fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     })
 }
 
+/// Whether a flag is set that most rows lack.
+pub(super) fn flag(row: &Row<'_>, column: usize) -> rusqlite::Result<bool> {
+    let set: Option<bool> = row.get(column)?;
+    Ok(set == Some(true))
+}
+
 /// A queue in an open transaction.
 pub(super) struct Tx<'c> {
     pub(super) connection: &'c Connection,
@@ -220,14 +238,16 @@ impl<'c> Tx<'c> {
         })
     }
 
-    /// Stores the row, before the commit.
-    pub(super) fn store(&self) -> rusqlite::Result<()> {
+    /// Stores the row, before the commit. Returns whether to notify the listeners after it.
+    pub(super) fn store(mut self) -> rusqlite::Result<bool> {
+        // Watchers in other processes see it there.
+        self.queue.told = self.queue.told.wrapping_add(i64::from(self.wake));
         // An operation that changed nothing writes nothing, and does not wait for the disk.
-        if self.queue == self.loaded {
-            return Ok(());
+        if self.queue != self.loaded {
+            let time = self.now.time.max(self.queue.mark.time);
+            self.queue.store(self.connection, self.number, time)?;
         }
-        let time = self.now.time.max(self.queue.mark.time);
-        self.queue.store(self.connection, self.number, time)
+        Ok(self.wake)
     }
 
     /// The turn of a job that is enqueued now: the time, but always after the last turn.
@@ -239,6 +259,11 @@ impl<'c> Tx<'c> {
     /// The turn of a job that counts as enqueued at that time.
     pub(super) fn turn_at(&self, due: i64) -> i64 {
         due.max(self.queue.turn + 1)
+    }
+
+    /// For how long the retention keeps a job that is done.
+    pub(super) fn retained(&self) -> i64 {
+        self.queue.retention.done.map_or(0, nanos)
     }
 
     pub(super) fn moved(&mut self, from: JobState, to: JobState, jobs: u64) {
@@ -262,12 +287,25 @@ impl<'c> Tx<'c> {
         }
     }
 
+    /// Removes a job by request, which is counted.
+    pub(super) fn remove_by_request(&mut self, job: &JobRow) -> rusqlite::Result<()> {
+        self.queue.counts.removed += 1;
+        self.remove(job)
+    }
+
     /// Makes a running job a dead letter.
-    pub(super) fn mark_dead(&mut self, job: &JobRow, error: &str) -> rusqlite::Result<()> {
+    pub(super) fn mark_dead(
+        &mut self,
+        job: &JobRow,
+        error: &str,
+        errors: &str,
+    ) -> rusqlite::Result<()> {
         let turn = self.next_turn();
-        let mark_dead = "UPDATE anthill_jobs SET state = 4, turn = ?2, error = ?3, suspect = 0 WHERE place = ?1";
+        let mark_dead =
+            "UPDATE anthill_jobs SET state = 4, turn = ?2, due = ?3, error = ?4, errors = ?5,
+            suspect = 0, cancel = NULL WHERE place = ?1";
         let mut mark_dead = self.connection.prepare_cached(mark_dead)?;
-        mark_dead.execute(params![job.place, turn, error])?;
+        mark_dead.execute(params![job.place, turn, self.now.time, error, errors])?;
         self.moved(job.state, JobState::Dead, 1);
         self.queue.counts.died += 1;
         self.free_key(job)?;

@@ -73,12 +73,6 @@ impl Watch for Hang {
     fn claimed(&self, claims: &Claims, _: &dyn Broker) {
         self.0.claims.fetch_add(claims.jobs.len(), Ordering::SeqCst);
     }
-
-    fn capabilities(&self, mut capabilities: Capabilities) -> Capabilities {
-        // So that it is asked whether something has changed.
-        capabilities.shared = true;
-        capabilities
-    }
 }
 
 /// A job runs and outlasts many heartbeats while another call hangs; nobody else gets it.
@@ -127,11 +121,6 @@ fn heartbeats_go_on_while_a_settle_hangs() {
 #[test]
 fn heartbeats_go_on_while_a_claim_hangs() {
     beats_beside(Call::Claim);
-}
-
-#[test]
-fn heartbeats_go_on_while_a_poll_hangs() {
-    beats_beside(Call::HasChanged);
 }
 
 #[test]

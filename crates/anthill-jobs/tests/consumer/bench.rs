@@ -2,6 +2,7 @@
 
 use crate::watched::{Call, Watch, Watched};
 use anthill::Pool;
+use anthill_jobs::broker::Listener;
 use anthill_jobs::*;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -117,9 +118,9 @@ pub(crate) struct Spy(Arc<Sight>);
 
 #[derive(Default)]
 struct Sight {
-    is_shared: bool,
     claims: AtomicUsize,
-    looks: AtomicU32,
+    /// How soon each listener wants to hear of what others do.
+    polls: Mutex<Vec<Duration>>,
     extends: AtomicUsize,
     extended: Condvar,
     lock: Mutex<()>,
@@ -141,14 +142,6 @@ struct Failing {
 impl Spy {
     pub(crate) fn new() -> Spy {
         Spy(Arc::default())
-    }
-
-    /// One whose broker says that other processes see it, too.
-    pub(crate) fn on_a_shared_one() -> Spy {
-        Spy(Arc::new(Sight {
-            is_shared: true,
-            ..Sight::default()
-        }))
     }
 
     /// The queue that it watches.
@@ -184,9 +177,9 @@ impl Spy {
         *self.0.late.lock().unwrap() = Some(job);
     }
 
-    /// How often it was asked whether somebody else changed something.
-    pub(crate) fn looks(&self) -> u32 {
-        self.0.looks.load(Ordering::SeqCst)
+    /// How soon each who subscribed wants to hear of what other processes do.
+    pub(crate) fn polls(&self) -> Vec<Duration> {
+        self.0.polls.lock().unwrap().clone()
     }
 
     pub(crate) fn claims(&self) -> usize {
@@ -204,12 +197,10 @@ impl Spy {
 impl Watch for Spy {
     fn before(&self, call: Call) -> Result<(), QueueError> {
         let sight = &*self.0;
-        let maintainer = [Call::Extend, Call::Schedules, Call::HasChanged].contains(&call);
+        let maintainer = [Call::Extend, Call::Schedules].contains(&call);
         let panics = maintainer && sight.panics.load(Ordering::SeqCst);
-        match call {
-            Call::Claim => drop(sight.claims.fetch_add(1, Ordering::SeqCst)),
-            Call::HasChanged => drop(sight.looks.fetch_add(1, Ordering::SeqCst)),
-            _ => {}
+        if call == Call::Claim {
+            sight.claims.fetch_add(1, Ordering::SeqCst);
         }
         assert!(!panics, "a broker that panics");
         match call {
@@ -217,7 +208,7 @@ impl Watch for Spy {
             Call::Settle => fails(&sight.failing.settles),
             Call::Extend => fails(&sight.failing.extends),
             Call::Schedules => fails(&sight.failing.schedules),
-            Call::Enqueue | Call::HasChanged | Call::SetDue | Call::RemoveUnchanged => Ok(()),
+            Call::Enqueue | Call::SetDue | Call::RemoveUnchanged => Ok(()),
         }
     }
 
@@ -237,9 +228,8 @@ impl Watch for Spy {
         }
     }
 
-    fn capabilities(&self, mut capabilities: Capabilities) -> Capabilities {
-        capabilities.shared = self.0.is_shared;
-        capabilities
+    fn subscribing(&self, listener: &Listener) {
+        self.0.polls.lock().unwrap().push(listener.poll());
     }
 }
 

@@ -15,7 +15,8 @@ fn counting(queue: &Queue, pool: &Pool) -> (Consumer, Receiver<u32>) {
 }
 
 fn next(queue: &Queue) -> i64 {
-    queue.as_broker().schedules().unwrap()[0].next
+    let store = queue.as_broker().schedule_store().unwrap();
+    store.schedules().unwrap().all[0].next
 }
 
 /// Those that are enqueued; the consumer may not have heard of the last one yet.

@@ -162,7 +162,8 @@ fn what_cannot_be_read_back_is_refused_and_given_back() {
     assert_eq!(refused.into_inner()[0], Number { x: 1.0 });
     let infinite = Number { x: f64::INFINITY };
     assert!(queue.schedule("never", "* * * * *", &infinite).is_err());
-    assert!(queue.as_broker().schedules().unwrap().is_empty());
+    let store = queue.as_broker().schedule_store().unwrap();
+    assert!(store.schedules().unwrap().all.is_empty());
     let deep = queue.enqueue(nest(1_000)).unwrap_err();
     assert!(matches!(deep.reason(), QueueError::Unreadable(_)));
     assert_eq!(depth(&deep.into_inner()), 1_000);
@@ -192,7 +193,7 @@ impl Watch for Refuses {
         let id = *self.id.lock().unwrap();
         let is_refused = |(lease, end): &(Lease, Settle)| {
             let may = self.takes_dead && matches!(end, Settle::Dead { .. });
-            Some(lease.id) == id && !may
+            Some(lease.id()) == id && !may
         };
         if ends.iter().any(is_refused) {
             self.refused.fetch_add(1, Ordering::SeqCst);

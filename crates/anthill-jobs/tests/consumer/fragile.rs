@@ -60,22 +60,23 @@ impl Watch for Books {
         let mut sight = self.sight.lock().unwrap();
         for job in claims.jobs.iter().filter(|job| job.is_fragile) {
             let owed = sight.owed.clone();
-            sight.before.insert(job.lease.id, owed);
-            sight.claimed.insert(job.lease.id);
-            sight.fragile.insert(job.lease.id);
+            sight.before.insert(job.lease.id(), owed);
+            sight.claimed.insert(job.lease.id());
+            sight.fragile.insert(job.lease.id());
         }
     }
 
     fn settling(&self, ends: &[(Lease, Settle)]) -> Result<(), QueueError> {
         {
             let mut sight = self.sight.lock().unwrap();
-            for (Lease { id, .. }, end) in ends {
+            for (lease, end) in ends {
+                let id = lease.id();
                 let is_back = matches!(end, Settle::Release { .. });
-                if sight.fragile.contains(id) && !is_back {
-                    sight.owed.insert(*id);
+                if sight.fragile.contains(&id) && !is_back {
+                    sight.owed.insert(id);
                 }
                 if is_back {
-                    sight.claimed.remove(id);
+                    sight.claimed.remove(&id);
                 }
             }
         }
@@ -95,8 +96,8 @@ impl Watch for Books {
 
     fn settled(&self, ends: &[(Lease, Settle)]) {
         let mut sight = self.sight.lock().unwrap();
-        for (Lease { id, .. }, _) in ends {
-            sight.owed.remove(id);
+        for (lease, _) in ends {
+            sight.owed.remove(&lease.id());
         }
     }
 }

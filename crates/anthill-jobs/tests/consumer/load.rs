@@ -98,9 +98,9 @@ fn what_comes_while_somebody_looks_is_not_missed() {
 }
 
 #[test]
-fn an_idle_consumer_of_a_shared_broker_looks_now_and_then_and_claims_nothing() {
+fn an_idle_consumer_asks_to_hear_of_others_as_often_as_it_polls_and_claims_nothing() {
     const PERIOD: Duration = Duration::from_millis(20);
-    let spy = Spy::on_a_shared_one();
+    let spy = Spy::new();
     let queue = spy.queue(&Clock::system());
     let pool = Pool::with_capacity(1);
     let consumer = queue
@@ -109,15 +109,18 @@ fn an_idle_consumer_of_a_shared_broker_looks_now_and_then_and_claims_nothing() {
         .handle(|_: Count, _: &Context| -> Result<(), JobError> { Ok(()) })
         .start()
         .unwrap();
+    queue.enqueue(Count(1)).unwrap();
+    until("it is done", || queue.stats().unwrap().done == 1);
     consumer.wait_idle();
-    let start = std::time::Instant::now();
-    let (claims, looks) = (spy.claims(), spy.looks());
-    until("it looks", || spy.looks() >= looks + 10);
-    let periods = start.elapsed().as_nanos() / PERIOD.as_nanos();
-    assert!(
-        u128::from(spy.looks() - looks) <= periods + 2,
-        "{periods} periods"
-    );
+    assert_eq!(spy.polls(), [PERIOD]);
+    // It is at rest once it has claimed in vain.
+    let mut claims = 0;
+    until("it claims no more", || {
+        let before = std::mem::replace(&mut claims, spy.claims());
+        std::thread::sleep(PERIOD);
+        before == claims
+    });
+    std::thread::sleep(PERIOD * 10);
     assert_eq!(spy.claims(), claims);
 }
 

@@ -160,7 +160,8 @@ fn a_schedule_without_a_next_time_does_not_hold_up_the_others() {
         next: i64::try_from(clock.wall().as_secs()).unwrap() + 60,
         missed: Missed::Once,
     };
-    queue.as_broker().put_schedule(&once).unwrap();
+    let store = queue.as_broker().schedule_store().unwrap();
+    store.put_schedule(&once).unwrap();
     queue.schedule("b", "0 * * * *", &Count(2)).unwrap();
     let consumer = queue
         .consumer(&pool)
@@ -224,7 +225,7 @@ fn a_purge_takes_what_comes_in_place_of_what_it_took() {
 
 #[test]
 fn a_broker_that_panics_has_failed_and_the_maintainer_goes_on() {
-    let spy = Spy::on_a_shared_one();
+    let spy = Spy::new();
     let queue = spy.queue(&Clock::system());
     let pool = Pool::with_capacity(1);
     spy.panic(true);

@@ -1,5 +1,9 @@
 //! A broker that is watched, and may be kept from what it is asked to do.
 
+use anthill_jobs::broker::{
+    Admin, ConsumerRegistry, LimitStore, Listener, Retention, ScheduleStore, Schedules,
+    Subscription,
+};
 use anthill_jobs::*;
 use std::time::Duration;
 
@@ -13,7 +17,6 @@ pub(crate) enum Call {
     SetDue,
     RemoveUnchanged,
     Schedules,
-    HasChanged,
 }
 
 /// Who watches it.
@@ -27,6 +30,7 @@ pub(crate) trait Watch: Send + Sync + 'static {
         Ok(())
     }
     fn settled(&self, _: &[(Lease, Settle)]) {}
+    fn subscribing(&self, _: &Listener) {}
     fn capabilities(&self, capabilities: Capabilities) -> Capabilities {
         capabilities
     }
@@ -57,7 +61,7 @@ impl<B: Broker, W: Watch> Broker for Watched<B, W> {
     fn identity(&self) -> String {
         self.broker.identity()
     }
-    fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
+    fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Result<Enqueued, QueueError>>, QueueError> {
         self.around(Call::Enqueue, || self.broker.enqueue(jobs))
     }
     fn claim(&self, request: &ClaimRequest) -> Result<Claims, QueueError> {
@@ -65,10 +69,10 @@ impl<B: Broker, W: Watch> Broker for Watched<B, W> {
         self.watch.claimed(&claims, &self.broker);
         Ok(claims)
     }
-    fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<bool>, QueueError> {
-        self.around(Call::Extend, || self.broker.extend(leases, lease))
+    fn extend(&self, leases: &[Lease], time: Duration) -> Result<Vec<Extended>, QueueError> {
+        self.around(Call::Extend, || self.broker.extend(leases, time))
     }
-    fn settle(&self, ends: &[(Lease, Settle)]) -> Result<Vec<bool>, QueueError> {
+    fn settle(&self, ends: &[(Lease, Settle)]) -> Result<Vec<Settled>, QueueError> {
         self.around(Call::Settle, || {
             self.watch.settling(ends)?;
             let settled = self.broker.settle(ends);
@@ -76,56 +80,100 @@ impl<B: Broker, W: Watch> Broker for Watched<B, W> {
             settled
         })
     }
-    fn progress(&self, lease: Lease, progress: &[u8]) -> Result<bool, QueueError> {
+    fn subscribe(&self, listener: Listener) -> Result<Subscription, QueueError> {
+        self.watch.subscribing(&listener);
+        self.broker.subscribe(listener)
+    }
+    fn progress(&self, lease: &Lease, progress: &[u8]) -> Result<bool, QueueError> {
         self.broker.progress(lease, progress)
     }
-    fn cancel(&self, id: JobId) -> Result<bool, QueueError> {
-        self.broker.cancel(id)
+
+    // Each part is there if the broker has it.
+
+    fn admin(&self) -> Option<&dyn Admin> {
+        self.broker.admin().map(|_| self as &dyn Admin)
     }
-    fn set_due(&self, ids: &[JobId], delay: Duration) -> Result<Vec<bool>, QueueError> {
-        self.around(Call::SetDue, || self.broker.set_due(ids, delay))
+    fn limit_store(&self) -> Option<&dyn LimitStore> {
+        self.broker.limit_store()
     }
-    fn remove_unchanged(&self, jobs: &[JobInfo]) -> Result<Vec<bool>, QueueError> {
-        self.around(Call::RemoveUnchanged, || self.broker.remove_unchanged(jobs))
+    fn schedule_store(&self) -> Option<&dyn ScheduleStore> {
+        let has = self.broker.schedule_store();
+        has.map(|_| self as &dyn ScheduleStore)
     }
+    fn consumer_registry(&self) -> Option<&dyn ConsumerRegistry> {
+        self.broker.consumer_registry()
+    }
+}
+
+impl<B: Broker, W: Watch> Watched<B, W> {
+    fn its_admin(&self) -> &dyn Admin {
+        self.broker.admin().expect("it has one")
+    }
+
+    fn its_schedules(&self) -> &dyn ScheduleStore {
+        self.broker.schedule_store().expect("it has one")
+    }
+}
+
+impl<B: Broker, W: Watch> Admin for Watched<B, W> {
     fn get(&self, id: JobId) -> Result<Option<JobInfo>, QueueError> {
-        self.broker.get(id)
+        self.its_admin().get(id)
     }
     fn list(&self, request: &ListRequest) -> Result<Vec<JobInfo>, QueueError> {
-        self.broker.list(request)
-    }
-    fn ready_kinds(&self) -> Result<Vec<String>, QueueError> {
-        self.broker.ready_kinds()
-    }
-    fn retry_dead(&self, id: JobId) -> Result<bool, QueueError> {
-        self.broker.retry_dead(id)
-    }
-    fn delete(&self, id: JobId) -> Result<bool, QueueError> {
-        self.broker.delete(id)
-    }
-    fn purge(&self, states: &[JobState]) -> Result<u64, QueueError> {
-        self.broker.purge(states)
-    }
-    fn set_paused(&self, paused: bool) -> Result<(), QueueError> {
-        self.broker.set_paused(paused)
-    }
-    fn set_limits(&self, limits: Limits) -> Result<(), QueueError> {
-        self.broker.set_limits(limits)
-    }
-    fn limits(&self) -> Result<Limits, QueueError> {
-        self.broker.limits()
+        self.its_admin().list(request)
     }
     fn stats(&self) -> Result<QueueStats, QueueError> {
-        self.broker.stats()
+        self.its_admin().stats()
+    }
+    fn ready_kinds(&self) -> Result<Vec<String>, QueueError> {
+        self.its_admin().ready_kinds()
+    }
+    fn cancel(&self, id: JobId) -> Result<bool, QueueError> {
+        self.its_admin().cancel(id)
+    }
+    fn cancel_running(&self, id: JobId) -> Result<bool, QueueError> {
+        self.its_admin().cancel_running(id)
+    }
+    fn set_due(&self, ids: &[JobId], delay: Duration) -> Result<Vec<bool>, QueueError> {
+        self.around(Call::SetDue, || self.its_admin().set_due(ids, delay))
+    }
+    fn remove_unchanged(&self, jobs: &[JobInfo]) -> Result<Vec<bool>, QueueError> {
+        self.around(Call::RemoveUnchanged, || {
+            self.its_admin().remove_unchanged(jobs)
+        })
+    }
+    fn retry_dead(&self, id: JobId) -> Result<bool, QueueError> {
+        self.its_admin().retry_dead(id)
+    }
+    fn delete(&self, id: JobId) -> Result<bool, QueueError> {
+        self.its_admin().delete(id)
+    }
+    fn purge(&self, states: &[JobState]) -> Result<u64, QueueError> {
+        self.its_admin().purge(states)
+    }
+    fn set_paused(&self, paused: bool) -> Result<(), QueueError> {
+        self.its_admin().set_paused(paused)
+    }
+    fn set_retention(&self, retention: Retention) -> Result<(), QueueError> {
+        self.its_admin().set_retention(retention)
+    }
+    fn retention(&self) -> Result<Retention, QueueError> {
+        self.its_admin().retention()
+    }
+}
+
+impl<B: Broker, W: Watch> ScheduleStore for Watched<B, W> {
+    fn schedules(&self) -> Result<Schedules, QueueError> {
+        self.around(Call::Schedules, || self.its_schedules().schedules())
+    }
+    fn clock(&self) -> Option<i64> {
+        self.its_schedules().clock()
     }
     fn put_schedule(&self, schedule: &Scheduled) -> Result<(), QueueError> {
-        self.broker.put_schedule(schedule)
+        self.its_schedules().put_schedule(schedule)
     }
     fn drop_schedule(&self, name: &str) -> Result<bool, QueueError> {
-        self.broker.drop_schedule(name)
-    }
-    fn schedules(&self) -> Result<Vec<Scheduled>, QueueError> {
-        self.around(Call::Schedules, || self.broker.schedules())
+        self.its_schedules().drop_schedule(name)
     }
     fn fire(
         &self,
@@ -133,15 +181,6 @@ impl<B: Broker, W: Watch> Broker for Watched<B, W> {
         next: i64,
         job: Option<&NewJob>,
     ) -> Result<Fired, QueueError> {
-        self.broker.fire(schedule, next, job)
-    }
-    fn now(&self) -> Result<i64, QueueError> {
-        self.broker.now()
-    }
-    fn subscribe(&self, call: Box<dyn Fn() -> bool + Send + Sync>) {
-        self.broker.subscribe(call);
-    }
-    fn has_changed(&self, seen: &mut u64) -> Result<bool, QueueError> {
-        self.around(Call::HasChanged, || self.broker.has_changed(seen))
+        self.its_schedules().fire(schedule, next, job)
     }
 }

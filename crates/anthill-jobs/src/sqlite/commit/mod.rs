@@ -22,13 +22,14 @@ mod request;
 mod transaction;
 
 pub(super) use request::{QueueRef, Urgency};
+pub(super) use transaction::extend_leases;
 
 use super::busy;
 use super::errors::{copy_of, queue_error};
 use super::file::Attachment;
 use super::time::Steady;
 use super::tx::Tx;
-use crate::listeners::Listeners;
+use crate::broker::{Change, Listeners};
 use crate::sync::{lock, try_lock};
 use crate::{Clock, QueueError};
 use error::{Failure, WriteError, closed, panicked, undecided};
@@ -42,7 +43,7 @@ use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use transaction::{OpenTransaction, Queues, extend_leases};
+use transaction::{OpenTransaction, Queues};
 
 /// How many writes share a transaction.
 const MAX_REQUESTS: usize = 256;
@@ -67,7 +68,7 @@ pub(super) struct GroupCommit {
 
 struct Committed {
     /// Of the queues in which there is something to claim.
-    wake: Vec<Arc<Listeners>>,
+    wake: Vec<Listeners>,
     /// Which of the writes failed.
     failures: Vec<(usize, Failure)>,
 }
@@ -168,13 +169,17 @@ impl GroupCommit {
                 Some(Ok(result)) => return Ok(result),
                 Some(Err(WriteError::Queue(error))) => return Err(error),
                 Some(Err(WriteError::Panic(panic))) => resume_unwind(panic),
-                None => (self.lead(request).iter()).for_each(|listeners| listeners.notify()),
+                None => {
+                    for listeners in self.lead(request) {
+                        listeners.notify(Change::Here);
+                    }
+                }
             }
         }
     }
 
     /// Writes for all that wait. Returns whom to notify that there is something to claim.
-    fn lead(&self, own: &Arc<dyn Request>) -> Vec<Arc<Listeners>> {
+    fn lead(&self, own: &Arc<dyn Request>) -> Vec<Listeners> {
         lock(&self.queue).leave(own);
         let mut leader = Leader {
             group: self,
@@ -198,7 +203,7 @@ impl GroupCommit {
         leader: &mut Leader<'_>,
         own: &Arc<dyn Request>,
         may_wait: bool,
-    ) -> Vec<Arc<Listeners>> {
+    ) -> Vec<Listeners> {
         let ended = {
             let mut writer = lock(&self.writer);
             busy::set_deadline(own.deadline());
@@ -316,7 +321,7 @@ impl GroupCommit {
         open: OpenTransaction<'_>,
         began: Steady,
     ) -> Result<(), Failure> {
-        extend_leases(writer, &self.clock, began)?;
+        extend_leases(writer, &self.clock, began).map_err(Failure::Sqlite)?;
         open.commit()?;
         // It is done, so the deadline of the request does not count any more.
         busy::restart();

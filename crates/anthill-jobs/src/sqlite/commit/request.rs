@@ -2,7 +2,7 @@
 
 use super::super::tx::Tx;
 use super::error::{Failure, WriteError};
-use crate::listeners::Listeners;
+use crate::broker::Listeners;
 use crate::sync::{lock, wait_until};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +14,7 @@ use std::time::Instant;
 pub(in crate::sqlite) struct QueueRef {
     pub(in crate::sqlite) number: i64,
     /// Notified when there is something to claim in it.
-    pub(in crate::sqlite) listeners: Arc<Listeners>,
+    pub(in crate::sqlite) listeners: Listeners,
 }
 
 /// Which writes go before others.

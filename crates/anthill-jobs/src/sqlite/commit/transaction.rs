@@ -5,7 +5,7 @@ use super::super::tx::Tx;
 use super::error::Failure;
 use super::request::{QueueRef, Request};
 use crate::Clock;
-use crate::listeners::Listeners;
+use crate::broker::Listeners;
 use rusqlite::Connection;
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ fn statement(connection: &Connection, sql: &str) -> Result<(), Failure> {
 pub(super) struct Queues<'c> {
     connection: &'c Connection,
     clock: &'c Clock,
-    loaded: Vec<(Tx<'c>, Arc<Listeners>)>,
+    loaded: Vec<(Tx<'c>, Listeners)>,
 }
 
 impl<'c> Queues<'c> {
@@ -68,7 +68,7 @@ impl<'c> Queues<'c> {
             place
         } else {
             let tx = Tx::load(self.connection, number, self.clock).map_err(Failure::Sqlite)?;
-            self.loaded.push((tx, Arc::clone(&queue.listeners)));
+            self.loaded.push((tx, queue.listeners.clone()));
             self.loaded.len() - 1
         };
         Ok(&mut self.loaded[place].0)
@@ -106,11 +106,10 @@ impl<'c> Queues<'c> {
     }
 
     /// Stores the queues' rows, before the commit. Returns whom to notify after it.
-    pub(super) fn store(self) -> Result<Vec<Arc<Listeners>>, Failure> {
+    pub(super) fn store(self) -> Result<Vec<Listeners>, Failure> {
         let mut wake = Vec::new();
         for (tx, listeners) in self.loaded {
-            tx.store().map_err(Failure::Sqlite)?;
-            if tx.wake {
+            if tx.store().map_err(Failure::Sqlite)? {
                 wake.push(listeners);
             }
         }
@@ -119,19 +118,16 @@ impl<'c> Queues<'c> {
 }
 
 /// Adds the time for which a transaction has held the lock to all leases that were not over when it began.
-pub(super) fn extend_leases(
+pub(in super::super) fn extend_leases(
     connection: &Connection,
     clock: &Clock,
     began: Steady,
-) -> Result<(), Failure> {
+) -> rusqlite::Result<()> {
     let now = Steady::of(clock);
     let took = now.since.saturating_sub(began.since);
     if took > LONG && now.boot == began.boot {
-        let extend = || {
-            let mut extend = connection.prepare_cached(EXTEND_LEASES)?;
-            extend.execute([took, began.boot, began.since])
-        };
-        extend().map_err(Failure::Sqlite)?;
+        let mut extend = connection.prepare_cached(EXTEND_LEASES)?;
+        extend.execute([took, began.boot, began.since])?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! are the same on each run. `ANTHILL_BESIDE=1000000` says beside how many.
 
 use super::*;
-use crate::Limits;
+use crate::{Retention, Settled};
 use rusqlite::{TransactionBehavior, ffi};
 
 /// All that this connection's statements have done since the last call.
@@ -29,15 +29,18 @@ enum Beside {
     Nothing,
     Delayed,
     Done,
+    /// Done, and kept by the retention alone.
+    Retained,
     /// One with their key runs, and no more may.
     HotKey,
     OtherKind,
     Dead,
 }
 
-const ALL: [Beside; 5] = [
+const ALL: [Beside; 6] = [
     Beside::Delayed,
     Beside::Done,
+    Beside::Retained,
     Beside::HotKey,
     Beside::OtherKind,
     Beside::Dead,
@@ -48,17 +51,23 @@ fn fill(connection: &Connection, queue: i64, beside: Beside, number: u64) {
     let (state, column, kind) = match beside {
         Beside::Nothing => return,
         Beside::Delayed => (1, "delayed", "kind"),
-        Beside::Done => (5, "results", "kind"),
+        Beside::Done | Beside::Retained => (5, "results", "kind"),
         Beside::HotKey => (2, "parked", "kind"),
         Beside::OtherKind => (0, "ready", "other"),
         Beside::Dead => (4, "dead", "kind"),
     };
     let key = matches!(beside, Beside::HotKey).then_some("hot");
+    // None of them is over in time.
+    let far = "9000000000000000000 - n";
+    let until = if matches!(beside, Beside::Done) {
+        far
+    } else {
+        "NULL"
+    };
     let rows = format!(
         "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {number})
         INSERT INTO anthill_jobs (place, queue, state, rank, turn, attempts, due, until, enqueued, id, kind, key, payload)
-        SELECT (?1 << 44) + (1 << 40) + n, ?1, {state}, -9, n, 26, 9000000000000000000 - n,
-        iif({state} = 5, 9000000000000000000 - n, NULL), 1, randomblob(16), ?2, ?3, x'7b7d' FROM n"
+        SELECT (?1 << 44) + (1 << 40) + n, ?1, {state}, -9, iif({state} < 4, n, {far}), 26, {far}, {until}, 1, randomblob(16), ?2, ?3, x'7b7d' FROM n"
     );
     let rows = connection.execute(&rows, rusqlite::params![queue, kind, key]);
     assert_eq!(rows.unwrap() as u64, number);
@@ -77,11 +86,14 @@ fn costs(beside: Beside, number: u64) -> Vec<(&'static str, i64)> {
             ..Limits::default()
         })
         .unwrap();
+    broker
+        .set_retention(Retention::default().done(MINUTE).dead(MINUTE))
+        .unwrap();
     broker.enqueue(&[keyed("hot"), keyed("cold")]).unwrap();
     let any = ClaimRequest::new(10, MINUTE);
     let hot = broker.claim(&any).unwrap().jobs;
     assert_eq!(hot.len(), 2);
-    let mut connection = schema::connect(&folder.file(), Access::Write).unwrap();
+    let mut connection = connection::connect(&folder.file(), Access::Write).unwrap();
     fill(&connection, broker.queue, beside, number);
     let mut costs = Vec::new();
     let mut run = |name, operation: &mut dyn FnMut(&mut Tx<'_>)| {
@@ -91,7 +103,6 @@ fn costs(beside: Beside, number: u64) -> Vec<(&'static str, i64)> {
         let mut tx = Tx::load(&transaction, broker.queue, &clock).unwrap();
         operation(&mut tx);
         tx.store().unwrap();
-        drop(tx);
         transaction.commit().unwrap();
         costs.push((name, machine_steps(&connection)));
     };
@@ -128,20 +139,21 @@ fn costs(beside: Beside, number: u64) -> Vec<(&'static str, i64)> {
         assert!(claims.jobs.is_empty());
     });
     run("extend", &mut |tx| {
-        settle::extend(tx, &leases, MINUTE).unwrap();
+        ends::extend(tx, &leases, MINUTE).unwrap();
     });
     let ends: Vec<_> = leases
         .iter()
         .take(20)
-        .map(|&lease| (lease, done()))
+        .map(|lease| (lease.clone(), done()))
         .collect();
     run("settle", &mut |tx| {
-        assert!(settle::settle(tx, &ends).unwrap().iter().all(|&was| was));
+        let settled = ends::settle(tx, &ends).unwrap();
+        assert!(settled.iter().all(|settled| settled.is_stored()));
     });
     // The next one with its key is to come.
     run("settle of a hot key", &mut |tx| {
-        let ends: Vec<_> = hot.iter().map(|job| (job.lease, done())).collect();
-        assert_eq!(settle::settle(tx, &ends).unwrap(), [true; 2]);
+        let ends: Vec<_> = hot.iter().map(|job| (job.lease.clone(), done())).collect();
+        assert_eq!(ends::settle(tx, &ends).unwrap(), [Settled::Stored; 2]);
     });
     costs
 }

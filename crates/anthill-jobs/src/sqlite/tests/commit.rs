@@ -6,11 +6,11 @@ use super::*;
 fn sixteen_threads_share_one_transaction() {
     let folder = Folder::new();
     let broker = folder.open();
-    let enqueue = |broker: &SqliteBroker| broker.enqueue(&[job()]).unwrap();
+    let enqueue = |broker: &SqliteBroker| add(broker, &job());
     let calls = (0..16).map(|_| Box::new(enqueue) as Box<_>).collect();
     let before = transactions(&broker);
     let enqueued = together(&broker, calls);
-    assert!(enqueued.into_iter().flatten().all(Enqueued::is_added));
+    assert!(enqueued.into_iter().all(Enqueued::is_added));
     assert_eq!(broker.stats().unwrap().ready, 16);
     assert_eq!(transactions(&broker) - before, 1);
     audit(&folder, &broker);
@@ -36,8 +36,9 @@ fn threads_that_come_and_go_are_all_answered() {
                 for _ in 0..20 {
                     broker.enqueue(&[job()]).unwrap();
                     let claims = broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap();
-                    let ends: Vec<_> = claims.jobs.iter().map(|job| (job.lease, done())).collect();
-                    assert!(broker.settle(&ends).unwrap().into_iter().all(|there| there));
+                    let jobs = claims.jobs.into_iter();
+                    let ends: Vec<_> = jobs.map(|job| (job.lease, done())).collect();
+                    assert!(settle(&broker, &ends).into_iter().all(|there| there));
                 }
             });
         }
@@ -158,7 +159,8 @@ fn one_who_keeps_the_file_makes_others_wait_and_not_for_ever() {
     thread::scope(|scope| {
         let enqueue = scope.spawn(|| broker.enqueue(&[job()]));
         other.execute_batch("COMMIT").unwrap();
-        assert!(enqueue.join().unwrap().unwrap()[0].is_added());
+        let enqueued = enqueue.join().unwrap().unwrap();
+        assert!(enqueued[0].as_ref().unwrap().is_added());
     });
 }
 
@@ -169,10 +171,15 @@ fn queues_of_a_file_share_a_transaction_and_each_is_woken_for_its_own() {
     let one = folder.open_with(&clock);
     let two = SqliteBroker::open(folder.file(), "another", clock.clone()).unwrap();
     let woken = [Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0))];
-    for (broker, woken) in [&one, &two].into_iter().zip(&woken) {
+    let _subscriptions = [(&one, &woken[0]), (&two, &woken[1])].map(|(broker, woken)| {
         let woken = Arc::clone(woken);
-        broker.subscribe(Box::new(move || woken.fetch_add(1, Ordering::Relaxed) < 9));
-    }
+        let wake = move |_| {
+            woken.fetch_add(1, Ordering::Relaxed);
+        };
+        broker
+            .subscribe(Listener::new(Duration::MAX, wake))
+            .unwrap()
+    });
     let before = transactions(&one);
     let writer = one.store.group.hold();
     thread::scope(|scope| {
@@ -215,7 +222,7 @@ fn a_heartbeat_is_answered_before_all_who_wait_in_line() {
     let folder = Folder::new();
     let broker = folder.open();
     broker.enqueue(&jobs(1)).unwrap();
-    let lease = broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap().jobs[0].lease;
+    let lease = claim_one(&broker);
     let before = transactions(&broker);
     let writer = broker.store.group.hold();
     let (answer, answered) = std::sync::mpsc::channel();
@@ -234,7 +241,7 @@ fn a_heartbeat_is_answered_before_all_who_wait_in_line() {
         while broker.store.group.waiting() < 1 {
             thread::yield_now();
         }
-        scope.spawn(|| answer.send(broker.extend(&[lease], MINUTE).unwrap()));
+        scope.spawn(|| answer.send(extend(&broker, &[lease])));
         while broker.store.group.waiting() < 2 {
             thread::yield_now();
         }
@@ -265,19 +272,15 @@ fn a_transaction_that_takes_long_ends_no_lease_that_nobody_could_extend() {
     let two = SqliteBroker::open(folder.file(), "another", clock.clone()).unwrap();
     let kept = [&one, &two].map(|broker| {
         broker.enqueue(&jobs(1)).unwrap();
-        let lease = broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap().jobs[0].lease;
-        (broker, lease)
+        (broker, claim_one(broker))
     });
     one.enqueue(&jobs(1)).unwrap();
-    let over = one
-        .claim(&ClaimRequest::new(1, Duration::from_secs(1)))
-        .unwrap()
-        .jobs[0]
-        .lease;
+    let second = ClaimRequest::new(1, Duration::from_secs(1));
+    let over = lease_of(&one.claim(&second).unwrap());
     clock.advance(Duration::from_secs(2));
     take_long(&one, &clock, MINUTE * 5);
     let copy_of = one.claim(&ClaimRequest::new(9, MINUTE)).unwrap();
-    assert_eq!(ids(&copy_of), [over.id], "that one was over before");
+    assert_eq!(ids(&copy_of), [over.id()], "that one was over before");
     assert!(
         two.claim(&ClaimRequest::new(9, MINUTE))
             .unwrap()
@@ -286,7 +289,7 @@ fn a_transaction_that_takes_long_ends_no_lease_that_nobody_could_extend() {
     );
     // Not for longer than that.
     clock.advance(Duration::from_secs(57));
-    for (broker, _) in kept {
+    for (broker, _) in &kept {
         assert!(
             broker
                 .claim(&ClaimRequest::new(9, MINUTE))
@@ -295,11 +298,11 @@ fn a_transaction_that_takes_long_ends_no_lease_that_nobody_could_extend() {
                 .is_empty()
         );
     }
-    assert_eq!(kept[0].0.settle(&[(kept[0].1, done())]).unwrap(), [true]);
+    assert_eq!(settle(&one, &[(kept[0].1.clone(), done())]), [true]);
     clock.advance(Duration::from_secs(1));
     assert_eq!(
         ids(&two.claim(&ClaimRequest::new(9, MINUTE)).unwrap()),
-        [kept[1].1.id]
+        [kept[1].1.id()]
     );
 }
 

@@ -1,7 +1,9 @@
 //! The file: new, damaged, shared with other queues and with transactions of its owner.
 
 use super::*;
-use std::slice;
+use crate::broker::{ConsumerRegistry, ScheduleStore};
+use crate::sqlite::watch::Seen;
+use crate::{ConsumerInfo, Scheduled};
 
 #[test]
 fn a_torn_file_is_told_and_never_a_new_queue() {
@@ -75,7 +77,9 @@ fn an_emptied_file_with_a_log_is_no_new_queue() {
 fn a_torn_log_is_a_queue_up_to_there() {
     let folder = Folder::new();
     let broker = folder.open();
-    (0..100).for_each(|_| drop(broker.enqueue(&[job()]).unwrap()));
+    for _ in 0..100 {
+        add(&broker, &job());
+    }
     let log = std::fs::read(folder.0.path().join("jobs.db-wal")).unwrap();
     let file = std::fs::read(folder.file()).unwrap();
     let copy = Folder::new();
@@ -166,8 +170,8 @@ fn queues_in_one_file_know_nothing_of_each_other() {
         unique: Some(unique),
         ..job()
     };
-    assert!(one.enqueue(slice::from_ref(&shared)).unwrap()[0].is_added());
-    assert!(two.enqueue(slice::from_ref(&shared)).unwrap()[0].is_added());
+    assert!(add(&one, &shared).is_added());
+    assert!(add(&two, &shared).is_added());
     two.set_paused(true).unwrap();
     two.set_limits(Limits {
         running: Some(7),
@@ -177,10 +181,7 @@ fn queues_in_one_file_know_nothing_of_each_other() {
     assert_eq!(one.limits().unwrap(), Limits::default());
     let claims = one.claim(&ClaimRequest::new(10, MINUTE)).unwrap();
     assert_eq!(ids(&claims), [shared.id]);
-    assert_eq!(
-        two.settle(&[(claims.jobs[0].lease, done())]).unwrap(),
-        [false]
-    );
+    assert_eq!(settle(&two, &[(lease_of(&claims), done())]), [false]);
     assert_eq!(two.purge(&[JobState::Ready]).unwrap(), 1);
     assert_eq!(
         one.get(shared.id).unwrap().unwrap().state,
@@ -196,18 +197,16 @@ fn brokers_on_one_file_see_that_it_has_changed() {
     let (one, two) = (folder.open(), folder.open());
     // The first transaction on a host notes that it is this one.
     one.claim(&ClaimRequest::new(1, MINUTE)).unwrap();
-    let mut seen = 0;
-    two.has_changed(&mut seen).unwrap();
-    assert!(!two.has_changed(&mut seen).unwrap());
+    let mut seen = Seen::default();
+    let mut has_changed = || !two.store.changed(&mut seen).unwrap().is_empty();
+    has_changed();
+    assert!(!has_changed());
     one.claim(&ClaimRequest::new(1, MINUTE)).unwrap();
     one.stats().unwrap();
-    assert!(
-        !two.has_changed(&mut seen).unwrap(),
-        "what found nothing changed nothing"
-    );
+    assert!(!has_changed(), "what found nothing changed nothing");
     one.enqueue(&[job()]).unwrap();
-    assert!(two.has_changed(&mut seen).unwrap());
-    assert!(!two.has_changed(&mut seen).unwrap());
+    assert!(has_changed());
+    assert!(!has_changed());
     assert_eq!(
         two.claim(&ClaimRequest::new(1, MINUTE)).unwrap().jobs.len(),
         1
@@ -218,61 +217,115 @@ fn brokers_on_one_file_see_that_it_has_changed() {
     );
 }
 
+/// What makes nothing claimable wakes no other process.
 #[test]
-fn jobs_go_with_the_users_transaction_and_not_without_it() {
+fn watchers_are_told_of_what_can_be_claimed_and_of_nothing_else() {
     let folder = Folder::new();
-    let broker = folder.open();
-    let mut user = folder.connect();
-    user.execute_batch("CREATE TABLE orders (what TEXT) STRICT")
-        .unwrap();
-    let order = user.transaction().unwrap();
-    broker.enqueue_in(&order, &jobs(3)).unwrap();
-    order
-        .execute("INSERT INTO orders VALUES ('ants')", [])
-        .unwrap();
-    assert_eq!(broker.stats().unwrap().ready, 0);
-    order.rollback().unwrap();
-    assert_eq!(broker.stats().unwrap().enqueued, 0);
-    let mut seen = 0;
-    broker.has_changed(&mut seen).unwrap();
-    let order = user.transaction().unwrap();
-    let one = job();
-    assert!(broker.enqueue_in(&order, slice::from_ref(&one)).unwrap()[0].is_added());
-    assert_eq!(
-        broker.enqueue_in(&order, &[one.clone(), job()]).unwrap()[0],
-        Enqueued::Duplicate(one.id)
-    );
-    order.commit().unwrap();
-    assert_eq!(broker.stats().unwrap().ready, 2);
-    assert!(broker.has_changed(&mut seen).unwrap());
-    // Without one it is one of its own.
-    broker.enqueue_in(&user, &jobs(2)).unwrap();
-    assert!(user.is_autocommit());
-    assert_eq!(broker.stats().unwrap().ready, 4);
-    audit(&folder, &broker);
+    let clock = Clock::manual();
+    let broker = folder.open_with(&clock);
+    let another = SqliteBroker::open(folder.file(), "another", clock.clone()).unwrap();
+    // Of another process, as it has another clock.
+    let watching = folder.open();
+    let delayed = NewJob {
+        delay: MINUTE * 60,
+        ..job()
+    };
+    add(&broker, &job());
+    add(&broker, &delayed);
+    let lease = claim_one(&broker);
+    let mut seen = Seen::default();
+    let mut is_told = || !watching.store.changed(&mut seen).unwrap().is_empty();
+    assert!(is_told(), "of what was before");
+    let mut commits = 0;
+    let mut reader = Commits::new(&folder);
+    let mut committed = || std::mem::replace(&mut commits, reader.version()) != commits;
+    committed();
 
-    let elsewhere = Folder::new();
-    drop(elsewhere.open());
-    let refused = broker.enqueue_in(&elsewhere.connect(), &jobs(1));
-    assert!(matches!(refused, Err(QueueError::Address { .. })));
+    assert_eq!(extend(&broker, std::slice::from_ref(&lease)), [true]);
+    assert!(committed() && !is_told(), "of a heartbeat");
+    assert!(broker.progress(&lease, b"1").unwrap());
+    assert!(committed() && !is_told(), "of progress");
+    let consumer = ConsumerInfo::new("one", Vec::new(), 1);
+    broker.announce(&consumer, MINUTE).unwrap();
+    assert!(committed() && !is_told(), "of a consumer");
+    broker.withdraw("one").unwrap();
+    assert!(committed() && !is_told(), "nor that it is gone");
+    add(&another, &job());
+    assert!(committed() && !is_told(), "of another queue's job");
+    let own = "CREATE TABLE orders (what TEXT)";
+    folder.connect().execute_batch(own).unwrap();
+    assert!(committed() && !is_told(), "of the application's own");
+
+    assert_eq!(broker.set_due(&[delayed.id], MINUTE).unwrap(), [true]);
+    assert!(is_told(), "of a job that is due earlier");
+    let schedule = Scheduled {
+        name: "nightly".to_owned(),
+        cron: "0 0 * * *".to_owned(),
+        kind: "kind".to_owned(),
+        payload: b"{}".to_vec(),
+        next: 1,
+        missed: crate::Missed::Once,
+    };
+    broker.put_schedule(&schedule).unwrap();
+    assert!(is_told(), "of a schedule");
+    broker.put_schedule(&schedule).unwrap();
+    assert!(is_told(), "also if it is the same again");
+    add(&broker, &job());
+    assert!(is_told() && !is_told());
 }
 
 #[test]
-fn a_users_transaction_that_is_late_is_told_and_adds_nothing() {
+fn consumers_of_before_a_boot_are_gone_and_of_other_queues_not_shown() {
     let folder = Folder::new();
-    let broker = folder.open();
-    let user = folder.connect();
-    user.busy_timeout(Duration::ZERO).unwrap();
-    user.execute_batch("BEGIN").unwrap();
-    user.query_row("SELECT count(*) FROM anthill_jobs", [], |_| Ok(()))
-        .unwrap();
-    broker.enqueue(&[job()]).unwrap();
-    assert!(matches!(
-        broker.enqueue_in(&user, &jobs(2)),
-        Err(QueueError::Busy)
-    ));
-    user.execute_batch("COMMIT").unwrap();
-    assert_eq!(broker.stats().unwrap().enqueued, 1);
+    let clock = Clock::manual();
+    let one = folder.open_with(&clock);
+    let two = SqliteBroker::open(folder.file(), "another", clock.clone()).unwrap();
+    let announce = |broker: &SqliteBroker, id| {
+        let consumer = ConsumerInfo::new(id, Vec::new(), 1);
+        broker.announce(&consumer, MINUTE).unwrap();
+    };
+    let live = |broker: &SqliteBroker| -> Vec<String> {
+        let live = broker.consumers().unwrap().into_iter();
+        live.map(|consumer| consumer.id).collect()
+    };
+    announce(&one, "a");
+    announce(&two, "b");
+    assert_eq!(
+        (live(&one), live(&two)),
+        (vec!["a".to_owned()], vec!["b".to_owned()])
+    );
+    clock.reboot();
+    assert!(live(&one).is_empty() && live(&two).is_empty());
+    announce(&one, "c");
+    assert_eq!(live(&one), ["c"]);
+    let stored = "SELECT count(*) FROM anthill_consumers WHERE queue = ?1";
+    let stored = |broker: &SqliteBroker| -> i64 {
+        let connection = folder.connect();
+        connection
+            .query_row(stored, [broker.queue], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(
+        (stored(&one), stored(&two)),
+        (1, 1),
+        "each queue's own announcement removes them"
+    );
+}
+
+/// Counts commits as watchers do.
+struct Commits(Connection);
+
+impl Commits {
+    fn new(folder: &Folder) -> Commits {
+        Commits(folder.connect())
+    }
+
+    fn version(&mut self) -> i64 {
+        let version = self
+            .0
+            .query_row("PRAGMA data_version", [], |row| row.get(0));
+        version.unwrap()
+    }
 }
 
 #[test]

@@ -2,15 +2,22 @@
 
 mod beside;
 mod commit;
+mod details;
 mod file;
 mod queue;
+mod retention;
+mod version2;
+mod within;
 
-use super::schema::Access;
+use super::connection::Access;
 use super::tx::Tx;
-use super::{SqliteBroker, claim, enqueue, keys, kinds, read, schema, settle, sweep, tx};
+use super::{
+    SqliteBroker, claim, connection, enqueue, keys, kinds, read, settle as ends, sweep, tx,
+};
+use crate::broker::{Admin, Change, LimitStore, Listener};
 use crate::{
-    Broker, ClaimRequest, Claims, Clock, Enqueued, JobId, JobState, Limits, NewJob, QueueError,
-    Settle,
+    Broker, ClaimRequest, Claims, Clock, Enqueued, JobId, JobState, Lease, Limits, ListRequest,
+    NewJob, QueueError, Settle,
 };
 use rusqlite::Connection;
 use std::path::PathBuf;
@@ -61,7 +68,34 @@ fn keyed(key: &str) -> NewJob {
 }
 
 fn ids(claims: &Claims) -> Vec<JobId> {
-    claims.jobs.iter().map(|job| job.lease.id).collect()
+    claims.jobs.iter().map(|job| job.lease.id()).collect()
+}
+
+/// The lease of the first job.
+fn lease_of(claims: &Claims) -> Lease {
+    claims.jobs[0].lease.clone()
+}
+
+fn claim_one(broker: &SqliteBroker) -> Lease {
+    lease_of(&broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap())
+}
+
+/// Enqueues one job. Returns how that ended.
+fn add(broker: &SqliteBroker, job: &NewJob) -> Enqueued {
+    let answers = broker.enqueue(std::slice::from_ref(job)).unwrap();
+    *answers[0].as_ref().unwrap()
+}
+
+/// Settles jobs. Returns for each whether its lease was held.
+fn settle(broker: &SqliteBroker, ends: &[(Lease, Settle)]) -> Vec<bool> {
+    let settled = broker.settle(ends).unwrap();
+    settled.into_iter().map(crate::Settled::is_stored).collect()
+}
+
+/// Extends leases by a minute. Returns for each whether it was held.
+fn extend(broker: &SqliteBroker, leases: &[Lease]) -> Vec<bool> {
+    let extended = broker.extend(leases, MINUTE).unwrap();
+    extended.iter().map(|one| one.held().is_some()).collect()
 }
 
 fn transactions(broker: &SqliteBroker) -> u64 {
@@ -116,6 +150,11 @@ fn together<T: Send>(broker: &SqliteBroker, calls: Vec<Call<T>>) -> Vec<T> {
             .map(|handle| handle.join().unwrap())
             .collect()
     })
+}
+
+fn release() -> Settle {
+    let delay = Duration::ZERO;
+    Settle::Release { delay }
 }
 
 fn done() -> Settle {

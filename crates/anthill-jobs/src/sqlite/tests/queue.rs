@@ -20,6 +20,9 @@ fn claims_go_through_the_index_of_a_state_and_sort_nothing() {
         sweep::DUE_KEYS,
         sweep::EXPIRED,
         sweep::KEPT,
+        sweep::LAPSED,
+        sweep::RETAINED,
+        sweep::OLD_DEAD,
         sweep::PERIODS,
         sweep::HELD_LONGER,
         sweep::PARKED_KEY,
@@ -55,10 +58,11 @@ fn who_subscribed_hears_of_what_can_be_claimed() {
     let broker = folder.open_with(&clock);
     let heard = Arc::new(AtomicU32::new(0));
     let ears = Arc::clone(&heard);
-    broker.subscribe(Box::new(move || {
+    let listener = Listener::new(Duration::MAX, move |change| {
+        assert_eq!(change, Change::Here);
         ears.fetch_add(1, Ordering::Relaxed);
-        true
-    }));
+    });
+    let _subscription = broker.subscribe(listener).unwrap();
     let heard = || heard.swap(0, Ordering::Relaxed) > 0;
     broker
         .set_limits(Limits {
@@ -72,7 +76,7 @@ fn who_subscribed_hears_of_what_can_be_claimed() {
     let claims = broker.claim(&ClaimRequest::new(2, MINUTE)).unwrap();
     assert_eq!(claims.jobs.len(), 1);
     assert!(!heard(), "who claims hears nothing of it");
-    broker.settle(&[(claims.jobs[0].lease, done())]).unwrap();
+    settle(&broker, &[(lease_of(&claims), done())]);
     assert!(heard(), "a parked one can be claimed");
     broker.set_paused(true).unwrap();
     assert!(!heard());
@@ -103,10 +107,7 @@ fn a_lease_follows_the_steady_clock() {
     );
     clock.set_wall(noon.saturating_sub(MINUTE * 60));
     clock.advance(MINUTE / 2);
-    assert_eq!(
-        broker.extend(&[first.jobs[0].lease], MINUTE).unwrap(),
-        [true]
-    );
+    assert_eq!(extend(&broker, &[lease_of(&first)]), [true]);
     clock.advance(MINUTE / 2);
     assert_eq!(
         broker
@@ -128,15 +129,8 @@ fn a_lease_follows_the_steady_clock() {
     );
     assert_eq!(third.jobs[0].attempt, 3);
     assert_eq!(broker.stats().unwrap().lost_leases, 2);
-    assert_eq!(
-        broker
-            .settle(&[
-                (second.jobs[0].lease, done()),
-                (third.jobs[0].lease, done())
-            ])
-            .unwrap(),
-        [false, true]
-    );
+    let ends = [(lease_of(&second), done()), (lease_of(&third), done())];
+    assert_eq!(settle(&broker, &ends), [false, true]);
 }
 
 #[test]
@@ -145,12 +139,12 @@ fn a_lease_of_a_job_that_was_is_none_of_one_with_the_same_id() {
     let broker = folder.open();
     let job = job();
     broker.enqueue(std::slice::from_ref(&job)).unwrap();
-    let old = broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap().jobs[0].lease;
-    assert_eq!(broker.settle(&[(old, done())]).unwrap(), [true]);
-    assert!(broker.enqueue(&[job]).unwrap()[0].is_added());
-    broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap();
-    assert_eq!(broker.settle(&[(old, done())]).unwrap(), [false]);
-    assert_eq!(broker.extend(&[old], MINUTE).unwrap(), [false]);
+    let old = claim_one(&broker);
+    assert_eq!(settle(&broker, &[(old.clone(), done())]), [true]);
+    assert!(add(&broker, &job).is_added());
+    claim_one(&broker);
+    assert_eq!(settle(&broker, &[(old.clone(), done())]), [false]);
+    assert_eq!(extend(&broker, &[old]), [false]);
 }
 
 #[test]
@@ -225,7 +219,7 @@ fn parked_jobs_come_back_when_the_limit_does_not_hold_them_or_one_before_them_is
         );
     }
     assert_eq!(broker.stats().unwrap().parked, 1_499);
-    broker.settle(&[(claimed[0].lease, done())]).unwrap();
+    settle(&broker, &[(claimed[0].lease.clone(), done())]);
     // The first parked one is ready now, but expires: the next one takes its place.
     clock.advance(MINUTE);
     let next = broker.claim(&ClaimRequest::new(10, MINUTE * 60)).unwrap();
@@ -258,10 +252,7 @@ fn a_purge_of_the_ready_leaves_no_parked_one_behind() {
         .enqueue(&[keyed("k"), keyed("k"), keyed("k")])
         .unwrap();
     let first = broker.claim(&ClaimRequest::new(3, MINUTE)).unwrap();
-    assert_eq!(
-        broker.settle(&[(first.jobs[0].lease, done())]).unwrap(),
-        [true]
-    );
+    assert_eq!(settle(&broker, &[(lease_of(&first), done())]), [true]);
     assert_eq!(broker.purge(&[JobState::Ready]).unwrap(), 1);
     assert_eq!(
         broker
@@ -285,7 +276,7 @@ fn a_parked_job_that_comes_first_goes_before_one_that_was_released() {
     broker.set_limits(limits).unwrap();
     let (first, urgent) = (keyed("k"), keyed("k"));
     broker.enqueue(std::slice::from_ref(&first)).unwrap();
-    let lease = broker.claim(&ClaimRequest::new(1, MINUTE)).unwrap().jobs[0].lease;
+    let lease = claim_one(&broker);
     let urgent = NewJob {
         priority: 1,
         ..urgent
@@ -298,17 +289,7 @@ fn a_parked_job_that_comes_first_goes_before_one_that_was_released() {
             .jobs
             .is_empty()
     );
-    assert_eq!(
-        broker
-            .settle(&[(
-                lease,
-                Settle::Release {
-                    delay: Duration::ZERO
-                }
-            )])
-            .unwrap(),
-        [true]
-    );
+    assert_eq!(settle(&broker, &[(lease, release())]), [true]);
     assert_eq!(
         ids(&broker.claim(&ClaimRequest::new(2, MINUTE)).unwrap()),
         [urgent.id]
@@ -332,12 +313,8 @@ fn parked_jobs_that_expire_with_one_that_is_ready_leave_the_next_one_ready() {
     };
     let all = [keyed("k"), expiring(), expiring(), expiring(), keyed("k")];
     broker.enqueue(&all).unwrap();
-    let lease = broker
-        .claim(&ClaimRequest::new(5, MINUTE * 9))
-        .unwrap()
-        .jobs[0]
-        .lease;
-    broker.settle(&[(lease, done())]).unwrap();
+    let lease = lease_of(&broker.claim(&ClaimRequest::new(5, MINUTE * 9)).unwrap());
+    settle(&broker, &[(lease, done())]);
     // One is ready, and two are parked with the last one.
     clock.advance(MINUTE);
     assert_eq!(
