@@ -1,0 +1,246 @@
+//! A server that is killed, restarted, or that ends connections, again and again, under a fleet that works: consumers wait and go
+//! on, an enqueue fails in its time and can be repeated with the same id, and nothing is lost.
+#![cfg(unix)]
+
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod fleet;
+
+use anthill_jobs::{Broker, ClaimRequest, Enqueued, Lease, QueueError, Settle};
+use anthill_postgres::PostgresBroker;
+use anthill_test_support::history::Rules;
+use anthill_test_support::postgres::{Fsync, Options, Server, shared};
+use anthill_test_support::skip_unless;
+use fleet::roles::draft;
+use fleet::{LONG, Member, Stage};
+use std::time::{Duration, Instant};
+
+/// How long a call of the fleet's may take.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How much longer a busy machine may take to say so.
+const GRACE: Duration = Duration::from_secs(8);
+
+#[test]
+fn child() {
+    fleet::roles::child(&[]);
+}
+
+/// Consumers and a producer that work until they are told to end.
+struct Fleet {
+    consumers: Vec<Member>,
+    producer: Member,
+    acknowledged: u64,
+    failures: u32,
+}
+
+impl Fleet {
+    fn start(stage: &Stage<'_>) -> Fleet {
+        let timeout = ("TIMEOUT_MS", TIMEOUT.as_millis().to_string());
+        let consumer = || {
+            let told = [
+                timeout.clone(),
+                ("LEASE_MS", "1000".to_owned()),
+                ("WORK_US", "1000".to_owned()),
+            ];
+            stage.start("consume", &told)
+        };
+        let consumers: Vec<Member> = (0..3).map(|_| consumer()).collect();
+        for consumer in &consumers {
+            consumer.hear("consumes");
+        }
+        Fleet {
+            consumers,
+            producer: stage.start("produce", &[timeout, ("BACKLOG", "100".to_owned())]),
+            acknowledged: 0,
+            failures: 0,
+        }
+    }
+
+    /// Waits until this many more jobs are acknowledged; an enqueue that fails does so in time, and as it should.
+    fn work(&mut self, more: u64) {
+        let wanted = self.acknowledged + more;
+        while self.acknowledged < wanted {
+            let line = self.producer.hear("");
+            self.read(&line);
+        }
+    }
+
+    fn read(&mut self, line: &str) {
+        if let Some(number) = line.strip_prefix("acknowledged ") {
+            self.acknowledged = number.parse().unwrap();
+        } else if let Some(failed) = line.strip_prefix("failed ") {
+            let mut words = failed.split(' ');
+            let kind = words.next().unwrap();
+            assert_eq!(kind, "Unavailable", "{failed}");
+            let took: u64 = words.next().unwrap().parse().unwrap();
+            let took = Duration::from_millis(took);
+            assert!(took < TIMEOUT + GRACE, "after {took:?}: {failed}");
+            self.failures += 1;
+        }
+    }
+
+    /// Ends all, when every job is done; the books balance.
+    fn end(mut self, stage: &Stage<'_>, what: &str) {
+        self.producer.kill();
+        for line in self.producer.rest() {
+            self.read(&line);
+        }
+        stage.await_drained();
+        let mut done = 0;
+        for consumer in &mut self.consumers {
+            let counts = consumer.end();
+            assert!(counts.done > 0, "each goes on: {counts:?}");
+            done += counts.done;
+        }
+        let judged = stage.judge(&Rules::default());
+        eprintln!(
+            "{what}: {} enqueues failed, {done} were done",
+            self.failures
+        );
+        Stage::balance(what, &judged);
+        assert_eq!(judged.0.books.dead, 0);
+        assert!(
+            judged.0.books.enqueued as u64 >= self.acknowledged,
+            "{}",
+            self.acknowledged
+        );
+    }
+}
+
+#[test]
+fn a_server_that_is_killed_again_and_again_loses_nothing() {
+    let server = skip_unless!(Server::start(Fsync::On));
+    let stage = Stage::new(&server);
+    let mut fleet = Fleet::start(&stage);
+    for round in 0..5 {
+        fleet.work(150);
+        server.kill();
+        if round == 2 {
+            // For longer than a call may take.
+            std::thread::sleep(TIMEOUT + Duration::from_millis(500));
+        }
+        server.start_again();
+    }
+    fleet.work(150);
+    fleet.end(&stage, "killed servers");
+}
+
+#[test]
+fn a_server_that_is_restarted_under_way_loses_nothing() {
+    let server = skip_unless!(Server::start(Fsync::On));
+    let stage = Stage::new(&server);
+    let mut fleet = Fleet::start(&stage);
+    for _ in 0..5 {
+        fleet.work(150);
+        server.restart();
+    }
+    fleet.work(150);
+    fleet.end(&stage, "restarted servers");
+}
+
+#[test]
+fn connections_of_each_kind_that_are_ended_come_back() {
+    let access = skip_unless!(shared());
+    let stage = Stage::new(access);
+    let mut fleet = Fleet::start(&stage);
+    // By what they did last.
+    let kinds = [
+        ("LISTEN%", "listens"),
+        ("%.extend(%", "heartbeats"),
+        ("%.claim(%", "claims"),
+        ("%.settle(%", "settles"),
+        ("%.enqueue_jobs(%", "enqueues"),
+        ("%", "all"),
+    ];
+    let mut ended = [0_u64; 6];
+    // Jobs that take long enough for heartbeats.
+    for number in 0..3 {
+        stage.enqueue(1_000_000 + 2 * number, Some("go"));
+    }
+    for round in 0..60 {
+        let (like, _) = kinds[round % kinds.len()];
+        let count = stage.sql(&format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() \
+             AND pid <> pg_backend_pid() AND application_name = 'anthill' AND query LIKE '{like}'"
+        ));
+        ended[round % kinds.len()] += count.parse::<u64>().unwrap();
+        fleet.work(10);
+    }
+    stage.let_run("go");
+    for ((_, what), ended) in kinds.iter().zip(ended) {
+        eprintln!("{ended} connections ended: {what}");
+        assert!(ended > 0, "no connection of {what} was ended");
+    }
+    fleet.end(&stage, "ended connections");
+}
+
+#[test]
+fn an_enqueue_without_a_server_fails_in_time_and_its_repetition_adds_nothing() {
+    let server = skip_unless!(Server::start(Fsync::On));
+    let stage = Stage::new(&server);
+    let broker = PostgresBroker::builder(&stage.url()).timeout(TIMEOUT);
+    let queue = broker.open_queue().unwrap();
+    let job = draft(&queue, 2);
+    assert_eq!(queue.enqueue_new(&job).unwrap(), Enqueued::Added(job.id));
+    server.kill();
+    for _ in 0..3 {
+        let start = Instant::now();
+        let error = queue.enqueue_new(&job).unwrap_err();
+        assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
+        assert!(
+            start.elapsed() < TIMEOUT + GRACE,
+            "after {:?}",
+            start.elapsed()
+        );
+    }
+    server.start_again();
+    assert_eq!(
+        queue.enqueue_new(&job).unwrap(),
+        Enqueued::Duplicate(job.id)
+    );
+    let other = draft(&queue, 4);
+    assert_eq!(
+        queue.enqueue_new(&other).unwrap(),
+        Enqueued::Added(other.id)
+    );
+    let stats = queue.stats().unwrap();
+    assert_eq!(
+        (stats.ready, stats.enqueued, stats.duplicates),
+        (2, 2, 1),
+        "{stats:?}"
+    );
+}
+
+#[test]
+fn what_is_acknowledged_survives_where_commits_do_not_wait_for_the_disk_by_default() {
+    let options = Options::new(Fsync::On)
+        .set("synchronous_commit", "off")
+        .set("wal_writer_delay", "10000ms");
+    let server = skip_unless!(options.start());
+    let stage = Stage::new(&server);
+    let queue = stage.queue();
+    let mut acknowledged = 0;
+    for number in 0..20 {
+        queue.enqueue_new(&draft(&queue, number)).unwrap();
+        acknowledged += 1;
+    }
+    server.kill();
+    server.start_again();
+    let ready = stage.queue().stats().unwrap().ready;
+    assert_eq!(ready, acknowledged, "of those that were acknowledged");
+    let claims = stage.broker().claim(&ClaimRequest::new(5, LONG)).unwrap();
+    let ends: Vec<(Lease, Settle)> = claims
+        .jobs
+        .into_iter()
+        .map(|job| {
+            let result = b"null".to_vec();
+            (job.lease, Settle::Done { result })
+        })
+        .collect();
+    let settled = stage.broker().settle(&ends).unwrap();
+    assert!(settled.iter().all(|settled| settled.is_stored()));
+    server.kill();
+    server.start_again();
+    let stats = stage.queue().stats().unwrap();
+    assert_eq!((stats.ready, stats.done), (15, 5), "{stats:?}");
+}
