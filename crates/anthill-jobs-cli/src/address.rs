@@ -1,44 +1,28 @@
 //! How the program opens a queue by its address. A command that only looks creates none: a mistyped address must not pass
 //! for an empty queue.
 
+use crate::engines::{self, Purpose};
 use crate::outcome::Fallible;
-use crate::{engines, sqlite_file};
-use anthill_jobs::{Queue, QueueError};
+use anthill_jobs::Queue;
 
-/// Opens a queue and creates it if it does not exist; in a database of another program only if `in_any`.
-pub(crate) fn open_or_create(address: &str, in_any: bool) -> Fallible<Queue> {
-    let address = full(address)?;
-    if !in_any {
-        sqlite_file::refuse_foreign(&address)?;
-    }
-    Ok(engines::openers().open(&address)?)
+/// Opens a queue.
+pub(crate) fn open(address: &str, purpose: Purpose) -> Fallible<Queue> {
+    engines::open(&full(address)?, purpose)
 }
 
-/// Opens an existing queue.
-pub(crate) fn open(address: &str) -> Fallible<Queue> {
-    let address = full(address)?;
-    sqlite_file::refuse_missing(&address)?;
-    Ok(engines::openers().open(&address)?)
-}
-
-/// Opens an existing queue to look at it, read-only if writing is not permitted.
-pub(crate) fn open_to_look(address: &str) -> Fallible<Queue> {
-    let address = full(address)?;
-    sqlite_file::refuse_missing(&address)?;
-    let openers = engines::openers();
-    match openers.open(&address) {
-        Err(QueueError::ReadOnly(_)) => Ok(openers.open_read_only(&address)?),
-        opened => Ok(opened?),
-    }
-}
-
-/// Completes the address `to`: one that begins with `?` is in the same file as `address`.
+/// Completes the address `to`: one that begins with `?` is that of `address` with these options in place of its own.
 pub(crate) fn beside(address: &str, to: &str) -> String {
-    if !to.starts_with('?') {
+    let Some(others) = to.strip_prefix('?') else {
         return to.to_owned();
-    }
-    let file = address.split_once('?').map_or(address, |(file, _)| file);
-    format!("{file}{to}")
+    };
+    let (place, options) = address.split_once('?').unwrap_or((address, ""));
+    let name = |option: &str| option.split('=').next().map(str::to_owned);
+    let is_kept = |option: &&str| {
+        !option.is_empty() && others.split('&').all(|other| name(other) != name(option))
+    };
+    let mut options: Vec<&str> = options.split('&').filter(is_kept).collect();
+    options.push(others);
+    format!("{place}?{}", options.join("&"))
 }
 
 /// The address with its scheme: `sqlite` if it has none.
@@ -53,5 +37,37 @@ fn full(address: &str) -> Fallible<String> {
             Ok(address.to_owned())
         }
         _ => Ok(format!("sqlite:{address}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_beside_another_differs_in_what_it_says() {
+        let database = "postgres://me:secret@db/shop";
+        for (address, to, beside_it) in [
+            ("jobs.db", "?queue=b", "jobs.db?queue=b".to_owned()),
+            (
+                "sqlite:jobs.db?queue=a",
+                "?queue=b",
+                "sqlite:jobs.db?queue=b".to_owned(),
+            ),
+            ("jobs.db?queue=a", "other.db", "other.db".to_owned()),
+            (database, "?queue=b", format!("{database}?queue=b")),
+            (
+                &format!("{database}?sslmode=require&queue=a&schema=jobs"),
+                "?queue=b",
+                format!("{database}?sslmode=require&schema=jobs&queue=b"),
+            ),
+            (
+                &format!("{database}?queue=a&schema=jobs"),
+                "?schema=other",
+                format!("{database}?queue=a&schema=other"),
+            ),
+        ] {
+            assert_eq!(beside(address, to), beside_it);
+        }
     }
 }

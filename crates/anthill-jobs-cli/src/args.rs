@@ -1,8 +1,9 @@
 //! The command line: commands, options, and what is refused before any queue is opened.
 
 use crate::enqueue::Enqueue;
-use crate::values::{Bound, limit, pause, rate, ready, state};
-use anthill_jobs::{JobId, JobState, Limits, Rate};
+use crate::secrets::VARIABLE;
+use crate::values::{Bound, kept, limit, pause, rate, ready, state};
+use anthill_jobs::{JobId, JobState, Limits, ListRequest, Rate, Retention};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,8 +20,17 @@ const EVERYWHERE: &str = "With any command";
     after_help = "Exit codes: 0 done, 1 error, 2 wrong usage, 3 a named job does not exist or is not in a state for the command."
 )]
 pub(crate) struct Args {
-    /// The queue: `sqlite:FILE` or `sqlite:FILE?queue=NAME`; `sqlite:` may be omitted.
-    #[arg(long, global = true, value_name = "ADDRESS", env = "ANTHILL_QUEUE", help_heading = EVERYWHERE)]
+    /// The queue: `sqlite:FILE` or `sqlite:FILE?queue=NAME`, where `sqlite:` may be omitted; or
+    /// `postgres://USER@HOST/DATABASE?queue=NAME&schema=NAME`. Other users of the machine see a password that is on a command
+    /// line: use `ANTHILL_QUEUE` for one.
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS",
+        env = VARIABLE,
+        hide_env_values = true,
+        help_heading = EVERYWHERE
+    )]
     pub(crate) queue: Option<String>,
 
     /// Print JSON: one document, or one per line for `list`, `dead` and `stats --watch`.
@@ -52,16 +62,14 @@ pub(crate) enum Command {
         #[arg(long, value_name = "ID")]
         after: Option<JobId>,
 
-        /// The most jobs to list.
-        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-        limit: u32,
+        #[command(flatten)]
+        select: Select,
     },
 
     /// List the dead letters: `list dead`.
     Dead {
-        /// The most jobs to list.
-        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-        limit: u32,
+        #[command(flatten)]
+        select: Select,
     },
 
     /// Show all details of a job.
@@ -72,6 +80,12 @@ pub(crate) enum Command {
 
     /// List the kinds of the ready jobs: a consumer claims only kinds that it knows.
     Kinds,
+
+    /// List the live consumers of all processes; `show` tells which one runs a job.
+    Consumers,
+
+    /// Show what the queue's broker can do: what it lacks is an error when it is asked for.
+    Capabilities,
 
     /// Enqueue a job with the JSON on standard input as data; or many, one per line.
     Enqueue(Enqueue),
@@ -98,6 +112,10 @@ pub(crate) enum Command {
 
     /// Remove jobs that have not started.
     Cancel {
+        /// Ask jobs that run to stop: each is removed, unless its attempt succeeds all the same.
+        #[arg(long)]
+        running: bool,
+
         #[arg(value_name = "ID", required = true)]
         ids: Vec<JobId>,
     },
@@ -137,6 +155,34 @@ pub(crate) enum Command {
 
     /// Show the limits over all processes, or set some of them.
     Limits(SetLimits),
+
+    /// Show for how long jobs that are over are kept, or set it.
+    Retention(SetRetention),
+}
+
+/// Which jobs of a state to list.
+#[derive(clap::Args)]
+pub(crate) struct Select {
+    /// List only jobs of this kind, as it is stored.
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+
+    /// List only jobs whose last error contains this text.
+    #[arg(long, value_name = "TEXT")]
+    error: Option<String>,
+
+    /// The most jobs to list.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+}
+
+impl Select {
+    pub(crate) fn request(self, state: JobState) -> ListRequest {
+        let mut request = ListRequest::new(state).limit(self.limit as usize);
+        request.kind = self.kind;
+        request.error = self.error;
+        request
+    }
 }
 
 /// Moves the jobs that are there now; those that start meanwhile are left alone.
@@ -146,7 +192,7 @@ pub(crate) enum Command {
 /// any time; otherwise a job may be in both after a crash, until the same move is repeated.
 #[derive(clap::Args)]
 pub(crate) struct Move {
-    /// The target: an address like that of --queue; `?queue=NAME` is in the same file.
+    /// The target: an address like that of --queue; `?queue=NAME` is in the same file or database.
     #[arg(value_name = "TO")]
     pub(crate) to: String,
 
@@ -211,5 +257,36 @@ impl SetLimits {
             limits.max_ready = ready;
         }
         (limits != before).then_some(limits)
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct SetRetention {
+    /// How long to keep a job that is done, at least as long as its result: seconds, or a number with m, h or d; with `none`
+    /// only results are kept.
+    #[arg(long, value_name = "DURATION|none", value_parser = kept)]
+    done: Option<Bound<Duration>>,
+
+    /// How long to keep a dead letter; with `none` it is kept until somebody removes it.
+    #[arg(long, value_name = "DURATION|none", value_parser = kept)]
+    dead: Option<Bound<Duration>>,
+}
+
+impl SetRetention {
+    /// Whether to show the times only.
+    pub(crate) fn are_asked(&self) -> bool {
+        self.done.is_none() && self.dead.is_none()
+    }
+
+    /// The new times, if they differ from those before.
+    pub(crate) fn changed(&self, before: Retention) -> Option<Retention> {
+        let mut times = before;
+        if let Some(Bound(done)) = self.done {
+            times.done = done;
+        }
+        if let Some(Bound(dead)) = self.dead {
+            times.dead = dead;
+        }
+        (times != before).then_some(times)
     }
 }

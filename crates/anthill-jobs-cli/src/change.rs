@@ -6,7 +6,7 @@ use crate::outcome::{Ended, Fallible};
 use crate::pages::Pages;
 use crate::show;
 use anthill::Pool;
-use anthill_jobs::{JobId, JobState, Queue, QueueError};
+use anthill_jobs::{JobId, JobState, ListRequest, Queue, QueueError};
 use serde::Serialize;
 use serde_json::json;
 
@@ -15,6 +15,7 @@ pub(crate) enum Change {
     Retry,
     Delete,
     Cancel,
+    CancelRunning,
     RunNow,
 }
 
@@ -25,6 +26,7 @@ impl Change {
             Change::Retry => queue.retry_dead(id),
             Change::Delete => queue.delete(id),
             Change::Cancel => queue.cancel(id),
+            Change::CancelRunning => queue.cancel_running(id),
             Change::RunNow => queue.run_now(id),
         }
     }
@@ -34,6 +36,7 @@ impl Change {
             Change::Retry => "ready again",
             Change::Delete => "deleted",
             Change::Cancel => "cancelled",
+            Change::CancelRunning => "asked to stop",
             Change::RunNow => "due now",
         }
     }
@@ -136,7 +139,7 @@ pub(crate) fn retry_all(queue: &Queue, out: &mut Out) -> Fallible<Ended> {
 /// All jobs that are dead now. Jobs that die meanwhile do not count, or this might never end.
 fn dead(queue: &Queue) -> Result<Vec<JobId>, QueueError> {
     let limit = usize::try_from(queue.stats()?.dead).unwrap_or(usize::MAX);
-    let mut pages = Pages::new(queue, JobState::Dead, None, limit);
+    let mut pages = Pages::new(queue, ListRequest::new(JobState::Dead).limit(limit));
     let mut ids = Vec::new();
     loop {
         let page = pages.next(0)?;

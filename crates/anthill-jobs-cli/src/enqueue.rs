@@ -3,7 +3,7 @@
 use crate::json;
 use crate::out::Out;
 use crate::outcome::{Ended, Fallible};
-use crate::values::{once_per, seconds};
+use crate::values::{header, once_per, seconds};
 use anthill_jobs::{JobId, NewJob, OncePer, Queue};
 use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
@@ -59,6 +59,10 @@ pub(crate) struct Enqueue {
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
 
+    /// A header: a text that is kept beside the data; may be repeated, and the last one of a name counts.
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
+
     /// When it expires: it is removed if it still waits after this time.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     expires: Option<Duration>,
@@ -67,7 +71,8 @@ pub(crate) struct Enqueue {
     #[arg(long, value_name = "ID", conflicts_with = "lines")]
     id: Option<JobId>,
 
-    /// Create the queue even in a database of another program, beside its tables.
+    /// Create the queue even in a database of another program, beside its tables; in Postgres any database is one, until it
+    /// has tables of queues.
     #[arg(long)]
     pub(crate) create: bool,
 }
@@ -110,6 +115,7 @@ impl Enqueue {
         job.once_per.clone_from(&self.once_per);
         job.keep_result = self.keep_result;
         job.key.clone_from(&self.key);
+        job.headers = self.headers.iter().cloned().collect();
         Ok(job)
     }
 

@@ -1,45 +1,50 @@
 //! The commands `list` and `dead`: a table for people, or JSON with all details for scripts.
 
-use crate::out::{Out, cell};
+use crate::out::{Out, cell, remark};
 use crate::outcome::{Ended, Fallible};
 use crate::pages::Pages;
 use crate::show::{Document, missed, size, span};
-use anthill_jobs::{JobId, JobInfo, JobState, Queue, QueueError};
-use std::io::Write;
+use anthill_jobs::{JobId, JobInfo, JobState, ListRequest, Queue, QueueError};
+use std::fmt::Write;
 
 /// How much of each job's data a page has; a larger job is read by itself.
 const WHOLE: usize = 16 << 10;
 
-pub(crate) fn list(
-    queue: &Queue,
-    state: JobState,
-    after: Option<JobId>,
-    limit: u32,
-    out: &mut Out,
-) -> Fallible<Ended> {
-    if let Some(id) = after {
+pub(crate) fn list(queue: &Queue, request: ListRequest, out: &mut Out) -> Fallible<Ended> {
+    if let Some(id) = request.after {
         // The library would list from the first job.
         match queue.get(id)? {
-            Some(job) if job.state == state => {}
+            Some(job) if job.state == request.state => {}
             job => return Ok(missed(id, job.as_ref())),
         }
     }
-    let limit = limit as usize;
     if out.is_json() {
-        documents(queue, Pages::new(queue, state, after, limit), out)?;
+        documents(queue, Pages::new(queue, request), out)?;
         return Ok(Ended::Done);
     }
+    let limit = request.limit;
     // One more, to know whether there are more.
-    let pages = Pages::new(queue, state, after, limit.saturating_add(1));
-    if let Some(last) = table(pages, limit, out)? {
+    let more = request.clone().limit(limit.saturating_add(1));
+    if let Some(last) = table(Pages::new(queue, more), limit, out)? {
         out.flush()?;
-        let state = state.name();
-        let _ = writeln!(
-            std::io::stderr(),
-            "there are more: list {state} --after {last}"
-        );
+        remark(&format!(
+            "there are more: {} --after {last}",
+            same(&request)
+        ));
     }
     Ok(Ended::Done)
+}
+
+/// The command that lists the same jobs.
+fn same(request: &ListRequest) -> String {
+    let mut command = format!("list {}", request.state.name());
+    for (option, value) in [("kind", &request.kind), ("error", &request.error)] {
+        if let Some(value) = value {
+            let quoted = value.replace('\'', r"'\''");
+            let _ = write!(command, " --{option} '{quoted}'");
+        }
+    }
+    command
 }
 
 fn documents(queue: &Queue, mut pages: Pages<'_>, out: &mut Out) -> Fallible<()> {

@@ -2,6 +2,7 @@
 
 use crate::address;
 use crate::args::Move;
+use crate::engines::Purpose;
 use crate::out::{Out, complain};
 use crate::outcome::{Ended, Fallible};
 use anthill_jobs::{MoveRequest, Moved};
@@ -9,12 +10,13 @@ use serde_json::{Value, json};
 
 pub(crate) fn run(address: &str, told: &Move, out: &mut Out) -> Fallible<Ended> {
     let to = address::beside(address, &told.to);
-    let from = address::open(address)?;
-    let to = if told.create {
-        address::open_or_create(&to, true)?
+    let from = address::open(address, Purpose::Change)?;
+    let to_purpose = if told.create {
+        Purpose::Create { in_any: true }
     } else {
-        address::open(&to)?
+        Purpose::Change
     };
+    let to = address::open(&to, to_purpose)?;
     let mut request = told
         .from_state
         .map_or_else(MoveRequest::waiting, MoveRequest::of_state);

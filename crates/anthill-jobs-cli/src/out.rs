@@ -2,6 +2,7 @@
 //! ever can see it.
 
 use crate::outcome::Fallible;
+use crate::secrets;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write as _};
@@ -72,8 +73,13 @@ impl Out {
 
 /// Prints an error on standard error.
 pub(crate) fn complain(text: &str) {
-    // If it cannot be written, the exit code still says it.
-    let _ = writeln!(io::stderr(), "error: {}", harmless(text));
+    remark(&format!("error: {text}"));
+}
+
+/// Prints text on standard error, without the passwords of addresses.
+pub(crate) fn remark(text: &str) {
+    // If it cannot be written, the exit code still says whether it is an error.
+    let _ = writeln!(io::stderr(), "{}", harmless(&secrets::hide(text)));
 }
 
 /// Escapes text so that it cannot control a terminal, or look like other text on it: jobs come from anywhere.

@@ -1,6 +1,6 @@
 //! Lists of jobs page by page, so that no list is in memory as a whole.
 
-use anthill_jobs::{JobId, JobInfo, JobState, ListRequest, Queue, QueueError};
+use anthill_jobs::{JobId, JobInfo, ListRequest, Queue, QueueError};
 use std::collections::HashSet;
 
 /// How many jobs a page has.
@@ -8,24 +8,19 @@ const PAGE: usize = 100;
 
 pub(crate) struct Pages<'q> {
     queue: &'q Queue,
-    state: JobState,
-    after: Option<JobId>,
+    /// Those behind the last page, as many as a page has.
+    request: ListRequest,
     seen: HashSet<JobId>,
     limit: usize,
 }
 
 impl Pages<'_> {
-    /// Lists up to `limit` jobs behind the job `after`.
-    pub(crate) fn new(
-        queue: &Queue,
-        state: JobState,
-        after: Option<JobId>,
-        limit: usize,
-    ) -> Pages<'_> {
+    /// Lists the jobs that the request asks for.
+    pub(crate) fn new(queue: &Queue, request: ListRequest) -> Pages<'_> {
+        let limit = request.limit;
         Pages {
             queue,
-            state,
-            after,
+            request,
             seen: HashSet::new(),
             limit,
         }
@@ -37,15 +32,15 @@ impl Pages<'_> {
         if left == 0 {
             return Ok(Vec::new());
         }
+        self.request.limit = PAGE.min(left);
+        self.request.data = data;
         loop {
-            let request = ListRequest::new(self.state).after(self.after);
-            let request = request.limit(PAGE.min(left)).data(data);
             // If another process removes `after` this starts from the first job again.
-            let mut page = self.queue.list_by(&request)?;
+            let mut page = self.queue.list_by(&self.request)?;
             let Some(last) = page.last() else {
                 return Ok(page);
             };
-            self.after = Some(last.id);
+            self.request.after = Some(last.id);
             page.retain(|job| self.seen.insert(job.id));
             if !page.is_empty() {
                 return Ok(page);

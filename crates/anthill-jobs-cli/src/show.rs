@@ -3,11 +3,12 @@
 use crate::json;
 use crate::out::{Out, cell, complain};
 use crate::outcome::{Ended, Fallible};
-use anthill_jobs::{JobId, JobInfo, JobState, Limits, Queue, QueueStats};
+use anthill_jobs::{AttemptError, JobId, JobInfo, JobState, Limits, Queue, QueueStats};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A job, as JSON.
@@ -22,6 +23,11 @@ pub(crate) struct Document<'a> {
     key: Option<&'a str>,
     unique: Option<&'a str>,
     error: Option<&'a str>,
+    /// Of the last attempts that failed, the newest last.
+    errors: Vec<Failure<'a>>,
+    headers: &'a BTreeMap<String, String>,
+    consumer: Option<&'a str>,
+    cancel_requested: bool,
     age_seconds: f64,
     due_in_seconds: Option<f64>,
     expires_in_seconds: Option<f64>,
@@ -33,6 +39,14 @@ pub(crate) struct Document<'a> {
     payload: Option<Box<RawValue>>,
     /// If it is not JSON.
     payload_text: Option<Cow<'a, str>>,
+}
+
+/// The error of an attempt, as JSON.
+#[derive(Serialize)]
+struct Failure<'a> {
+    attempt: u32,
+    ago_seconds: f64,
+    error: &'a str,
 }
 
 impl Document<'_> {
@@ -48,6 +62,10 @@ impl Document<'_> {
             key: job.key.as_deref(),
             unique: job.unique.as_deref(),
             error: job.error.as_deref(),
+            errors: job.errors.iter().map(Failure::of).collect(),
+            headers: &job.headers,
+            consumer: job.consumer.as_deref(),
+            cancel_requested: job.cancel_requested,
             age_seconds: job.age.as_secs_f64(),
             due_in_seconds: job.due_in.map(|due| due.as_secs_f64()),
             expires_in_seconds: job.expires_in.map(|expires| expires.as_secs_f64()),
@@ -59,6 +77,16 @@ impl Document<'_> {
                 .is_none()
                 .then(|| String::from_utf8_lossy(&job.payload)),
             payload,
+        }
+    }
+}
+
+impl Failure<'_> {
+    fn of(failed: &AttemptError) -> Failure<'_> {
+        Failure {
+            attempt: failed.attempt,
+            ago_seconds: failed.ago.as_secs_f64(),
+            error: &failed.error,
         }
     }
 }
@@ -106,8 +134,30 @@ pub(crate) fn job(queue: &Queue, id: JobId, out: &mut Out) -> Fallible<Ended> {
     if let Some(unique) = document.unique {
         say("unique", unique)?;
     }
+    if let Some(consumer) = document.consumer {
+        say("consumer", &cell(consumer))?;
+    }
+    if job.cancel_requested {
+        say("cancel", "requested")?;
+    }
+    for (name, value) in &job.headers {
+        say("header", &format!("{}={}", cell(name), cell(value)))?;
+    }
     if let Some(error) = document.error {
         say("error", error)?;
+    }
+    for AttemptError {
+        attempt,
+        error,
+        ago,
+        ..
+    } in &job.errors
+    {
+        // Each on one line, so that none can pass for another one.
+        say(
+            "failed",
+            &format!("attempt {attempt}, {} ago: {}", span(*ago), cell(error)),
+        )?;
     }
     if let Some(progress) = &document.progress {
         say("progress", &json::pretty(progress.get()))?;

@@ -1,15 +1,31 @@
-//! Checks of an SQLite file before the library opens it: whether it has the queue, or belongs to another program. The only
-//! file of this program that knows an engine; addresses of other schemes pass.
+//! Queues in an SQLite file. Before the library opens a file this checks whether it has the queue, or belongs to another
+//! program.
 
 #![allow(clippy::doc_markdown, reason = "SQLite is a name, and no code")]
 
+use crate::engines::Purpose;
 use crate::outcome::Fallible;
+use anthill_jobs::{Queue, QueueError};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// The file and the name of an `sqlite` address; `None` for other schemes, and for an address that the library refuses.
+pub(crate) fn open(address: &str, purpose: Purpose) -> Fallible<Queue> {
+    match purpose {
+        Purpose::Look | Purpose::Change => refuse_missing(address)?,
+        Purpose::Create { in_any: false } => refuse_foreign(address)?,
+        Purpose::Create { in_any: true } => {}
+    }
+    match Queue::open(address) {
+        Err(QueueError::ReadOnly(_)) if purpose == Purpose::Look => {
+            Ok(Queue::open_read_only(address)?)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+/// The file and the name of an address; `None` if the library refuses it.
 fn parts(address: &str) -> Option<(&Path, &str)> {
     let rest = address.strip_prefix("sqlite:")?;
     let (file, name) = match rest.split_once('?') {
@@ -21,7 +37,7 @@ fn parts(address: &str) -> Option<(&Path, &str)> {
 }
 
 /// Refuses the address of a queue that does not exist, and names those that do.
-pub(crate) fn refuse_missing(address: &str) -> Fallible<()> {
+fn refuse_missing(address: &str) -> Fallible<()> {
     let Some((file, name)) = parts(address) else {
         return Ok(());
     };
@@ -58,7 +74,7 @@ pub(crate) fn refuse_missing(address: &str) -> Fallible<()> {
 }
 
 /// Refuses a database of another program that has no queue yet.
-pub(crate) fn refuse_foreign(address: &str) -> Fallible<()> {
+fn refuse_foreign(address: &str) -> Fallible<()> {
     let Some((file, _)) = parts(address) else {
         return Ok(());
     };

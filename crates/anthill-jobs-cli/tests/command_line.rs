@@ -3,6 +3,10 @@
 mod address;
 #[path = "command_line/change.rs"]
 mod change;
+#[path = "command_line/details.rs"]
+mod details;
+#[path = "command_line/engines.rs"]
+mod engines;
 #[path = "command_line/enqueue.rs"]
 mod enqueue;
 #[path = "command_line/file.rs"]
@@ -13,5 +17,8 @@ mod look;
 mod output;
 #[path = "command_line/place.rs"]
 mod place;
+#[cfg(feature = "postgres")]
+#[path = "command_line/schema.rs"]
+mod schema;
 #[path = "command_line/transfer.rs"]
 mod transfer;

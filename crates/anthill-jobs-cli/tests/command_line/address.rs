@@ -22,6 +22,11 @@ fn a_file_that_is_not_there_is_an_error_and_is_not_made() {
         &["pause"],
         &["resume"],
         &["limits"],
+        &["retention"],
+        &["retention", "--done", "1d"],
+        &["consumers"],
+        &["capabilities"],
+        &["cancel", "--running", &id],
         &["kinds"],
         &["run-now", &id],
         &["move", "?queue=other"],
@@ -120,7 +125,12 @@ fn the_address_comes_from_the_environment_where_no_option_says_it() {
 #[test]
 fn addresses_of_other_engines_are_told_from_files() {
     for (address, why) in [
-        ("redis://localhost", "known schemes: memory, sqlite"),
+        ("redis://localhost", "known schemes: "),
+        #[cfg(not(feature = "postgres"))]
+        (
+            "postgres://me:secret@db/a",
+            "without the feature `postgres`",
+        ),
         ("memory:", "and to no other"),
         ("sqlite:", "it names no file"),
         ("sqlite:jobs.db?name=mail", "only ?queue=NAME may follow"),
@@ -199,6 +209,11 @@ fn a_wrong_command_line_is_told_from_an_error() {
         &["limits", "--rate", "1/1e30"],
         &["limits", "--rate", "1/1/0"],
         &["limits", "--rate", "1/1/1/1"],
+        &["retention", "--done", "soon"],
+        &["retention", "--dead", "-1"],
+        &["enqueue", "mail", "--header", "name"],
+        &["enqueue", "mail", "--header", "=value"],
+        &["cancel", "--running"],
     ] {
         let run = place.run(args);
         assert_eq!((run.code, &*run.out), (Some(2), ""), "{args:?}: {run:?}");

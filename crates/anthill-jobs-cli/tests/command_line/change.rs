@@ -1,7 +1,6 @@
 //! Jobs retried and taken away, limits.
 
 use crate::place::{Place, document};
-use anthill_jobs::Broker;
 use serde_json::json;
 
 #[test]
@@ -119,7 +118,7 @@ fn a_delayed_job_runs_now_when_it_is_told_to() {
     assert_eq!(told, format!("{late} due now\n"));
     let claimed: Vec<String> = (0..2)
         .flat_map(|_| place.claim(1))
-        .map(|job| job.lease.id.to_string())
+        .map(|job| job.lease.id().to_string())
         .collect();
     assert_eq!(claimed, [first, late.clone()]);
     let run = place.run(&["run-now", &late]);
@@ -180,7 +179,7 @@ fn limits_are_shown_as_they_are_set_and_set_one_by_one() {
         place.text(&["limits"]),
         "running  8\nper-key  2\nrate     3/60/9\nready    7\n"
     );
-    let limits = place.broker().limits().unwrap();
+    let limits = place.queue().limits().unwrap();
     assert_eq!((limits.running, limits.per_key), (Some(8), Some(2)));
     assert_eq!(limits.max_ready, Some(7));
     let eight = "1\n".repeat(8);

@@ -1,7 +1,7 @@
 //! Jobs from standard input: all of them, or none.
 
 use crate::place::{Place, document, finish, ids, objects};
-use anthill_jobs::{Broker, JobId};
+use anthill_jobs::JobId;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::Child;
@@ -74,7 +74,7 @@ fn a_job_is_enqueued_with_all_that_is_told_of_it() {
     ] {
         assert!(text.lines().any(|line| line.starts_with(begin)), "{text}");
     }
-    let stored = place.broker().get(told.parse().unwrap()).unwrap().unwrap();
+    let stored = place.queue().get(told.parse().unwrap()).unwrap().unwrap();
     assert_eq!(stored.payload, br#"{"to":"Ann","size":1.50}"#);
 }
 

@@ -1,7 +1,7 @@
 //! What is shown of a queue and its jobs.
 
 use crate::place::{MINUTE, Place, document, finish, ids, objects};
-use anthill_jobs::{Broker, Clock, JobId, NewJob, Settle, SqliteBroker};
+use anthill_jobs::{Clock, JobId, NewJob, Settle, Settled, SqliteBroker};
 use serde_json::{Value, json};
 
 #[test]
@@ -195,7 +195,7 @@ fn what_others_stored_can_be_shown_whatever_it_is_and_controls_no_terminal() {
     let place = Place::with_queue();
     let job = NewJob::new("two\nlines \x1b[2J", b"no JSON \xff \x1b[31m".to_vec());
     let id = job.id.to_string();
-    place.broker().enqueue(&[job]).unwrap();
+    place.queue().as_broker().enqueue(&[job]).unwrap();
     let text = place.text(&["show", &id]);
     assert!(
         text.contains("payload      no JSON \u{fffd} \\u{1b}[31m"),
@@ -250,13 +250,16 @@ fn what_a_list_leaves_out_is_in_its_json() {
     let large = format!("\"{}\"", "x".repeat(100_000)).into_bytes();
     let mut job = NewJob::new("sum", b"1".to_vec());
     job.keep_result = Some(MINUTE);
-    place.broker().enqueue(&[job]).unwrap();
-    let lease = place.claim(1)[0].lease;
-    assert!(place.broker().progress(lease, &large).unwrap());
+    place.queue().as_broker().enqueue(&[job]).unwrap();
+    let lease = place.claim(1)[0].lease.clone();
+    assert!(place.queue().as_broker().progress(&lease, &large).unwrap());
     let listed = place.json(&["list", "running"]);
     assert_eq!(listed["progress"].as_str().unwrap().len(), 100_000);
-    let done = (lease, Settle::Done { result: large });
-    assert_eq!(place.broker().settle(&[done]).unwrap(), [true]);
+    let done = (lease.clone(), Settle::Done { result: large });
+    assert_eq!(
+        place.queue().as_broker().settle(&[done]).unwrap(),
+        [Settled::Stored]
+    );
     let listed = place.json(&["list", "done"]);
     assert_eq!(listed["result"].as_str().unwrap().len(), 100_000);
     assert_eq!(listed["keep_result_seconds"], 60.0);
@@ -294,16 +297,29 @@ fn no_text_of_a_job_hides_anything_wherever_it_is_printed() {
     job.unique = Some(text.clone());
     let id = job.id.to_string();
     let other = NewJob::new(text.clone(), text.clone().into_bytes());
-    place.broker().enqueue(&[job.clone(), other]).unwrap();
+    place
+        .queue()
+        .as_broker()
+        .enqueue(&[job.clone(), other])
+        .unwrap();
     hides_nothing(&place.text(&["list", "ready"]));
     hides_nothing(&place.text(&["kinds"]));
     hides_nothing(&place.run(&["--json", "kinds"]).well());
-    let lease = place.claim(1)[0].lease;
+    let lease = place.claim(1)[0].lease.clone();
     let progress = job.payload.clone();
-    assert!(place.broker().progress(lease, &progress).unwrap());
+    assert!(
+        place
+            .queue()
+            .as_broker()
+            .progress(&lease, &progress)
+            .unwrap()
+    );
     let error = text.clone();
-    let dead = (lease, Settle::Dead { error });
-    assert_eq!(place.broker().settle(&[dead]).unwrap(), [true]);
+    let dead = (lease.clone(), Settle::Dead { error });
+    assert_eq!(
+        place.queue().as_broker().settle(&[dead]).unwrap(),
+        [Settled::Stored]
+    );
     for args in [&["dead"][..], &["show", &id], &["list", "ready"]] {
         hides_nothing(&place.text(args));
         let json = place.run(&[&["--json"], args].concat()).well();
@@ -356,7 +372,7 @@ fn a_list_of_large_jobs_takes_no_more_memory_than_a_page_of_them() {
     let data = format!("\"{}\"", "x".repeat((1 << 20) - 2)).into_bytes();
     for _ in 0..jobs {
         let job = NewJob::new("large", data.clone());
-        place.broker().enqueue(&[job]).unwrap();
+        place.queue().as_broker().enqueue(&[job]).unwrap();
     }
     let lists = |state: &str| {
         let table = place.run_within(16, &["list", state, "--limit", "1000"]);

@@ -1,6 +1,8 @@
-//! A queue's file, and runs of the program on it.
+//! A queue, and runs of the program on it.
 
-use anthill_jobs::{Broker, ClaimRequest, Claimed, Clock, NewJob, Settle, SqliteBroker};
+use anthill_jobs::{ClaimRequest, Claimed, NewJob, Queue, Settle, Settled};
+#[cfg(feature = "postgres")]
+use anthill_test_support::{missing::Missing, postgres};
 use serde_json::Value;
 use std::io::Write;
 use std::path::PathBuf;
@@ -15,10 +17,34 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
-/// A folder with a queue's file in it, once something is enqueued.
+/// A folder with a queue's file in it, once something is enqueued; or a database with a queue.
 pub(crate) struct Place {
     pub(crate) folder: TempDir,
+    /// For `--queue`.
+    pub(crate) address: String,
 }
+
+/// Tests that hold for the queues of each engine.
+macro_rules! on_each_engine {
+    ($($test:ident)+) => {
+        mod sqlite {
+            $(#[test]
+            fn $test() {
+                super::$test(&$crate::place::Place::with_queue());
+            })+
+        }
+
+        #[cfg(feature = "postgres")]
+        mod postgres {
+            $(#[test]
+            fn $test() {
+                use anthill_test_support::skip_unless;
+                super::$test(&skip_unless!($crate::place::Place::postgres()));
+            })+
+        }
+    };
+}
+pub(crate) use on_each_engine;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -30,16 +56,34 @@ pub(crate) struct Run {
 
 impl Place {
     pub(crate) fn new() -> Place {
-        Place {
-            folder: tempfile::tempdir().unwrap(),
-        }
+        let folder = tempfile::tempdir().unwrap();
+        let address = folder.path().join("jobs.db").display().to_string();
+        Place { folder, address }
     }
 
     /// One with a queue, which is empty.
     pub(crate) fn with_queue() -> Place {
         let place = Place::new();
-        place.broker();
+        place.queue();
         place
+    }
+
+    /// A database of its own with a queue, which is empty.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn postgres() -> Result<Place, Missing> {
+        let place = Place::postgres_without_tables()?;
+        place.queue();
+        Ok(place)
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn postgres_without_tables() -> Result<Place, Missing> {
+        let server = postgres::shared()?;
+        let address = server.url_of(&server.fresh_database());
+        Ok(Place {
+            address,
+            ..Place::new()
+        })
     }
 
     pub(crate) fn file(&self) -> PathBuf {
@@ -50,8 +94,13 @@ impl Place {
         self.folder.path().read_dir().unwrap().count()
     }
 
-    pub(crate) fn broker(&self) -> SqliteBroker {
-        SqliteBroker::open(self.file(), "default", Clock::system()).unwrap()
+    /// Opens the queue; creates it if it does not exist.
+    pub(crate) fn queue(&self) -> Queue {
+        #[cfg(feature = "postgres")]
+        if self.address.starts_with("postgres:") {
+            return anthill_postgres::open(&self.address).unwrap();
+        }
+        Queue::open(&format!("sqlite:{}", self.address)).unwrap()
     }
 
     /// Without an address.
@@ -67,7 +116,7 @@ impl Place {
 
     pub(crate) fn start(&self, args: &[&str]) -> Child {
         let mut command = Place::command();
-        command.arg("--queue").arg(self.file()).args(args);
+        command.arg("--queue").arg(&self.address).args(args);
         command.spawn().unwrap()
     }
 
@@ -141,7 +190,8 @@ impl Place {
     }
 
     pub(crate) fn claim(&self, limit: usize) -> Vec<Claimed> {
-        self.broker()
+        self.queue()
+            .as_broker()
             .claim(&ClaimRequest::new(limit, MINUTE))
             .unwrap()
             .jobs
@@ -152,11 +202,21 @@ impl Place {
         let claimed = self.claim(limit);
         let end = |job: &Claimed| {
             let error = why.to_owned();
-            (job.lease, Settle::Dead { error })
+            (job.lease.clone(), Settle::Dead { error })
         };
         let ends: Vec<_> = claimed.iter().map(end).collect();
-        assert!(self.broker().settle(&ends).unwrap().iter().all(|&was| was));
-        claimed.iter().map(|job| job.lease.id.to_string()).collect()
+        assert!(
+            self.queue()
+                .as_broker()
+                .settle(&ends)
+                .unwrap()
+                .iter()
+                .all(|end| end.is_stored())
+        );
+        claimed
+            .iter()
+            .map(|job| job.lease.id().to_string())
+            .collect()
     }
 
     /// Enqueues a job whose result is kept, and does it.
@@ -164,12 +224,15 @@ impl Place {
         let mut job = NewJob::new("sum", b"[1, 2]".to_vec());
         job.keep_result = Some(MINUTE);
         job.priority = i16::MAX;
-        self.broker().enqueue(&[job]).unwrap();
-        let lease = self.claim(1)[0].lease;
+        self.queue().as_broker().enqueue(&[job]).unwrap();
+        let lease = self.claim(1)[0].lease.clone();
         let result = b"{\"sum\": 3}".to_vec();
-        let done = (lease, Settle::Done { result });
-        assert_eq!(self.broker().settle(&[done]).unwrap(), [true]);
-        lease.id.to_string()
+        let done = (lease.clone(), Settle::Done { result });
+        assert_eq!(
+            self.queue().as_broker().settle(&[done]).unwrap(),
+            [Settled::Stored]
+        );
+        lease.id().to_string()
     }
 }
 
