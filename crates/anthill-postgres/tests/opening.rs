@@ -108,7 +108,9 @@ fn who_may_only_enqueue_can_do_nothing_else() {
     ] {
         let error = sql.execute(forbidden, &[]).expect_err(forbidden);
         assert_eq!(
-            error.code().map(|code| code.code()),
+            error
+                .code()
+                .map(anthill_postgres::postgres::error::SqlState::code),
             Some("42501"),
             "{forbidden}"
         );
