@@ -24,8 +24,11 @@ use crate::values::Moment;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// How long a transaction may take until its turns count as settled.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a transaction may take until its turns count as settled. Short ones take less.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How far the claims of several threads may overlap; a clock that is back by more was set.
+const OVERLAP: Duration = Duration::from_secs(1);
 
 /// The time between two slow looks, as a multiple of what the last one took.
 const SHARE: u32 = 20;
@@ -217,8 +220,8 @@ impl Horizon {
     }
 
     pub(crate) fn learn(&mut self, plan: &Plan, reply: &Reply<'_>, now: Instant) {
-        // HO5. Claims of several threads overlap, by less than that.
-        if self.now.since(reply.now) > PATIENCE {
+        // HO5.
+        if self.now.since(reply.now) > OVERLAP {
             *self = Horizon::new();
         }
         self.now = self.now.max(reply.now);

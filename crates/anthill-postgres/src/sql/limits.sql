@@ -33,6 +33,7 @@ CREATE FUNCTION anthill.key_verdict(p_queue anthill.queues, p_key text, p_rank i
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_running bigint;
+    v_first record;
 BEGIN
     IF NOT anthill.try_key(p_queue.queue, p_key) THEN
         verdict := 'leave';
@@ -47,10 +48,17 @@ BEGIN
         verdict := 'park';
         RETURN;
     END IF;
-    SELECT j.id INTO other FROM anthill.jobs j WHERE j.queue = p_queue.queue AND j.key = p_key AND j.state = 2
-        AND (j.rank, j.turn, j.place) < (p_rank, p_turn, p_place)
-        ORDER BY j.rank, j.turn, j.place LIMIT 1 FOR UPDATE SKIP LOCKED;
-    verdict := CASE WHEN FOUND THEN 'swap' ELSE 'start' END;
+    -- Not `(rank, turn, place) < …`: an index scan would end only where the rank does.
+    SELECT j.id, j.rank, j.turn, j.place INTO v_first FROM anthill.jobs j
+        WHERE j.queue = p_queue.queue AND j.key = p_key AND j.state = 2 ORDER BY j.rank, j.turn, j.place LIMIT 1;
+    verdict := 'start';
+    IF FOUND AND (v_first.rank, v_first.turn, v_first.place) < (p_rank, p_turn, p_place) THEN
+        SELECT j.id INTO other FROM anthill.jobs j
+            WHERE j.queue = p_queue.queue AND j.id = v_first.id AND j.state + 0 = 2 FOR UPDATE SKIP LOCKED;
+        IF FOUND THEN
+            verdict := 'swap';
+        END IF;
+    END IF;
 END
 $$;
 
