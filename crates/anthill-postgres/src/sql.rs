@@ -46,9 +46,10 @@ calls! {
     find_queue: "SELECT * FROM anthill.find_queue($1)",
     make_queue: "SELECT anthill.make_queue($1)",
     enqueue: "SELECT * FROM anthill.enqueue_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
-    claim: "SELECT * FROM anthill.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
-    settle: "SELECT * FROM anthill.settle($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-    extend: "SELECT * FROM anthill.extend($1, $2, $3, $4)",
+    claim: "SELECT c.* FROM anthill.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
+            AS c, anthill.wait_for_disk()",
+    settle: "SELECT s.* FROM anthill.settle($1, $2, $3, $4, $5, $6, $7, $8, $9) AS s, anthill.wait_for_disk()",
+    extend: "SELECT e.* FROM anthill.extend($1, $2, $3, $4) AS e, anthill.wait_for_disk()",
     enqueue_within: "SELECT * FROM anthill.enqueue_jobs(anthill.here($1), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
                      $14, $15, $16)",
     settle_within: "SELECT s.*, CASE WHEN s.woke THEN pg_notify(anthill.channel(), anthill.here($1)::text)::text END \
@@ -59,21 +60,22 @@ calls! {
     list: "SELECT * FROM anthill.details($1, anthill.list($1, $2, $3, $4, $5, $6), $7)",
     stats: "SELECT * FROM anthill.stats($1)",
     ready_kinds: "SELECT anthill.ready_kinds($1)",
-    remove: "SELECT * FROM anthill.remove($1, $2, $3, $4, $5)",
-    set_due: "SELECT anthill.set_due($1, $2, $3)",
-    retry_dead: "SELECT anthill.retry_dead($1, $2)",
-    cancel_running: "SELECT anthill.cancel_running($1, $2)",
+    remove: "SELECT r.* FROM anthill.remove($1, $2, $3, $4, $5) AS r, anthill.wait_for_disk()",
+    set_due: "SELECT anthill.set_due($1, $2, $3) FROM anthill.wait_for_disk()",
+    retry_dead: "SELECT anthill.retry_dead($1, $2) FROM anthill.wait_for_disk()",
+    cancel_running: "SELECT anthill.cancel_running($1, $2) FROM anthill.wait_for_disk()",
     last_place: "SELECT anthill.last_place()",
-    purge: "SELECT * FROM anthill.purge($1, $2, $3)",
-    set_paused: "SELECT anthill.set_paused($1, $2)",
-    set_retention: "SELECT anthill.set_retention($1, $2, $3)",
-    set_limits: "SELECT anthill.set_limits($1, $2, $3, $4, $5, $6, $7)",
+    purge: "SELECT p.* FROM anthill.purge($1, $2, $3) AS p, anthill.wait_for_disk()",
+    set_paused: "SELECT anthill.set_paused($1, $2) FROM anthill.wait_for_disk()",
+    set_retention: "SELECT anthill.set_retention($1, $2, $3) FROM anthill.wait_for_disk()",
+    set_limits: "SELECT anthill.set_limits($1, $2, $3, $4, $5, $6, $7) FROM anthill.wait_for_disk()",
     settings: "SELECT keep_done, keep_dead, most_running, most_per_key, rate_jobs, rate_per, rate_burst, most_ready \
                FROM anthill.queues WHERE queue = $1",
     schedules: "SELECT * FROM anthill.schedules($1)",
-    put_schedule: "SELECT anthill.put_schedule($1, $2, $3, $4, $5, $6, $7)",
-    drop_schedule: "SELECT anthill.drop_schedule($1, $2)",
-    fire: "SELECT anthill.fire($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+    put_schedule: "SELECT anthill.put_schedule($1, $2, $3, $4, $5, $6, $7) FROM anthill.wait_for_disk()",
+    drop_schedule: "SELECT anthill.drop_schedule($1, $2) FROM anthill.wait_for_disk()",
+    fire: "SELECT anthill.fire($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
+           FROM anthill.wait_for_disk()",
     announce: "SELECT anthill.announce($1, $2, $3, $4, $5, $6, $7)",
     withdraw: "SELECT anthill.withdraw($1, $2)",
     consumers: "SELECT * FROM anthill.live_consumers($1)",
@@ -95,5 +97,32 @@ mod tests {
         }
         let calls = Calls::new("elsewhere");
         assert_eq!(&*calls.version, "SELECT elsewhere.version()");
+    }
+    /// [`Durability`](anthill_jobs::broker::Durability) promises so.
+    #[test]
+    fn what_changes_something_waits_for_the_disk() {
+        let calls = Calls::new("anthill");
+        for call in [
+            &calls.claim,
+            &calls.settle,
+            &calls.extend,
+            &calls.remove,
+            &calls.set_due,
+            &calls.retry_dead,
+            &calls.cancel_running,
+            &calls.purge,
+            &calls.set_paused,
+            &calls.set_retention,
+            &calls.set_limits,
+            &calls.put_schedule,
+            &calls.drop_schedule,
+            &calls.fire,
+        ] {
+            assert!(call.ends_with("anthill.wait_for_disk()"), "{call}");
+        }
+        // In the transaction of the caller's, he decides.
+        for call in [&calls.enqueue_within, &calls.settle_within] {
+            assert!(!call.contains("wait_for_disk"), "{call}");
+        }
     }
 }

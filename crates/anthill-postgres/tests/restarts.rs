@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod fleet;
 
+use anthill_jobs::broker::Admin;
 use anthill_jobs::{Broker, ClaimRequest, Enqueued, Lease, QueueError, Settle};
 use anthill_postgres::PostgresBroker;
 use anthill_test_support::history::Rules;
@@ -228,6 +229,11 @@ fn what_is_acknowledged_survives_where_commits_do_not_wait_for_the_disk_by_defau
     server.start_again();
     let ready = stage.queue().stats().unwrap().ready;
     assert_eq!(ready, acknowledged, "of those that were acknowledged");
+    stage.broker().set_paused(true).unwrap();
+    server.kill();
+    server.start_again();
+    assert!(stage.queue().stats().unwrap().paused);
+    stage.broker().set_paused(false).unwrap();
     let claims = stage.broker().claim(&ClaimRequest::new(5, LONG)).unwrap();
     let ends: Vec<(Lease, Settle)> = claims
         .jobs

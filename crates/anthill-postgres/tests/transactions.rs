@@ -55,6 +55,26 @@ fn a_row_and_its_job_are_there_together_or_not_at_all() {
     }
 }
 
+#[test]
+fn whether_a_commit_waits_for_the_disk_is_left_to_whose_transaction_it_is() {
+    let server = skip_unless!(postgres::shared());
+    let address = fresh(server);
+    let broker = open(&address);
+    enqueue(&broker, &[job("first")]);
+    let first = claim(&broker, 1).remove(0);
+    let mut app = client(&address);
+    app.batch_execute("SET synchronous_commit = off").unwrap();
+    let mut transaction = app.transaction().unwrap();
+    broker
+        .enqueue_in(&mut transaction, &[job("second")])
+        .unwrap();
+    broker.settle_in(&mut transaction, &[done(&first)]).unwrap();
+    let shown = transaction
+        .query_one("SHOW synchronous_commit", &[])
+        .unwrap();
+    assert_eq!(shown.get::<_, String>(0), "off");
+}
+
 /// What the transaction does before and after goes on, whatever the answer is.
 #[test]
 fn duplicates_and_a_full_queue_are_answers_in_a_transaction_that_goes_on() {

@@ -82,8 +82,6 @@ DECLARE
     v_kinds text[] := p_kinds;
     v_claimed uuid[];
 BEGIN
-    -- See enqueue_jobs.
-    PERFORM set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off';
     LOOP
         SELECT s.*, clock_timestamp() AS first,
                 CASE WHEN p_ends OR s.now >= p_next_end THEN (SELECT j.ends FROM anthill.jobs j

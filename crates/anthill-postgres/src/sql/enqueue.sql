@@ -293,8 +293,9 @@ DECLARE
     q anthill.queues;
     v_now timestamptz;
 BEGIN
-    -- Also where commits do not wait for the disk by default. (A setting of the function would end before the commit.)
-    PERFORM set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off';
+    IF NOT p_within THEN
+        PERFORM anthill.wait_for_disk();
+    END IF;
     -- See add_jobs: first the transaction id, and then the time.
     SELECT s.* INTO STRICT q FROM anthill.queues s WHERE s.queue = p_queue AND pg_current_xact_id() IS NOT NULL;
     IF cardinality(p_ids) = 1 AND NOT p_within AND p_uniques IS NULL AND p_once_keys IS NULL AND q.most_ready IS NULL

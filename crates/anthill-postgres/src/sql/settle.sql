@@ -25,8 +25,6 @@ DECLARE
     v_removed int := 0;
     v_balanced boolean;
 BEGIN
-    -- See enqueue_jobs.
-    PERFORM set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off';
     SELECT * INTO STRICT q FROM anthill.queues WHERE queue = p_queue;
     woke := false;
     stored := '{}';
@@ -130,8 +128,6 @@ DECLARE
     v_ends timestamptz;
     v_free uuid[];
 BEGIN
-    -- See enqueue_jobs.
-    PERFORM set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off';
     SELECT n.now, anthill.later(n.now, p_time) INTO STRICT v_now, v_ends
         FROM (SELECT anthill.anthill_now() + q.ahead AS now FROM anthill.queues q WHERE q.queue = p_queue) AS n;
     v_free := ARRAY(SELECT j.id FROM anthill.jobs j
@@ -148,7 +144,7 @@ BEGIN
 END
 $$;
 
--- Stores progress. Returns whether the lease was held.
+-- Stores progress, without a wait for the disk where that is the default. Returns whether the lease was held.
 CREATE FUNCTION anthill.progress(p_queue int, p_id uuid, p_claim uuid, p_progress bytea) RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN

@@ -21,6 +21,17 @@ LANGUAGE sql STABLE AS $$
         ELSE p_time + p_micros * interval '1 microsecond' END
 $$;
 
+-- Makes this transaction wait for the disk, also where transactions do not by default. (A setting of a function ends before the
+-- commit.)
+CREATE FUNCTION anthill.wait_for_disk() RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+END
+$$;
+
 -- The channel of NOTIFY; the payload is the queue's number, and who changed it.
 CREATE FUNCTION anthill.channel() RETURNS text
 LANGUAGE sql IMMUTABLE AS $$ SELECT 'anthill.jobs' $$;
