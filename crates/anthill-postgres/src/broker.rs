@@ -18,7 +18,7 @@ use anthill_jobs::{
 };
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -180,8 +180,17 @@ impl Broker for PostgresBroker {
             .queue
             .with_horizon(|horizon, now| horizon.plan(kinds.as_deref(), request.limit, now));
         let params = claim::params(self.queue.number, request, kinds, &plan);
+        let sent = Instant::now();
         let rows = self.change(|calls| &calls.claim, params)?;
         let found = Found::read(&rows)?;
+        if let Some(least) = self.queue.learn_time(found.now, sent) {
+            // This claim was of the wrong time, and did too little; whoever claims again at once is right.
+            let params = vec![self.number(), (Box::new(least) as _, Type::TIMESTAMPTZ)];
+            // If this fails the next claim tries again; the jobs of this one are claimed.
+            if self.change(|calls| &calls.go_on, params).is_ok() {
+                self.wake();
+            }
+        }
         let look_again_in = self.queue.with_horizon(|horizon, now| {
             horizon.learn(&plan, &found.reply(), now);
             horizon.look_again_in(&plan, now)

@@ -74,7 +74,7 @@ pub(crate) fn params(
 #[expect(clippy::struct_excessive_bools, reason = "they are columns")]
 pub(crate) struct Found {
     pub(crate) jobs: Vec<FoundJob>,
-    now: Moment,
+    pub(crate) now: Moment,
     oldest: i64,
     id: Option<i64>,
     has_more: bool,

@@ -62,6 +62,7 @@ mod schedules;
 mod session;
 mod settle;
 mod sql;
+mod steady;
 mod store;
 mod sync;
 mod tls;

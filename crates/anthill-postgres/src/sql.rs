@@ -48,6 +48,7 @@ calls! {
     enqueue: "SELECT * FROM anthill.enqueue_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
     claim: "SELECT c.* FROM anthill.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
             AS c, anthill.wait_for_disk()",
+    go_on: "SELECT anthill.go_on($1, $2) FROM anthill.wait_for_disk()",
     settle: "SELECT s.* FROM anthill.settle($1, $2, $3, $4, $5, $6, $7, $8, $9) AS s, anthill.wait_for_disk()",
     extend: "SELECT e.* FROM anthill.extend($1, $2, $3, $4) AS e, anthill.wait_for_disk()",
     enqueue_within: "SELECT * FROM anthill.enqueue_jobs(anthill.here($1), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
@@ -106,6 +107,7 @@ mod tests {
             &calls.claim,
             &calls.settle,
             &calls.extend,
+            &calls.go_on,
             &calls.remove,
             &calls.set_due,
             &calls.retry_dead,

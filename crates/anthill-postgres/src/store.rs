@@ -10,8 +10,10 @@ use crate::pool::{Failure, Pool};
 use crate::runtime::Runtime;
 use crate::session::{Param, Target};
 use crate::sql::Calls;
+use crate::steady::Steady;
 use crate::sync::lock;
 use crate::tls::Tls;
+use crate::values::Moment;
 use anthill_jobs::QueueError;
 use anthill_jobs::broker::{Change, Listeners};
 use std::sync::{Arc, Mutex, Weak};
@@ -49,11 +51,17 @@ pub(crate) struct QueueState {
     pub(crate) number: i32,
     pub(crate) listeners: Listeners,
     horizon: Mutex<Horizon>,
+    steady: Mutex<Steady>,
 }
 
 impl QueueState {
     pub(crate) fn with_horizon<T>(&self, with: impl FnOnce(&mut Horizon, Instant) -> T) -> T {
         with(&mut lock(&self.horizon), Instant::now())
+    }
+
+    /// Learns of the server's time; see [`Steady::learn`].
+    pub(crate) fn learn_time(&self, now: Moment, sent: Instant) -> Option<Moment> {
+        lock(&self.steady).learn(now, sent, Instant::now())
     }
 
     /// Tells the listeners of this process (B11).
@@ -169,6 +177,7 @@ impl Store {
                 number,
                 listeners: Listeners::new(),
                 horizon: Mutex::new(Horizon::new()),
+                steady: Mutex::default(),
             })
         };
         let queue = if self.is_alone {

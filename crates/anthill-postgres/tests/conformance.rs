@@ -145,4 +145,59 @@ impl Transaction for InTransaction {
     }
 }
 
+/// B10, as far as a server's clock can be known: what was told to wait does not wait for longer when the clock is set back.
+#[test]
+fn time_goes_on_when_the_servers_clock_is_set_back() {
+    let fixture = Postgres::new();
+    let broker = fixture.open_here();
+    let seconds = Duration::from_secs;
+    let mut delayed = NewJob::new("test", b"delayed".to_vec());
+    delayed.delay = seconds(60);
+    let mut expires = NewJob::new("test", b"expires".to_vec());
+    expires.delay = seconds(3600);
+    expires.expires = Some(seconds(100));
+    let plain = NewJob::new("test", b"plain".to_vec());
+    broker
+        .enqueue(&[delayed.clone(), expires.clone(), plain])
+        .expect("they are enqueued");
+    let claim = |broker: &PostgresBroker| {
+        let request = anthill_jobs::ClaimRequest::new(10, seconds(50));
+        let claims = broker.claim(&request).expect("it claims");
+        let name = |job: anthill_jobs::Claimed| String::from_utf8(job.payload).expect("a name");
+        claims.jobs.into_iter().map(name).collect::<Vec<String>>()
+    };
+    assert_eq!(claim(&broker), ["plain"]);
+    for (step, expected) in [(40, &[][..]), (15, &["plain"][..]), (10, &["delayed"][..])] {
+        // An hour back, and on from there.
+        let set = format!(
+            "UPDATE {}.test_clock SET at = at - interval '1 hour'",
+            fixture.schema
+        );
+        fixture
+            .client
+            .lock()
+            .expect("nobody panicked")
+            .batch_execute(&set)
+            .expect("it is set");
+        // Whoever claims first notices.
+        assert_eq!(claim(&broker), [""; 0]);
+        fixture.advance(seconds(step));
+        let other = fixture.open_apart();
+        let due = other
+            .admin()
+            .expect("it looks")
+            .get(delayed.id)
+            .expect("it is read");
+        assert!(
+            due.expect("it is there")
+                .due_in
+                .is_none_or(|due| due <= seconds(20))
+        );
+        assert_eq!(claim(&broker), expected);
+    }
+    fixture.advance(seconds(40));
+    let admin = broker.admin().expect("it looks");
+    assert!(admin.get(expires.id).expect("it is read").is_none());
+}
+
 anthill_jobs::conformance_tests!(on_postgres, crate::Postgres::new);

@@ -14,6 +14,13 @@
 CREATE FUNCTION anthill.anthill_now() RETURNS timestamptz
 LANGUAGE sql VOLATILE AS 'SELECT clock_timestamp()';
 
+-- Makes the time of a queue go on where the clock was set back: it is at least that from now on. Who comes later finds it so.
+CREATE FUNCTION anthill.go_on(p_queue int, p_least timestamptz) RETURNS void
+LANGUAGE sql VOLATILE AS $$
+    UPDATE anthill.queues SET ahead = p_least - anthill.anthill_now()
+        WHERE queue = p_queue AND p_least > anthill.anthill_now() + ahead + interval '1 second'
+$$;
+
 -- Some microseconds later; 250 years later is never.
 CREATE FUNCTION anthill.later(p_time timestamptz, p_micros bigint) RETURNS timestamptz
 LANGUAGE sql STABLE AS $$
