@@ -4,6 +4,7 @@ mod support;
 
 use anthill_jobs::broker::Admin;
 use anthill_jobs::{Broker, Openers, Queue, QueueError};
+use anthill_postgres::postgres::error::SqlState;
 use anthill_postgres::{PostgresBroker, PostgresOpener};
 use anthill_test_support::postgres::{self, Access};
 use anthill_test_support::{in_child_process, skip_unless, watchdog};
@@ -108,10 +109,8 @@ fn who_may_only_enqueue_can_do_nothing_else() {
     ] {
         let error = sql.execute(forbidden, &[]).expect_err(forbidden);
         assert_eq!(
-            error
-                .code()
-                .map(anthill_postgres::postgres::error::SqlState::code),
-            Some("42501"),
+            error.code(),
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE),
             "{forbidden}"
         );
     }

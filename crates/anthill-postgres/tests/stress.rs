@@ -43,14 +43,11 @@ struct Shared {
 }
 
 impl Shared {
-    /// The answer of a call, which may have had to give way.
-    #[expect(clippy::unnecessary_wraps, reason = "a call may have had to give way")]
-    fn ok<T>(&self, answer: Result<T, QueueError>) -> Option<T> {
+    /// The answer of a call. None gives way to another one.
+    #[track_caller]
+    fn ok<T>(&self, answer: Result<T, QueueError>) -> T {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        match answer {
-            Ok(value) => Some(value),
-            Err(error) => panic!("{error:?}"),
-        }
+        answer.unwrap_or_else(|error| panic!("{error:?}"))
     }
 
     fn end(&self, id: JobId) {
@@ -87,9 +84,7 @@ impl Shared {
             recent.drain(..surplus);
         }
         batch.shuffle(rng);
-        let Some(answers) = self.ok(broker.enqueue(&batch)) else {
-            return;
-        };
+        let answers = self.ok(broker.enqueue(&batch));
         let added = answers.into_iter().filter_map(|answer| match answer {
             Ok(Enqueued::Added(id)) => Some(id),
             _ => None,
@@ -108,9 +103,7 @@ impl Shared {
         };
         let limit = rng.random_range(1..15);
         let request = ClaimRequest::new(limit, support::LEASE).of_kinds(kinds);
-        let Some(claims) = self.ok(broker.claim(&request)) else {
-            return;
-        };
+        let claims = self.ok(broker.claim(&request));
         for job in &claims.jobs {
             self.starts(job);
         }
@@ -147,9 +140,7 @@ impl Shared {
         for job in &jobs {
             self.stops(job);
         }
-        let Some(settled) = self.ok(broker.settle(&ends)) else {
-            return;
-        };
+        let settled = self.ok(broker.settle(&ends));
         for ((lease, end), settled) in ends.iter().zip(settled) {
             assert!(settled.is_stored(), "{lease:?} is held");
             if matches!(end, Settle::Done { .. }) {
@@ -173,14 +164,14 @@ impl Shared {
     fn operate(&self, broker: &PostgresBroker, rng: &mut StdRng) {
         let some = |state, rng: &mut StdRng| -> Option<JobId> {
             let request = ListRequest::new(state).limit(20).data(0);
-            let jobs = self.ok(broker.list(&request))?;
+            let jobs = self.ok(broker.list(&request));
             jobs.choose(rng).map(|job| job.id)
         };
         match rng.random_range(0..6) {
             0 => {
                 let state = *JobState::WAITING.choose(rng).unwrap();
                 let Some(id) = some(state, rng) else { return };
-                if self.ok(broker.cancel(id)) == Some(true) {
+                if self.ok(broker.cancel(id)) {
                     self.end(id);
                 }
             }
@@ -203,11 +194,13 @@ impl Shared {
                 let Some(id) = some(JobState::Dead, rng) else {
                     return;
                 };
-                if self.ok(broker.delete(id)) == Some(true) {
+                if self.ok(broker.delete(id)) {
                     self.end(id);
                 }
             }
-            _ => drop(self.ok(broker.stats())),
+            _ => {
+                self.ok(broker.stats());
+            }
         }
     }
 }
