@@ -68,13 +68,22 @@ impl Session {
         // Of several addresses the first may not answer.
         let own = config.get_connect_timeout().copied().unwrap_or(left);
         config.connect_timeout(own.min(left));
+        let open = runtime.count_connection();
         let connect = async {
             match tls {
                 Tls::None => {
                     let (client, connection) = config.connect(NoTls).await?;
                     Ok((
                         client,
-                        runtime.spawn(drive(connection, notifications, runtime.count_connection())),
+                        runtime.spawn(drive(connection, notifications, open)),
+                    ))
+                }
+                #[cfg(feature = "rustls")]
+                Tls::Rustls(tls) => {
+                    let (client, connection) = config.connect(tls.clone()).await?;
+                    Ok((
+                        client,
+                        runtime.spawn(drive(connection, notifications, open)),
                     ))
                 }
             }
@@ -120,6 +129,8 @@ impl Session {
         let cancel = async {
             match self.tls {
                 Tls::None => cancel.cancel_query(NoTls).await,
+                #[cfg(feature = "rustls")]
+                Tls::Rustls(tls) => cancel.cancel_query(tls).await,
             }
         };
         // The server may not be there.
