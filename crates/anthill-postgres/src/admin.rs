@@ -1,10 +1,10 @@
 //! The broker's parts for operators: jobs by id and by state, retention, limits.
 
-use crate::broker::{PostgresBroker, first};
+use crate::broker::PostgresBroker;
 use crate::errors::queue_error;
 use crate::read;
 use crate::session::Param;
-use crate::store::column;
+use crate::store::{column, first};
 use crate::values::{LONGEST_KIND, duration, fits, job_id, micros, nanos, storable, uuid};
 use anthill_jobs::broker::{Admin, LimitStore};
 use anthill_jobs::{

@@ -2,11 +2,10 @@
 
 use crate::builder::PostgresBuilder;
 use crate::claim::{self, Found};
-use crate::enqueue::{self, Batch};
-use crate::errors::queue_error;
+use crate::enqueue;
 use crate::session::Param;
 use crate::settle::{self, Settlements};
-use crate::store::{Of, QueueState, Store};
+use crate::store::{Of, QueueState, Store, first};
 use crate::token::Token;
 use crate::values::uuid;
 use anthill_jobs::broker::{
@@ -90,15 +89,9 @@ impl PostgresBroker {
         self.store.notify_others(&self.channel, &self.queue);
     }
 
-    /// The parameters of an enqueue.
-    pub(crate) fn enqueue_params(
-        &self,
-        jobs: &[NewJob],
-        is_within: bool,
-    ) -> Result<(Vec<anthill_jobs::JobId>, Vec<Param>), QueueError> {
+    fn enqueue_call(&self, jobs: &[NewJob]) -> Result<(enqueue::Call, Vec<Param>), QueueError> {
         self.refuse_to_write()?;
-        let first = vec![self.number(), (Box::new(is_within) as _, Type::BOOL)];
-        Ok(Batch::of(jobs)?.params(first))
+        enqueue::Call::of(self.number(), jobs)
     }
 
     /// Stores jobs as [`Broker::enqueue`] does, and blocks no thread: for a task of any async runtime. Once this is called the
@@ -124,18 +117,18 @@ impl PostgresBroker {
         let sent = if jobs.is_empty() {
             Ok(None)
         } else {
-            self.enqueue_params(jobs, false).map(|(ids, params)| {
-                let call = self.store.call_async(|calls| &calls.enqueue, params);
-                Some((ids, call))
+            self.enqueue_call(jobs).map(|(call, params)| {
+                let answer = self.store.call_async(call.sql, params);
+                Some((call, answer))
             })
         };
         let (store, queue) = (Arc::clone(&self.store), Arc::clone(&self.queue));
         let channel = self.channel.clone();
         async move {
-            let Some((ids, call)) = sent? else {
+            let Some((call, answer)) = sent? else {
                 return Ok(Vec::new());
             };
-            let enqueued = enqueue::answer(&ids, &call.await?)?;
+            let enqueued = call.answer(&answer.await?)?;
             if enqueued.iter().any(|one| one.is_added()) {
                 queue.tell(Change::Here);
                 store.notify_others(&channel, &queue);
@@ -164,9 +157,8 @@ impl Broker for PostgresBroker {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        let (ids, params) = self.enqueue_params(jobs, false)?;
-        let rows = self.store.call(|calls| &calls.enqueue, params)?;
-        let enqueued = enqueue::answer(&ids, &rows)?;
+        let (call, params) = self.enqueue_call(jobs)?;
+        let enqueued = call.answer(&self.store.call(call.sql, params)?)?;
         let debounces = jobs.iter().any(|job| job.debounce);
         if debounces || enqueued.iter().any(|one| one.is_added()) {
             self.wake();
@@ -265,17 +257,6 @@ impl Broker for PostgresBroker {
     fn consumer_registry(&self) -> Option<&dyn ConsumerRegistry> {
         Some(self)
     }
-}
-
-/// The one value of an answer.
-pub(crate) fn first<'r, T>(rows: &'r [Row]) -> Result<T, QueueError>
-where
-    T: tokio_postgres::types::FromSql<'r>,
-{
-    let row = rows
-        .first()
-        .ok_or_else(|| QueueError::Corrupt("a call was not answered".to_owned()))?;
-    row.try_get(0).map_err(queue_error)
 }
 
 impl fmt::Debug for PostgresBroker {

@@ -1,7 +1,8 @@
-//! Jobs as the functions of the schema get them: a column for each property. And the answers.
+//! Jobs as the functions of the schema get them: a column for each property, or a parameter where it is one job. And the answers.
 
 use crate::errors::queue_error;
 use crate::session::Param;
+use crate::store::{Of, first};
 use crate::values::{LONGEST_KEY, LONGEST_KIND, check, job_id, micros, uuid};
 use anthill_jobs::{Enqueued, JobId, NewJob, QueueError};
 use std::collections::BTreeMap;
@@ -21,17 +22,7 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn of(jobs: &[NewJob]) -> Result<Batch, QueueError> {
-        let mut size = 0_usize;
-        for job in jobs {
-            check_texts(job)?;
-            size = size.saturating_add(job.payload.len());
-        }
-        if size > LARGEST_CALL {
-            return Err(QueueError::TooLarge {
-                size,
-                limit: LARGEST_CALL,
-            });
-        }
+        check_jobs(jobs)?;
         let time = |time: Option<Duration>| time.map(micros);
         let once = |job: &NewJob| job.once_per.clone();
         let columns = vec![
@@ -66,6 +57,68 @@ impl Batch {
     }
 }
 
+/// A call that enqueues jobs, and is a transaction of its own.
+pub(crate) struct Call {
+    pub(crate) sql: Of,
+    ids: Vec<JobId>,
+    is_one: bool,
+}
+
+impl Call {
+    /// The call, and its parameters.
+    pub(crate) fn of(queue: Param, jobs: &[NewJob]) -> Result<(Call, Vec<Param>), QueueError> {
+        if let [job] = jobs
+            && job.unique.is_none()
+            && job.once_per.is_none()
+        {
+            check_jobs(jobs)?;
+            let call = Call {
+                sql: |calls| &calls.enqueue_one,
+                ids: vec![job.id],
+                is_one: true,
+            };
+            return Ok((call, one(queue, job)));
+        }
+        let (ids, params) = Batch::of(jobs)?.params(vec![queue, (Box::new(false), Type::BOOL)]);
+        let call = Call {
+            sql: |calls| &calls.enqueue,
+            ids,
+            is_one: false,
+        };
+        Ok((call, params))
+    }
+
+    pub(crate) fn answer(&self, rows: &[Row]) -> Result<Vec<Enqueued>, QueueError> {
+        if !self.is_one {
+            return answer(&self.ids, rows);
+        }
+        let id = self.ids[0];
+        match first::<Option<i64>>(rows)? {
+            None => Ok(vec![Enqueued::Added(id)]),
+            Some(limit) => match u64::try_from(limit) {
+                Ok(limit) => Err(QueueError::Full { limit }),
+                Err(_) => Ok(vec![Enqueued::Duplicate(id)]),
+            },
+        }
+    }
+}
+
+fn one(queue: Param, job: &NewJob) -> Vec<Param> {
+    vec![
+        queue,
+        (Box::new(uuid(job.id)), Type::UUID),
+        (Box::new(job.kind.to_string()), Type::TEXT),
+        (Box::new(job.payload.clone()), Type::BYTEA),
+        (Box::new(-i32::from(job.priority)), Type::INT4),
+        (Box::new(micros(job.delay)), Type::INT8),
+        (Box::new(i64::from(job.attempts.max(1))), Type::INT8),
+        (Box::new(job.expires.map(micros)), Type::INT8),
+        (Box::new(job.keep_result.map(micros)), Type::INT8),
+        (Box::new(job.key.clone()), Type::TEXT),
+        (Box::new(headers(job)), Type::JSONB),
+    ]
+}
+
 fn column<T>(kind: Type, jobs: &[NewJob], of: impl Fn(&NewJob) -> T) -> Param
 where
     T: ToSql + Send + Sync + std::fmt::Debug + 'static,
@@ -86,6 +139,22 @@ where
 
 fn headers(job: &NewJob) -> Option<Json<BTreeMap<String, String>>> {
     (!job.headers.is_empty()).then(|| Json(job.headers.clone()))
+}
+
+/// Refuses what the server cannot store.
+fn check_jobs(jobs: &[NewJob]) -> Result<(), QueueError> {
+    let mut size = 0_usize;
+    for job in jobs {
+        check_texts(job)?;
+        size = size.saturating_add(job.payload.len());
+    }
+    if size > LARGEST_CALL {
+        return Err(QueueError::TooLarge {
+            size,
+            limit: LARGEST_CALL,
+        });
+    }
+    Ok(())
 }
 
 fn check_texts(job: &NewJob) -> Result<(), QueueError> {

@@ -49,6 +49,7 @@ mod admin;
 mod broker;
 mod builder;
 mod claim;
+mod driven;
 mod enqueue;
 mod errors;
 mod horizon;

@@ -1,10 +1,10 @@
-//! The one thread of a process that drives all connections, so that callers are plain threads and none of them needs an async
-//! runtime of its own.
+//! The one thread of a process that drives the connections of async calls, of heartbeats, and of what listens; and those of blocking
+//! calls that are made inside an async runtime of the program's.
 //!
 //! - RT1. There is at most one, started by the first broker. It ends when the last [`Runtime`] is dropped.
 //! - RT2. No user code runs on it: it never waits for anything but sockets and timers. So a call that is made inside an async
 //!   task of another runtime blocks that task's thread, and nothing else.
-//! - RT3. Every blocking call has a deadline, at which it returns whatever the thread does.
+//! - RT3. Whoever waits for it has a deadline, at which the wait ends whatever the thread does.
 
 use crate::errors::unavailable;
 use crate::sync::lock;

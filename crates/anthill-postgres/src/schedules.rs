@@ -1,9 +1,9 @@
 //! The broker's parts for schedules and for the list of consumers.
 
-use crate::broker::{PostgresBroker, first};
+use crate::broker::PostgresBroker;
 use crate::enqueue::Batch;
 use crate::session::Param;
-use crate::store::column;
+use crate::store::{column, first};
 use crate::values::{LONGEST_KEY, LONGEST_KIND, check, duration, fits, micros, storable};
 use anthill_jobs::broker::{ConsumerRegistry, ScheduleStore, Schedules};
 use anthill_jobs::{ConsumerInfo, Fired, Missed, NewJob, QueueError, Scheduled};

@@ -46,6 +46,7 @@ calls! {
     find_queue: "SELECT * FROM anthill.find_queue($1)",
     make_queue: "SELECT anthill.make_queue($1)",
     enqueue: "SELECT * FROM anthill.enqueue_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+    enqueue_one: "SELECT anthill.enqueue_job($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     claim: "SELECT c.* FROM anthill.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
             AS c, anthill.wait_for_disk()",
     go_on: "SELECT anthill.go_on($1, $2) FROM anthill.wait_for_disk()",

@@ -2,6 +2,7 @@
 //! queue.
 
 use crate::address::Address;
+use crate::driven::may_drive;
 use crate::errors::queue_error;
 use crate::horizon::Horizon;
 use crate::listen::Listen;
@@ -211,34 +212,33 @@ impl Store {
     }
 
     /// Calls a function, and waits for the answer.
-    pub(crate) fn call(
-        self: &Arc<Store>,
-        sql: Of,
-        params: Vec<Param>,
-    ) -> Result<Vec<Row>, QueueError> {
+    pub(crate) fn call(&self, sql: Of, params: Vec<Param>) -> Result<Vec<Row>, QueueError> {
         self.call_or_missing(sql, params).map_err(QueueError::from)
     }
 
     /// Calls a function, and tells whether it is missing.
-    pub(crate) fn call_or_missing(
-        self: &Arc<Store>,
-        sql: Of,
-        params: Vec<Param>,
-    ) -> Result<Vec<Row>, Failure> {
-        let call = call(&self.pool, self.timeout(), sql(&self.calls), params);
-        let answer = self.runtime.wait(self.timeout(), async { Ok(call.await) });
-        answer.map_err(Failure::Other)?
+    pub(crate) fn call_or_missing(&self, sql: Of, params: Vec<Param>) -> Result<Vec<Row>, Failure> {
+        self.call_on(&self.pool, sql(&self.calls), params)
     }
 
     /// Calls a function on a connection for heartbeats.
-    pub(crate) fn beat(
-        self: &Arc<Store>,
-        sql: Of,
+    pub(crate) fn beat(&self, sql: Of, params: Vec<Param>) -> Result<Vec<Row>, QueueError> {
+        let answer = self.call_on(&self.beats, sql(&self.calls), params);
+        answer.map_err(QueueError::from)
+    }
+
+    fn call_on(
+        &self,
+        pool: &Arc<Pool>,
+        sql: &str,
         params: Vec<Param>,
-    ) -> Result<Vec<Row>, QueueError> {
-        let call = call(&self.beats, self.timeout(), sql(&self.calls), params);
+    ) -> Result<Vec<Row>, Failure> {
+        if may_drive() {
+            return pool.call_here(self.timeout(), sql, &params);
+        }
+        let call = call(pool, self.timeout(), sql, params);
         let answer = self.runtime.wait(self.timeout(), async { Ok(call.await) });
-        Ok(answer??)
+        answer.map_err(Failure::Other)?
     }
 
     /// Calls a function from an async task, on whatever runtime that is.
@@ -287,4 +287,15 @@ where
     T: tokio_postgres::types::FromSql<'r>,
 {
     row.try_get(name).map_err(queue_error)
+}
+
+/// The one value of an answer.
+pub(crate) fn first<'r, T>(rows: &'r [Row]) -> Result<T, QueueError>
+where
+    T: tokio_postgres::types::FromSql<'r>,
+{
+    let row = rows
+        .first()
+        .ok_or_else(|| QueueError::Corrupt("a call was not answered".to_owned()))?;
+    row.try_get(0).map_err(queue_error)
 }

@@ -2,7 +2,7 @@
 //! when that commits, and neither if it does not.
 
 use crate::broker::PostgresBroker;
-use crate::enqueue;
+use crate::enqueue::{self, Batch};
 use crate::errors::queue_error;
 use crate::session::Param;
 use crate::settle::Settlements;
@@ -31,9 +31,9 @@ impl PostgresBroker {
     }
 
     fn within(&self, jobs: &[NewJob]) -> Result<(Vec<JobId>, Vec<Param>), QueueError> {
-        let (ids, mut params) = self.enqueue_params(jobs, true)?;
-        params[0] = self.here();
-        Ok((ids, params))
+        self.refuse_to_write()?;
+        let first = vec![self.here(), (Box::new(true) as _, Type::BOOL)];
+        Ok(Batch::of(jobs)?.params(first))
     }
 
     /// Enqueues jobs as part of a transaction of yours: they are enqueued when you commit, and never if you do not. Consumers

@@ -77,12 +77,12 @@ impl Killers<'_> {
             .find(|call| point.starts_with(call));
         let proxy = call.map(|call| {
             let proxy = Proxy::start(self.stage.access.address(), Protocol::Postgres);
-            let call = if call == "enqueue" {
-                "enqueue_jobs"
-            } else {
-                call
+            // One job or several: `enqueue_job`, `enqueue_jobs`.
+            let call = match call {
+                "enqueue" => "anthill.enqueue_job".to_owned(),
+                call => format!("anthill.{call}("),
             };
-            let trigger = Trigger::containing(format!("anthill.{call}(")).nth(nth);
+            let trigger = Trigger::containing(call).nth(nth);
             let cut = if point.ends_with("not answered") {
                 proxy.cut_reply(trigger)
             } else {

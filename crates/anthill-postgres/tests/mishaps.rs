@@ -9,6 +9,7 @@ use anthill_test_support::postgres::{self, Fsync, Server};
 use anthill_test_support::proxy::{Protocol, Proxy, Trigger};
 use anthill_test_support::{eventually, skip_unless, watchdog};
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 use support::{claim, client, done, ear, enqueue, finish, fresh, job, jobs, names, open, stats};
 
@@ -57,6 +58,37 @@ fn connections_that_were_ended_are_replaced() {
         assert_eq!(again(|| broker.settle(&ends)), [Settled::Stored]);
     }
     assert_eq!(stats(&broker).done, 5);
+}
+
+/// Nobody reads what the server says on a connection that no call uses.
+#[test]
+fn connections_that_were_ended_while_none_used_them_fail_no_call() {
+    let server = skip_unless!(postgres::shared());
+    let address = fresh(server);
+    let broker = open(&address);
+    let mut other = client(&address);
+    for round in 0..10 {
+        thread::scope(|scope| {
+            for number in 0..4 {
+                let (name, broker) = (format!("{round}.{number}"), &broker);
+                scope.spawn(move || broker.enqueue(&[job(name)]).unwrap());
+            }
+        });
+        let end = "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE application_name = 'anthill' AND datname = current_database() AND pid <> pg_backend_pid()";
+        let ended: Vec<i32> = other
+            .query(end, &[])
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        assert!(!ended.is_empty());
+        eventually("the server has ended them", || {
+            let left = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY ($1)";
+            other.query_one(left, &[&ended]).unwrap().get::<_, i64>(0) == 0
+        });
+    }
+    assert_eq!(stats(&broker).enqueued, 40);
 }
 
 /// In the middle of calls of many threads: what was acknowledged is there, and each job ends once.
@@ -114,7 +146,7 @@ fn an_enqueue_whose_answer_was_lost_is_repeated_without_a_second_job() {
     let proxy = Proxy::start(server.address(), Protocol::Postgres);
     let broker = open(&server.url_through(proxy.address(), &database));
     let job = [job("a")];
-    let cut = proxy.cut_reply(Trigger::containing("enqueue_jobs"));
+    let cut = proxy.cut_reply(Trigger::containing("enqueue_job"));
     let lost = broker.enqueue(&job).expect_err("the answer is lost");
     cut.wait("the answer is lost");
     assert!(lost.is_transient() && lost.is_uncertain(), "{lost:?}");
@@ -122,7 +154,7 @@ fn an_enqueue_whose_answer_was_lost_is_repeated_without_a_second_job() {
     assert!(!answer[0].as_ref().unwrap().is_added());
     assert_eq!(stats(&broker).ready, 1);
     // A request that did not arrive is not done.
-    let cut = proxy.cut_request(Trigger::containing("enqueue_jobs"));
+    let cut = proxy.cut_request(Trigger::containing("enqueue_job"));
     broker
         .enqueue(&[support::job("b")])
         .expect_err("it is cut off");

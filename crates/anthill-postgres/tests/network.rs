@@ -34,7 +34,7 @@ fn an_enqueue_whose_reply_was_lost_is_a_duplicate_when_it_is_repeated() {
     for number in 0..10 {
         let job = draft(&queue, number);
         let is_stored = number % 2 == 0;
-        let trigger = Trigger::containing("anthill.enqueue_jobs(");
+        let trigger = Trigger::containing("anthill.enqueue_job(");
         let cut = if is_stored {
             proxy.cut_reply(trigger)
         } else {

@@ -150,7 +150,7 @@ fn connections_of_each_kind_that_are_ended_come_back() {
         ("%.extend(%", "heartbeats"),
         ("%.claim(%", "claims"),
         ("%.settle(%", "settles"),
-        ("%.enqueue_jobs(%", "enqueues"),
+        ("%.enqueue_job%", "enqueues"),
         ("%", "all"),
     ];
     let mut ended = [0_u64; 6];

@@ -47,14 +47,18 @@ pub fn threads() -> Vec<u32> {
         .collect()
 }
 
-/// How many threads of this process have a name that starts with `prefix` (of which the system
-/// keeps 15 bytes).
+/// The threads of this process whose name starts with `prefix` (of which the system keeps 15 bytes).
+pub fn threads_with_name(prefix: &str) -> Vec<u32> {
+    let has_name = |id: &u32| {
+        let name = fs::read_to_string(format!("/proc/self/task/{id}/comm"));
+        name.is_ok_and(|name| name.starts_with(prefix))
+    };
+    threads().into_iter().filter(has_name).collect()
+}
+
+/// How many they are.
 pub fn threads_named(prefix: &str) -> usize {
-    threads()
-        .into_iter()
-        .filter_map(|id| fs::read_to_string(format!("/proc/self/task/{id}/comm")).ok())
-        .filter(|name| name.starts_with(prefix))
-        .count()
+    threads_with_name(prefix).len()
 }
 
 /// A field of `/proc/self/task/<id>/status`; none if the thread has ended.

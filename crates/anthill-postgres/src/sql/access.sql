@@ -108,7 +108,7 @@ LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA anthill TO %I', p_role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION anthill.find_queue, anthill.make_queue, anthill.version, anthill.here,
-        anthill.channel, anthill.enqueue_jobs, anthill.enqueue TO %I', p_role);
+        anthill.channel, anthill.enqueue_job, anthill.enqueue_jobs, anthill.enqueue TO %I', p_role);
 END
 $$;
 

@@ -291,30 +291,13 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
 DECLARE
     q anthill.queues;
-    v_now timestamptz;
 BEGIN
     IF NOT p_within THEN
         PERFORM anthill.wait_for_disk();
     END IF;
     -- See add_jobs: first the transaction id, and then the time.
     SELECT s.* INTO STRICT q FROM anthill.queues s WHERE s.queue = p_queue AND pg_current_xact_id() IS NOT NULL;
-    IF cardinality(p_ids) = 1 AND NOT p_within AND p_uniques IS NULL AND p_once_keys IS NULL AND q.most_ready IS NULL
-        AND (p_keys IS NULL OR q.most_per_key IS NULL)
-    THEN
-        -- One job, from which nothing follows.
-        v_now := anthill.anthill_now() + q.ahead;
-        INSERT INTO anthill.jobs (queue, id, state, rank, turn, place, due, enqueued, attempts, kind, payload, key, expires,
-                keep, headers)
-            SELECT p_queue, p_ids[1], CASE WHEN p_delays[1] > 0 THEN 1 ELSE 0 END, p_ranks[1], d.due,
-                nextval('anthill.places'), d.due, v_now, p_attempts[1], p_kinds[1], p_payloads[1], p_keys[1],
-                anthill.later(v_now, p_expires[1]), p_keeps[1], p_headers[1]
-            FROM (SELECT anthill.later(v_now, p_delays[1]) AS due) AS d
-            ON CONFLICT (id, queue) DO NOTHING;
-        IF NOT FOUND THEN
-            INSERT INTO anthill.counts (queue, duplicates) VALUES (p_queue, 1);
-            RETURN QUERY SELECT 1, p_ids[1], NULL::bigint;
-        END IF;
-    ELSIF q.most_ready IS NULL THEN
+    IF q.most_ready IS NULL THEN
         RETURN QUERY SELECT a.o_job, a.o_owner, NULL::bigint FROM anthill.add_jobs(q, p_within, p_ids, p_kinds, p_payloads,
             p_ranks, p_delays, p_attempts, p_expires, p_keeps, p_keys, p_uniques, p_once_keys, p_once_periods, p_debounces,
             p_headers) a;
@@ -330,5 +313,36 @@ BEGIN
             RETURN QUERY SELECT 0, NULL::uuid, q.most_ready;
         END;
     END IF;
+END
+$$;
+
+-- Enqueues one job that has no unique key, as enqueue_jobs does, in less time. Returns NULL if it is added; -1 if it is there already;
+-- and the limit if the queue is full.
+CREATE FUNCTION anthill.enqueue_job(p_queue int, p_id uuid, p_kind text, p_payload bytea, p_rank int, p_delay bigint,
+    p_attempts bigint, p_expires bigint, p_keep bigint, p_key text, p_headers jsonb)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- As wait_for_disk.
+    IF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    INSERT INTO anthill.jobs (queue, id, state, rank, turn, place, due, enqueued, attempts, kind, payload, key, expires, keep,
+            headers)
+        SELECT p_queue, p_id, CASE WHEN p_delay > 0 THEN 1 ELSE 0 END, p_rank, anthill.later(q.now, p_delay),
+            nextval('anthill.places'), anthill.later(q.now, p_delay), q.now, p_attempts, p_kind, p_payload, p_key,
+            anthill.later(q.now, p_expires), p_keep, p_headers
+        -- See add_jobs: first the transaction id, and then the time.
+        FROM (SELECT anthill.anthill_now() + s.ahead AS now FROM anthill.queues s
+            WHERE s.queue = p_queue AND s.most_ready IS NULL AND (p_key IS NULL OR s.most_per_key IS NULL)
+                AND pg_current_xact_id() IS NOT NULL OFFSET 0) AS q
+        ON CONFLICT (id, queue) DO NOTHING;
+    IF FOUND THEN
+        RETURN NULL;
+    END IF;
+    -- It is there already, or there are limits.
+    RETURN (SELECT coalesce(e.o_limit, -1) FROM anthill.enqueue_jobs(p_queue, false, ARRAY[p_id], ARRAY[p_kind],
+        ARRAY[p_payload], ARRAY[p_rank], ARRAY[p_delay], ARRAY[p_attempts], ARRAY[p_expires], ARRAY[p_keep], ARRAY[p_key], NULL,
+        NULL, NULL, NULL, ARRAY[p_headers]) e);
 END
 $$;
