@@ -172,6 +172,31 @@ impl Fixture for Waits {
     }
 }
 
+/// A server that is not installed, say.
+#[test]
+fn where_something_is_missing_all_is_left_out_and_nothing_asked() {
+    let report = conformance::run(|| Lacks);
+    let missing = |(_, why): (_, &str)| why == "no server is installed";
+    assert!(report.left_out().all(missing), "{report}");
+    assert_eq!(report.left_out().count(), conformance::checks().len());
+}
+
+struct Lacks;
+
+impl Fixture for Lacks {
+    fn open(&self) -> Arc<dyn Broker> {
+        panic!("there is no server");
+    }
+
+    fn advance(&self, _: Duration) {
+        panic!("there is no clock");
+    }
+
+    fn missing(&self) -> Option<String> {
+        Some("no server is installed".to_owned())
+    }
+}
+
 // ── reports ─────────────────────────────────────────────────────────────────────────────────────
 
 /// Also one that fails is run to the end.

@@ -93,6 +93,9 @@ impl Check {
 
     /// Why it is not for such a broker, if it is not.
     fn left_out(&self, fixture: &dyn Fixture) -> Option<String> {
+        if let Some(missing) = fixture.missing() {
+            return Some(missing);
+        }
         let capabilities = fixture.open().capabilities();
         let lacked = self.needs.iter().find(|&&need| !capabilities.has(need));
         if let Some(lacked) = lacked {
@@ -152,7 +155,10 @@ pub fn run<F: Fixture>(new: impl Fn() -> F + Send + Sync + 'static) -> Report {
 pub fn examine<F: Fixture>(new: impl Fn() -> F + Send + Sync + 'static) -> Report {
     let new = factory(new);
     let fixture = new();
-    let capabilities: Capabilities = fixture.open().capabilities();
+    let capabilities = match fixture.missing() {
+        None => fixture.open().capabilities(),
+        Some(_) => Capabilities::new("a broker that is missing", Durability::None),
+    };
     let threads = fixture.threads().max(1);
     drop(fixture);
     let next = Mutex::new(CHECKS.iter().enumerate());

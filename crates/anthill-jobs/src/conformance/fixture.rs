@@ -58,6 +58,12 @@ pub trait Fixture: Send + Sync + 'static {
         &[]
     }
 
+    /// Returns what is missing for the checks to be run here, such as a server that is not installed: they are left out then,
+    /// and nothing else is asked of the fixture. Nothing by default.
+    fn missing(&self) -> Option<String> {
+        None
+    }
+
     /// Returns by how much one check may advance the clock; checks that need more are left out. A fixture that waits for
     /// real sets it to what it has the patience for.
     fn patience(&self) -> Duration {

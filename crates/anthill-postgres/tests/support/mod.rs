@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub(crate) mod pooler;
+
 use anthill_jobs::broker::{Admin, Change, Listener, Subscription};
 use anthill_jobs::{
     Broker, ClaimRequest, Claimed, Enqueued, JobId, Lease, NewJob, QueueStats, Settle,
