@@ -67,17 +67,16 @@ pub(crate) struct Call {
 impl Call {
     /// The call, and its parameters.
     pub(crate) fn of(queue: Param, jobs: &[NewJob]) -> Result<(Call, Vec<Param>), QueueError> {
-        if let [job] = jobs
-            && job.unique.is_none()
-            && job.once_per.is_none()
-        {
-            check_jobs(jobs)?;
-            let call = Call {
-                sql: |calls| &calls.enqueue_one,
-                ids: vec![job.id],
-                is_one: true,
-            };
-            return Ok((call, one(queue, job)));
+        if let [job] = jobs {
+            if job.unique.is_none() && job.once_per.is_none() {
+                check_jobs(jobs)?;
+                let call = Call {
+                    sql: |calls| &calls.enqueue_one,
+                    ids: vec![job.id],
+                    is_one: true,
+                };
+                return Ok((call, one(queue, job)));
+            }
         }
         let (ids, params) = Batch::of(jobs)?.params(vec![queue, (Box::new(false), Type::BOOL)]);
         let call = Call {

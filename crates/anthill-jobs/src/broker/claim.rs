@@ -189,7 +189,7 @@ pub enum Settle {
         /// Why it failed.
         error: String,
     },
-    /// The job failed for good, and becomes a dead letter.
+    /// The job failed for good, and becomes a dead letter, also if its cancellation is requested: nobody loses the reason.
     Dead {
         /// Why it failed.
         error: String,

@@ -339,7 +339,7 @@ macro_rules! __conformance_table {
                 only_a_job_that_runs_gets_such_a_request [CancelRunning] [] 0
                 a_cancelled_job_that_succeeds_is_done [CancelRunning] [] 0
                 a_cancelled_job_that_fails_is_removed [CancelRunning] [] 10
-                a_cancelled_job_that_fails_for_good_is_over [CancelRunning] [] 0
+                a_cancelled_job_that_fails_for_good_is_dead [CancelRunning] [] 0
                 a_cancelled_job_that_is_handed_back_is_removed [CancelRunning] [] 10
                 a_cancelled_job_whose_lease_is_over_is_removed [CancelRunning] [] 120
                 a_cancelled_job_frees_its_keys [CancelRunning Unique PerKey Order] [] 0
