@@ -251,8 +251,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Sets how often the consumer looks for what other processes enqueued, where the broker is shared; every 200
-    /// milliseconds by default. It is notified at once of what this process enqueues.
+    /// Sets how often the consumer looks for what other processes enqueued, where the broker is shared and neither a server nor
+    /// the system tells of it; every 200 milliseconds by default. It is notified at once of what this process enqueues.
     pub fn poll(mut self, period: Duration) -> ConsumerBuilder {
         self.options.poll = period.max(Duration::from_millis(1));
         self

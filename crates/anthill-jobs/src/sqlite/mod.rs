@@ -10,7 +10,7 @@
 //! applications have them in their transactions; [`enqueue`], [`claim`], [`settle`],
 //! [`manage`], [`moves`] are the steps of jobs in a transaction ([`tx`]), [`sweep`] what time does to them, [`keys`] and
 //! [`unique`] their keys; [`read`] and [`list`] only look ([`json`] has what is stored as that). [`store`] shares the connections of a process ([`connection`]), [`commit`] its
-//! transactions; [`watch`] sees what other processes did; [`mod@file`] and [`relock`] see to it that others see what is
+//! transactions; [`watch`] sees what other processes did, and [`notice`] when; [`mod@file`] and [`relock`] see to it that others see what is
 //! acknowledged.
 
 #![allow(clippy::doc_markdown, reason = "SQLite is a name, and no code")]
@@ -31,6 +31,7 @@ mod kinds;
 mod list;
 mod manage;
 mod moves;
+mod notice;
 mod read;
 mod relock;
 mod schema;

@@ -7,17 +7,34 @@
 //! - WA3. A queue's listeners hear of a commit only if it changed the queue's row, as each change does after which there may
 //!   be something to claim: it counts itself there ([`Tx::store`](super::tx::Tx::store)). A heartbeat, progress, an
 //!   announcement of a consumer, what happens in another queue, or in the application's own tables, wakes nobody.
+//! - WA4. Where the system tells of writes ([`notice`](super::notice)) the thread looks at once when there was one, again and
+//!   again until it can have become a commit ([`Pace`]), and otherwise each [`SLOW`], or as the listener wants if that is
+//!   less often.
 
 use super::commit::QueueRef;
+use super::file;
+use super::notice::{Heard, Notice};
 use super::store::Store;
 use super::tx::QueueRow;
 use crate::broker::{Change, Listener, Listeners, Subscription};
 use crate::error::QueueError;
-use crate::sync::{deadline_after, lock, spawn, wait_until};
+use crate::sync::{lock, spawn, wait_until};
 use rusqlite::Connection;
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How often to look where the system tells of writes.
+const SLOW: Duration = Duration::from_secs(3);
+
+/// For how long a write may become a commit.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// The first pause after a look that a write has caused; each one is twice as long as the one before.
+const FIRST: Duration = Duration::from_millis(1);
+
+/// The first pause where writes go on and on.
+const STEADY: Duration = Duration::from_millis(20);
 
 /// The part of a store that the thread may have when the store is gone.
 #[derive(Default)]
@@ -26,11 +43,70 @@ pub(super) struct Watch {
     changed: Condvar,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each stands for itself")]
 #[derive(Default)]
 struct State {
     polls: Vec<Duration>,
     is_running: bool,
     is_closed: bool,
+    /// The system tells of writes.
+    is_told: bool,
+    /// It has, since the last look.
+    is_written: bool,
+}
+
+/// When to look.
+struct Pace {
+    looked_at: Option<Instant>,
+    written_at: Option<Instant>,
+    pause: Duration,
+}
+
+impl Pace {
+    fn new() -> Pace {
+        Pace {
+            looked_at: None,
+            written_at: None,
+            pause: FIRST,
+        }
+    }
+
+    fn note_write(&mut self, now: Instant) {
+        self.pause = if self.lingers(now) {
+            self.pause.min(STEADY)
+        } else {
+            // At once.
+            self.looked_at = None;
+            FIRST
+        };
+        self.written_at = Some(now);
+    }
+
+    fn lingers(&self, now: Instant) -> bool {
+        let since = self.written_at.map(|at| now.saturating_duration_since(at));
+        since.is_some_and(|since| since < LINGER)
+    }
+
+    /// When to look next; `None` is never.
+    fn next(&self, poll: Duration, is_told: bool, now: Instant) -> Option<Instant> {
+        let pause = if !is_told {
+            poll
+        } else if self.lingers(now) {
+            self.pause.min(poll)
+        } else {
+            poll.max(SLOW)
+        };
+        match self.looked_at {
+            None => Some(now),
+            Some(at) => at.checked_add(pause),
+        }
+    }
+
+    fn note_look(&mut self, now: Instant) {
+        if self.looked_at.replace(now).is_some() {
+            self.pause = self.pause.saturating_mul(2);
+        }
+    }
 }
 
 impl Watch {
@@ -41,25 +117,43 @@ impl Watch {
     }
 
     /// Waits for the next look; false ends the thread.
-    fn wait(&self) -> bool {
+    fn wait(&self, pace: &mut Pace) -> bool {
         let mut state = lock(&self.state);
-        let mut deadline = None;
-        let mut waits_for = None;
         loop {
             let shortest = state.polls.iter().min().copied();
             let Some(poll) = shortest.filter(|_| !state.is_closed) else {
                 state.is_running = false;
                 return false;
             };
-            if waits_for != Some(poll) {
-                waits_for = Some(poll);
-                deadline = deadline_after(poll);
+            let now = Instant::now();
+            if std::mem::take(&mut state.is_written) {
+                pace.note_write(now);
             }
-            if crate::sync::is_past(deadline) {
+            let next = pace.next(poll, state.is_told, now);
+            if next.is_some_and(|next| next <= now) {
+                pace.note_look(now);
                 return true;
             }
-            state = wait_until(&self.changed, state, deadline);
+            state = wait_until(&self.changed, state, next);
         }
+    }
+
+    /// Has the system tell of writes to the log, if it can.
+    fn listen(self: &Arc<Watch>, store: &Weak<Store>) -> Option<Notice> {
+        let log = file::log(store.upgrade()?.path());
+        let own = Arc::clone(self);
+        lock(&self.state).is_told = true;
+        let notice = Notice::start(&log, move |heard| {
+            let mut state = lock(&own.state);
+            state.is_told &= heard != Heard::Over;
+            state.is_written = true;
+            drop(state);
+            own.changed.notify_all();
+        });
+        if notice.is_none() {
+            lock(&self.state).is_told = false;
+        }
+        notice
     }
 }
 
@@ -130,9 +224,11 @@ impl Seen {
     }
 }
 
-fn run(watch: &Watch, store: &Weak<Store>) {
+fn run(watch: &Arc<Watch>, store: &Weak<Store>) {
     let mut seen = Seen::default();
-    while watch.wait() {
+    let mut pace = Pace::new();
+    let _notice = watch.listen(store);
+    while watch.wait(&mut pace) {
         let Some(store) = store.upgrade() else {
             lock(&watch.state).is_running = false;
             return;
@@ -143,5 +239,60 @@ fn run(watch: &Watch, store: &Weak<Store>) {
         for listeners in changed {
             listeners.notify(Change::Elsewhere);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLL: Duration = Duration::from_millis(200);
+
+    /// The looks until the time is over, in milliseconds.
+    fn looks(pace: &mut Pace, is_told: bool, from: Instant, until: Duration) -> Vec<u128> {
+        let mut now = from;
+        let mut looks = Vec::new();
+        while let Some(next) = pace.next(POLL, is_told, now) {
+            now = now.max(next);
+            if now > from + until {
+                break;
+            }
+            pace.note_look(now);
+            looks.push(now.duration_since(from).as_millis());
+        }
+        looks
+    }
+
+    #[test]
+    fn a_write_is_looked_at_until_it_can_be_a_commit() {
+        let (mut pace, start) = (Pace::new(), Instant::now());
+        assert_eq!(looks(&mut pace, true, start, SLOW), [0, 3_000]);
+        let later = start + SLOW * 2;
+        pace.note_write(later);
+        let found = looks(&mut pace, true, later, Duration::from_secs(10));
+        assert_eq!(&found[..9], [0, 1, 3, 7, 15, 31, 63, 127, 255]);
+        assert!(found.windows(2).all(|two| two[1] - two[0] <= 3_000));
+        let while_it_lingers = found.iter().filter(|&&at| at <= 2_000).count();
+        assert!((15..20).contains(&while_it_lingers), "{found:?}");
+        assert!(found.len() - while_it_lingers <= 3, "{found:?}");
+    }
+
+    #[test]
+    fn writes_without_end_are_looked_at_now_and_then() {
+        let (mut pace, start) = (Pace::new(), Instant::now());
+        let mut found = 0;
+        for step in 0..100 {
+            let now = start + Duration::from_millis(10) * step;
+            pace.note_write(now);
+            found += looks(&mut pace, true, now, Duration::from_millis(9)).len();
+        }
+        assert!((40..70).contains(&found), "{found} in a second");
+    }
+
+    #[test]
+    fn where_nobody_tells_the_listener_says_how_often() {
+        let (mut pace, start) = (Pace::new(), Instant::now());
+        let found = looks(&mut pace, false, start, Duration::from_secs(1));
+        assert_eq!(found, [0, 200, 400, 600, 800, 1_000]);
     }
 }

@@ -217,6 +217,27 @@ fn brokers_on_one_file_see_that_it_has_changed() {
     );
 }
 
+/// However seldom the listener wants to look.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_another_process_commits_is_heard_at_once() {
+    let folder = Folder::new();
+    // Of another process, as it has another clock.
+    let (ours, theirs) = (folder.open(), folder.open_with(&Clock::manual()));
+    let (sender, heard) = std::sync::mpsc::channel();
+    let listener = Listener::new(MINUTE * 60, move |change| {
+        let _ = sender.send(change);
+    });
+    let _subscription = ours.subscribe(listener).unwrap();
+    let wait = Duration::from_secs(20);
+    // Of what was before.
+    assert_eq!(heard.recv_timeout(wait), Ok(Change::Elsewhere));
+    for _ in 0..5 {
+        add(&theirs, &job());
+        assert_eq!(heard.recv_timeout(wait), Ok(Change::Elsewhere));
+    }
+}
+
 /// What makes nothing claimable wakes no other process.
 #[test]
 fn watchers_are_told_of_what_can_be_claimed_and_of_nothing_else() {
