@@ -407,6 +407,17 @@ fn no_call_has_more_than_the_engine_takes() {
 }
 
 #[test]
+fn a_move_has_no_more_jobs_in_a_call_than_the_target_takes() {
+    let mut remote = Remote::new();
+    remote.batch = 3;
+    let (_, to) = of(remote);
+    let from = Queue::memory();
+    from.enqueue_all((0..10).map(Count).collect()).unwrap();
+    let moved = from.move_to(&to, &MoveRequest::waiting()).unwrap();
+    assert_eq!((moved.moved, to.stats().unwrap().ready), (10, 10));
+}
+
+#[test]
 fn jobs_that_were_refused_come_back_and_the_others_are_told() {
     let (_, queue) = of(Remote {
         refuses_odd: true,

@@ -103,10 +103,12 @@ struct Transfer<'a> {
 impl Transfer<'_> {
     fn run(&self, moved: &mut Moved) -> Result<(), QueueError> {
         self.check_request()?;
+        let maxima = [self.from, self.to].map(|queue| queue.capabilities().maxima.batch);
+        let most = maxima.into_iter().fold(BATCH, usize::min).max(1);
         let mut rest = &self.matching()?[..];
         while !rest.is_empty() {
             let mut data = 0;
-            let fit = rest.iter().take(BATCH).take_while(|(_, size)| {
+            let fit = rest.iter().take(most).take_while(|(_, size)| {
                 data += size;
                 data <= BATCH_DATA
             });
