@@ -100,21 +100,30 @@ fn each_service_is_told_in_one_line() {
     set_alarm();
     let copy = Copy::new("check");
     if postgres::shared().is_ok() {
-        let found = printed(&mut copy.command(&["check"]));
+        let found = printed(&mut copy.command(&["check", "postgres"]));
         assert!(
             found.starts_with("postgres: postgres (PostgreSQL) "),
             "{found}"
         );
         assert_eq!(found.lines().count(), 1, "{found}");
-        assert_eq!(printed(&mut copy.command(&["install"])), found);
+    }
+    let all = run_to_end(&mut copy.command(&["check"]), LONG);
+    let names = all.text.trim().lines().map(|line| line.split(':').next());
+    let names: Vec<_> = names.collect();
+    assert_eq!(names, [Some("postgres"), Some("pgbouncer")], "{}", all.text);
+    if all.success {
+        assert_eq!(
+            printed(&mut copy.command(&["install"])).trim(),
+            all.text.trim()
+        );
     }
     let none = |arguments: &[&str]| {
         let mut command = copy.command(arguments);
         command.env("ANTHILL_POSTGRES_BIN", "/nonexistent");
         run_to_end(&mut command, LONG)
     };
-    for arguments in [["check"], ["start"]] {
-        let missing = none(&arguments);
+    for arguments in [&["check", "postgres"][..], &["start"]] {
+        let missing = none(arguments);
         assert!(!missing.success, "{arguments:?}");
         let text = missing.text.trim();
         assert!(text.starts_with("postgres: MISSING"), "{text}");
