@@ -72,7 +72,8 @@ impl Pace {
     }
 
     fn note_write(&mut self, now: Instant) {
-        self.pause = if self.lingers(now) {
+        let since = self.looked_at.map(|at| now.saturating_duration_since(at));
+        self.pause = if since.is_some_and(|since| since < STEADY * 2) {
             self.pause.min(STEADY)
         } else {
             // At once.
@@ -275,6 +276,21 @@ mod tests {
         let while_it_lingers = found.iter().filter(|&&at| at <= 2_000).count();
         assert!((15..20).contains(&while_it_lingers), "{found:?}");
         assert!(found.len() - while_it_lingers <= 3, "{found:?}");
+    }
+
+    #[test]
+    fn writes_now_and_then_are_looked_at_soon() {
+        let (mut pace, start) = (Pace::new(), Instant::now());
+        for step in 0..20 {
+            let now = start + Duration::from_millis(220) * step;
+            pace.note_write(now);
+            let found = looks(&mut pace, true, now, Duration::from_millis(219));
+            assert!(
+                found.iter().filter(|&&at| at <= 25).count() >= 2,
+                "{found:?}"
+            );
+            assert!(found.len() < 10, "{found:?}");
+        }
     }
 
     #[test]
