@@ -43,14 +43,15 @@ pub(super) struct Watch {
     changed: Condvar,
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "each stands for itself")]
 #[derive(Default)]
 struct State {
     polls: Vec<Duration>,
     is_running: bool,
     is_closed: bool,
-    /// The system tells of writes.
-    is_told: bool,
+    /// The number of the run to which the system tells of writes. (What an earlier run started may end after the next one has
+    /// begun.)
+    told: Option<u64>,
+    runs: u64,
     /// It has, since the last look.
     is_written: bool,
 }
@@ -130,7 +131,7 @@ impl Watch {
             if std::mem::take(&mut state.is_written) {
                 pace.note_write(now);
             }
-            let next = pace.next(poll, state.is_told, now);
+            let next = pace.next(poll, state.told.is_some(), now);
             if next.is_some_and(|next| next <= now) {
                 pace.note_look(now);
                 return true;
@@ -143,16 +144,23 @@ impl Watch {
     fn listen(self: &Arc<Watch>, store: &Weak<Store>) -> Option<Notice> {
         let log = file::log(store.upgrade()?.path());
         let own = Arc::clone(self);
-        lock(&self.state).is_told = true;
+        let run = {
+            let mut state = lock(&self.state);
+            state.runs += 1;
+            state.told = Some(state.runs);
+            state.runs
+        };
         let notice = Notice::start(&log, move |heard| {
             let mut state = lock(&own.state);
-            state.is_told &= heard != Heard::Over;
+            if heard == Heard::Over && state.told == Some(run) {
+                state.told = None;
+            }
             state.is_written = true;
             drop(state);
             own.changed.notify_all();
         });
         if notice.is_none() {
-            lock(&self.state).is_told = false;
+            lock(&self.state).told = None;
         }
         notice
     }

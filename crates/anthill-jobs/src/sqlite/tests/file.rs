@@ -228,10 +228,20 @@ fn what_another_process_commits_is_heard_at_once() {
     let listener = Listener::new(MINUTE * 60, move |change| {
         let _ = sender.send(change);
     });
-    let _subscription = ours.subscribe(listener).unwrap();
     let wait = Duration::from_secs(20);
-    // Of what was before.
-    assert_eq!(heard.recv_timeout(wait), Ok(Change::Elsewhere));
+    // Also where an earlier subscription has just ended, whose thread may end later.
+    for _ in 0..20 {
+        let (sender, heard) = std::sync::mpsc::channel();
+        let earlier = Listener::new(MINUTE * 60, move |change| {
+            let _ = sender.send(change);
+        });
+        let earlier = ours.subscribe(earlier).unwrap();
+        add(&theirs, &job());
+        assert_eq!(heard.recv_timeout(wait), Ok(Change::Elsewhere));
+        drop(earlier);
+    }
+    let _subscription = ours.subscribe(listener).unwrap();
+    // One of them may be of what was before.
     for _ in 0..5 {
         add(&theirs, &job());
         assert_eq!(heard.recv_timeout(wait), Ok(Change::Elsewhere));
