@@ -1,0 +1,76 @@
+//! Errors of the client and of the server, as errors of a queue.
+
+use anthill_jobs::QueueError;
+use redis::RedisError;
+
+/// Why a request was not answered.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It was not sent, or not to the end: nothing was done.
+    NotSent(QueueError),
+    /// It was sent, and no answer came: it may have been done.
+    Unanswered(QueueError),
+    /// The server refused it.
+    Refused(Refusal),
+}
+
+/// What a server says when it refuses: a code, such as `MOVED`, and a text.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: String,
+    pub(crate) text: String,
+}
+
+impl Refusal {
+    pub(crate) fn of(error: &RedisError) -> Refusal {
+        Refusal {
+            code: error.code().unwrap_or("ERR").to_owned(),
+            text: error.detail().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// The error, where nothing more is tried.
+    pub(crate) fn into_error(self) -> QueueError {
+        let Refusal { code, text } = self;
+        let said = format!("{text} [{code}]");
+        match &*code {
+            "NOAUTH" | "WRONGPASS" | "NOPERM" => QueueError::Denied(said),
+            "BUSY" => QueueError::Busy,
+            "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" | "MOVED"
+            | "ASK" | "NOREPLICAS" | "NOQUEUE" => unavailable(said),
+            "WRONGTYPE" | "CORRUPT" | "CROSSSLOT" => QueueError::Corrupt(said),
+            _ => QueueError::Broker(said.into()),
+        }
+    }
+}
+
+pub(crate) fn unavailable(why: impl Into<String>) -> QueueError {
+    QueueError::Unavailable(why.into().into())
+}
+
+/// The error of a connection.
+pub(crate) fn of_connection(error: &RedisError) -> QueueError {
+    if error.is_timeout() {
+        return unavailable("the server did not answer in time");
+    }
+    unavailable(error.to_string())
+}
+
+/// The error of a connect: a refusal of the server's, or of the connection.
+pub(crate) fn of_connect(error: &RedisError, address: &str) -> QueueError {
+    use redis::ErrorKind;
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => QueueError::Denied(
+            error
+                .detail()
+                .unwrap_or("the server refuses the password")
+                .to_owned(),
+        ),
+        ErrorKind::InvalidClientConfig => QueueError::Address {
+            address: address.to_owned(),
+            reason: error.to_string(),
+        },
+        ErrorKind::Server(_) | ErrorKind::Extension => Refusal::of(error).into_error(),
+        _ => of_connection(error),
+    }
+}

@@ -1,0 +1,121 @@
+//! A queue is made where there is none: when it is opened, and again if the store was emptied meanwhile.
+//!
+//! - RS1. Each queue has an identity of random bytes, which it gets when it is made. Whoever meets another one than before says in
+//!   the log that all is gone.
+//! - RS2. What this process has set is then set again: limits, retention and schedules. A pause, and what others have set, is
+//!   gone with the jobs.
+
+use crate::reply;
+use crate::scripts::Script;
+use crate::store::{QueueState, Store, args};
+use crate::sync::lock;
+use crate::{limits, schedules};
+use anthill_jobs::{Limits, QueueError, Retention, Scheduled};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+/// The version of the layout that this crate reads and writes.
+const VERSION: &str = "1";
+
+#[derive(Default)]
+pub(crate) struct Restore {
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    identity: Option<u128>,
+    limits: Option<Limits>,
+    retention: Option<Retention>,
+    schedules: BTreeMap<String, Scheduled>,
+}
+
+impl Restore {
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        lock(&self.state).limits = Some(limits);
+    }
+
+    pub(crate) fn set_retention(&self, retention: Retention) {
+        lock(&self.state).retention = Some(retention);
+    }
+
+    pub(crate) fn put_schedule(&self, schedule: &Scheduled) {
+        let name = schedule.name.clone();
+        lock(&self.state).schedules.insert(name, schedule.clone());
+    }
+
+    pub(crate) fn drop_schedule(&self, name: &str) {
+        lock(&self.state).schedules.remove(name);
+    }
+
+    /// Makes the queue, unless it is there or may not be made. Returns its identity, if it is there.
+    pub(crate) fn open(
+        &self,
+        store: &Store,
+        queue: &QueueState,
+        may_make: bool,
+    ) -> Result<Option<u128>, QueueError> {
+        let mut args = args(store);
+        args.arg(VERSION)
+            .arg(&identity()[..])
+            .arg(u8::from(may_make));
+        let answer = store.call(queue, Script::Open, &args, crate::call::Again::Once)?;
+        let mut answer = reply::list(answer)?.into_iter();
+        let version = reply::next(&mut answer)?;
+        if version == redis::Value::Nil {
+            return Ok(None);
+        }
+        let version = reply::text(version)?;
+        if version != VERSION {
+            return Err(QueueError::Version(format!(
+                "the queue {:?} was made by a version of anthill-redis with the layout {version}, and this one has the layout {VERSION}",
+                queue.name
+            )));
+        }
+        let found = reply::bytes(reply::next(&mut answer)?)?;
+        let found = found.try_into().map(u128::from_be_bytes);
+        let found =
+            found.map_err(|_| QueueError::Corrupt("its identity has not 16 bytes".to_owned()))?;
+        let before = {
+            let mut state = lock(&self.state);
+            let before = state.clone();
+            state.identity = Some(found);
+            before
+        };
+        if before.identity.is_some_and(|one| one != found) {
+            log::warn!(
+                "the queue {:?} at {} is another one than before: its store was emptied or replaced, and all jobs, limits and schedules are gone",
+                queue.name,
+                store.login.shown
+            );
+            before.set_again(store, queue)?;
+        }
+        Ok(Some(found))
+    }
+
+    /// Makes the queue anew, as it is not there any more.
+    pub(crate) fn make_anew(&self, store: &Store, queue: &QueueState) -> Result<(), QueueError> {
+        self.open(store, queue, true).map(drop)
+    }
+}
+
+impl State {
+    /// RS2.
+    fn set_again(&self, store: &Store, queue: &QueueState) -> Result<(), QueueError> {
+        if let Some(limits) = self.limits {
+            limits::set(store, queue, limits)?;
+        }
+        if let Some(retention) = self.retention {
+            limits::keep(store, queue, retention)?;
+        }
+        for schedule in self.schedules.values() {
+            schedules::put(store, queue, schedule)?;
+        }
+        Ok(())
+    }
+}
+
+/// RS1.
+fn identity() -> [u8; 16] {
+    fastrand::u128(..).to_be_bytes()
+}
