@@ -37,6 +37,8 @@ pub(crate) struct Call<'c> {
     pub(crate) script: Script,
     pub(crate) args: &'c Cmd,
     pub(crate) again: Again,
+    /// Whether it waits for a server that cannot be reached.
+    pub(crate) is_patient: bool,
 }
 
 /// Where to ask next.
@@ -54,7 +56,7 @@ impl Call<'_> {
         let deadline = begin + timeout;
         let mut pause = PAUSE.0;
         let (mut asking, mut is_whole) = (None, false);
-        let (mut redirects, mut was_sent) = (0, false);
+        let (mut redirects, mut unreached, mut was_sent) = (0, 0, false);
         loop {
             let command = self.script.command(is_whole, &self.keys.all, self.args);
             let node = asking.clone().unwrap_or_else(|| self.route.node());
@@ -69,7 +71,9 @@ impl Call<'_> {
                 Failure::Refused(refusal) => self.after_refusal(refusal, &node, is_whole),
                 Failure::NotSent(error) => {
                     self.route.failed(&node);
-                    may_heal(error).then_some(Next::Later)
+                    unreached += 1;
+                    let is_over = !self.is_patient && unreached >= self.route.number();
+                    (may_heal(error) && !is_over).then_some(Next::Later)
                 }
                 Failure::Unanswered(_) => {
                     self.route.failed(&node);

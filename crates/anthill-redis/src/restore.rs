@@ -6,7 +6,6 @@
 //!   gone with the jobs.
 
 use crate::reply;
-use crate::scripts::Script;
 use crate::store::{QueueState, Store, args};
 use crate::sync::lock;
 use crate::{limits, schedules};
@@ -24,6 +23,8 @@ pub(crate) struct Restore {
 
 #[derive(Clone, Default)]
 struct State {
+    /// Some handle may make the queue: not all are read-only.
+    may_make: bool,
     identity: Option<u128>,
     limits: Option<Limits>,
     retention: Option<Retention>,
@@ -55,11 +56,21 @@ impl Restore {
         queue: &QueueState,
         may_make: bool,
     ) -> Result<Option<u128>, QueueError> {
+        lock(&self.state).may_make |= may_make;
+        self.look(store, queue, may_make)
+    }
+
+    fn look(
+        &self,
+        store: &Store,
+        queue: &QueueState,
+        may_make: bool,
+    ) -> Result<Option<u128>, QueueError> {
         let mut args = args(store);
         args.arg(VERSION)
             .arg(&identity()[..])
             .arg(u8::from(may_make));
-        let answer = store.call(queue, Script::Open, &args, crate::call::Again::Once)?;
+        let answer = store.open(queue, &args)?;
         let mut answer = reply::list(answer)?.into_iter();
         let version = reply::next(&mut answer)?;
         if version == redis::Value::Nil {
@@ -93,9 +104,10 @@ impl Restore {
         Ok(Some(found))
     }
 
-    /// Makes the queue anew, as it is not there any more.
+    /// Makes the queue anew if it is not there any more.
     pub(crate) fn make_anew(&self, store: &Store, queue: &QueueState) -> Result<(), QueueError> {
-        self.open(store, queue, true).map(drop)
+        let may_make = lock(&self.state).may_make;
+        self.look(store, queue, may_make).map(drop)
     }
 }
 

@@ -32,6 +32,11 @@ impl Route {
         }
     }
 
+    /// How many nodes the address has.
+    pub(crate) fn number(&self) -> usize {
+        self.nodes.len()
+    }
+
     pub(crate) fn node(&self) -> Node {
         lock(&self.state).node.clone()
     }

@@ -156,8 +156,20 @@ impl Store {
         args: &Cmd,
         again: Again,
     ) -> Result<Value, QueueError> {
-        let answer = self.call_on(&self.pool, queue, script, args, again, self.options.timeout);
-        answer.map_err(into_error)
+        let call = Call {
+            again,
+            ..self.new_call(queue, script, args)
+        };
+        self.run(queue, &call, self.options.timeout)
+    }
+
+    /// Calls the script that opens the queue. It does not wait for a server that cannot be reached.
+    pub(crate) fn open(&self, queue: &QueueState, args: &Cmd) -> Result<Value, QueueError> {
+        let call = Call {
+            is_patient: false,
+            ..self.new_call(queue, Script::Open, args)
+        };
+        call.run(self.options.timeout).map_err(into_error)
     }
 
     /// Calls a script on a connection for heartbeats, within a time.
@@ -168,43 +180,40 @@ impl Store {
         args: &Cmd,
         time: Duration,
     ) -> Result<Value, QueueError> {
-        let timeout = self.options.timeout.min(time);
-        let answer = self.call_on(&self.beats, queue, script, args, Again::Once, timeout);
-        answer.map_err(into_error)
+        let call = Call {
+            pool: &self.beats,
+            ..self.new_call(queue, script, args)
+        };
+        self.run(queue, &call, self.options.timeout.min(time))
     }
 
-    fn call_on(
-        &self,
-        pool: &Pool,
-        queue: &QueueState,
-        script: Script,
-        args: &Cmd,
-        again: Again,
-        timeout: Duration,
-    ) -> Result<Value, Failure> {
-        let call = Call {
-            pool,
+    fn new_call<'c>(&'c self, queue: &'c QueueState, script: Script, args: &'c Cmd) -> Call<'c> {
+        Call {
+            pool: &self.pool,
             route: &queue.route,
             keys: &queue.keys,
             script,
             args,
-            again,
-        };
+            again: Again::Once,
+            is_patient: true,
+        }
+    }
+
+    fn run(
+        &self,
+        queue: &QueueState,
+        call: &Call<'_>,
+        timeout: Duration,
+    ) -> Result<Value, QueueError> {
         let begin = Instant::now();
-        let answer = call.run(timeout);
-        match answer {
-            // The script does not begin where the queue is not there, so it can be called again.
+        match call.run(timeout) {
+            // No script begins where the queue is not there, so it can be called again.
             Err(Failure::Refused(refusal)) if refusal.code == "NOQUEUE" => {
-                queue
-                    .restore
-                    .make_anew(self, queue)
-                    .map_err(|error| match error {
-                        QueueError::Unavailable(_) => Failure::Unanswered(error),
-                        other => Failure::NotSent(other),
-                    })?;
-                call.run(timeout.saturating_sub(begin.elapsed()))
+                queue.restore.make_anew(self, queue)?;
+                let left = timeout.saturating_sub(begin.elapsed());
+                call.run(left).map_err(into_error)
             }
-            other => other,
+            answer => answer.map_err(into_error),
         }
     }
 

@@ -3,8 +3,8 @@
 -- Stores plain jobs of one kind, all or none: what `enqueue` does, for what most enqueues are. No job has a unique key, a period, a key,
 -- headers or an expiry. At most 500, with ids that differ. KEYS: all.
 -- ARGV: who; kind; delay (us) of all; for each id, '>I2I4I7' rank, attempts and keep + 1, payload.
--- Answers 1; or 0 if `enqueue` must do it (the queue is bounded, the kind is new, a job is there already, the clock was set back):
--- nothing was stored then.
+-- Answers 1; or 0 if `enqueue` must do it (the queue is bounded, the kind is new, a job is there already or LARGE, the clock was set
+-- back): nothing was stored then.
 --
 -- It is apart because a script of closures costs more than the writes: 25 us a call, where this one takes 13.
 local conf, jobs = KEYS[1], KEYS[4]
@@ -24,6 +24,11 @@ if not number or now < tonumber(C[3] or 0) or sub(C[1], 29, 35) ~= '\0\0\0\0\0\0
     return 0
 end
 local n = (#ARGV - 3) / 3
+for i = 1, n do
+    if #ARGV[3 * i + 3] >= 65537 then
+        return 0
+    end
+end
 if n == 1 then
     if call('HEXISTS', jobs, ARGV[4]) == 1 then
         return 0

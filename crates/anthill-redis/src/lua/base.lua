@@ -7,7 +7,8 @@ local conf, counts, kinds, jobs, data, more, ready, delayed, parked, running, de
 
 local NEVER = 9007199254740991 -- 2^53 - 1 microseconds after 1970: the year 2255. All times up to it are exact in a double.
 local READY, DELAYED, PARKED, RUNNING, DEAD, DONE = 0, 1, 2, 3, 4, 5
-local SUSPECT, TOGETHER, KEEPS, CANCEL, HEADERS, ERRORS, PROGRESS, RESULT = 1, 2, 4, 8, 16, 32, 64, 128
+local SUSPECT, TOGETHER, KEEPS, CANCEL, HEADERS, ERRORS, PROGRESS, RESULT, LARGE = 1, 2, 4, 8, 16, 32, 64, 128, 256
+local LARGE_FROM = 65537 -- bytes of data from which a job is LARGE: claims and lists count what these carry
 local band, bor, bnot = bit.band, bit.bor, bit.bnot
 local pack, parse, sub = struct.pack, struct.unpack, string.sub
 local call = redis.call

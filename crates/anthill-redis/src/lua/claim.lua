@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- needs: base limits
 -- lazy: moves sweeps
--- Claims jobs (B3, B5-B7, B9): at most 500. KEYS: all. ARGV: who; limit; lease (us); 1 if a fragile one may come; the consumer, or
+-- Claims jobs (B3, B5-B7, B9): at most 500, and some 32 MiB of data. KEYS: all. ARGV: who; limit; lease (us); 1 if a fragile one may come; the consumer, or
 -- nothing; 12 random bytes, which are the token of this claim; the number of kinds, or -1 for any; their names.
 -- Answers: when to claim again (us; -1 never, 0 at once), 1 if a fragile one is next, 1 if the listeners of this
 -- process are to be told, and for each job 8 texts:
@@ -10,6 +10,7 @@
 -- Allowed when memory is full, so that a full server can be drained: what a claim adds is less than what it takes.
 local limit, lease, fragile, who, token = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5], ARGV[6]
 local MOST = 500
+local MOST_BYTES = 33554432 -- of the data of LARGE jobs; the first may have more
 local again, more_to_do = -1, false
 
 -- What time has brought.
@@ -110,7 +111,7 @@ local function first_ready(most)
     return found
 end
 
-local claimed, ids, fragile_next, passed = {}, {}, false, 0
+local claimed, ids, fragile_next, passed, carried = {}, {}, false, 0, 0
 local function claim_some(most)
     while #claimed < most do
         local wanted = most - #claimed
@@ -135,8 +136,13 @@ local function claim_some(most)
                 passed, changed = passed + 1, true
             else
                 local is_fragile = has(j, SUSPECT) or j.attempt + 1 >= j.attempts
+                if has(j, LARGE) then
+                    carried = carried + call('HSTRLEN', data, id)
+                end
                 if is_fragile and not (fragile and #claimed == 0) then
                     fragile_next, stop = true, true
+                elseif carried > MOST_BYTES and #claimed > 0 then
+                    more_to_do, stop = true, true
                 else
                     if j.key == '' then
                         gone[#gone + 1] = members[i]

@@ -125,6 +125,7 @@ local function debounce(id, j, n)
         j.turn = j.due
         set(j, KEEPS, false)
         set(j, HEADERS, n.headers ~= nil)
+        set(j, LARGE, #n.payload >= LARGE_FROM)
     end)
     call('HSET', data, id, n.payload)
     if n.headers then
@@ -193,7 +194,7 @@ for i, n in ipairs(list) do
         local due, number = later(n.delay), next_seq()
         local expires = n.expires > 0 and later(n.expires - 1) or 0
         if expires == NEVER then expires = 0 end
-        local flags = n.headers and HEADERS or 0
+        local flags = (n.headers and HEADERS or 0) + (#n.payload >= LARGE_FROM and LARGE or 0)
         local state = n.delay == 0 and READY or DELAYED
         woke = true -- also if all are delayed: a consumer may sleep past the time
         if n.headers then

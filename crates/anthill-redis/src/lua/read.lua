@@ -3,11 +3,12 @@
 -- Shows jobs. It sweeps nothing: the caller calls `sweep` before, until it is done. KEYS: all.
 -- ARGV: who; state, or -1 for one by its id; the id, or the job behind which to begin, or nothing; the cursor of the answer before
 -- this one, or nothing; kind, or nothing; text of the last error, or nothing; most; bytes of data.
--- Looks at 200 jobs at most. Answers: now; the cursor, nothing at the end; for each 9 texts: id, record, kind, payload, its size,
+-- Looks at 200 jobs at most, and shows some 16 MiB. Answers: now; the cursor, nothing at the end; for each 9 texts: id, record, kind, payload, its size,
 -- headers, errors, progress, result (nil, if there are none; the last two also if they are larger than the bytes of data).
 local state, after, cursor, kind, said = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local most, bytes = math.min(tonumber(ARGV[7]), 200), tonumber(ARGV[8])
-local LOOKS = 200
+local LOOKS, MOST_BYTES = 200, 16777216
+local shown = 0
 local answer = { text(now), '' }
 
 local function last_error(errors)
@@ -31,6 +32,7 @@ local function show(id)
         return false
     end
     local payload = call('HGET', data, id) or ''
+    shown = shown + math.min(#payload, bytes)
     for i = 3, 4 do
         if m[i] and #m[i] > bytes then
             m[i] = false
@@ -84,7 +86,7 @@ if state == READY then
                 end
             end
         end
-        if not best or found == most then
+        if not best or found == most or shown > MOST_BYTES then
             if not best then
                 return answer
             end
@@ -128,7 +130,7 @@ for number = which, #indexes do
     end
     local list = call('ZRANGE', index, from, from + LOOKS - 1, 'WITHSCORES')
     for i = 1, #list, 2 do
-        if found == most then
+        if found == most or shown > MOST_BYTES then
             return answer
         end
         answer[2] = pack('>BI7', number, tonumber(list[i + 1])) .. list[i]

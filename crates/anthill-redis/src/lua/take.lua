@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- needs: nothing
 -- Claims plain jobs: what `claim` does, for what most claims are. KEYS, ARGV, answer: of `claim`. Answers 0 if `claim` must do it: a
--- limit is set, something is due, over or to be tidied up, jobs of several of the kinds are ready, a candidate is fragile or suspect,
--- has a key or an expiry, or the clock was set back. Nothing was done then.
+-- limit is set, something is due, over or to be tidied up, jobs of several of the kinds are ready, a candidate is fragile, suspect
+-- or LARGE, has a key or an expiry, or the clock was set back. Nothing was done then.
 --
 -- Offsets are those of the record in `base`.
 local call, pack, parse, sub = redis.call, struct.pack, struct.unpack, string.sub
@@ -63,7 +63,7 @@ if n > 0 then
         local r, id = stored[i], ids[i]
         local flags, attempt, attempts, due = parse('>I2xxxxxI4I4', r, 2)
         local unique = parse('>I4', r, 70)
-        if flags % 2 == 1 or attempt + 1 >= attempts or sub(r, 56, 62) ~= '\0\0\0\0\0\0\0'
+        if flags % 2 == 1 or flags >= 256 or attempt + 1 >= attempts or sub(r, 56, 62) ~= '\0\0\0\0\0\0\0'
             or sub(r, 74 + unique, 77 + unique) ~= '\0\0\0\0' then
             return 0
         end
