@@ -1,6 +1,7 @@
 //! The broker's part for operators: jobs by id and by state, a pause, retention.
 
 use crate::broker::RedisBroker;
+use crate::call::Again;
 use crate::limits;
 use crate::record::{info, number};
 use crate::reply;
@@ -18,6 +19,9 @@ use std::time::{Duration, Instant};
 
 /// The most jobs that one call of a script changes.
 const MOST: usize = 500;
+
+/// The data that one call compares; the first job may have more.
+const MOST_BYTES: usize = 16 << 20;
 
 /// The most calls that see to what time has brought before somebody looks.
 const SWEEPS: usize = 10_000;
@@ -49,6 +53,11 @@ impl RedisBroker {
         Ok(())
     }
 
+    /// Calls a script whose second answer would be that there was nothing to do.
+    fn call_once(&self, script: Script, args: &redis::Cmd) -> Result<Value, QueueError> {
+        self.store.call(&self.queue, script, args, Again::Never)
+    }
+
     /// Removes jobs that are in one of these states, and unchanged if that is told. Returns for each whether it was removed.
     fn remove(
         &self,
@@ -60,17 +69,28 @@ impl RedisBroker {
         let bits = states.iter().filter_map(|&state| number(state));
         let bits = bits.fold(0_u32, |bits, number| bits | 1 << number);
         let (mut removed, mut woke) = (Vec::with_capacity(ids.len()), false);
-        for (round, some) in ids.chunks(MOST).enumerate() {
+        let mut from = 0;
+        while from < ids.len() {
+            let most = ids.len().min(from + MOST);
+            let size = |at: usize| unchanged.map_or(0, |jobs| jobs[at].payload.len());
+            let (mut to, mut bytes) = (from, 0);
+            while to < most && (to == from || bytes < MOST_BYTES) {
+                bytes += size(to);
+                to += 1;
+            }
             let mut args = args(&self.store);
             args.arg(bits);
-            for (place, id) in some.iter().enumerate() {
-                args.arg(&id.as_bytes()[..]);
-                match unchanged.map(|jobs| &jobs[round * MOST + place]) {
+            for at in from..to {
+                args.arg(&ids[at].as_bytes()[..]);
+                match unchanged.map(|jobs| &jobs[at]) {
                     Some(job) => args.arg(1).arg(&job.kind).arg(&job.payload[..]),
                     None => args.arg(0).arg("").arg(""),
                 };
             }
-            let (answers, more) = settle::answers(self.call(Script::Remove, &args)?, some.len())?;
+            let some = &ids[from..to];
+            from = to;
+            let (answers, more) =
+                settle::answers(self.call_once(Script::Remove, &args)?, some.len())?;
             removed.extend(answers);
             woke |= more;
         }
@@ -90,7 +110,8 @@ impl RedisBroker {
             for id in some {
                 args.arg(&id.as_bytes()[..]);
             }
-            let (answers, more) = settle::answers(self.call(Script::Change, &args)?, some.len())?;
+            let (answers, more) =
+                settle::answers(self.call_once(Script::Change, &args)?, some.len())?;
             changed.extend(answers);
             woke |= more;
         }

@@ -85,7 +85,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Calls a script that may be called again.
+    /// Calls a script that may be called again if nobody knows whether it was done.
     pub(crate) fn call(&self, script: Script, args: &Cmd) -> Result<Value, QueueError> {
         self.store.call(&self.queue, script, args, Again::Once)
     }
@@ -102,17 +102,32 @@ impl RedisBroker {
         }
         let mut args = args(&self.store);
         enqueue::plain_args(&mut args, jobs);
-        let is_done = !is_zero(&self.call(Script::Add, &args)?);
+        let answer = self
+            .store
+            .ask(&self.queue, Script::Add, &args, Again::Once)?;
+        if answer.is_repeated && is_zero(&answer.value) {
+            // By the first call, perhaps.
+            return self.enqueue_any(jobs, true).map(Some);
+        }
+        let is_done = !is_zero(&answer.value);
         self.quick.add.learn(is_done);
         Ok(is_done.then(|| enqueue::all_added(jobs)))
     }
 
-    fn enqueue_any(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
+    /// Stores jobs. A call that `is_repeated` may have stored them before: those that are there now count as added by it.
+    fn enqueue_any(&self, jobs: &[NewJob], is_repeated: bool) -> Result<Vec<Enqueued>, QueueError> {
         let mut args = args(&self.store);
         enqueue::args(&mut args, None, jobs)?;
+        let mut is_repeated = is_repeated;
         for _ in 0..SWEEPS {
-            let answer = self.call(Script::Enqueue, &args)?;
-            match enqueue::answer(jobs, answer)? {
+            let answer = self
+                .store
+                .ask(&self.queue, Script::Enqueue, &args, Again::Once)?;
+            is_repeated |= answer.is_repeated;
+            match enqueue::answer(jobs, answer.value)? {
+                Answer::Stored(enqueued) if is_repeated => {
+                    return Ok(enqueue::those_there_as_added(jobs, enqueued));
+                }
                 Answer::Stored(enqueued) => return Ok(enqueued),
                 Answer::Full => {
                     let limits = limits::get(&self.store, &self.queue)?.limits;
@@ -155,7 +170,7 @@ impl Broker for RedisBroker {
         let added = self.add(jobs)?;
         let enqueued = match added {
             Some(enqueued) => enqueued,
-            None => self.enqueue_any(jobs)?,
+            None => self.enqueue_any(jobs, false)?,
         };
         let debounces = jobs.iter().any(|job| job.debounce);
         if debounces || enqueued.iter().any(|one| one.is_added()) {

@@ -25,8 +25,15 @@ const REDIRECTS: u32 = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Again {
     Once,
-    /// A claim: the jobs of a second one would be others.
+    /// A claim: the jobs of a second one would be others. What somebody does by hand: the answer would be that there was nothing to do.
     Never,
+}
+
+/// What a server answered.
+pub(crate) struct Answer {
+    pub(crate) value: Value,
+    /// The call was sent twice, and the first may have been done.
+    pub(crate) is_repeated: bool,
 }
 
 /// What a call needs to know.
@@ -51,7 +58,7 @@ enum Next {
 }
 
 impl Call<'_> {
-    pub(crate) fn run(&self, timeout: Duration) -> Result<Value, Failure> {
+    pub(crate) fn run(&self, timeout: Duration) -> Result<Answer, Failure> {
         let begin = Instant::now();
         let deadline = begin + timeout;
         let mut pause = PAUSE.0;
@@ -64,7 +71,12 @@ impl Call<'_> {
                 .pool
                 .request(&node, &command, asking.is_some(), deadline);
             let failure = match answer {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    return Ok(Answer {
+                        value,
+                        is_repeated: was_sent,
+                    });
+                }
                 Err(failure) => failure,
             };
             let next = match &failure {
@@ -149,11 +161,11 @@ impl Call<'_> {
                 },
                 None => Next::Later,
             }),
-            "READONLY" | "CLUSTERDOWN" => {
+            "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" => {
                 self.route.failed(node);
                 Some(Next::Later)
             }
-            "LOADING" | "TRYAGAIN" | "MASTERDOWN" | "BUSY" | "NOREPLICAS" => Some(Next::Later),
+            "LOADING" | "TRYAGAIN" | "BUSY" | "NOREPLICAS" => Some(Next::Later),
             _ => None,
         }
     }

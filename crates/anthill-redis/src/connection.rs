@@ -72,7 +72,11 @@ impl Connection {
         let sent = self.client.send_packed_command(&bytes);
         sent.map_err(|error| Failure::NotSent(of_connection(&error)))?;
         if asking {
-            self.answer(deadline)?;
+            match self.answer(deadline) {
+                // The request itself is answered, too.
+                Ok(_) | Err(Failure::Refused(_)) => {}
+                Err(failure) => return Err(failure),
+            }
         }
         self.answer(deadline)
     }

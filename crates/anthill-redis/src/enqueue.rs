@@ -146,6 +146,21 @@ pub(crate) fn all_added(jobs: &[NewJob]) -> Vec<Enqueued> {
     jobs.iter().map(|job| Enqueued::Added(job.id)).collect()
 }
 
+/// What a call that was sent twice has done: a job that is there under its own id was added by the first.
+pub(crate) fn those_there_as_added(jobs: &[NewJob], enqueued: Vec<Enqueued>) -> Vec<Enqueued> {
+    let mut seen = HashSet::new();
+    let answer = |(job, one): (&NewJob, Enqueued)| {
+        // The second one of a batch is a duplicate of the first.
+        let is_first = seen.insert(job.id);
+        if is_first && one.id() == job.id {
+            Enqueued::Added(job.id)
+        } else {
+            one
+        }
+    };
+    jobs.iter().zip(enqueued).map(answer).collect()
+}
+
 pub(crate) fn answer(jobs: &[NewJob], value: Value) -> Result<Answer, QueueError> {
     let values = reply::list(value)?;
     if let [Value::BulkString(word)] = &values[..] {

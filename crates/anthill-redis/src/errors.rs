@@ -29,6 +29,11 @@ impl Refusal {
         }
     }
 
+    /// Whether the server is a replica, which does nothing that is asked.
+    pub(crate) fn is_of_replica(&self) -> bool {
+        ["READONLY", "MASTERDOWN"].contains(&&*self.code)
+    }
+
     /// The error, where nothing more is tried.
     pub(crate) fn into_error(self) -> QueueError {
         let Refusal { code, text } = self;

@@ -1,7 +1,7 @@
 //! The connections of a store: so many at most are used at once, each by one call. They may be to different nodes.
 //!
 //! - PO1. A connection is returned only if the server answered. When one breaks, all idle ones to that node are closed: a server that
-//!   was restarted has closed them, too.
+//!   was restarted has closed them, too. So they are where the server is a replica now: the name may be another server's by now.
 //! - PO2. Heartbeats have connections of their own, so they wait for no other call.
 //! - PO3. A connection that nobody has used for [`IDLE`] is closed by the next call that ends.
 
@@ -55,7 +55,11 @@ impl Pool {
             None => Connection::open(&self.login, node, deadline).map_err(Failure::NotSent)?,
         };
         let answer = connection.request(request, asking, deadline);
-        let is_broken = matches!(answer, Err(Failure::NotSent(_) | Failure::Unanswered(_)));
+        let is_broken = match &answer {
+            Ok(_) => false,
+            Err(Failure::Refused(refusal)) => refusal.is_of_replica(),
+            Err(Failure::NotSent(_) | Failure::Unanswered(_)) => true,
+        };
         permit.leave(connection, is_broken);
         answer
     }

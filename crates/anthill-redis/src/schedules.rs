@@ -107,7 +107,10 @@ impl ScheduleStore for RedisBroker {
         self.queue.restore.drop_schedule(name);
         let mut args = args(&self.store);
         args.arg("drop").arg(name);
-        Ok(reply::count(&self.call(Script::Schedules, &args)?)? == 1)
+        let dropped = self
+            .store
+            .call(&self.queue, Script::Schedules, &args, Again::Never)?;
+        Ok(reply::count(&dropped)? == 1)
     }
 
     fn fire(

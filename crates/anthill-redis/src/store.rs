@@ -1,7 +1,7 @@
 //! What all handles of this process on the same server share: connections, and the state of each queue.
 
 use crate::address::Address;
-use crate::call::{Again, Call};
+use crate::call::{Again, Answer, Call};
 use crate::errors::Failure;
 use crate::keys::Keys;
 use crate::listen::Listen;
@@ -156,6 +156,18 @@ impl Store {
         args: &Cmd,
         again: Again,
     ) -> Result<Value, QueueError> {
+        self.ask(queue, script, args, again)
+            .map(|answer| answer.value)
+    }
+
+    /// Calls a script as [`call`](Store::call) does, and tells whether that was sent twice.
+    pub(crate) fn ask(
+        &self,
+        queue: &QueueState,
+        script: Script,
+        args: &Cmd,
+        again: Again,
+    ) -> Result<Answer, QueueError> {
         let call = Call {
             again,
             ..self.new_call(queue, script, args)
@@ -169,7 +181,8 @@ impl Store {
             is_patient: false,
             ..self.new_call(queue, Script::Open, args)
         };
-        call.run(self.options.timeout).map_err(into_error)
+        let answer = call.run(self.options.timeout);
+        answer.map(|answer| answer.value).map_err(into_error)
     }
 
     /// Calls a script on a connection for heartbeats, within a time.
@@ -184,7 +197,8 @@ impl Store {
             pool: &self.beats,
             ..self.new_call(queue, script, args)
         };
-        self.run(queue, &call, self.options.timeout.min(time))
+        let answer = self.run(queue, &call, self.options.timeout.min(time));
+        answer.map(|answer| answer.value)
     }
 
     fn new_call<'c>(&'c self, queue: &'c QueueState, script: Script, args: &'c Cmd) -> Call<'c> {
@@ -204,7 +218,7 @@ impl Store {
         queue: &QueueState,
         call: &Call<'_>,
         timeout: Duration,
-    ) -> Result<Value, QueueError> {
+    ) -> Result<Answer, QueueError> {
         let begin = Instant::now();
         match call.run(timeout) {
             // No script begins where the queue is not there, so it can be called again.

@@ -73,6 +73,9 @@ end
 -- progress and result are elsewhere, so that a transition does not write them again.
 local JOB = '>BI2I2I3I4I4I7I6I7I7c12I7I7I4c0I4c0I4c0'
 local function read(record)
+    if not record then
+        error({ err = 'CORRUPT a job is in an index and has no record: something else has changed the keys, or evicted one' })
+    end
     local j = {}
     j.state, j.flags, j.rank, j.kind, j.attempt, j.attempts, j.turn, j.seq, j.due, j.enqueued, j.token, j.expires, j.keep, j.unique,
         j.key, j.who = parse(JOB, record)
@@ -87,6 +90,11 @@ end
 local function load(id)
     local record = call('HGET', jobs, id)
     return record and read(record)
+end
+
+-- Of a job that is in an index.
+local function load_indexed(id)
+    return read(call('HGET', jobs, id))
 end
 
 local function has(j, flag)

@@ -227,6 +227,9 @@ if #claimed > 0 then
     local ends = text(later(lease))
     for i, j in ipairs(claimed) do
         local id = ids[i]
+        if not payloads[i] then
+            error({ err = 'CORRUPT a job has no data: something else has changed the keys, or evicted one' })
+        end
         set(j, TOGETHER, #claimed > 1)
         j.state, j.attempt, j.token, j.who = RUNNING, j.attempt + 1, token, who
         records[2 * i - 1] = id

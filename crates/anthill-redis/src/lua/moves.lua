@@ -123,7 +123,7 @@ local function balance(name, most)
             break
         end
         local id = sub(from, -16)
-        local j = load(id)
+        local j = load_indexed(id)
         unlink(id, j)
         j.state = to
         link(id, j)

@@ -15,7 +15,7 @@ for _, index in ipairs(({ [0] = { ready }, { delayed }, { parked }, {}, { dead }
     looks = math.max(looks, #list)
     for _, member in ipairs(list) do
         local id = sub(member, -16)
-        local j = load(id)
+        local j = load_indexed(id)
         if j.seq > last then
             left = left + 1
         else

@@ -14,7 +14,7 @@ for _ = 1, 1000 do
         names[#names + 1] = call('HGET', kinds, '#' .. number)
         from = '[' .. pack('>I3', number + 1)
     else
-        local j = load(sub(first, -16))
+        local j = load_indexed(sub(first, -16))
         if not oldest or j.due < oldest then
             oldest = j.due
         end

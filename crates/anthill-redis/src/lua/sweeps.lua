@@ -5,7 +5,7 @@
 local function sweep_leases(most)
     local over = call('ZRANGEBYSCORE', running, '-inf', text(now), 'LIMIT', 0, most)
     for _, id in ipairs(over) do
-        local j = load(id)
+        local j = load_indexed(id)
         count(C_lost)
         unlink(id, j)
         local attempt = j.attempt
@@ -43,7 +43,7 @@ local function sweep_due(most)
     local gone, adds = {}, {}
     for i, member in ipairs(due) do
         local id = sub(member, 7)
-        local j = load(id)
+        local j = load_indexed(id)
         gone[i] = member
         if not has(j, KEEPS) then
             j.turn = j.due
@@ -73,7 +73,7 @@ end
 local function sweep_expired(most)
     local over = call('ZRANGEBYSCORE', expiring, '-inf', text(now), 'LIMIT', 0, most)
     for _, id in ipairs(over) do
-        remove(id, load(id))
+        remove(id, load_indexed(id))
         count(C_expired)
     end
     return #over
@@ -85,7 +85,7 @@ local function sweep_kept(most)
     local hold = keep_done > 0 and keep_done - 1 or 0
     for _, member in ipairs(call('ZRANGEBYSCORE', kept, '-inf', text(now), 'LIMIT', 0, most)) do
         local id = sub(member, 7)
-        local j = load(id)
+        local j = load_indexed(id)
         n = n + 1
         if j.due + hold > now then
             call('ZREM', kept, member)
@@ -96,13 +96,13 @@ local function sweep_kept(most)
     end
     for _, member in ipairs(call('ZRANGEBYSCORE', done, '-inf', text(now - hold), 'LIMIT', 0, most)) do
         local id = sub(member, 7)
-        remove(id, load(id))
+        remove(id, load_indexed(id))
         n = n + 1
     end
     if keep_dead > 0 then
         for _, member in ipairs(call('ZRANGEBYSCORE', dead, '-inf', text(now - keep_dead + 1), 'LIMIT', 0, most)) do
             local id = sub(member, 7)
-            remove(id, load(id))
+            remove(id, load_indexed(id))
             n = n + 1
         end
     end
@@ -139,7 +139,7 @@ local function sweep_keys(most)
             call('HDEL', conf, 'u')
             return n
         end
-        local name = load(sub(first, -16)).key
+        local name = load_indexed(sub(first, -16)).key
         local moved = balance(name, most - n)
         n = n + moved + 1
         if n < most then

@@ -61,6 +61,9 @@ if n > 0 then
     local tail = '\0\0\0\0' .. pack('>I4', #who) .. who
     for i = 1, n do
         local r, id = stored[i], ids[i]
+        if not r then
+            return 0
+        end
         local flags, attempt, attempts, due = parse('>I2xxxxxI4I4', r, 2)
         local unique = parse('>I4', r, 70)
         if flags % 2 == 1 or flags >= 256 or attempt + 1 >= attempts or sub(r, 56, 62) ~= '\0\0\0\0\0\0\0'
@@ -80,6 +83,9 @@ if n > 0 then
         answer[k + 7] = (unique > 0 and 2 or 0) + (sub(r, 63, 69) ~= '\0\0\0\0\0\0\0' and 4 or 0)
     end
     for i, payload in ipairs(call('HMGET', KEYS[5], unpack(ids))) do
+        if not payload then
+            return 0
+        end
         answer[8 * i - 2] = payload
     end
     call('ZREM', ready, unpack(members))
