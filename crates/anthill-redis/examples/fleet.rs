@@ -101,9 +101,9 @@ fn lead(name: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
         drop(postman.stdin.take());
         postman.wait()?;
     }
-    delivered
-        .iter()
-        .for_each(|number: usize| times[number] += 1);
+    for number in delivered {
+        times[number] += 1;
+    }
 
     let stats = queue.stats()?;
     let twice = times.iter().filter(|&&times| times > 1).count();

@@ -20,6 +20,7 @@ pub(crate) struct Address {
     pub(crate) prefix: String,
     pub(crate) timeout: Option<Duration>,
     pub(crate) connections: Option<usize>,
+    pub(crate) replicas: Option<u32>,
     pub(crate) durability: Option<Durability>,
     pub(crate) refuses_eviction: bool,
 }
@@ -89,6 +90,7 @@ fn parse(address: &str, shown: &str) -> Result<Address, String> {
         prefix: options.prefix,
         timeout: options.timeout,
         connections: options.connections,
+        replicas: options.replicas,
         durability: options.durability,
         refuses_eviction: options.refuses_eviction,
     })
@@ -100,6 +102,7 @@ struct Options<'a> {
     prefix: String,
     timeout: Option<Duration>,
     connections: Option<usize>,
+    replicas: Option<u32>,
     durability: Option<Durability>,
     refuses_eviction: bool,
     tls: TlsOptions,
@@ -114,6 +117,7 @@ impl Default for Options<'_> {
             prefix: "anthill".to_owned(),
             timeout: None,
             connections: None,
+            replicas: None,
             durability: None,
             refuses_eviction: false,
             tls: TlsOptions::default(),
@@ -138,6 +142,10 @@ impl<'a> Options<'a> {
             "connections" => {
                 let most = value.parse().ok().filter(|&most: &usize| most > 0);
                 self.connections = Some(most.ok_or_else(|| wrong("a number of connections"))?);
+            }
+            "replicas" => {
+                let replicas = value.parse().ok();
+                self.replicas = Some(replicas.ok_or_else(|| wrong("a number of replicas"))?);
             }
             "durability" => {
                 self.durability = Some(match &*value {
@@ -293,6 +301,7 @@ mod tests {
             ("redis://me:secret@db/0?timeout=soon", "seconds"),
             ("redis://me:secret@db/0?timeout=0", "seconds"),
             ("redis://me:secret@db/0?connections=0", "connections"),
+            ("redis://me:secret@db/0?replicas=all", "replicas"),
             ("redis://me:secret@db/0?durability=good", "fsync"),
             ("redis://me:secret@db/0?eviction=maybe", "refuse"),
             ("redis://me:secret@db/0?cacert=a.pem", "rediss:"),

@@ -35,6 +35,7 @@ pub struct RedisBuilder {
     prefix: Option<String>,
     timeout: Option<Duration>,
     connections: Option<usize>,
+    replicas: Option<u32>,
     durability: Option<Durability>,
     refuses_eviction: bool,
     is_read_only: bool,
@@ -50,6 +51,7 @@ impl RedisBuilder {
             prefix: None,
             timeout: None,
             connections: None,
+            replicas: None,
             durability: None,
             refuses_eviction: false,
             is_read_only: false,
@@ -88,8 +90,15 @@ impl RedisBuilder {
         RedisBuilder { timeout, ..self }
     }
 
-    /// Says what an acknowledged job survives, for a server that does not tell, or of which you know more: that it is
-    /// replicated, for example.
+    /// Waits until so many replicas have confirmed each enqueue, before it is acknowledged; the default is 0. If fewer do in time the
+    /// enqueue fails with [`QueueError::Unavailable`], though the job is stored, and can be repeated. A replica that is promoted in
+    /// mid-work then has all that was acknowledged, as long as no more than so many hosts are lost.
+    pub fn replicas(self, least: u32) -> Self {
+        let replicas = Some(least);
+        RedisBuilder { replicas, ..self }
+    }
+
+    /// Says what an acknowledged job survives, for a server that does not tell, or of which you know more.
     pub fn durability(self, durability: Durability) -> Self {
         let durability = Some(durability);
         RedisBuilder { durability, ..self }
@@ -161,6 +170,7 @@ impl RedisBuilder {
                 .connections
                 .or(address.connections)
                 .unwrap_or(CONNECTIONS),
+            replicas: self.replicas.or(address.replicas).unwrap_or(0),
         };
         let store = if self.is_alone {
             Store::alone(&address, options)
@@ -188,7 +198,7 @@ impl RedisBuilder {
         }
         Ok(RedisBroker {
             identity: format!("redis:{identity:032x}"),
-            durability: told.unwrap_or_else(|| server.durability()),
+            durability: told.unwrap_or_else(|| server.durability(options.replicas)),
             warnings,
             quick: crate::quick::Quick::new(self.has_quick_scripts),
             is_read_only: self.is_read_only,

@@ -4,7 +4,10 @@
 //!   (`NOSCRIPT`), or a little later (`LOADING`, `TRYAGAIN`, `CLUSTERDOWN`, `MASTERDOWN`, `BUSY`). Also what was not sent.
 //! - CA2. What was sent and not answered may have been done. It is sent once more if the caller says that this is no harm (B12), and
 //!   half of the time is left.
+//! - CA3. What stores jobs is acknowledged only when as many replicas have confirmed it as the program wants. Otherwise it is an
+//!   error, though it was done: the caller may repeat it.
 
+use crate::connection::Request;
 use crate::errors::{Failure, Refusal, unavailable};
 use crate::keys::Keys;
 use crate::node::Node;
@@ -44,6 +47,8 @@ pub(crate) struct Call<'c> {
     pub(crate) script: Script,
     pub(crate) args: &'c Cmd,
     pub(crate) again: Again,
+    /// How many replicas have to confirm what it stores.
+    pub(crate) replicas: u32,
     /// Whether it waits for a server that cannot be reached.
     pub(crate) is_patient: bool,
 }
@@ -67,9 +72,12 @@ impl Call<'_> {
         loop {
             let command = self.script.command(is_whole, &self.keys.all, self.args);
             let node = asking.clone().unwrap_or_else(|| self.route.node());
-            let answer = self
-                .pool
-                .request(&node, &command, asking.is_some(), deadline);
+            let request = Request {
+                command: &command,
+                asking: asking.is_some(),
+                replicas: self.replicas,
+            };
+            let answer = self.pool.request(&node, &request, deadline);
             let failure = match answer {
                 Ok(value) => {
                     return Ok(Answer {
@@ -87,6 +95,7 @@ impl Call<'_> {
                     let is_over = !self.is_patient && unreached >= self.route.number();
                     (may_heal(error) && !is_over).then_some(Next::Later)
                 }
+                Failure::TooLate(_) | Failure::Unconfirmed(_) => None,
                 Failure::Unanswered(_) => {
                     self.route.failed(&node);
                     let has_time = begin.elapsed() < timeout / 2;
@@ -97,7 +106,9 @@ impl Call<'_> {
             };
             // What may have been done is not known any better after another try that failed.
             let failure = match failure {
-                Failure::NotSent(error) if was_sent => Failure::Unanswered(error),
+                Failure::NotSent(error) | Failure::TooLate(error) if was_sent => {
+                    Failure::Unanswered(error)
+                }
                 Failure::Refused(refusal) if was_sent && next.is_some() => {
                     Failure::Unanswered(unavailable(refusal.text))
                 }

@@ -6,10 +6,14 @@ use redis::RedisError;
 /// Why a request was not answered.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It was not sent, or not to the end: nothing was done.
+    /// The time was over before it could be sent: nothing was done, and the node is not to blame.
+    TooLate(QueueError),
+    /// It was not sent, or not to the end, as the node could not be reached: nothing was done.
     NotSent(QueueError),
     /// It was sent, and no answer came: it may have been done.
     Unanswered(QueueError),
+    /// It was done, and not confirmed by as many replicas as it should be: it may be lost with the node.
+    Unconfirmed(QueueError),
     /// The server refused it.
     Refused(Refusal),
 }

@@ -5,11 +5,11 @@
 //! - PO2. Heartbeats have connections of their own, so they wait for no other call.
 //! - PO3. A connection that nobody has used for [`IDLE`] is closed by the next call that ends.
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Request};
 use crate::errors::{Failure, unavailable};
 use crate::node::{Login, Node};
 use crate::sync::lock;
-use redis::{Cmd, Value};
+use redis::Value;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,8 +45,7 @@ impl Pool {
     pub(crate) fn request(
         &self,
         node: &Node,
-        request: &Cmd,
-        asking: bool,
+        request: &Request<'_>,
         deadline: Instant,
     ) -> Result<Value, Failure> {
         let (permit, idle) = self.enter(node, deadline)?;
@@ -54,9 +53,9 @@ impl Pool {
             Some(connection) => connection,
             None => Connection::open(&self.login, node, deadline).map_err(Failure::NotSent)?,
         };
-        let answer = connection.request(request, asking, deadline);
+        let answer = connection.request(request, deadline);
         let is_broken = match &answer {
-            Ok(_) => false,
+            Ok(_) | Err(Failure::Unconfirmed(_) | Failure::TooLate(_)) => false,
             Err(Failure::Refused(refusal)) => refusal.is_of_replica(),
             Err(Failure::NotSent(_) | Failure::Unanswered(_)) => true,
         };
@@ -75,7 +74,7 @@ impl Pool {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let why = "all connections were in use until the deadline";
-                return Err(Failure::NotSent(unavailable(why)));
+                return Err(Failure::TooLate(unavailable(why)));
             }
             let waited = self.freed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;

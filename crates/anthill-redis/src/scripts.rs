@@ -66,6 +66,11 @@ impl Text {
 }
 
 impl Script {
+    /// Whether its acknowledgement is a promise to keep jobs.
+    pub(crate) fn stores_jobs(self) -> bool {
+        matches!(self, Script::Add | Script::Enqueue | Script::Change)
+    }
+
     /// A command that calls the script: by its digest, or by its whole text.
     pub(crate) fn command(self, is_whole: bool, keys: &[String], args: &Cmd) -> Cmd {
         let text = &TEXTS[self as usize];

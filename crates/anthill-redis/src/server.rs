@@ -72,8 +72,9 @@ impl Server {
     }
 
     /// What is acknowledged survives this. The default of `appendfsync` is `everysec`.
-    pub(crate) fn durability(&self) -> Durability {
+    pub(crate) fn durability(&self, replicas: u32) -> Durability {
         match (self.setting("appendonly"), self.setting("appendfsync")) {
+            (Some("yes"), Some("always")) if replicas > 0 => Durability::Replicated,
             (Some("yes"), Some("always")) => Durability::Fsync,
             (Some("yes"), _) => Durability::Process,
             _ => Durability::None,
@@ -147,8 +148,16 @@ mod tests {
             ),
             (&[("appendonly", "yes")], Durability::Process),
         ] {
-            assert_eq!(server(settings).durability(), expected, "{settings:?}");
+            assert_eq!(server(settings).durability(0), expected, "{settings:?}");
         }
+    }
+
+    #[test]
+    fn replicas_add_to_what_is_on_a_disk() {
+        let always = server(&[("appendonly", "yes"), ("appendfsync", "always")]);
+        assert_eq!(always.durability(1), Durability::Replicated);
+        let every_second = server(&[("appendonly", "yes"), ("appendfsync", "everysec")]);
+        assert_eq!(every_second.durability(1), Durability::Process);
     }
 
     #[test]
@@ -184,7 +193,7 @@ mod tests {
     fn what_info_says_is_learnt() {
         let mut server = Server::default();
         server.learn_info("# Persistence\r\naof_enabled:1\r\nloading:0\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n");
-        assert_eq!(server.durability(), Durability::Process);
+        assert_eq!(server.durability(0), Durability::Process);
         assert_eq!(server.warnings(), [""; 0]);
     }
 }

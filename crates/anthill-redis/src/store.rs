@@ -2,6 +2,7 @@
 
 use crate::address::Address;
 use crate::call::{Again, Answer, Call};
+use crate::connection::Request;
 use crate::errors::Failure;
 use crate::keys::Keys;
 use crate::listen::Listen;
@@ -25,6 +26,7 @@ const BEATS: usize = 4;
 pub(crate) struct Options {
     pub(crate) timeout: Duration,
     pub(crate) connections: usize,
+    pub(crate) replicas: u32,
 }
 
 pub(crate) struct Store {
@@ -209,6 +211,11 @@ impl Store {
             script,
             args,
             again: Again::Once,
+            replicas: if script.stores_jobs() {
+                self.options.replicas
+            } else {
+                0
+            },
             is_patient: true,
         }
     }
@@ -234,14 +241,21 @@ impl Store {
     /// Sends a command that is no script to the node of a queue.
     pub(crate) fn command(&self, queue: &QueueState, command: &Cmd) -> Result<Value, Failure> {
         let deadline = Instant::now() + self.options.timeout;
-        self.pool
-            .request(&queue.route.node(), command, false, deadline)
+        let request = Request {
+            command,
+            asking: false,
+            replicas: 0,
+        };
+        self.pool.request(&queue.route.node(), &request, deadline)
     }
 }
 
 fn into_error(failure: Failure) -> QueueError {
     match failure {
-        Failure::NotSent(error) | Failure::Unanswered(error) => error,
+        Failure::TooLate(error)
+        | Failure::NotSent(error)
+        | Failure::Unanswered(error)
+        | Failure::Unconfirmed(error) => error,
         Failure::Refused(refusal) => refusal.into_error(),
     }
 }
