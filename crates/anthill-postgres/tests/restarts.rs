@@ -5,14 +5,15 @@
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod fleet;
 
+use anthill_fleet_support::roles::{child_of, draft};
+use anthill_fleet_support::{LONG, Member, balance};
 use anthill_jobs::broker::Admin;
 use anthill_jobs::{Broker, ClaimRequest, Enqueued, Lease, QueueError, Settle};
 use anthill_postgres::PostgresBroker;
 use anthill_test_support::history::Rules;
 use anthill_test_support::postgres::{Fsync, Options, Server, shared};
 use anthill_test_support::skip_unless;
-use fleet::roles::draft;
-use fleet::{LONG, Member, Stage};
+use fleet::Stage;
 use std::time::{Duration, Instant};
 
 /// How long a call of the fleet's may take.
@@ -23,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(8);
 
 #[test]
 fn child() {
-    fleet::roles::child(&[]);
+    child_of::<fleet::Postgres>(&[]);
 }
 
 /// Consumers and a producer that work until they are told to end.
@@ -98,7 +99,7 @@ impl Fleet {
             "{what}: {} enqueues failed, {done} were done",
             self.failures
         );
-        Stage::balance(what, &judged);
+        balance(what, &judged);
         assert_eq!(judged.0.books.dead, 0);
         assert!(
             judged.0.books.enqueued as u64 >= self.acknowledged,
@@ -179,7 +180,7 @@ fn connections_of_each_kind_that_are_ended_come_back() {
 fn an_enqueue_without_a_server_fails_in_time_and_its_repetition_adds_nothing() {
     let server = skip_unless!(Server::start(Fsync::On));
     let stage = Stage::new(&server);
-    let broker = PostgresBroker::builder(&stage.url()).timeout(TIMEOUT);
+    let broker = PostgresBroker::builder(stage.url()).timeout(TIMEOUT);
     let queue = broker.open_queue().unwrap();
     let job = draft(&queue, 2);
     assert_eq!(queue.enqueue_new(&job).unwrap(), Enqueued::Added(job.id));
