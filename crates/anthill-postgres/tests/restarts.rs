@@ -12,7 +12,7 @@ use anthill_jobs::{Broker, ClaimRequest, Enqueued, Lease, QueueError, Settle};
 use anthill_postgres::PostgresBroker;
 use anthill_test_support::history::Rules;
 use anthill_test_support::postgres::{Fsync, Options, Server, shared};
-use anthill_test_support::skip_unless;
+use anthill_test_support::{eventually, skip_unless};
 use fleet::Stage;
 use std::time::{Duration, Instant};
 
@@ -160,18 +160,22 @@ fn connections_of_each_kind_that_are_ended_come_back() {
         stage.enqueue(1_000_000 + 2 * number, Some("go"));
     }
     for round in 0..60 {
-        let (like, _) = kinds[round % kinds.len()];
-        let count = stage.sql(&format!(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() \
-             AND pid <> pg_backend_pid() AND application_name = 'anthill' AND query LIKE '{like}'"
-        ));
-        ended[round % kinds.len()] += count.parse::<u64>().unwrap();
+        let (like, what) = kinds[round % kinds.len()];
+        // A connection does each of these for a moment only.
+        eventually(format!("a connection of {what} is ended"), || {
+            let count = stage.sql(&format!(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() \
+                 AND pid <> pg_backend_pid() AND application_name = 'anthill' AND query LIKE '{like}'"
+            ));
+            let count = count.parse::<u64>().unwrap();
+            ended[round % kinds.len()] += count;
+            count > 0
+        });
         fleet.work(10);
     }
     stage.let_run("go");
     for ((_, what), ended) in kinds.iter().zip(ended) {
         eprintln!("{ended} connections ended: {what}");
-        assert!(ended > 0, "no connection of {what} was ended");
     }
     fleet.end(&stage, "ended connections");
 }
