@@ -7,12 +7,13 @@
 mod fleet;
 
 use anthill::Pool;
+use anthill_fleet_support::roles::{Parcel, child_of, consume, draft, produce, say, told};
+use anthill_fleet_support::{LONG, Member, balance, recorded};
 use anthill_jobs::{Context, Enqueued, Job, JobError};
 use anthill_test_support::history::{Rules, now};
 use anthill_test_support::postgres::{Fsync, Options, shared};
 use anthill_test_support::skip_unless;
-use fleet::roles::{LONG, Own, Parcel, consume, draft, produce, say, told};
-use fleet::{Member, Stage};
+use fleet::{Own, Postgres, Stage};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -51,12 +52,12 @@ fn move_clock() {
 
 fn off_consume() {
     move_clock();
-    consume();
+    consume::<Postgres>();
 }
 
 fn off_produce() {
     move_clock();
-    produce();
+    produce::<Postgres>();
 }
 
 #[derive(Serialize, Deserialize)]
@@ -119,7 +120,7 @@ fn off_once() {
 
 #[test]
 fn child() {
-    fleet::roles::child(&[
+    child_of::<fleet::Postgres>(&[
         ("off_consume", off_consume),
         ("off_produce", off_produce),
         ("off_schedule", off_schedule),
@@ -215,9 +216,9 @@ fn a_clock_that_is_an_hour_off_runs_nothing_early_and_nothing_twice() {
         soon.delay = Duration::from_millis(1500);
         let asked = now();
         for job in [&later, &soon] {
-            fleet::recorded::enqueueing(&stage.recorder, std::iter::once(job.id));
+            recorded::enqueueing(stage.recorder(), std::iter::once(job.id));
             let answer = queue.enqueue_new(job).unwrap();
-            fleet::recorded::enqueued(&stage.recorder, job.id, Ok(answer));
+            recorded::enqueued(stage.recorder(), job.id, Ok(answer));
         }
         // A job for several leases: each of the two must have kept its own by heartbeats.
         stage.enqueue(2_000, Some("go"));
@@ -234,7 +235,7 @@ fn a_clock_that_is_an_hour_off_runs_nothing_early_and_nothing_twice() {
         stage.let_run("go");
         assert!(queue.cancel(later.id).unwrap());
         stage
-            .recorder
+            .recorder()
             .record(anthill_test_support::history::What::Removing {
                 job: later.id.to_string(),
             });
@@ -250,7 +251,7 @@ fn a_clock_that_is_an_hour_off_runs_nothing_early_and_nothing_twice() {
             "{off}: {wrong:?} {right:?}"
         );
         let judged = stage.judge(&Rules::default());
-        Stage::balance(&format!("clock off by {off} s"), &judged);
+        balance(&format!("clock off by {off} s"), &judged);
         let books = judged.0.books;
         assert_eq!(
             (books.done, books.removed, books.dead),

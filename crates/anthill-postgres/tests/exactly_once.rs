@@ -6,20 +6,21 @@
 mod fleet;
 
 use anthill::Pool;
+use anthill_fleet_support::recorded::{enqueued, enqueueing, settled, settling};
+use anthill_fleet_support::roles::{Parcel, child_of, draft, say, told, told_ms};
+use anthill_fleet_support::{LONG, Member, balance};
 use anthill_jobs::{Context, Enqueued, JobError};
 use anthill_postgres::postgres::{Client, NoTls};
 use anthill_test_support::history::{Accepted, Rules, What};
 use anthill_test_support::postgres::shared;
 use anthill_test_support::{seeded_rng, skip_unless};
-use fleet::recorded::{enqueued, enqueueing, settled, settling};
-use fleet::roles::{LONG, Own, Parcel, draft, say, told, told_ms};
-use fleet::{Member, Stage};
+use fleet::{Own, Stage};
 use rand::Rng;
 use std::collections::BTreeMap;
 
 #[test]
 fn child() {
-    fleet::roles::child(&[("write", write), ("order", order)]);
+    child_of::<fleet::Postgres>(&[("write", write), ("order", order)]);
 }
 
 fn connect() -> Client {
@@ -174,7 +175,7 @@ fn a_row_and_the_end_of_its_job_happen_once_whatever_dies() {
     stage.await_drained();
     last.end();
     let judged = stage.judge(&Rules::default());
-    Stage::balance("exactly once", &judged);
+    balance("exactly once", &judged);
     let books = &judged.0.books;
     assert_eq!((books.done as u64, books.dead), (number, 0), "{books}");
     assert!(books.killed > 0, "no kill struck a job in hand: {books}");
@@ -228,7 +229,7 @@ fn a_row_and_its_job_are_both_there_or_neither_whatever_dies() {
     }
     eprintln!("{} orders, {} acknowledged", rows.len(), acknowledged.len());
     let judged = stage.drain_and_judge(&Rules::default());
-    Stage::balance("both or neither", &judged);
+    balance("both or neither", &judged);
     assert_eq!(judged.0.books.done, rows.len());
 }
 
@@ -259,19 +260,19 @@ fn another_client_enqueues_in_its_own_transaction() {
     assert_eq!((stats.enqueued, stats.done), (0, 0), "{stats:?}");
     for number in 3..13 {
         let id = Parcel::id(number);
-        enqueueing(&stage.recorder, std::iter::once(id));
+        enqueueing(stage.recorder(), std::iter::once(id));
         let told = stage.sql(&format!(
             "BEGIN; {}; {}; COMMIT",
             insert(number),
             call(number)
         ));
         assert_eq!(told, id.to_string(), "it returns the id");
-        enqueued(&stage.recorder, id, Ok(Enqueued::Added(id)));
+        enqueued(stage.recorder(), id, Ok(Enqueued::Added(id)));
     }
     let stats = stage.await_drained();
     assert_eq!((stats.enqueued, stats.done), (10, 10), "{stats:?}");
     assert_eq!(consumer.end().done, 10);
     assert_eq!(stage.sql("SELECT count(*) FROM orders"), "10");
     let judged = stage.judge(&Rules::default());
-    Stage::balance("another client", &judged);
+    balance("another client", &judged);
 }

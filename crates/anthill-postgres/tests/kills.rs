@@ -7,13 +7,14 @@
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod fleet;
 
+use anthill_fleet_support::roles::{child_of, draft};
+use anthill_fleet_support::{LONG, Member, balance};
 use anthill_jobs::Enqueued;
 use anthill_test_support::history::Rules;
 use anthill_test_support::postgres::{Access, shared};
 use anthill_test_support::proxy::{Protocol, Proxy, Trigger};
 use anthill_test_support::{seeded_rng, skip_unless};
-use fleet::roles::draft;
-use fleet::{LONG, Member, Stage};
+use fleet::Stage;
 use rand::Rng;
 use rand::rngs::StdRng;
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 #[test]
 fn child() {
-    fleet::roles::child(&[]);
+    child_of::<fleet::Postgres>(&[]);
 }
 
 /// Where a consumer is killed. Those with a call's name are told by the bytes of that call, on their way.
@@ -213,7 +214,7 @@ fn kill_and_judge(access: &Access, wanted: u64, per_key: u32, random: &mut StdRn
     let kills = killers.kills.load(Ordering::SeqCst);
     let by_point = killers.by_point.lock().unwrap();
     eprintln!("{kills} kills: {by_point:?}");
-    Stage::balance(&format!("kills, {per_key} of each key"), &judged);
+    balance(&format!("kills, {per_key} of each key"), &judged);
     assert!(judged.0.books.killed > 0, "no kill struck a job in hand");
     assert_eq!(judged.0.books.dead, 0);
     assert!(kills >= wanted);
@@ -264,7 +265,7 @@ fn a_zombie_that_wakes_after_its_lease_is_refused() {
     );
     assert_eq!((of_other.done, of_other.lost), (1, 0), "{of_other:?}");
     let judged = stage.judge(&Rules::default());
-    Stage::balance("zombie", &judged);
+    balance("zombie", &judged);
     let books = judged.0.books;
     assert_eq!((books.duplicates, books.extra_runs), (1, 1), "{books}");
     assert_eq!(judged.1.done, 1, "it counts once");
@@ -299,7 +300,7 @@ fn a_consumer_that_stops_with_a_full_buffer_hands_back_what_has_not_begun() {
     let running = stage.queue().stats().unwrap().running;
     assert_eq!(running, 0, "it is handed back, and waits for no lease");
     let judged = stage.drain_and_judge(&Rules::default());
-    Stage::balance("full buffer", &judged);
+    balance("full buffer", &judged);
     assert_eq!(
         (judged.0.books.duplicates, judged.0.books.extra_runs),
         (0, 0)
@@ -332,7 +333,7 @@ fn a_backlog_that_is_older_than_the_lease_is_delivered_once() {
         consumer.end();
     }
     let judged = stage.judge(&Rules::default());
-    Stage::balance("backlog", &judged);
+    balance("backlog", &judged);
     let books = judged.0.books;
     assert_eq!(
         (books.done, books.duplicates, books.extra_runs),

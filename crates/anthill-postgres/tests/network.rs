@@ -4,19 +4,20 @@
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod fleet;
 
+use anthill_fleet_support::roles::{Parcel, child_of, draft};
+use anthill_fleet_support::{LONG, balance};
 use anthill_jobs::{Enqueued, QueueError};
 use anthill_postgres::PostgresBroker;
 use anthill_test_support::history::Rules;
 use anthill_test_support::postgres::{Fsync, Options, shared};
 use anthill_test_support::proxy::{Protocol, Proxy, Trigger};
 use anthill_test_support::skip_unless;
-use fleet::roles::draft;
-use fleet::{LONG, Stage};
+use fleet::Stage;
 use std::time::{Duration, Instant};
 
 #[test]
 fn child() {
-    fleet::roles::child(&[]);
+    child_of::<fleet::Postgres>(&[]);
 }
 
 fn through(stage: &Stage<'_>, proxy: &Proxy) -> (&'static str, String) {
@@ -109,7 +110,7 @@ fn cut_one(call: &str, before_reply: bool) {
     stage.await_drained();
     let counts = consumer.end();
     let judged = stage.judge(&Rules::default());
-    Stage::balance(&what, &judged);
+    balance(&what, &judged);
     let books = judged.0.books;
     assert_eq!((books.done, books.dead), (18, 0), "{what}: {books}");
     assert_eq!(
@@ -229,12 +230,7 @@ fn connections_that_never_answer_fail_in_their_time_and_all_goes_on_when_they_he
     consumer.hear("error Unavailable");
     consumer.hear("error Unavailable");
     assert_eq!(
-        stage
-            .queue()
-            .get(fleet::roles::Parcel::id(2))
-            .unwrap()
-            .unwrap()
-            .state,
+        stage.queue().get(Parcel::id(2)).unwrap().unwrap().state,
         anthill_jobs::JobState::Running
     );
     proxy.resume();
@@ -268,14 +264,12 @@ fn heartbeats_go_on_while_a_claim_or_settle_gets_no_answer() {
     stage.enqueue(2, Some("go"));
     assert_eq!(consumer.hear("running "), "2 1");
     // A settle that waits for a lock of somebody else's, for many leases.
-    let id = fleet::roles::Parcel::id(4);
+    let id = Parcel::id(4);
     stage.enqueue(4, Some("short"));
     assert_eq!(consumer.hear("running "), "4 1");
-    let mut client = anthill_postgres::postgres::Client::connect(
-        &stage.url(),
-        anthill_postgres::postgres::NoTls,
-    )
-    .unwrap();
+    let mut client =
+        anthill_postgres::postgres::Client::connect(stage.url(), anthill_postgres::postgres::NoTls)
+            .unwrap();
     let mut lock = client.transaction().unwrap();
     lock.batch_execute("LOCK TABLE anthill.counts IN EXCLUSIVE MODE")
         .unwrap();
@@ -287,7 +281,7 @@ fn heartbeats_go_on_while_a_claim_or_settle_gets_no_answer() {
     let ends = |number| {
         stage.sql(&format!(
             "SELECT ends > anthill.anthill_now() FROM anthill.jobs WHERE id = '{}'",
-            fleet::roles::Parcel::id(number)
+            Parcel::id(number)
         ))
     };
     let first = stage.sql("SELECT max(ends) FROM anthill.jobs");
@@ -310,7 +304,7 @@ fn heartbeats_go_on_while_a_claim_or_settle_gets_no_answer() {
         "{counts:?} {id}"
     );
     let judged = stage.judge(&Rules::default());
-    Stage::balance("slow settle", &judged);
+    balance("slow settle", &judged);
     assert_eq!(judged.0.books.duplicates, 0);
 }
 
@@ -335,7 +329,11 @@ fn cut_off() {
         ("TIMEOUT_MS", "1000".to_owned()),
         ("LEASE_MS", "1500".to_owned()),
     ];
-    let mut far = stage.start_by(space.command(fleet::this_binary()), "consume", &told);
+    let mut far = stage.start_by(
+        space.command(anthill_fleet_support::this_binary()),
+        "consume",
+        &told,
+    );
     far.hear("consumes");
     stage.enqueue(2, Some("go"));
     assert_eq!(far.hear("running "), "2 1");
@@ -350,7 +348,7 @@ fn cut_off() {
     far.hear("error Unavailable");
     space.reconnect();
     stage
-        .recorder
+        .recorder()
         .record(anthill_test_support::history::What::Recovered {
             of: far.name.clone(),
         });
@@ -367,7 +365,7 @@ fn cut_off() {
         "its end is refused: {counts:?}"
     );
     let judged = stage.judge(&Rules::default());
-    Stage::balance("cut off", &judged);
+    balance("cut off", &judged);
     let books = judged.0.books;
     assert_eq!((books.duplicates, books.extra_runs), (1, 1), "{books}");
     assert_eq!(judged.1.done, 2, "each counts once");

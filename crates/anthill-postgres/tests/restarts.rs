@@ -5,14 +5,15 @@
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod fleet;
 
+use anthill_fleet_support::roles::{child_of, draft};
+use anthill_fleet_support::{LONG, Member, balance};
 use anthill_jobs::broker::Admin;
 use anthill_jobs::{Broker, ClaimRequest, Enqueued, Lease, QueueError, Settle};
 use anthill_postgres::PostgresBroker;
 use anthill_test_support::history::Rules;
 use anthill_test_support::postgres::{Fsync, Options, Server, shared};
-use anthill_test_support::skip_unless;
-use fleet::roles::draft;
-use fleet::{LONG, Member, Stage};
+use anthill_test_support::{eventually, skip_unless};
+use fleet::Stage;
 use std::time::{Duration, Instant};
 
 /// How long a call of the fleet's may take.
@@ -23,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(8);
 
 #[test]
 fn child() {
-    fleet::roles::child(&[]);
+    child_of::<fleet::Postgres>(&[]);
 }
 
 /// Consumers and a producer that work until they are told to end.
@@ -98,7 +99,7 @@ impl Fleet {
             "{what}: {} enqueues failed, {done} were done",
             self.failures
         );
-        Stage::balance(what, &judged);
+        balance(what, &judged);
         assert_eq!(judged.0.books.dead, 0);
         assert!(
             judged.0.books.enqueued as u64 >= self.acknowledged,
@@ -159,18 +160,22 @@ fn connections_of_each_kind_that_are_ended_come_back() {
         stage.enqueue(1_000_000 + 2 * number, Some("go"));
     }
     for round in 0..60 {
-        let (like, _) = kinds[round % kinds.len()];
-        let count = stage.sql(&format!(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() \
-             AND pid <> pg_backend_pid() AND application_name = 'anthill' AND query LIKE '{like}'"
-        ));
-        ended[round % kinds.len()] += count.parse::<u64>().unwrap();
+        let (like, what) = kinds[round % kinds.len()];
+        // A connection does each of these for a moment only.
+        eventually(format!("a connection of {what} is ended"), || {
+            let count = stage.sql(&format!(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() \
+                 AND pid <> pg_backend_pid() AND application_name = 'anthill' AND query LIKE '{like}'"
+            ));
+            let count = count.parse::<u64>().unwrap();
+            ended[round % kinds.len()] += count;
+            count > 0
+        });
         fleet.work(10);
     }
     stage.let_run("go");
     for ((_, what), ended) in kinds.iter().zip(ended) {
         eprintln!("{ended} connections ended: {what}");
-        assert!(ended > 0, "no connection of {what} was ended");
     }
     fleet.end(&stage, "ended connections");
 }
@@ -179,7 +184,7 @@ fn connections_of_each_kind_that_are_ended_come_back() {
 fn an_enqueue_without_a_server_fails_in_time_and_its_repetition_adds_nothing() {
     let server = skip_unless!(Server::start(Fsync::On));
     let stage = Stage::new(&server);
-    let broker = PostgresBroker::builder(&stage.url()).timeout(TIMEOUT);
+    let broker = PostgresBroker::builder(stage.url()).timeout(TIMEOUT);
     let queue = broker.open_queue().unwrap();
     let job = draft(&queue, 2);
     assert_eq!(queue.enqueue_new(&job).unwrap(), Enqueued::Added(job.id));

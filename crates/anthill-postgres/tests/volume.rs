@@ -5,18 +5,19 @@
 mod fleet;
 
 use anthill::Pool;
+use anthill_fleet_support::roles::{Parcel, child_of, draft};
+use anthill_fleet_support::{LONG, Member, balance, recorded};
 use anthill_jobs::{Backoff, Context, Job, JobError, NewJob};
 use anthill_test_support::history::Rules;
 use anthill_test_support::postgres::shared;
 use anthill_test_support::{Arrivals, Log, skip_unless};
-use fleet::roles::{LONG, Parcel, draft};
-use fleet::{Member, Stage};
+use fleet::Stage;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 #[test]
 fn child() {
-    fleet::roles::child(&[]);
+    child_of::<fleet::Postgres>(&[]);
 }
 
 #[test]
@@ -34,9 +35,9 @@ fn twenty_thousand_jobs_that_are_due_at_once_are_done_once_each() {
                 ..draft(&queue, number)
             })
             .collect();
-        fleet::recorded::enqueueing(&stage.recorder, jobs.iter().map(|job| job.id));
+        recorded::enqueueing(stage.recorder(), jobs.iter().map(|job| job.id));
         for (job, answer) in jobs.iter().zip(queue.enqueue_all_new(&jobs).unwrap()) {
-            fleet::recorded::enqueued(&stage.recorder, job.id, Ok(answer));
+            recorded::enqueued(stage.recorder(), job.id, Ok(answer));
         }
     }
     assert_eq!(queue.stats().unwrap().delayed, JOBS);
@@ -59,7 +60,7 @@ fn twenty_thousand_jobs_that_are_due_at_once_are_done_once_each() {
         .collect();
     let judged = stage.judge(&Rules::default());
     eprintln!("done by each: {counts:?}");
-    Stage::balance("due at once", &judged);
+    balance("due at once", &judged);
     let books = judged.0.books;
     assert_eq!(
         (books.enqueued as u64, books.done as u64),
@@ -113,7 +114,7 @@ fn data_that_nobody_can_read_is_dead_with_the_reason_and_the_rest_goes_on() {
         "the reason is told: {why:?}"
     );
     let judged = stage.judge(&Rules::default());
-    Stage::balance("poisoned", &judged);
+    balance("poisoned", &judged);
     assert_eq!((judged.0.books.done, judged.0.books.dead), (49, 1));
 }
 

@@ -10,27 +10,31 @@ use anthill_jobs::{
     Broker, Capabilities, ClaimRequest, Claims, Enqueued, Extended, JobId, Lease, NewJob,
     QueueError, Settle, Settled,
 };
-use anthill_postgres::PostgresBroker;
 use anthill_test_support::history::{
     Accepted, Fault, Outcome, Recorder, Started, Stored, What, now,
 };
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 /// The header that tells the job's key, which a claim does not.
-pub(crate) const KEY: &str = "key";
+pub const KEY: &str = "key";
 
 /// Ends the process at the n-th passage of a point, as the system does: without a word.
-pub(crate) struct Fuse {
-    pub(crate) point: String,
-    pub(crate) left: AtomicI64,
-    pub(crate) by: String,
+#[derive(Debug)]
+pub struct Fuse {
+    /// The point's name.
+    pub point: String,
+    /// How many passages there are to be, with the last.
+    pub left: AtomicI64,
+    /// The name of the process.
+    pub by: String,
 }
 
 impl Fuse {
-    pub(crate) fn pass(&self, point: &str, recorder: &Recorder) {
+    /// The process is at a point. It does not return where that is the end.
+    pub fn pass(&self, point: &str, recorder: &Recorder) {
         if self.point != point || self.left.fetch_sub(1, Ordering::SeqCst) != 1 {
             return;
         }
@@ -48,14 +52,26 @@ impl Fuse {
     }
 }
 
-/// See the head of this file.
-pub(crate) struct Recorded {
-    pub(crate) broker: Arc<PostgresBroker>,
-    pub(crate) recorder: Arc<Recorder>,
-    pub(crate) fuse: Arc<Fuse>,
+/// A broker whose calls are recorded; see the [module](self).
+pub struct Recorded<B> {
+    /// What does it.
+    pub broker: Arc<B>,
+    /// Where it is recorded.
+    pub recorder: Arc<Recorder>,
+    /// Where the process is to be killed.
+    pub fuse: Arc<Fuse>,
 }
 
-pub(crate) fn token(lease: &Lease) -> String {
+impl<B> fmt::Debug for Recorded<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorded")
+            .field("fuse", &self.fuse)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The text of a lease's token.
+pub fn token(lease: &Lease) -> String {
     let mut text = String::new();
     for byte in lease.token() {
         let _ = write!(text, "{byte:02x}");
@@ -63,7 +79,8 @@ pub(crate) fn token(lease: &Lease) -> String {
     text
 }
 
-pub(crate) fn nanos(time: Duration) -> u64 {
+/// The nanoseconds of a time.
+pub fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).expect("a short time")
 }
 
@@ -77,7 +94,7 @@ fn outcome(end: &Settle) -> Outcome {
 }
 
 /// Records that jobs are about to be enqueued.
-pub(crate) fn enqueueing(recorder: &Recorder, ids: impl Iterator<Item = JobId>) {
+pub fn enqueueing(recorder: &Recorder, ids: impl Iterator<Item = JobId>) {
     for id in ids {
         recorder.record(What::Enqueueing {
             job: id.to_string(),
@@ -86,7 +103,7 @@ pub(crate) fn enqueueing(recorder: &Recorder, ids: impl Iterator<Item = JobId>) 
 }
 
 /// Records the answer for one job: the duplicate of itself is in the queue.
-pub(crate) fn enqueued(recorder: &Recorder, id: JobId, answer: Result<Enqueued, &QueueError>) {
+pub fn enqueued(recorder: &Recorder, id: JobId, answer: Result<Enqueued, &QueueError>) {
     let answer = match answer {
         Ok(enqueued) if enqueued.id() == id => Accepted::Yes,
         Err(error) if error.is_uncertain() => Accepted::Unknown,
@@ -99,7 +116,7 @@ pub(crate) fn enqueued(recorder: &Recorder, id: JobId, answer: Result<Enqueued, 
 }
 
 /// Records that jobs are about to be settled.
-pub(crate) fn settling(recorder: &Recorder, ends: &[(Lease, Settle)]) {
+pub fn settling(recorder: &Recorder, ends: &[(Lease, Settle)]) {
     for (lease, end) in ends {
         recorder.record(What::Settling {
             job: lease.id().to_string(),
@@ -110,7 +127,7 @@ pub(crate) fn settling(recorder: &Recorder, ends: &[(Lease, Settle)]) {
 }
 
 /// Records the answer to that; none if nobody knows.
-pub(crate) fn settled(recorder: &Recorder, ends: &[(Lease, Settle)], answers: Option<&[Settled]>) {
+pub fn settled(recorder: &Recorder, ends: &[(Lease, Settle)], answers: Option<&[Settled]>) {
     for (place, (lease, _)) in ends.iter().enumerate() {
         let answer = match answers.map(|answers| answers[place]) {
             None => Stored::Unknown,
@@ -125,7 +142,7 @@ pub(crate) fn settled(recorder: &Recorder, ends: &[(Lease, Settle)], answers: Op
     }
 }
 
-impl Broker for Recorded {
+impl<B: Broker> Broker for Recorded<B> {
     fn capabilities(&self) -> Capabilities {
         self.broker.capabilities()
     }

@@ -1,11 +1,12 @@
 //! What the processes of a fleet do: this test binary, started again with its role in the environment.
 
-use super::recorded::{Fuse, KEY, Recorded};
+use crate::recorded::{Fuse, KEY, Recorded};
+use crate::{Engine, LONG};
 use anthill::Pool;
 use anthill_jobs::{Context, Job, JobError, JobId, NewJob, Queue};
-use anthill_postgres::PostgresBroker;
 use anthill_test_support::history::Recorder;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -13,18 +14,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
-
 /// More attempts than there are kills.
-pub(crate) const ATTEMPTS: u32 = 100_000;
+pub const ATTEMPTS: u32 = 100_000;
 
 /// A job, by its number in the producer's list.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Parcel {
-    pub(crate) number: u64,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Parcel {
+    /// The number.
+    pub number: u64,
     /// The handler waits until a file of that name is there.
-    pub(crate) until: Option<String>,
+    pub until: Option<String>,
 }
 
 impl Job for Parcel {
@@ -33,7 +32,7 @@ impl Job for Parcel {
 
 impl Parcel {
     /// The id follows from the number, so that whoever repeats an enqueue has the same one.
-    pub(crate) fn id(number: u64) -> JobId {
+    pub fn id(number: u64) -> JobId {
         let mut bytes = *b"parcels:00000000";
         bytes[8..].copy_from_slice(&number.to_be_bytes());
         JobId::from_bytes(bytes)
@@ -41,7 +40,7 @@ impl Parcel {
 }
 
 /// Something that the parent has told, by its name.
-pub(crate) fn told<T: FromStr>(name: &str) -> Option<T> {
+pub fn told<T: FromStr>(name: &str) -> Option<T> {
     let value = std::env::var(format!("ANTHILL_{name}")).ok()?;
     Some(
         value
@@ -50,12 +49,13 @@ pub(crate) fn told<T: FromStr>(name: &str) -> Option<T> {
     )
 }
 
-pub(crate) fn told_ms(name: &str, default: u64) -> Duration {
+/// A time in milliseconds that the parent has told, or else the default.
+pub fn told_ms(name: &str, default: u64) -> Duration {
     Duration::from_millis(told(name).unwrap_or(default))
 }
 
 /// A line that is out before the next step.
-pub(crate) fn say(line: &str) {
+pub fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     // In front of it stands what the harness says.
     let said = out
@@ -68,16 +68,22 @@ pub(crate) fn say(line: &str) {
 }
 
 /// What every process has.
-pub(crate) struct Own {
-    pub(crate) folder: PathBuf,
-    pub(crate) broker: Arc<PostgresBroker>,
-    pub(crate) recorder: Arc<Recorder>,
-    pub(crate) fuse: Arc<Fuse>,
-    pub(crate) queue: Queue,
+pub struct Own<E: Engine> {
+    /// The stage's folder.
+    pub folder: PathBuf,
+    /// The broker, of which nothing is recorded.
+    pub broker: Arc<E::Broker>,
+    /// The process's recorder.
+    pub recorder: Arc<Recorder>,
+    /// Where it is to be killed.
+    pub fuse: Arc<Fuse>,
+    /// The queue, of which all is recorded.
+    pub queue: Queue,
 }
 
-impl Own {
-    pub(crate) fn open() -> Own {
+impl<E: Engine> Own<E> {
+    /// Opens what the parent tells; waits for a server that is on its way.
+    pub fn open() -> Self {
         let folder: PathBuf = told("FOLDER").expect("a folder");
         let by: String = told("BY").expect("a name");
         let url: String = told("URL").expect("an address");
@@ -90,8 +96,7 @@ impl Own {
         });
         let start = Instant::now();
         let broker = loop {
-            let builder = PostgresBroker::builder(&url).timeout(told_ms("TIMEOUT_MS", 10_000));
-            match builder.open() {
+            match E::open(&url, told_ms("TIMEOUT_MS", 10_000)) {
                 Ok(broker) => break Arc::new(broker),
                 // The server may be on its way.
                 Err(error) => assert!(
@@ -106,7 +111,7 @@ impl Own {
             recorder: Arc::clone(&recorder),
             fuse: Arc::clone(&fuse),
         });
-        Own {
+        Self {
             folder,
             broker,
             recorder,
@@ -116,9 +121,17 @@ impl Own {
     }
 }
 
+impl<E: Engine> fmt::Debug for Own<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Own")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Delivers parcels, until standard input ends; then stops, and tells what it has counted.
-pub(crate) fn consume() {
-    let own = Own::open();
+pub fn consume<E: Engine>() {
+    let own = Own::<E>::open();
     let workers: usize = told("WORKERS").unwrap_or(2);
     let work = Duration::from_micros(told("WORK_US").unwrap_or(500));
     let pool = Pool::with_capacity(workers);
@@ -176,7 +189,7 @@ pub(crate) fn consume() {
 }
 
 /// How the jobs of the producer's list are.
-pub(crate) fn draft(queue: &Queue, number: u64) -> NewJob {
+pub fn draft(queue: &Queue, number: u64) -> NewJob {
     let parcel = Parcel {
         number,
         until: None,
@@ -199,8 +212,8 @@ pub(crate) fn draft(queue: &Queue, number: u64) -> NewJob {
 }
 
 /// Enqueues what is in the list from one number on, a batch at a time; what may have failed again, with the same ids.
-pub(crate) fn produce() {
-    let own = Own::open();
+pub fn produce<E: Engine>() {
+    let own = Own::<E>::open();
     let from: u64 = told("FROM").unwrap_or(0);
     let count: u64 = told("COUNT").unwrap_or(u64::MAX / 2);
     let batch: u64 = told("BATCH").unwrap_or(5);
@@ -239,7 +252,7 @@ pub(crate) fn produce() {
     say(&format!("produced {duplicates}"));
 }
 
-impl Own {
+impl<E: Engine> Own<E> {
     fn broker_stats(&self) -> Option<u64> {
         let stats = self.queue.stats().ok()?;
         Some(stats.ready + stats.parked)
@@ -247,13 +260,13 @@ impl Own {
 }
 
 /// Not a test by itself: what others start as a process. `more` are the roles that only one test binary has.
-pub(crate) fn child(more: &[(&str, fn())]) {
+pub fn child_of<E: Engine>(more: &[(&str, fn())]) {
     let Some(role) = told::<String>("ROLE") else {
         return;
     };
     match &*role {
-        "consume" => consume(),
-        "produce" => produce(),
+        "consume" => consume::<E>(),
+        "produce" => produce::<E>(),
         role => {
             let found = more.iter().find(|(name, _)| *name == role);
             found.unwrap_or_else(|| panic!("no role {role}")).1();
