@@ -25,11 +25,26 @@ pub(crate) struct Refusal {
     pub(crate) text: String,
 }
 
+/// What servers say without a code of its own, by the code that it should have.
+const UNCODED: [(&str, &str); 3] = [
+    // In a script, before 7.2.
+    ("NOPERM", "The user executing the script can't"),
+    // The first long request of somebody who has not said who he is. The server ends the connection.
+    ("NOAUTH", "Protocol error: unauthenticated"),
+    ("MAXCLIENTS", "max number of clients"),
+];
+
 impl Refusal {
     pub(crate) fn of(error: &RedisError) -> Refusal {
+        let text = error.detail().unwrap_or_default().to_owned();
+        let code = error.code().unwrap_or("ERR");
+        let code = UNCODED
+            .iter()
+            .find(|(_, begin)| code == "ERR" && text.starts_with(begin))
+            .map_or(code, |(code, _)| code);
         Refusal {
-            code: error.code().unwrap_or("ERR").to_owned(),
-            text: error.detail().unwrap_or_default().to_owned(),
+            code: code.to_owned(),
+            text,
         }
     }
 
@@ -46,7 +61,10 @@ impl Refusal {
             "NOAUTH" | "WRONGPASS" | "NOPERM" => QueueError::Denied(said),
             "BUSY" => QueueError::Busy,
             "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" | "MOVED"
-            | "ASK" | "NOREPLICAS" | "NOQUEUE" => unavailable(said),
+            | "ASK" | "NOREPLICAS" | "NOQUEUE" | "MAXCLIENTS" => unavailable(said),
+            "OOM" => QueueError::Broker(
+                format!("the memory of the server is full, and nothing was stored: {said}").into(),
+            ),
             "WRONGTYPE" | "CORRUPT" | "CROSSSLOT" => QueueError::Corrupt(said),
             _ => QueueError::Broker(said.into()),
         }

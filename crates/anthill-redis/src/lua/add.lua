@@ -81,7 +81,7 @@ if now - tonumber(C[3] or 0) >= 100000 then
 end
 if C[4] == '1' then
     call('HSET', conf, 'w', '0')
-    call('PUBLISH', conf, ARGV[1])
+    redis.pcall('PUBLISH', conf, ARGV[1]) -- it is stored, also where this is refused
 elseif C[4] == '0' then
     call('HSET', conf, 'w', '2')
 end

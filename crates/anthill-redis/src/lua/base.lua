@@ -119,7 +119,9 @@ local function finish()
     if woke then
         if C[4] == '1' then
             call('HSET', conf, 'w', '0')
-            call('PUBLISH', conf, ARGV[1]) -- the channel has the name of this key; the message is who made the change
+            -- The channel has the name of this key; the message is who made the change. Who may not publish has stored it all the
+            -- same: an error here would come in the middle.
+            redis.pcall('PUBLISH', conf, ARGV[1])
         elseif C[4] == '0' then
             call('HSET', conf, 'w', '2')
         end
