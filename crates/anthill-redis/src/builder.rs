@@ -183,7 +183,7 @@ impl RedisBuilder {
         };
         let server = Server::look(&store, &queue);
         let refuses_eviction = self.refuses_eviction || address.refuses_eviction;
-        if let Some(why) = server.eviction().filter(|_| refuses_eviction) {
+        if let Some(why) = server.eviction_now().filter(|_| refuses_eviction) {
             return Err(store.refuse(why));
         }
         let told = self.durability.or(address.durability);

@@ -102,14 +102,30 @@ impl Server {
         warnings
     }
 
-    /// How memory may run out at the cost of the queue, if it may.
-    pub(crate) fn eviction(&self) -> Option<String> {
+    /// How the queue may be removed to make room in the server's memory, if it may.
+    fn eviction(&self) -> Option<String> {
         let policy = self.setting("maxmemory-policy")?;
-        let is_bounded = self.setting("maxmemory").is_none_or(|most| most != "0");
         // The queue's keys have no expiry, so what evicts those that have one leaves them.
-        (is_bounded && policy.starts_with("allkeys-")).then(|| {
-            format!("when its memory is full it may remove the whole queue (maxmemory-policy {policy}); noeviction does not")
-        })
+        if !policy.starts_with("allkeys-") {
+            return None;
+        }
+        let when = if self.has_bound() {
+            "when its memory is full"
+        } else {
+            "as soon as its memory is bounded (maxmemory is 0 now)"
+        };
+        Some(format!(
+            "{when} it may remove the whole queue (maxmemory-policy {policy}); noeviction does not"
+        ))
+    }
+
+    /// The same, unless it can only be so later.
+    pub(crate) fn eviction_now(&self) -> Option<String> {
+        self.eviction().filter(|_| self.has_bound())
+    }
+
+    fn has_bound(&self) -> bool {
+        self.setting("maxmemory").is_none_or(|most| most != "0")
     }
 }
 
@@ -170,7 +186,7 @@ mod tests {
         assert_eq!(warnings(&[]), 0);
         assert_eq!(
             warnings(&[("maxmemory", "0"), ("maxmemory-policy", "allkeys-lru")]),
-            0
+            1
         );
         assert_eq!(
             warnings(&[("maxmemory", "9"), ("maxmemory-policy", "noeviction")]),

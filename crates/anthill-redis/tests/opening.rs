@@ -388,16 +388,16 @@ fn a_policy_that_evicts_queues_is_warned_of_or_refused() {
         "{warnings:?}"
     );
     let mut raw = server.raw();
-    for (setting, value) in [
-        ("maxmemory-policy", "noeviction"),
-        ("maxmemory-policy", "volatile-lru"),
-        ("maxmemory", "0"),
+    for (setting, value, warned) in [
+        ("maxmemory-policy", "noeviction", 0),
+        ("maxmemory-policy", "volatile-lru", 0),
+        ("maxmemory", "0", 1),
     ] {
         raw.run(&["CONFIG", "SET", "maxmemory", "64mb"]);
         raw.run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
         raw.run(&["CONFIG", "SET", setting, value]);
         let broker = builder(&refusing, &queue).open().expect(value);
-        assert_eq!(broker.warnings(), [""; 0], "{setting} {value}");
+        assert_eq!(broker.warnings().len(), warned, "{setting} {value}");
     }
 }
 
