@@ -16,35 +16,15 @@ import logging
 import os
 import random
 import sys
-import threading
 import time
 
 import procrastinate
 
-BATCH = 100
+from common import batches, payload, ready, started, took
+
 BEST = 10
 
 logging.disable(logging.WARNING)
-
-
-def payload(number: int) -> dict:
-    return {
-        "path": f"/srv/pictures/2026/11/26/DSC_{number:07}.JPG",
-        "width": 320,
-        "sent": time.monotonic_ns(),
-    }
-
-
-def took(begun: float) -> None:
-    print(f"took {time.perf_counter() - begun}", flush=True)
-    os._exit(0)
-
-
-def answer() -> None:
-    """Answers the harness, until it closes the standard input; then ends the process."""
-    for _ in sys.stdin:
-        print("statements -", flush=True)
-    os._exit(0)
 
 
 def make_app(connections: int) -> procrastinate.App:
@@ -74,8 +54,7 @@ async def enqueue(jobs: int, is_batch: bool) -> None:
     async with app.open_async():
         begun = time.perf_counter()
         if is_batch:
-            for first in range(0, jobs, BATCH):
-                numbers = range(first, min(jobs, first + BATCH))
+            for numbers in batches(jobs):
                 await task.batch_defer_async(*(payload(number) for number in numbers))
         else:
             for number in range(jobs):
@@ -115,11 +94,10 @@ async def consume() -> None:
 
     @app.task(name="thumbnail")
     async def thumbnail(path: str, width: int, sent: int) -> None:
-        print(f"latency {time.monotonic_ns() - sent}", flush=True)
+        started(sent)
 
     async with app.open_async():
-        print("ready", flush=True)
-        threading.Thread(target=answer, daemon=True).start()
+        ready()
         await app.run_worker_async(
             concurrency=8, delete_jobs="always", install_signal_handlers=False
         )

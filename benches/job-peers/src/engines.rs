@@ -9,8 +9,11 @@ use crate::toolchains;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Store {
     Postgres,
+    Redis,
     Sqlite,
 }
+
+pub(crate) const STORES: &[Store] = &[Store::Postgres, Store::Redis, Store::Sqlite];
 
 /// What runs a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub(crate) struct Engine {
     pub(crate) store: Store,
     pub(crate) kind: Kind,
     pub(crate) program: Program,
+    /// The jobs that it takes as a backlog, where it does not take all.
+    pub(crate) most: Option<usize>,
 }
 
 const fn engine(
@@ -43,8 +48,12 @@ const fn engine(
         store,
         kind,
         program,
+        most: None,
     }
 }
+
+/// Each of its fetches takes all jobs that are due into one Lua call, which takes eight thousand: with more it fetches none.
+const APALIS_REDIS_MOST: usize = 7_500;
 
 /// All of them.
 pub(crate) const ENGINES: &[Engine] = &[
@@ -90,6 +99,45 @@ pub(crate) const ENGINES: &[Engine] = &[
         Kind::Peer,
         Program::Python("procrastinate_driver.py"),
     ),
+    #[cfg(feature = "redis")]
+    engine(
+        "anthill",
+        "anthill-redis",
+        Store::Redis,
+        Kind::Ours,
+        Program::Rust("anthill"),
+    ),
+    Engine {
+        most: Some(APALIS_REDIS_MOST),
+        ..engine(
+            "apalis",
+            "apalis-redis",
+            Store::Redis,
+            Kind::Peer,
+            Program::Rust("apalis"),
+        )
+    },
+    engine(
+        "bullmq",
+        "bullmq",
+        Store::Redis,
+        Kind::Peer,
+        Program::Node("bullmq.mjs"),
+    ),
+    engine(
+        "rq",
+        "rq",
+        Store::Redis,
+        Kind::Peer,
+        Program::Python("rq_driver.py"),
+    ),
+    engine(
+        "dramatiq",
+        "dramatiq",
+        Store::Redis,
+        Kind::Peer,
+        Program::Python("dramatiq_driver.py"),
+    ),
     engine(
         "anthill",
         "anthill-jobs",
@@ -117,6 +165,7 @@ pub(crate) const ENGINES: &[Engine] = &[
         store: Store::Sqlite,
         kind: Kind::Ceiling,
         program: Program::Rust("bare"),
+        most: None,
     },
 ];
 
@@ -124,6 +173,7 @@ impl Store {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Store::Postgres => "Postgres",
+            Store::Redis => "Redis",
             Store::Sqlite => "SQLite",
         }
     }
@@ -168,6 +218,8 @@ impl Engine {
             Program::Python(script) => {
                 let mut command = Command::new(toolchains::python());
                 command.arg(toolchains::sources().join(script));
+                // The scripts lie among the sources.
+                command.env("PYTHONDONTWRITEBYTECODE", "1");
                 command
             }
         };

@@ -1,13 +1,14 @@
-//! `anthill`'s job queue beside other job queues, on one private Postgres server and on `SQLite`.
+//! `anthill`'s job queue beside other job queues, on one private Postgres server, one private Redis server, and `SQLite`.
 //!
-//! `cargo run --release --manifest-path benches/job-peers/Cargo.toml -- [OPTION..] [ROW..]` starts a server, measures all
+//! `cargo run --release --manifest-path benches/job-peers/Cargo.toml -- [OPTION..] [ROW..]` starts the servers, measures all
 //! engines of a row in turn, round by round, and prints tables of medians. ROW is a part of a row's name.
 //!
 //! - `--rounds=N`: 5 unless told; `--seconds=S`: how long a round of a rate is to take, 3 unless told;
-//! - `--only=ENGINE`: these engines alone; `--store=postgres` or `--store=sqlite`;
+//! - `--only=ENGINE`: these engines alone; `--store=postgres`, `--store=redis` or `--store=sqlite`;
+//! - `--persistence=off`, `everysec` or `always`: what Redis keeps, `everysec` unless told;
 //! - `--json=FILE` keeps the raw figures; `--from=FILE` prints them, and measures nothing;
-//! - `--folder=FOLDER`: where the server's files and the queues' are to be, on the disk that is to be measured;
-//! - `--statements`: what each engine says to Postgres for a job, and how often; no rows;
+//! - `--folder=FOLDER`: where the servers' files and the queues' are to be, on the disk that is to be measured;
+//! - `--statements`: what each engine says to Postgres or Redis for a job, and how often; no rows;
 //! - `--list` names the rows; `--install` installs what the engines need, and does no more;
 //! - `--smoke`: each row once and small, with those engines for which all is there; it installs nothing.
 //!
@@ -30,11 +31,12 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::engines::{ENGINES, Engine, Store};
+use crate::engines::{ENGINES, Engine, STORES};
 use crate::place::Place;
 use crate::record::Record;
 use crate::rows::{ROWS, Scale};
 use crate::run::Run;
+use crate::server::redis::Persistence;
 
 fn main() -> Result<()> {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -64,6 +66,8 @@ fn main() -> Result<()> {
         .map_or(Ok(usual), str::parse)
         .context("--rounds=N takes a number")?;
     ensure!(rounds > 0, "a median needs a round");
+    let persistence: Persistence =
+        told("--persistence=").map_or(Ok(Persistence::default()), str::parse)?;
 
     let only: Vec<&str> = args
         .iter()
@@ -93,11 +97,13 @@ fn main() -> Result<()> {
 
     let folder = told("--folder=").map_or_else(env::temp_dir, PathBuf::from);
     let mut place = Place::make(&folder)?;
-    if engines.iter().any(|engine| engine.store == Store::Postgres)
-        && let Err(error) = place.start_server()
-    {
-        tell(format!("all on Postgres: {error:#}"), &mut left_out);
-        engines.retain(|engine| engine.store != Store::Postgres);
+    for store in STORES {
+        if engines.iter().any(|engine| engine.store == *store)
+            && let Err(error) = place.start(*store, persistence)
+        {
+            tell(format!("all on {}: {error:#}", store.name()), &mut left_out);
+            engines.retain(|engine| engine.store != *store);
+        }
     }
     engines.retain(|engine| keep(&place.prepare(engine), engine, &mut left_out));
     if has("--statements") {

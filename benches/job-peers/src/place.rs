@@ -10,11 +10,13 @@ use rusqlite::Connection;
 
 use crate::engines::{Engine, Store};
 use crate::process::Driver;
-use crate::server::Server;
+use crate::server::postgres::Postgres;
+use crate::server::redis::{Persistence, Redis};
 
 pub(crate) struct Place {
     folder: PathBuf,
-    pub(crate) server: Option<Server>,
+    pub(crate) postgres: Option<Postgres>,
+    pub(crate) redis: Option<Redis>,
 }
 
 impl Place {
@@ -23,17 +25,42 @@ impl Place {
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         Ok(Place {
             folder,
-            server: None,
+            postgres: None,
+            redis: None,
         })
     }
 
-    pub(crate) fn start_server(&mut self) -> Result<()> {
-        self.server = Some(Server::make(&self.folder.join("postgres"))?);
+    /// Starts the server of a store, if it has one.
+    pub(crate) fn start(&mut self, store: Store, persistence: Persistence) -> Result<()> {
+        match store {
+            Store::Postgres => {
+                self.postgres = Some(Postgres::make(&self.folder.join("postgres"))?);
+            }
+            Store::Redis => {
+                self.redis = Some(Redis::make(&self.folder.join("redis"), persistence)?);
+            }
+            Store::Sqlite => {}
+        }
         Ok(())
     }
 
-    pub(crate) fn server(&self) -> Result<&Server> {
-        self.server.as_ref().context("there is no server")
+    pub(crate) fn postgres(&self) -> Result<&Postgres> {
+        self.postgres
+            .as_ref()
+            .context("there is no Postgres server")
+    }
+
+    pub(crate) fn redis(&self) -> Result<&Redis> {
+        self.redis.as_ref().context("there is no Redis server")
+    }
+
+    /// Whether the store can be measured.
+    pub(crate) fn has(&self, store: Store) -> bool {
+        match store {
+            Store::Postgres => self.postgres.is_some(),
+            Store::Redis => self.redis.is_some(),
+            Store::Sqlite => true,
+        }
     }
 
     /// The file system of the folder: one in memory would make each commit free.
@@ -50,20 +77,26 @@ impl Place {
     /// Makes the schema of an engine once, to be copied.
     pub(crate) fn prepare(&self, engine: &Engine) -> Result<()> {
         if engine.store == Store::Postgres {
-            let (server, model) = (self.server()?, model(engine));
+            let (server, model) = (self.postgres()?, model(engine));
             server.make_database(&model, "template0")?;
             set_up(engine, &server.address(&model))?;
         }
         Ok(())
     }
 
-    /// A database of the engine with no job in it. Returns its address.
+    /// A database of the engine with no job in it: on Redis the whole server. Returns its address.
     pub(crate) fn fresh(&self, engine: &Engine) -> Result<String> {
         match engine.store {
             Store::Postgres => {
-                let server = self.server()?;
+                let server = self.postgres()?;
                 server.make_database(&engine.id(), &model(engine))?;
                 Ok(server.address(&engine.id()))
+            }
+            Store::Redis => {
+                let server = self.redis()?;
+                server.empty()?;
+                set_up(engine, &server.address())?;
+                Ok(server.address())
             }
             Store::Sqlite => {
                 let folder = self.folder.join(engine.id());
@@ -78,10 +111,11 @@ impl Place {
         }
     }
 
-    /// As [`Server::settle`]. In `SQLite` a checkpoint is short, and a part of what is measured.
+    /// As [`Postgres::settle`] and [`Redis::settle`]. In `SQLite` a checkpoint is short, and a part of what is measured.
     pub(crate) fn settle(&self, engine: &Engine) -> Result<()> {
         match engine.store {
-            Store::Postgres => self.server()?.settle(&engine.id()),
+            Store::Postgres => self.postgres()?.settle(&engine.id()),
+            Store::Redis => self.redis()?.settle(),
             Store::Sqlite => Ok(Connection::open(self.file(engine))?.execute_batch("ANALYZE")?),
         }
     }
@@ -97,27 +131,21 @@ impl Place {
             "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements JOIN pg_database AS d ON d.oid = dbid WHERE datname = '{}'",
             engine.id()
         );
-        self.server()?.number("postgres", &statement)
+        self.postgres()?.number("postgres", &statement)
     }
 
-    /// The statements of an engine in its database, how often each was begun, and its milliseconds; forgets them.
+    /// What the server was told since [`Place::forget_statements`], by the engine where it can tell: how often each was
+    /// begun, and its milliseconds.
     pub(crate) fn take_statements(&self, engine: &Engine) -> Result<Vec<(f64, f64, String)>> {
-        let statement = format!(
-            "SELECT calls, mean_exec_time, regexp_replace(query, '\\s+', ' ', 'g') FROM pg_stat_statements \
-             JOIN pg_database AS d ON d.oid = dbid WHERE datname = '{}' ORDER BY calls DESC, query",
-            engine.id()
-        );
-        let text = self.server()?.sql("postgres", &statement)?;
-        let statements: Option<Vec<_>> = (text.lines())
-            .map(|line| {
-                let mut columns = line.splitn(3, '|');
-                let calls = columns.next()?.parse().ok()?;
-                let time = columns.next()?.parse().ok()?;
-                Some((calls, time, columns.next()?.to_owned()))
-            })
-            .collect();
-        self.forget_statements()?;
-        let statements = statements.context("it has three columns")?;
+        let statements = match engine.store {
+            Store::Redis => {
+                let commands = self.redis()?.commands()?.into_iter();
+                commands
+                    .map(|(name, calls, time)| (calls, time / 1_000.0, name))
+                    .collect()
+            }
+            _ => self.postgres_statements(engine)?,
+        };
         ensure!(
             !statements.is_empty(),
             "{}: it made no statement",
@@ -126,17 +154,39 @@ impl Place {
         Ok(statements)
     }
 
-    pub(crate) fn forget_statements(&self) -> Result<()> {
-        self.server()?
-            .sql("postgres", "SELECT pg_stat_statements_reset()")
-            .map(drop)
+    fn postgres_statements(&self, engine: &Engine) -> Result<Vec<(f64, f64, String)>> {
+        let statement = format!(
+            "SELECT calls, mean_exec_time, regexp_replace(query, '\\s+', ' ', 'g') FROM pg_stat_statements \
+             JOIN pg_database AS d ON d.oid = dbid WHERE datname = '{}' ORDER BY calls DESC, query",
+            engine.id()
+        );
+        let text = self.postgres()?.sql("postgres", &statement)?;
+        let statements: Option<Vec<_>> = (text.lines())
+            .map(|line| {
+                let mut columns = line.splitn(3, '|');
+                let calls = columns.next()?.parse().ok()?;
+                let time = columns.next()?.parse().ok()?;
+                Some((calls, time, columns.next()?.to_owned()))
+            })
+            .collect();
+        statements.context("it has three columns")
+    }
+
+    pub(crate) fn forget_statements(&self, store: Store) -> Result<()> {
+        match store {
+            Store::Redis => self.redis()?.forget_commands(),
+            _ => (self.postgres()?)
+                .sql("postgres", "SELECT pg_stat_statements_reset()")
+                .map(drop),
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // The server first: its files are in the folder.
-        self.server = None;
+        // The servers first: their files are in the folder.
+        self.postgres = None;
+        self.redis = None;
         if let Err(error) = fs::remove_dir_all(&self.folder) {
             eprintln!("{} stays: {error}", self.folder.display());
         }

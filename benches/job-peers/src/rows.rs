@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anthill_job_peers::Workers;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::engines::{Engine, Store};
 use crate::place::Place;
 use crate::process::Driver;
 use crate::record::{Better, quantile};
+use crate::server::monitor::Monitor;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Row {
@@ -86,16 +87,19 @@ impl Row {
             Row::Latency => {
                 "from the call of enqueue to the start of the handler, another process, p50 and p99"
             }
-            Row::Rest => "statements of a consumer that has nothing to do",
+            Row::Rest => {
+                "statements of a consumer that has nothing to do; on Redis requests, and the commands of scripts"
+            }
         }
     }
 
     /// Of its figures, if it has one for each round.
-    pub(crate) fn unit(self) -> (&'static str, Better) {
-        match self {
-            Row::Enqueue { .. } | Row::Work(_) => ("jobs/s", Better::More),
-            Row::Latency => ("ms", Better::Less),
-            Row::Rest => ("statements a minute", Better::Less),
+    pub(crate) fn unit(self, store: Store) -> (&'static str, Better) {
+        match (self, store) {
+            (Row::Enqueue { .. } | Row::Work(_), _) => ("jobs/s", Better::More),
+            (Row::Latency, _) => ("ms", Better::Less),
+            (Row::Rest, Store::Redis) => ("commands/s", Better::Less),
+            (Row::Rest, _) => ("statements a minute", Better::Less),
         }
     }
 }
@@ -126,6 +130,10 @@ pub(crate) fn jobs_for(place: &Place, engine: &Engine, row: Row, scale: &Scale) 
     let Some(seconds) = scale.seconds else {
         return Ok(20);
     };
+    let most = match row {
+        Row::Work(_) => engine.most.unwrap_or(usize::MAX),
+        _ => usize::MAX,
+    };
     let mut jobs = 200;
     for _ in 0..3 {
         let rate = rate(place, engine, row, jobs)?;
@@ -134,8 +142,8 @@ pub(crate) fn jobs_for(place: &Place, engine: &Engine, row: Row, scale: &Scale) 
         let wanted = ((rate * seconds).clamp(100.0, 200_000.0) / 100.0).ceil() as usize * 100;
         // A start weighs much in a short run: then its rate says little yet.
         let is_near = wanted <= jobs * 3 / 2;
-        jobs = wanted.min(jobs * 50);
-        if is_near {
+        jobs = wanted.min(jobs * 50).min(most);
+        if is_near || jobs == most {
             break;
         }
     }
@@ -175,13 +183,43 @@ fn consumer(engine: &Engine, address: &str) -> Result<Driver> {
     Ok(driver)
 }
 
-/// Statements a minute of each engine, all at rest beside one another: nothing is timed, so they may be.
+/// What a start costs is over by then.
+fn begin_to_rest(scale: &Scale) {
+    std::thread::sleep(scale.rest.min(Duration::from_secs(10)));
+}
+
+/// What a consumer at rest costs a Redis server.
+pub(crate) struct Resting {
+    /// Requests a second: a script is one.
+    pub(crate) requests: f64,
+    /// Commands a second that the server carries out: a script, and each command that it calls.
+    pub(crate) commands: f64,
+}
+
+/// Of an engine that is alone on the server: its counts are those of all clients.
+pub(crate) fn rest_on_redis(place: &Place, engine: &Engine, scale: &Scale) -> Result<Resting> {
+    let _consumer = consumer(engine, &place.fresh(engine)?)?;
+    begin_to_rest(scale);
+    let server = place.redis()?;
+    let monitor = Monitor::start(server)?;
+    server.forget_commands()?;
+    let (begun, before) = (Instant::now(), monitor.requests());
+    std::thread::sleep(scale.rest);
+    let (seconds, after) = (begun.elapsed().as_secs_f64(), monitor.requests());
+    let commands = (server.commands()?.iter()).fold(0.0, |sum, (_, calls, _)| sum + calls);
+    Ok(Resting {
+        requests: f64::from(after - before) / seconds,
+        commands: commands / seconds,
+    })
+}
+
+/// Statements a minute of each engine, all at rest beside one another: nothing is timed, so they may be. Each has a
+/// database of its own, which tells their statements apart.
 pub(crate) fn rest(place: &Place, engines: &[Engine], scale: &Scale) -> Vec<Result<f64>> {
     let mut consumers: Vec<Result<Driver>> = (engines.iter())
         .map(|engine| consumer(engine, &place.fresh(engine)?))
         .collect();
-    // What a start costs is over by then.
-    std::thread::sleep(scale.rest.min(Duration::from_secs(10)));
+    begin_to_rest(scale);
     let mut count = |engines: &[Engine]| -> Vec<Result<f64>> {
         (engines.iter().zip(&mut consumers))
             .map(|(engine, consumer)| match consumer {
@@ -203,6 +241,7 @@ pub(crate) fn rest(place: &Place, engines: &[Engine], scale: &Scale) -> Vec<Resu
 fn statements(place: &Place, engine: &Engine, consumer: &mut Driver) -> Result<f64> {
     match engine.store {
         Store::Postgres => place.statements(engine),
+        Store::Redis => bail!("a server's commands are of all its clients"),
         Store::Sqlite => {
             consumer.ask()?;
             let line = consumer.line("statements", Instant::now() + Duration::from_secs(10))?;

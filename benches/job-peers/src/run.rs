@@ -6,11 +6,11 @@ use std::{env, fs, thread};
 use anyhow::Result;
 
 use crate::ceiling::{self, CEILINGS, CLIENTS, Ceiling};
-use crate::engines::{Engine, Store};
+use crate::engines::{Engine, STORES, Store};
 use crate::place::Place;
 use crate::record::{Better, Kind, Record};
 use crate::rows::{self, ROWS, Row, Scale};
-use crate::server::Mode;
+use crate::server::postgres::Mode;
 
 pub(crate) struct Run {
     pub(crate) place: Place,
@@ -25,14 +25,13 @@ pub(crate) struct Run {
 /// Who takes a turn in a row.
 enum Contender {
     Engine(Engine),
+    /// By itself, with so many clients.
     Server(Ceiling, usize),
 }
 
 impl Run {
     pub(crate) fn all(&mut self) -> Result<()> {
-        if self.place.server.is_some() {
-            self.ceilings()?;
-        }
+        self.ceilings()?;
         for row in ROWS {
             if !self.is_wanted(&row.name()) {
                 continue;
@@ -53,28 +52,25 @@ impl Run {
 
     fn ceilings(&mut self) -> Result<()> {
         let mut cases = Vec::new();
-        for what in CEILINGS {
+        for what in CEILINGS.iter().filter(|what| self.place.has(what.store())) {
             for clients in CLIENTS {
                 if self.is_wanted(&what.name(*clients)) {
-                    let rows =
-                        ceiling::rows_for(self.place.server()?, *what, *clients, &self.scale)?;
-                    cases.push((*what, *clients, rows));
+                    let count = ceiling::count_for(&self.place, *what, *clients, &self.scale)?;
+                    cases.push((*what, *clients, count));
                 }
             }
         }
+        if cases.is_empty() {
+            return Ok(());
+        }
         for round in 0..self.record.rounds {
-            eprintln!("the server by itself, round {}", round + 1);
-            for (what, clients, rows) in &cases {
-                let figure = ceiling::rate(self.place.server()?, *what, *clients, *rows);
-                let name = what.name(*clients);
-                let row = (
-                    Store::Postgres.name(),
-                    name.as_str(),
-                    "rows/s",
-                    Better::More,
-                );
+            eprintln!("the servers by themselves, round {}", round + 1);
+            for (what, clients, count) in &cases {
+                let figure = ceiling::rate(&self.place, *what, *clients, *count);
+                let (store, name) = (what.store().name(), what.name(*clients));
+                let row = (store, name.as_str(), what.unit(), Better::More);
                 self.record
-                    .engine(row, "pgbench", Kind::Ceiling)
+                    .engine(row, what.program(), Kind::Ceiling)
                     .take(figure);
             }
             self.save()?;
@@ -90,10 +86,11 @@ impl Run {
                 Err(error) => self.take(row, &engine, "", Err(error)),
             }
         }
-        if let Some(server) = &self.place.server {
-            let (what, clients) = ceiling::of(row);
-            let rows = ceiling::rows_for(server, what, clients, &self.scale)?;
-            all.push((Contender::Server(what, clients), rows));
+        for store in STORES.iter().filter(|store| self.place.has(**store)) {
+            if let Some((what, clients)) = ceiling::of(*store, row) {
+                let count = ceiling::count_for(&self.place, what, clients, &self.scale)?;
+                all.push((Contender::Server(what, clients), count));
+            }
         }
         for round in 0..self.record.rounds {
             // Nobody is always the one after the same.
@@ -106,11 +103,11 @@ impl Run {
                         self.take(row, engine, "", figure);
                     }
                     Contender::Server(what, clients) => {
-                        let server = self.place.server()?;
-                        let figure = ceiling::rate(server, *what, *clients, *count);
-                        let (name, (unit, better)) = (row.name(), row.unit());
-                        let title = format!("pgbench: {}", what.name(*clients));
-                        let row = (Store::Postgres.name(), name.as_str(), unit, better);
+                        let figure = ceiling::rate(&self.place, *what, *clients, *count);
+                        let store = what.store();
+                        let (name, (unit, better)) = (row.name(), row.unit(store));
+                        let title = format!("{}: {}", what.program(), what.name(*clients));
+                        let row = (store.name(), name.as_str(), unit, better);
                         let record = self.record.engine(row, &title, Kind::Ceiling);
                         record.take(figure);
                     }
@@ -143,15 +140,27 @@ impl Run {
     }
 
     fn rests(&mut self) -> Result<()> {
-        let mut engines = self.engines.clone();
-        engines.retain(Engine::is_queue);
-        if let Some(server) = &mut self.place.server {
+        let (on_redis, engines): (Vec<Engine>, Vec<Engine>) =
+            (self.engines.clone().into_iter().filter(Engine::is_queue))
+                .partition(|engine| engine.store == Store::Redis);
+        if let Some(server) = &mut self.place.postgres {
             server.start(Mode::Counting)?;
         }
         for _ in 0..self.record.rounds {
-            let figures = rows::rest(&self.place, &engines, &self.scale);
-            for (engine, figure) in engines.iter().zip(figures) {
-                self.take(Row::Rest, engine, "", figure);
+            if !engines.is_empty() {
+                let figures = rows::rest(&self.place, &engines, &self.scale);
+                for (engine, figure) in engines.iter().zip(figures) {
+                    self.take(Row::Rest, engine, "", figure);
+                }
+            }
+            for engine in &on_redis {
+                match rows::rest_on_redis(&self.place, engine, &self.scale) {
+                    Ok(found) => {
+                        self.take(Row::Rest, engine, "", Ok(found.requests));
+                        self.take(Row::Rest, engine, ", in scripts too", Ok(found.commands));
+                    }
+                    Err(error) => self.take(Row::Rest, engine, "", Err(error)),
+                }
             }
             self.save()?;
         }
@@ -159,7 +168,7 @@ impl Run {
     }
 
     fn take(&mut self, row: Row, engine: &Engine, part: &str, figure: Result<f64>) {
-        let (unit, better) = row.unit();
+        let (unit, better) = row.unit(engine.store);
         let name = row.name() + part;
         match &figure {
             Ok(figure) => eprintln!(
@@ -201,7 +210,14 @@ pub(crate) fn setting(place: &Place) -> Result<Vec<String>> {
         env::consts::OS,
         place.file_system()
     )];
-    if let Some(server) = &place.server {
+    if let Some(server) = &place.redis {
+        lines.push(format!(
+            "{}, on the same machine; {}",
+            server.version()?,
+            server.settings()?
+        ));
+    }
+    if let Some(server) = &place.postgres {
         lines.push(format!(
             "{}, on the same machine; {}",
             server.version()?,

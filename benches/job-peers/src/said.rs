@@ -1,4 +1,5 @@
-//! What each engine says to Postgres: its statements for an enqueue, a batch of them, and a job that is run.
+//! What each engine says to the server: its statements for an enqueue, a batch of them, and a job that is run. On Redis
+//! these are commands, those that scripts call too.
 
 use anthill_job_peers::Workers;
 use anyhow::Result;
@@ -6,20 +7,20 @@ use anyhow::Result;
 use crate::engines::{Engine, Store};
 use crate::place::Place;
 use crate::rows::{self, Row};
-use crate::server::Mode;
+use crate::server::postgres::Mode;
 
 const JOBS: usize = 1_000;
 
 /// A list for each engine and kind of work: how often for a job, how long on average, and what.
 pub(crate) fn tell(place: &mut Place, engines: &[Engine]) -> Result<()> {
-    if let Some(server) = &mut place.server {
+    if let Some(server) = &mut place.postgres {
         server.start(Mode::Counting)?;
     }
     for engine in engines
         .iter()
-        .filter(|engine| engine.store == Store::Postgres)
+        .filter(|engine| engine.store != Store::Sqlite)
     {
-        println!("\n## {}", engine.title());
+        println!("\n## {} on {}", engine.title(), engine.store.name());
         let kinds = [
             Row::ENQUEUE_ONE,
             Row::Enqueue { batch: true },
@@ -33,7 +34,7 @@ pub(crate) fn tell(place: &mut Place, engines: &[Engine]) -> Result<()> {
             if let Row::Work(workers) = row {
                 rows::took(engine, &address, &["enqueue", &jobs, "batch"])?;
                 place.settle(engine)?;
-                place.forget_statements()?;
+                place.forget_statements(engine.store)?;
                 rows::took(engine, &address, &["work", &jobs, &workers.to_string()])?;
             } else {
                 let kind = if row == Row::ENQUEUE_ONE {
@@ -41,7 +42,7 @@ pub(crate) fn tell(place: &mut Place, engines: &[Engine]) -> Result<()> {
                 } else {
                     "batch"
                 };
-                place.forget_statements()?;
+                place.forget_statements(engine.store)?;
                 rows::took(engine, &address, &["enqueue", &jobs, kind])?;
             }
             let statements = place.take_statements(engine)?;

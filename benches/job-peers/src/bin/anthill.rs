@@ -1,4 +1,4 @@
-//! The driver of anthill's own queue, on Postgres and on `SQLite`.
+//! The driver of anthill's own queue, on Postgres, on Redis (with the feature `redis`), and on `SQLite`.
 //!
 //! All as a user gets it: the defaults of a queue and of a consumer, and a pool of as many threads as there are workers.
 //! Where it may choose there are eight.
@@ -37,6 +37,8 @@ fn open() -> Result<Queue> {
     let openers = Openers::new()
         .with("postgres", anthill_postgres::open)
         .with("postgresql", anthill_postgres::open);
+    #[cfg(feature = "redis")]
+    let openers = openers.with("redis", anthill_redis::open);
     Ok(openers.open(&address())?)
 }
 

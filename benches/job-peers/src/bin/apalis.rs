@@ -1,4 +1,4 @@
-//! The driver of `apalis`, on Postgres (`apalis-postgres`) and on `SQLite` (`apalis-sqlite`).
+//! The driver of `apalis`, on Postgres (`apalis-postgres`), Redis (`apalis-redis`) and `SQLite` (`apalis-sqlite`).
 //!
 //! What it is given, and where that is from:
 //!
@@ -7,16 +7,24 @@
 //!   once as the row says (`concurrency`); where it may choose, batches of 2,000, all at once;
 //! - `lock_tasks` as by default: what ends before it is locked needs no statement for that, so it costs no-op jobs nothing;
 //! - on Postgres `with_pubsub` and, beside it, an interval of ten seconds, as in its example `pubsub.rs`;
+//! - on Redis no locks and no events (`lock_tasks(false)`, "for tasks that last shorter than a worker heartbeat";
+//!   `emit_events(false)`), so a job has no lease, only its worker's heartbeat; `persist_results` as by default, because
+//!   without it no job is ever done. An interval of 100 ms: each push goes to the scheduled jobs, and its script publishes
+//!   only for those that do not, so that the notifications of its factory never come; by itself it looks each 30 s;
 //! - on `SQLite` an interval of 500 ms, as in its README: its callback tells a process only what that process did;
 //! - on `SQLite` its own `setup` says `synchronous = OFF`. That holds for one connection of one process, the one that
 //!   makes the schema; all others here have WAL and `synchronous=FULL`, as all engines.
 //!
 //! Its last completions are stored when its worker is woken for something else. So `work` adds an interval of 5 ms.
+//!
+//! The intervals but the one beside pubsub are [`Ticks`] in place of its own `interval`: where a fetch takes longer than that, as on a busy machine, its timer ends
+//! while nobody waits for it, begins anew unseen, and wakes the worker no more, or with its next heartbeat (30 s).
 
 use std::error::Error;
 use std::str::FromStr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
 use anthill_job_peers::{
@@ -24,6 +32,7 @@ use anthill_job_peers::{
 };
 use apalis::prelude::*;
 use apalis_postgres::PostgresStorage;
+use apalis_redis::RedisStorage;
 use apalis_sqlite::SqliteStorage;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::query_scalar;
@@ -31,7 +40,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -112,6 +121,35 @@ macro_rules! run {
     }};
 }
 
+/// Wakes the worker in an interval. Its next end is always waited for, also when this one was seen late.
+struct Ticks(Interval);
+
+impl Ticks {
+    fn each(period: Duration) -> Strategy {
+        let mut interval = interval(period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Strategy::new().apply(Ticks(interval))
+    }
+}
+
+impl PollStrategy for Ticks {
+    fn poll_drive(
+        &mut self,
+        context: &mut task::Context<'_>,
+        _: &PollSnapshot,
+    ) -> Poll<Option<()>> {
+        let mut has_ended = false;
+        while self.0.poll_tick(context).is_ready() {
+            has_ended = true;
+        }
+        if has_ended {
+            Poll::Ready(Some(()))
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
 /// How many jobs a fetch takes.
 fn fetched(command: Command) -> usize {
     match command {
@@ -128,6 +166,8 @@ async fn main() -> Result<()> {
     let command = Command::from_args();
     if address().starts_with("postgres") {
         postgres(command).await
+    } else if address().starts_with("redis") {
+        redis(command).await
     } else {
         sqlite(command).await
     }
@@ -149,7 +189,7 @@ async fn postgres(command: Command) -> Result<()> {
                 .stream(pubsub)
                 .interval(Duration::from_secs(10))
         } else {
-            Strategy::new().interval(period)
+            Ticks::each(period)
         }
     };
     let left = "SELECT EXISTS(SELECT 1 FROM apalis.jobs WHERE status <> 'Done')";
@@ -159,6 +199,34 @@ async fn postgres(command: Command) -> Result<()> {
         every,
         query_scalar::<_, bool>(left).fetch_one(&pool)
     );
+    Ok(())
+}
+
+async fn redis(command: Command) -> Result<()> {
+    let connection = apalis_redis::connect(address()).await?;
+    if matches!(command, Command::Setup) {
+        return Ok(());
+    }
+    let config = apalis_redis::Config::default()
+        .queue(QUEUE)
+        .batch_size(fetched(command))
+        .lock_tasks(false)
+        .emit_events(false);
+    let (done, store) = (config.done_jobs_set(), connection.clone());
+    let storage = RedisStorage::<Payload>::new(connection).with_config(config);
+    let every = |period: Duration| {
+        Ticks::each(if period.is_zero() {
+            Duration::from_millis(100)
+        } else {
+            period
+        })
+    };
+    let is_any_left = async || {
+        let mut done_jobs = redis::cmd("SCARD");
+        let count: usize = done_jobs.arg(&done).query_async(&mut store.clone()).await?;
+        Ok::<_, redis::RedisError>(count < JOBS.load(Ordering::Relaxed))
+    };
+    run!(command, storage, every, is_any_left());
     Ok(())
 }
 
@@ -180,12 +248,11 @@ async fn sqlite(command: Command) -> Result<()> {
         .batch_size(fetched(command));
     let storage = SqliteStorage::<Payload>::new(&pool).with_config(config);
     let every = |period: Duration| {
-        let period = if period.is_zero() {
+        Ticks::each(if period.is_zero() {
             Duration::from_millis(500)
         } else {
             period
-        };
-        Strategy::new().interval(period)
+        })
     };
     let left = "SELECT EXISTS(SELECT 1 FROM Jobs WHERE status <> 'Done')";
     run!(

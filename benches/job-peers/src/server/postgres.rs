@@ -8,7 +8,6 @@
 //! 4. All talk to it over TCP on 127.0.0.1, so that no driver has a shorter way than another.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +15,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::free_port;
 use crate::process::is_root;
 
 /// Whether it counts statements, which costs a little for each.
@@ -25,7 +25,7 @@ pub(crate) enum Mode {
     Counting,
 }
 
-pub(crate) struct Server {
+pub(crate) struct Postgres {
     folder: PathBuf,
     programs: PathBuf,
     owner: Option<(u32, u32)>,
@@ -35,16 +35,16 @@ pub(crate) struct Server {
     guard: Option<Child>,
 }
 
-impl Server {
+impl Postgres {
     /// Makes the data folder in `folder`, which is to be empty.
-    pub(crate) fn make(folder: &Path) -> Result<Server> {
+    pub(crate) fn make(folder: &Path) -> Result<Postgres> {
         let programs = programs()?;
         let owner = is_root().then(postgres_user).transpose()?;
         fs::create_dir_all(folder)?;
         if let Some((user, group)) = owner {
             chown(folder, Some(user), Some(group))?;
         }
-        let mut server = Server {
+        let mut server = Postgres {
             folder: folder.to_owned(),
             programs,
             owner,
@@ -220,7 +220,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Postgres {
     fn drop(&mut self) {
         if let Err(error) = self.stop() {
             eprintln!("the server does not stop: {error}");
@@ -271,9 +271,4 @@ fn postgres_user() -> Result<(u32, u32)> {
         [user, group] => Ok((user, group)),
         _ => bail!("/etc/passwd: {line}"),
     }
-}
-
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok(listener.local_addr()?.port())
 }

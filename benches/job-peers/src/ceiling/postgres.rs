@@ -3,8 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use std::fs;
 
-use crate::rows::{Row, Scale};
-use crate::server::Server;
+use crate::server::postgres::Postgres;
 
 const DATABASE: &str = "ceiling";
 const TABLE: &str = "CREATE TABLE job (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, queue text NOT NULL, \
@@ -12,58 +11,49 @@ const TABLE: &str = "CREATE TABLE job (id bigint GENERATED ALWAYS AS IDENTITY PR
     run_at timestamptz NOT NULL DEFAULT now(), done_at timestamptz)";
 const PAYLOAD: &str =
     r#"{"path":"/srv/pictures/2026/11/26/DSC_0000001.JPG","width":320,"sent":1234567890123456}"#;
-pub(crate) const CLIENTS: &[usize] = &[1, 2, 8];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ceiling {
+pub(crate) enum Statement {
     Insert,
     Update,
     Delete,
 }
 
-pub(crate) const CEILINGS: &[Ceiling] = &[Ceiling::Insert, Ceiling::Update, Ceiling::Delete];
-
-impl Ceiling {
-    pub(crate) fn name(self, clients: usize) -> String {
-        let what = match self {
-            Ceiling::Insert => "insert a row",
-            Ceiling::Update => "update a row by its key",
-            Ceiling::Delete => "delete a row by its key",
-        };
-        let plural = if clients == 1 { "" } else { "s" };
-        format!("{what}, {clients} client{plural}")
+impl Statement {
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            Statement::Insert => "insert a row",
+            Statement::Update => "update a row by its key",
+            Statement::Delete => "delete a row by its key",
+        }
     }
 
     /// Each client takes the rows one after another, none twice: a row that is not there would cost no commit.
     fn script(self) -> String {
         match self {
-            Ceiling::Insert => {
+            Statement::Insert => {
                 format!("INSERT INTO job (queue, kind, payload) VALUES ('default', 'thumbnail', '{PAYLOAD}');\n")
             }
-            Ceiling::Update => {
+            Statement::Update => {
                 "UPDATE job SET state = 'done', done_at = now() WHERE id = (SELECT nextval('next'));\n".to_owned()
             }
-            Ceiling::Delete => "DELETE FROM job WHERE id = (SELECT nextval('next'));\n".to_owned(),
+            Statement::Delete => "DELETE FROM job WHERE id = (SELECT nextval('next'));\n".to_owned(),
         }
     }
 }
 
-/// What is beside the engines in a row, in turn with them, since disks have moods: to enqueue is to insert a row; to run
-/// is to update one, with as many clients as there are workers, and eight where the engine chooses.
-pub(crate) fn of(row: Row) -> (Ceiling, usize) {
-    match row {
-        Row::Work(workers) => (Ceiling::Update, workers.or(8)),
-        _ => (Ceiling::Insert, 1),
-    }
-}
-
 /// Rows a second, one row in each transaction.
-pub(crate) fn rate(server: &Server, ceiling: Ceiling, clients: usize, rows: usize) -> Result<f64> {
+pub(crate) fn rate(
+    server: &Postgres,
+    statement: Statement,
+    clients: usize,
+    rows: usize,
+) -> Result<f64> {
     server.make_database(DATABASE, "template0")?;
     server.sql(DATABASE, TABLE)?;
     server.sql(DATABASE, "CREATE SEQUENCE next")?;
     let each = rows.div_ceil(clients);
-    if ceiling != Ceiling::Insert {
+    if statement != Statement::Insert {
         let fill = format!(
             "INSERT INTO job (queue, kind, payload) SELECT 'default', 'thumbnail', '{PAYLOAD}' FROM generate_series(1, {})",
             each * clients
@@ -72,7 +62,7 @@ pub(crate) fn rate(server: &Server, ceiling: Ceiling, clients: usize, rows: usiz
     }
     server.settle(DATABASE)?;
     let script = std::env::temp_dir().join(format!("job-peers-{}.sql", std::process::id()));
-    fs::write(&script, ceiling.script())?;
+    fs::write(&script, statement.script())?;
     let (clients, each) = (clients.to_string(), each.to_string());
     let path = script.display().to_string();
     let address = server.address(DATABASE);
@@ -85,25 +75,9 @@ pub(crate) fn rate(server: &Server, ceiling: Ceiling, clients: usize, rows: usiz
     let rate = (output.lines())
         .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok())
         .with_context(|| format!("pgbench says: {output}"))?;
-    if ceiling == Ceiling::Delete {
+    if statement == Statement::Delete {
         let left = server.number(DATABASE, "SELECT count(*) FROM job")?;
         ensure!(left == 0.0, "{left} rows were not deleted");
     }
     Ok(rate)
-}
-
-/// How many rows take about as long as a round is to take.
-pub(crate) fn rows_for(
-    server: &Server,
-    ceiling: Ceiling,
-    clients: usize,
-    scale: &Scale,
-) -> Result<usize> {
-    let Some(seconds) = scale.seconds else {
-        return Ok(40);
-    };
-    let rate = rate(server, ceiling, clients, 500)?;
-    #[expect(clippy::cast_possible_truncation, reason = "it is clamped")]
-    #[expect(clippy::cast_sign_loss, reason = "it is clamped")]
-    Ok((rate * seconds).clamp(100.0, 500_000.0) as usize)
 }
