@@ -99,7 +99,6 @@ pub(crate) const ENGINES: &[Engine] = &[
         Kind::Peer,
         Program::Python("procrastinate_driver.py"),
     ),
-    #[cfg(feature = "redis")]
     engine(
         "anthill",
         "anthill-redis",

@@ -37,7 +37,6 @@ fn open() -> Result<Queue> {
     let openers = Openers::new()
         .with("postgres", anthill_postgres::open)
         .with("postgresql", anthill_postgres::open);
-    #[cfg(feature = "redis")]
     let openers = openers.with("redis", anthill_redis::open);
     Ok(openers.open(&address())?)
 }
