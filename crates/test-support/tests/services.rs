@@ -145,7 +145,8 @@ fn a_redis_that_was_killed_is_started_anew() {
     let killed = Command::new("kill").args(["-KILL", pid.trim()]).status();
     assert!(killed.unwrap().success());
     // Its pid may be another process's by now, which is left alone.
-    fs::write(folder.join("pid"), std::process::id().to_string()).unwrap();
+    let ours = format!("{}\n", std::process::id());
+    fs::write(folder.join("pid"), ours).unwrap();
     printed(&mut copy.command(&["start", "redis"]));
     assert_ne!(copy.started("redis").unwrap(), folder);
     assert!(!folder.exists());
