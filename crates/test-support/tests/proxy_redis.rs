@@ -206,6 +206,8 @@ fn a_large_nested_reply_is_one_also_byte_by_byte() {
     // Of the one that is cut off not a byte comes, though the cut waits for the whole.
     let cut = proxy.cut_reply(Trigger::containing("SECOND"));
     raw.send(&[b"SECOND"]).unwrap();
+    // This server answers whether or not it is asked.
+    proxy.wait_for("it is asked", |counts| counts.requests == 2);
     answer.send(all_but_it.to_vec()).unwrap();
     // A busy machine can only hide it.
     raw.set_limit(Duration::from_millis(50));
