@@ -57,12 +57,24 @@ fn nobody_enters_without_the_password() {
 fn a_replica_is_promoted_and_followed() {
     set_alarm();
     let first = skip_unless!(Server::start(Persistence::AofAlways));
-    first.raw().run(&["SET", "a", "1"]);
+    // What takes a moment to get there, with the whole and as a write of its own.
+    let large = vec![b'x'; 32 << 20];
+    let sets = |key: &[u8]| {
+        let told = first.raw().call(&[b"SET", key, &large]).unwrap();
+        assert!(!told.is_error(), "{told:?}");
+    };
+    sets(b"whole");
     let options = Options::new(Persistence::AofAlways).replica_of(&first);
     let second = options.start().unwrap();
     second.wait_for_replication();
     let mut raw = second.raw();
-    assert_eq!(raw.run(&["GET", "a"]).text(), "1");
+    assert_eq!(raw.run(&["STRLEN", "whole"]).integer(), 32 << 20);
+    second.pause();
+    sets(b"write");
+    second.resume();
+    second.wait_for_replication();
+    assert_eq!(raw.run(&["STRLEN", "write"]).integer(), 32 << 20);
+    first.raw().run(&["FLUSHALL"]);
     first.raw().run(&["SET", "a", "2"]);
     second.wait_for_replication();
     assert_eq!(raw.run(&["GET", "a"]).text(), "2");

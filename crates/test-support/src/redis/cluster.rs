@@ -5,7 +5,9 @@
 //! - CL2: a slot moves as an operator moves it: both nodes are told, then its keys go over, then all nodes are told who has
 //!   it. The test is called after each step, and whatever it does there, no step is left out.
 
-use super::{Options, Persistence, Server, Value};
+use std::collections::BTreeSet;
+
+use super::{Options, Persistence, Raw, Server, Value};
 use crate::eventually;
 use crate::missing::Missing;
 
@@ -96,7 +98,8 @@ impl Cluster {
         self.nodes.iter().map(|node| node.url()).collect()
     }
 
-    /// Waits until each node says that the cluster is whole: after a node was killed and started again.
+    /// Waits until each node says that the cluster is whole, and all say the same of it: after a node was killed and started
+    /// again.
     ///
     /// # Panics
     ///
@@ -120,6 +123,20 @@ impl Cluster {
                 expected.iter().all(|(name, value)| has(name, value))
             });
         }
+        self.wait_until_agreed();
+    }
+
+    /// Waits until all nodes say the same of each: its slots, and the authority with which it has them.
+    ///
+    /// A node that takes a slot takes the highest authority that it has heard of, and one more. If it has not heard of the one
+    /// before it, both have the same, and a slot that has moved goes back without its keys.
+    fn wait_until_agreed(&self) {
+        let mut nodes: Vec<_> = self.nodes.iter().map(|node| node.raw()).collect();
+        eventually("all nodes say the same of the cluster", || {
+            let mut views = nodes.iter_mut().map(view);
+            let first = views.next();
+            views.all(|view| Some(view) == first)
+        });
     }
 
     /// The number of the node that has a slot, as the first node that runs has it.
@@ -195,9 +212,8 @@ impl Cluster {
             set(node, "NODE", &self.ids[to]);
             after(Step::Told(node));
         }
-        eventually(format_args!("all nodes know who has slot {slot}"), || {
-            (0..self.nodes.len()).all(|node| self.owner_as_told_by(node, slot) == Some(to))
-        });
+        self.wait_until_agreed();
+        assert_eq!(self.owner(slot), to, "slot {slot} did not move");
     }
 
     /// Moves some keys of a slot; none if there are none left.
@@ -231,6 +247,20 @@ impl Cluster {
             told => panic!("keys of slot {slot} do not move: {told:?}"),
         }
     }
+}
+
+/// What a node says of each node: its id, the epoch of its configuration, which is its authority, and its slots.
+fn view(raw: &mut Raw) -> BTreeSet<String> {
+    let told = raw.run(&["CLUSTER", "NODES"]).text();
+    let lines = told.lines().map(|line| {
+        // ID ADDRESS FLAGS PRIMARY PING PONG EPOCH LINK SLOTS…; a slot on its way, which only the two know of, is in brackets.
+        let fields = line.split(' ').enumerate();
+        let fields =
+            fields.filter(|(at, field)| [0, 6].contains(at) || *at > 7 && !field.starts_with('['));
+        let fields: Vec<_> = fields.map(|(_, field)| field).collect();
+        fields.join(" ")
+    });
+    lines.collect()
 }
 
 /// The slot of a key: of what stands between its first `{` and the `}` after it, if something does, or else of all of it.
