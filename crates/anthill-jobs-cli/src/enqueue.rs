@@ -72,7 +72,7 @@ pub(crate) struct Enqueue {
     id: Option<JobId>,
 
     /// Create the queue even in a database of another program, beside its tables; in Postgres any database is one, until it
-    /// has tables of queues.
+    /// has tables of queues, and each server of Redis.
     #[arg(long)]
     pub(crate) create: bool,
 }
