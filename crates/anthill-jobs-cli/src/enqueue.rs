@@ -17,7 +17,8 @@ pub(crate) struct Enqueue {
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     kind: String,
 
-    /// Enqueue one job per line, all or none of them, in one transaction; empty lines are skipped.
+    /// Enqueue one job per line, all or none of them, in one transaction, which in Redis takes 500 at most; empty lines are
+    /// skipped.
     #[arg(long)]
     lines: bool,
 
