@@ -15,7 +15,7 @@ const LONG: Duration = Duration::from_secs(120);
 fn options_reach_the_server() {
     set_alarm();
     let options = Options::new(Persistence::Off)
-        .password("chosen")
+        .password("o\"n\\e: @/")
         .set("maxmemory", "7mb")
         .set("user", "alice on >secret ~mail:* +get");
     let server = skip_unless!(options.start());
@@ -23,7 +23,10 @@ fn options_reach_the_server() {
         let told = server.raw().run(&["CONFIG", "GET", "maxmemory"]).array();
         assert_eq!(told[1].text(), (7 << 20).to_string());
         let port = server.port();
-        assert_eq!(server.url(), format!("redis://:chosen@127.0.0.1:{port}/"));
+        assert_eq!(
+            server.url(),
+            format!("redis://:o%22n%5Ce%3A%20%40%2F@127.0.0.1:{port}/")
+        );
         let mut alice = Raw::connect(server.address()).unwrap();
         alice.run(&["AUTH", "alice", "secret"]);
         assert_eq!(alice.run(&["GET", "mail:a"]), Value::Nil);

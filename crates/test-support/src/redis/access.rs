@@ -45,7 +45,7 @@ impl Access {
         self.password.as_deref()
     }
 
-    /// The address of the server: `redis://:PASSWORD@127.0.0.1:PORT/`.
+    /// The address of the server: `redis://:PASSWORD@127.0.0.1:PORT/`, the password with `%XX` for what is no letter or digit.
     pub fn url(&self) -> String {
         self.url_through(self.address())
     }
@@ -66,7 +66,7 @@ impl Access {
 
     fn credentials(&self) -> String {
         match &self.password {
-            Some(password) => format!(":{password}@"),
+            Some(password) => format!(":{}@", escaped(password)),
             None => String::new(),
         }
     }
@@ -83,4 +83,12 @@ impl Access {
             Err(error) => panic!("no connection to {}: {error}", self.address()),
         }
     }
+}
+
+fn escaped(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(byte).collect()
 }

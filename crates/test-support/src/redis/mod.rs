@@ -36,11 +36,13 @@
 //! ```
 
 mod access;
+mod cluster;
 mod installation;
 mod options;
 mod raw;
 
 pub use access::Access;
+pub use cluster::{Cluster, SLOTS, Step, slot_of};
 pub use options::{Options, Persistence, Tls};
 pub use raw::{Fields, Raw, Value};
 

@@ -115,7 +115,6 @@ impl Options {
 
     /// Starts as a node of a cluster, on its own so far.
     #[must_use]
-    #[cfg(test)]
     pub(super) fn cluster(mut self) -> Self {
         self.cluster = true;
         self
@@ -157,10 +156,10 @@ impl Options {
         set("loglevel", "notice");
         set("logfile", "\"\"");
         set("syslog-enabled", "no");
-        set("dir", &quoted(&folder.join("data")));
+        set("dir", &quoted_path(&folder.join("data")));
         set("bind", "127.0.0.1");
         set("port", &ports.plain.number().to_string());
-        set("unixsocket", &quoted(&folder.join("socket")));
+        set("unixsocket", &quoted_path(&folder.join("socket")));
         set("unixsocketperm", "700");
         // By which all its processes are known, from when they give themselves titles.
         set(
@@ -168,24 +167,24 @@ impl Options {
             &format!("\"{{title}} {name}/redis.conf {{listen-addr}}\""),
         );
         if let Some(password) = &self.password {
-            set("requirepass", password);
+            set("requirepass", &quoted(password));
         }
         // Its own until it has a primary, so that nodes of one password can become each other's replica.
         let primary = self.primary.as_ref();
         let password = primary.map_or(&self.password, |primary| &primary.password);
         if let Some(password) = password {
-            set("masterauth", password);
+            set("masterauth", &quoted(password));
         }
         if let Some(primary) = primary {
             set("replicaof", &format!("127.0.0.1 {}", primary.port));
         }
         if let (Some(tls), Some(port)) = (&self.tls, &ports.tls) {
             set("tls-port", &port.number().to_string());
-            set("tls-cert-file", &quoted(&tls.certificate));
-            set("tls-key-file", &quoted(&tls.key));
+            set("tls-cert-file", &quoted_path(&tls.certificate));
+            set("tls-key-file", &quoted_path(&tls.key));
             match &tls.clients {
                 Some(authority) => {
-                    set("tls-ca-cert-file", &quoted(authority));
+                    set("tls-ca-cert-file", &quoted_path(authority));
                     set("tls-auth-clients", "yes");
                 }
                 None => set("tls-auth-clients", "no"),
@@ -201,8 +200,11 @@ impl Options {
     }
 }
 
-/// A path as one argument of a setting.
-fn quoted(path: &Path) -> String {
-    let path = path.to_str().expect("a path of these tests is text");
-    format!("\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\""))
+/// A text as one argument of a setting.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn quoted_path(path: &Path) -> String {
+    quoted(path.to_str().expect("a path of these tests is text"))
 }
