@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How long jobs are enqueued.
 const A_WHILE: Duration = Duration::from_millis(500);
 
-/// For how long Redis may hold back what it writes while the disk is slow.
+/// For how long Redis may hold back what it writes, while an `fsync` runs.
 const HELD_BACK: Duration = Duration::from_secs(2);
 
 fn open(server: &Server) -> Result<RedisBroker, QueueError> {
@@ -71,7 +71,7 @@ fn a_kill_costs_what_the_page_says() {
         let oldest = lost.iter().max().copied().unwrap_or_default();
         match persistence {
             Persistence::AofAlways | Persistence::AofNo => assert_eq!(lost, []),
-            // The disk of this machine may be slow just then.
+            // One may run just then.
             Persistence::AofEverysec => assert!(oldest <= HELD_BACK, "{oldest:?}"),
             Persistence::Snapshots | Persistence::Off => assert_eq!(lost.len(), acknowledged),
         }
