@@ -33,11 +33,15 @@ fn full(address: &str) -> Fallible<String> {
             Err("a queue in memory is visible to the process that made it, and to no other".into())
         }
         // One letter is a drive of Windows; and a file's name may contain a colon.
-        Some(scheme) if scheme.len() > 1 && scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
+        Some(scheme) if scheme.len() > 1 && scheme.chars().all(is_of_scheme) => {
             Ok(address.to_owned())
         }
         _ => Ok(format!("sqlite:{address}")),
     }
+}
+
+fn is_of_scheme(char: char) -> bool {
+    char.is_ascii_alphanumeric() || char == '+'
 }
 
 #[cfg(test)]
@@ -66,8 +70,33 @@ mod tests {
                 "?schema=other",
                 format!("{database}?queue=a&schema=other"),
             ),
+            (
+                "redis://:secret@a:7001,b:7002/3?queue=a&prefix=shop",
+                "?queue=b",
+                "redis://:secret@a:7001,b:7002/3?prefix=shop&queue=b".to_owned(),
+            ),
         ] {
             assert_eq!(beside(address, to), beside_it);
         }
+    }
+
+    #[test]
+    fn an_address_without_a_scheme_is_a_file() {
+        for address in [
+            "jobs.db",
+            "C:\\jobs.db",
+            "a b:c.db",
+            "/tmp/jobs.db?queue=a:b",
+        ] {
+            assert_eq!(full(address).unwrap(), format!("sqlite:{address}"));
+        }
+        for address in [
+            "sqlite:a",
+            "redis+unix:///run/redis.sock",
+            "postgres://db/a",
+        ] {
+            assert_eq!(full(address).unwrap(), address);
+        }
+        assert!(full("memory:").is_err());
     }
 }

@@ -20,9 +20,9 @@ const EVERYWHERE: &str = "With any command";
     after_help = "Exit codes: 0 done, 1 error, 2 wrong usage, 3 a named job does not exist or is not in a state for the command."
 )]
 pub(crate) struct Args {
-    /// The queue: `sqlite:FILE` or `sqlite:FILE?queue=NAME`, where `sqlite:` may be omitted; or
-    /// `postgres://USER@HOST/DATABASE?queue=NAME&schema=NAME`. Other users of the machine see a password that is on a command
-    /// line: use `ANTHILL_QUEUE` for one.
+    /// The queue: `sqlite:FILE` or `sqlite:FILE?queue=NAME`, where `sqlite:` may be omitted;
+    /// `postgres://USER@HOST/DATABASE?queue=NAME&schema=NAME`; or `redis://USER@HOST/DATABASE?queue=NAME&prefix=NAME`, where
+    /// `rediss:` is by TLS. Other users of the machine see a password that is on a command line: use `ANTHILL_QUEUE` for one.
     #[arg(
         long,
         global = true,

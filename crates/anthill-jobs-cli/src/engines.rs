@@ -1,10 +1,12 @@
 //! The engines whose queues this program opens: one row for each, and a dependency in `Cargo.toml`.
 //!
-//! The scheme of an engine must consist of letters and digits: see [`address`](crate::address).
+//! The scheme of an engine must consist of letters, digits and `+`: see [`address`](crate::address).
 
 use crate::outcome::Fallible;
 #[cfg(feature = "postgres")]
 use crate::postgres_schema;
+#[cfg(feature = "redis")]
+use crate::redis_server;
 use crate::sqlite_file;
 use anthill_jobs::Queue;
 
@@ -15,8 +17,7 @@ pub(crate) enum Purpose {
     Look,
     /// To change it: it must exist.
     Change,
-    /// To enqueue: it is created if it does not exist; in a database without queues, which may be another program's, only if
-    /// `in_any`.
+    /// To enqueue: it is created if it does not exist; in a database or server that may be another program's only if `in_any`.
     Create { in_any: bool },
 }
 
@@ -25,11 +26,25 @@ struct Engine {
     open: fn(&str, Purpose) -> Fallible<Queue>,
 }
 
+const REDIS: &[&str] = &[
+    "redis",
+    "rediss",
+    "redis+unix",
+    "valkey",
+    "valkeys",
+    "valkey+unix",
+];
+
 const ENGINES: &[Engine] = &[
     #[cfg(feature = "postgres")]
     Engine {
         schemes: &["postgres", "postgresql"],
         open: postgres_schema::open,
+    },
+    #[cfg(feature = "redis")]
+    Engine {
+        schemes: REDIS,
+        open: redis_server::open,
     },
     Engine {
         schemes: &["sqlite"],
@@ -44,8 +59,17 @@ pub(crate) fn open(address: &str, purpose: Purpose) -> Fallible<Queue> {
     if let Some(engine) = engines.find(|engine| engine.schemes.contains(&scheme)) {
         return (engine.open)(address, purpose);
     }
-    if scheme.starts_with("postgres") && cfg!(not(feature = "postgres")) {
-        return Err("this program was built without the feature `postgres`".into());
+    for (feature, is_one) in [
+        ("postgres", scheme.starts_with("postgres")),
+        ("redis", REDIS.contains(&scheme)),
+    ] {
+        // One that it was built with is found above, unless it is misspelt.
+        let is_built = ENGINES
+            .iter()
+            .any(|engine| engine.schemes.contains(&feature));
+        if is_one && !is_built {
+            return Err(format!("this program was built without the feature `{feature}`").into());
+        }
     }
     let known: Vec<&str> = ENGINES
         .iter()

@@ -17,7 +17,8 @@ pub(crate) struct Enqueue {
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     kind: String,
 
-    /// Enqueue one job per line, all or none of them, in one transaction; empty lines are skipped.
+    /// Enqueue one job per line, all or none of them, in one transaction, which in Redis takes 500 at most; empty lines are
+    /// skipped.
     #[arg(long)]
     lines: bool,
 
@@ -72,7 +73,7 @@ pub(crate) struct Enqueue {
     id: Option<JobId>,
 
     /// Create the queue even in a database of another program, beside its tables; in Postgres any database is one, until it
-    /// has tables of queues.
+    /// has tables of queues, and each server of Redis.
     #[arg(long)]
     pub(crate) create: bool,
 }

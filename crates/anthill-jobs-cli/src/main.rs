@@ -22,6 +22,8 @@ mod outcome;
 mod pages;
 #[cfg(feature = "postgres")]
 mod postgres_schema;
+#[cfg(feature = "redis")]
+mod redis_server;
 mod retention;
 mod secrets;
 mod show;

@@ -28,9 +28,11 @@ fn hide_those_of(address: &str, mut text: String) -> String {
         hide(":", secret, "@");
     }
     for option in address.split(['?', '&', ' ']) {
-        match option.strip_prefix("password=") {
-            Some(secret) if !secret.is_empty() => hide("password=", secret, ""),
-            _ => {}
+        for name in ["password=", "pass="] {
+            match option.strip_prefix(name) {
+                Some(secret) if !secret.is_empty() => hide(name, secret, ""),
+                _ => {}
+            }
         }
     }
     text
@@ -70,6 +72,19 @@ mod tests {
                 "postgres://db/a?user=me&password=…&x=1",
             ),
             ("host=db password=s3cret", "host=db password=…"),
+            (
+                "redis://:s3cret@cache/0?queue=a",
+                "redis://:…@cache/0?queue=a",
+            ),
+            (
+                "rediss://me:s3c@ret@a:7001,b:7002/?queue=a",
+                "rediss://me:…@a:7001,b:7002/?queue=a",
+            ),
+            (
+                "redis+unix:///run/redis.sock?user=me&pass=s3c@ret&db=1",
+                "redis+unix:///run/redis.sock?user=me&pass=…&db=1",
+            ),
+            ("redis:me:s3cret@cache", "redis:…@cache"),
             ("postgres://me@db/shop", "postgres://me@db/shop"),
             ("postgres://me:@db/shop", "postgres://me:@db/shop"),
             ("sqlite:jobs.db?queue=a", "sqlite:jobs.db?queue=a"),

@@ -20,5 +20,8 @@ mod place;
 #[cfg(feature = "postgres")]
 #[path = "command_line/schema.rs"]
 mod schema;
+#[cfg(feature = "redis")]
+#[path = "command_line/server.rs"]
+mod server;
 #[path = "command_line/transfer.rs"]
 mod transfer;

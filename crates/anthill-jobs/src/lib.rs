@@ -46,11 +46,11 @@
 //! | limit all processes together | [`Limits`], [`Rate`] |
 //! | look at a queue, retry, cancel, move | [`Queue`], [`JobInfo`], [`MoveRequest`] |
 //! | test without waiting | [`Inline`], [`Clock::manual`], [`MemoryBroker`] |
-//! | open queues of other engines by address | [`Openers`] |
+//! | open queues of other engines by address | [`Openers`]; the crates `anthill-postgres` and `anthill-redis` |
 //! | write a broker | [`broker`], [`Broker`] |
 //!
-//! The guide has all promises, options and figures, how to write a broker, and pages for users of taskq and River: module
-//! `guide`.
+//! The guide has all promises, options and figures, how to write a broker, and pages for users of taskq, River, `BullMQ` and Celery:
+//! module `guide`.
 //!
 //! # Features
 //!
@@ -126,6 +126,10 @@ pub mod guide {
     pub mod from_taskq {}
     #[doc = include_str!("../docs/from-river.md")]
     pub mod from_river {}
+    #[doc = include_str!("../docs/from-bullmq.md")]
+    pub mod from_bullmq {}
+    #[doc = include_str!("../docs/from-celery.md")]
+    pub mod from_celery {}
 }
 
 #[cfg(doctest)]

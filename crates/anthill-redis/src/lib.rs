@@ -107,3 +107,14 @@ pub use builder::{RedisBuilder, RedisOpener};
 pub fn open(address: &str) -> Result<Queue, QueueError> {
     RedisBroker::builder(address).open_queue()
 }
+
+/// The guide: the page of `docs/`, whose programs are compiled.
+#[cfg(any(doc, doctest))]
+pub mod guide {
+    #[doc = include_str!("../docs/redis.md")]
+    pub mod redis {}
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -125,7 +125,12 @@ fn the_address_comes_from_the_environment_where_no_option_says_it() {
 #[test]
 fn addresses_of_other_engines_are_told_from_files() {
     for (address, why) in [
-        ("redis://localhost", "known schemes: "),
+        ("mysql://localhost", "known schemes: "),
+        ("sqlite+x:jobs.db", "known schemes: "),
+        #[cfg(not(feature = "redis"))]
+        ("redis://:secret@a", "without the feature `redis`"),
+        #[cfg(not(feature = "redis"))]
+        ("valkey+unix:///a", "without the feature `redis`"),
         #[cfg(not(feature = "postgres"))]
         (
             "postgres://me:secret@db/a",

@@ -1,8 +1,12 @@
 //! A queue, and runs of the program on it.
 
 use anthill_jobs::{ClaimRequest, Claimed, NewJob, Queue, Settle, Settled};
+#[cfg(any(feature = "postgres", feature = "redis"))]
+use anthill_test_support::missing::Missing;
 #[cfg(feature = "postgres")]
-use anthill_test_support::{missing::Missing, postgres};
+use anthill_test_support::postgres;
+#[cfg(feature = "redis")]
+use anthill_test_support::redis;
 use serde_json::Value;
 use std::io::Write;
 use std::path::PathBuf;
@@ -17,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
-/// A folder with a queue's file in it, once something is enqueued; or a database with a queue.
+/// A folder with a queue's file in it, once something is enqueued; or a database or server with a queue.
 pub(crate) struct Place {
     pub(crate) folder: TempDir,
     /// For `--queue`.
@@ -40,6 +44,15 @@ macro_rules! on_each_engine {
             fn $test() {
                 use anthill_test_support::skip_unless;
                 super::$test(&skip_unless!($crate::place::Place::postgres()));
+            })+
+        }
+
+        #[cfg(feature = "redis")]
+        mod redis {
+            $(#[test]
+            fn $test() {
+                use anthill_test_support::skip_unless;
+                super::$test(&skip_unless!($crate::place::Place::redis()));
             })+
         }
     };
@@ -86,6 +99,26 @@ impl Place {
         })
     }
 
+    /// A queue in Redis, which is empty.
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis() -> Result<Place, Missing> {
+        let place = Place::redis_without_queue()?;
+        place.queue();
+        Ok(place)
+    }
+
+    /// A prefix of its own, in the database 1, where nobody looks who takes no notice of what an address says.
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis_without_queue() -> Result<Place, Missing> {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static PREFIXES: AtomicU32 = AtomicU32::new(0);
+        let prefix = PREFIXES.fetch_add(1, Ordering::Relaxed);
+        Ok(Place {
+            address: format!("{}1?prefix=place_{prefix}", redis::shared()?.url()),
+            ..Place::new()
+        })
+    }
+
     pub(crate) fn file(&self) -> PathBuf {
         self.folder.path().join("jobs.db")
     }
@@ -99,6 +132,10 @@ impl Place {
         #[cfg(feature = "postgres")]
         if self.address.starts_with("postgres:") {
             return anthill_postgres::open(&self.address).unwrap();
+        }
+        #[cfg(feature = "redis")]
+        if self.address.starts_with("redis:") {
+            return anthill_redis::open(&self.address).unwrap();
         }
         Queue::open(&format!("sqlite:{}", self.address)).unwrap()
     }
