@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub(crate) mod wire;
+
 use anthill_jobs::broker::{Admin, Change, Listener, Subscription};
 use anthill_jobs::{
     Broker, ClaimRequest, Claimed, Enqueued, JobId, Lease, NewJob, QueueError, QueueStats, Settle,

@@ -1,0 +1,606 @@
+//! Networks that break: between a request and its answer, for ever, for one connection of many, or for all at once.
+
+mod common;
+
+use anthill_jobs::broker::Admin;
+use anthill_jobs::{Broker, Enqueued, Extended, Limits, QueueError, Settle, Settled};
+use anthill_redis::RedisBroker;
+use anthill_test_support::redis::{self, Access, Persistence, Server};
+use anthill_test_support::{eventually, in_child_process, linux, skip_unless, watchdog};
+use common::wire::{Act, Wire};
+use common::{
+    GRACE, LEASE, at_once, builder, claim, clients, done, ear, enqueue, finish, fresh, job, jobs,
+    key, names, open, request, stats,
+};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What becomes of each request that has these bytes in it, in turn; others pass.
+#[derive(Clone, Default)]
+struct Plan(Arc<Mutex<(Vec<u8>, Vec<Act>)>>);
+
+impl Plan {
+    fn acts(&self, needle: impl AsRef<[u8]>, acts: Vec<Act>) {
+        *self.0.lock().unwrap() = (needle.as_ref().to_vec(), acts);
+    }
+
+    fn decide(&self, request: &[Vec<u8>]) -> Act {
+        let mut plan = self.0.lock().unwrap();
+        let needle = plan.0.clone();
+        let is_it = |part: &Vec<u8>| part.windows(needle.len()).any(|window| window == needle);
+        if plan.1.is_empty() || !request.iter().any(is_it) {
+            return Act::Pass;
+        }
+        plan.1.remove(0)
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.lock().unwrap().1.is_empty()
+    }
+}
+
+/// A queue behind a wire.
+struct Line {
+    queue: String,
+    plan: Plan,
+    wire: Wire,
+    address: String,
+    /// Not behind it.
+    near: RedisBroker,
+}
+
+impl Line {
+    fn new(access: &Access) -> Line {
+        let (queue, plan) = (fresh(), Plan::default());
+        let decides = plan.clone();
+        let wire = Wire::start(access.address(), move |request| decides.decide(request));
+        let near = open(&access.url(), &queue);
+        // The server knows the scripts by now: what is cut is the call itself, not its refusal.
+        for number in 0..4 {
+            enqueue(&near, &[job(format!("warm {number}")), job("warm")]);
+            let mut rich = job("warm");
+            rich.key = Some("key".to_owned());
+            enqueue(&near, &[rich]);
+            let claimed = claim(&near, 5);
+            let leases: Vec<_> = claimed.iter().map(|job| job.lease.clone()).collect();
+            near.extend(&leases, LEASE).expect("they are held");
+            finish(&near, &claimed);
+        }
+        let error = String::new();
+        enqueue(&near, &[job("warm")]);
+        let lease = claim(&near, 1)[0].lease.clone();
+        near.settle(&[(lease, Settle::Dead { error })])
+            .expect("it is held");
+        near.purge(&[anthill_jobs::JobState::Dead])
+            .expect("it can be purged");
+        Line {
+            address: access.url_through(wire.address()),
+            queue,
+            plan,
+            wire,
+            near,
+        }
+    }
+
+    fn open(&self) -> RedisBroker {
+        open(&self.address, &self.queue)
+    }
+}
+
+#[track_caller]
+fn is_unavailable<T: std::fmt::Debug>(answer: Result<T, QueueError>) {
+    let error = answer.expect_err("it fails");
+    assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
+    assert!(error.is_uncertain() && error.is_transient());
+}
+
+#[test]
+fn an_enqueue_that_is_cut_is_stored_once() {
+    let line = Line::new(skip_unless!(redis::shared()));
+    let broker = line.open();
+    let before = stats(&broker);
+    for (number, rich) in [(0, false), (1, true), (2, false), (3, true)] {
+        let mut one = job(format!("letter {number}"));
+        one.unique = rich.then(|| format!("unique {number}"));
+        let batch = [one.clone(), job("beside it")];
+        let first = if number < 2 {
+            Act::CutReply
+        } else {
+            Act::CutRequest
+        };
+        line.plan.acts(format!("letter {number}"), vec![first]);
+        // The broker asks again by itself, and knows that it was its own call.
+        let answers = enqueue(&broker, &batch);
+        assert!(answers.iter().all(|one| one.is_added()), "{answers:?}");
+        assert!(line.plan.is_over());
+        // What the caller repeats is a duplicate.
+        assert_eq!(enqueue(&broker, &batch)[0], Enqueued::Duplicate(one.id));
+    }
+    let now = stats(&broker);
+    assert_eq!(now.enqueued - before.enqueued, 8, "{now:?}");
+    assert_eq!(now.ready, 8, "{now:?}");
+}
+
+#[test]
+fn an_enqueue_that_is_cut_each_time_fails_and_may_be_repeated() {
+    let line = Line::new(skip_unless!(redis::shared()));
+    let broker = line.open();
+    let mut ready = 0;
+    for (number, is_stored) in [(0, true), (1, false)] {
+        let one = job(format!("letter {number}"));
+        let cut = || {
+            if is_stored {
+                Act::CutReply
+            } else {
+                Act::CutRequest
+            }
+        };
+        line.plan.acts(&one.payload, vec![cut(), cut(), cut()]);
+        is_unavailable(broker.enqueue(std::slice::from_ref(&one)));
+        line.plan.acts("", Vec::new());
+        ready += usize::from(is_stored);
+        assert_eq!(stats(&line.near).ready as usize, ready);
+        let expected = if is_stored {
+            Enqueued::Duplicate(one.id)
+        } else {
+            Enqueued::Added(one.id)
+        };
+        assert_eq!(enqueue(&broker, &[one])[0], expected);
+        ready = number + 1;
+    }
+}
+
+/// Its own message is not heard by a process, which has told its listeners itself.
+#[test]
+fn listeners_of_this_process_are_told_of_what_was_stored_without_an_answer() {
+    let line = Line::new(skip_unless!(redis::shared()));
+    let broker = line.open();
+    let (heard, _subscription) = ear(&broker, Duration::MAX);
+    let one = job("letter");
+    line.plan
+        .acts(&one.payload, vec![Act::CutReply, Act::CutReply]);
+    is_unavailable(broker.enqueue(&[one]));
+    assert!(
+        heard.here.load(Ordering::SeqCst) > 0,
+        "it is stored, and waits"
+    );
+    // Nor is it a job that is retried, whose settlement was done.
+    let before = heard.here.load(Ordering::SeqCst);
+    let held = claim(&broker, 1).remove(0);
+    line.plan.acts(held.lease.token(), vec![Act::CutReply]);
+    let again = Settle::Retry {
+        delay: Duration::ZERO,
+        error: String::new(),
+    };
+    let _ = broker.settle(&[(held.lease, again)]);
+    assert_eq!(stats(&line.near).ready, 1);
+    assert!(heard.here.load(Ordering::SeqCst) > before, "it waits again");
+}
+
+#[test]
+fn a_claim_that_is_cut_before_its_answer_comes_again_after_the_lease() {
+    let line = Line::new(skip_unless!(redis::shared()));
+    let broker = line.open();
+    let before = stats(&broker).lost_leases;
+    enqueue(&broker, &jobs(3));
+    let by = |name: &str| request(3, Duration::from_millis(300)).by(Arc::from(name.to_owned()));
+    line.plan.acts("who loses", vec![Act::CutReply]);
+    is_unavailable(broker.claim(&by("who loses")));
+    let mut again = Vec::new();
+    eventually("they come again", || {
+        again.extend(claim(&broker, 3));
+        again.len() == 3
+    });
+    assert!(again.iter().all(|job| job.attempt == 1), "{again:?}");
+    assert_eq!(finish(&broker, &again), 3);
+    assert_eq!(stats(&broker).lost_leases - before, 3);
+}
+
+#[test]
+fn a_claim_that_is_cut_on_its_way_has_claimed_nothing() {
+    let line = Line::new(skip_unless!(redis::shared()));
+    let broker = line.open();
+    enqueue(&broker, &jobs(3));
+    line.plan.acts("who loses", vec![Act::CutRequest]);
+    is_unavailable(broker.claim(&request(3, LEASE).by(Arc::from("who loses"))));
+    let claimed = claim(&broker, 3);
+    assert_eq!(names(&claimed), ["0", "1", "2"]);
+    assert_eq!(finish(&broker, &claimed), 3);
+}
+
+/// The lease may be over, or this call may have ended the job: a caller who hears that he lost it would be told wrong.
+#[test]
+fn a_settlement_whose_answer_was_lost_is_not_called_lost() {
+    let line = Line::new(skip_unless!(redis::shared()));
+    let broker = line.open();
+    let before = stats(&broker).done;
+    let mut rich = job("rich");
+    rich.key = Some("key".to_owned());
+    // The rich one is asked of the quick script first, which does nothing.
+    let cuts = [vec![Act::CutReply], vec![Act::Pass, Act::CutReply]];
+    for (batch, cut) in [jobs(2), vec![rich]].into_iter().zip(cuts) {
+        enqueue(&broker, &batch);
+        let held = claim(&broker, 2);
+        line.plan.acts(held[0].lease.token(), cut);
+        let ends: Vec<_> = held.iter().map(done).collect();
+        is_unavailable(broker.settle(&ends));
+        // It was done; of who asks again by himself the broker says so much.
+        assert!(
+            line.near
+                .settle(&ends)
+                .unwrap()
+                .iter()
+                .all(|one| *one == Settled::Lost)
+        );
+    }
+    assert_eq!(stats(&broker).done - before, 3, "each is done once");
+    // One that did not come through is made again, and nobody notices; nor where some of it is lost in truth.
+    enqueue(&broker, &jobs(2));
+    let held = claim(&broker, 2);
+    let mut ends: Vec<_> = held.iter().map(done).collect();
+    ends.push((
+        anthill_jobs::Lease::new(held[0].lease.id(), b"another one"),
+        ends[0].1.clone(),
+    ));
+    line.plan.acts(held[0].lease.token(), vec![Act::CutRequest]);
+    let settled = broker.settle(&ends).expect("it is made again");
+    assert_eq!(settled, [Settled::Stored, Settled::Stored, Settled::Lost]);
+}
+
+#[test]
+fn a_heartbeat_that_is_cut_costs_no_lease() {
+    let line = Line::new(skip_unless!(redis::shared()));
+    let broker = line.open();
+    enqueue(&broker, &jobs(1));
+    let held = claim(&broker, 1).remove(0);
+    for act in [Act::CutReply, Act::CutRequest] {
+        line.plan.acts(held.lease.token(), vec![act]);
+        let extended = broker.extend(std::slice::from_ref(&held.lease), LEASE);
+        let extended = extended.expect("it is sent again");
+        assert!(matches!(extended[0], Extended::Held(_)), "{extended:?}");
+        assert!(line.plan.is_over());
+    }
+    assert_eq!(finish(&broker, &[held]), 1);
+}
+
+/// Makes each call there is, and holds it to its time.
+fn all_end_in_time(what: &str, broker: &Arc<RedisBroker>, lease: &anthill_jobs::Lease) {
+    type One = Box<dyn Fn(&RedisBroker) -> Result<(), QueueError> + Send>;
+    let lease = lease.clone();
+    let end = Settle::Done { result: Vec::new() };
+    let held = lease.clone();
+    let calls: [(&str, One); 6] = [
+        (
+            "enqueue",
+            Box::new(|one| one.enqueue(&[job("a")]).map(drop)),
+        ),
+        (
+            "claim",
+            Box::new(|one| one.claim(&request(1, LEASE)).map(drop)),
+        ),
+        (
+            "extend",
+            Box::new(move |one| {
+                one.extend(std::slice::from_ref(&lease), Duration::from_secs(3))
+                    .map(drop)
+            }),
+        ),
+        (
+            "settle",
+            Box::new(move |one| one.settle(&[(held.clone(), end.clone())]).map(drop)),
+        ),
+        ("stats", Box::new(|one| one.stats().map(drop))),
+        ("limits", Box::new(|one| one.set_paused(false))),
+    ];
+    for (name, call) in calls {
+        let (broker, begin) = (Arc::clone(broker), Instant::now());
+        let answer = watchdog(format!("{what}: {name} ends"), move || call(&broker));
+        is_unavailable(answer);
+        let took = begin.elapsed();
+        assert!(took < TIMEOUT + GRACE, "{what}: {name} took {took:?}");
+    }
+}
+
+#[test]
+fn each_call_ends_in_its_time_when_nothing_is_answered_any_more() {
+    let access = skip_unless!(redis::shared());
+    let line = Line::new(access);
+    let stalls = Arc::new(AtomicBool::new(false));
+    let wire = {
+        let stalls = Arc::clone(&stalls);
+        Wire::start(access.address(), move |_| {
+            if stalls.load(Ordering::SeqCst) {
+                Act::Hold
+            } else {
+                Act::Pass
+            }
+        })
+    };
+    let address = access.url_through(wire.address());
+    let broker = builder(&address, &line.queue).timeout(TIMEOUT).open();
+    let broker = Arc::new(broker.expect("it is there"));
+    enqueue(&broker, &jobs(1));
+    let held = claim(&broker, 1).remove(0);
+    stalls.store(true, Ordering::SeqCst);
+    // By connections that there are, and then by new ones, which are accepted.
+    all_end_in_time("stalled", &broker, &held.lease);
+    stalls.store(false, Ordering::SeqCst);
+    assert_eq!(finish(&broker, &[held]), 1, "and on");
+}
+
+#[test]
+fn each_call_ends_in_its_time_when_the_server_stands_still() {
+    let server = skip_unless!(Server::start(Persistence::Off));
+    let queue = fresh();
+    let broker = builder(&server.url(), &queue).timeout(TIMEOUT).open();
+    let broker = Arc::new(broker.expect("it is there"));
+    enqueue(&broker, &jobs(1));
+    let held = claim(&broker, 1).remove(0);
+    server.pause();
+    all_end_in_time("paused", &broker, &held.lease);
+    let (address, queue) = (server.url(), queue.clone());
+    let begin = Instant::now();
+    let opened = watchdog("it is not opened", move || {
+        builder(&address, &queue).timeout(TIMEOUT).open()
+    });
+    is_unavailable(opened.map(drop));
+    assert!(begin.elapsed() < TIMEOUT + GRACE, "{:?}", begin.elapsed());
+    server.resume();
+    // What was sent by the connection that there was is done by now: the enqueue. The others were not sent.
+    eventually("the server works off what had come", || {
+        broker.stats().is_ok_and(|stats| stats.ready == 1)
+    });
+    assert_eq!(finish(&broker, &[held]), 1);
+}
+
+#[test]
+fn heartbeats_wait_for_no_other_call() {
+    let line = Line::new(skip_unless!(redis::shared()));
+    let builder = builder(&line.address, &line.queue).connections(2);
+    let broker = builder.timeout(Duration::from_secs(4)).open();
+    let broker = broker.expect("it is there");
+    enqueue(&broker, &jobs(1));
+    let held = claim(&broker, 1).remove(0);
+    line.plan
+        .acts("stands", (0..8).map(|_| Act::Hold).collect());
+    let ended = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                is_unavailable(broker.enqueue(&[job("stands")]));
+                ended.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        eventually("all connections are taken", || {
+            line.plan.0.lock().unwrap().1.len() == 6
+        });
+        for _ in 0..4 {
+            let extended = broker.extend(std::slice::from_ref(&held.lease), LEASE);
+            assert!(matches!(extended.expect("at once")[0], Extended::Held(_)));
+        }
+        assert_eq!(ended.load(Ordering::SeqCst), 0, "the others still wait");
+    });
+    assert_eq!(finish(&line.near, &[held]), 1);
+}
+
+#[test]
+fn a_connection_whose_answer_did_not_come_is_not_used_again() {
+    let line = Line::new(skip_unless!(redis::shared()));
+    let broker = builder(&line.address, &line.queue)
+        .timeout(TIMEOUT)
+        .connections(1);
+    let broker = broker.open().expect("it is there");
+    for number in 0..3 {
+        let late = Act::Late(TIMEOUT + Duration::from_millis(200));
+        let one = job(format!("late {number}"));
+        line.plan.acts(&one.payload, vec![late]);
+        let connections = line.wire.accepted();
+        // It may be repeated within the time; either way the answers are those to the questions.
+        let _ = broker.enqueue(std::slice::from_ref(&one));
+        assert_eq!(stats(&broker).ready, 1, "{number}");
+        let claimed = claim(&broker, 2);
+        assert_eq!(names(&claimed), [format!("late {number}")]);
+        assert_eq!(broker.limits_are(), Limits::default());
+        assert_eq!(finish(&broker, &claimed), 1);
+        assert!(line.wire.accepted() > connections, "by another connection");
+    }
+}
+
+trait LimitsAre {
+    fn limits_are(&self) -> Limits;
+}
+
+impl LimitsAre for RedisBroker {
+    fn limits_are(&self) -> Limits {
+        anthill_jobs::broker::LimitStore::limits(self).expect("they can be read")
+    }
+}
+
+/// A server that is no node of a cluster, or a user without the right, refuses `ASKING` and then does what was asked.
+#[test]
+fn a_node_that_may_not_be_asked_mixes_up_no_answers() {
+    let access = skip_unless!(redis::shared());
+    let line = Line::new(access);
+    let broker = builder(&line.address, &line.queue).connections(1).open();
+    let broker = broker.expect("it is there");
+    for number in 0..3 {
+        let one = job(format!("asked {number}"));
+        let ask = format!("-ASK 1 {}\r\n", line.wire.address()).into_bytes();
+        line.plan.acts(&one.payload, vec![Act::Answer(ask)]);
+        assert!(enqueue(&broker, std::slice::from_ref(&one))[0].is_added());
+        assert_eq!(stats(&broker).ready, 1);
+        let claimed = claim(&broker, 2);
+        assert_eq!(names(&claimed), [format!("asked {number}")]);
+        assert_eq!(finish(&broker, &claimed), 1);
+    }
+}
+
+#[test]
+fn an_answer_that_drips_is_read_to_its_end() {
+    let line = Line::new(skip_unless!(redis::shared()));
+    let broker = line.open();
+    enqueue(&broker, &jobs(20));
+    line.plan
+        .acts("who waits", vec![Act::Drip(Duration::from_micros(100))]);
+    let claims = broker.claim(&request(20, LEASE).by(Arc::from("who waits")));
+    let claimed = claims.expect("it comes").jobs;
+    assert!(line.plan.is_over());
+    assert_eq!(claimed.len(), 20);
+    assert_eq!(finish(&broker, &claimed), 20);
+}
+
+#[test]
+fn idle_connections_that_the_server_closed_fail_no_enqueue_and_no_settlement() {
+    let server = skip_unless!(Server::start(Persistence::AofEverysec));
+    let queue = fresh();
+    let broker = open(&server.url(), &queue);
+    let mut raw = server.raw();
+    let close_by_timeout = |raw: &mut redis::Raw| {
+        raw.run(&["CONFIG", "SET", "timeout", "1"]);
+        eventually("the server has closed them", || clients(raw) == 0);
+        raw.run(&["CONFIG", "SET", "timeout", "0"]);
+    };
+    for round in 0..6 {
+        // As many as there may be.
+        at_once(6, |_| enqueue(&broker, &jobs(3)));
+        let held = claim(&broker, 18);
+        assert_eq!(held.len(), 18);
+        assert!(clients(&mut raw) >= 1);
+        match round {
+            0 => close_by_timeout(&mut raw),
+            1 | 2 => {
+                raw.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+            }
+            _ => {
+                drop(raw);
+                server.restart();
+                raw = server.raw();
+            }
+        }
+        let leases: Vec<_> = held.iter().map(|job| job.lease.clone()).collect();
+        at_once(6, |_| {
+            let extended = broker.extend(&leases, LEASE).expect("it is sent again");
+            assert!(extended.iter().all(|one| matches!(one, Extended::Held(_))));
+            assert!(enqueue(&broker, &[job("after")])[0].is_added());
+        });
+        assert_eq!(finish(&broker, &held), 18, "{round}");
+        let after = claim(&broker, 18);
+        assert_eq!(finish(&broker, &after), 6, "{round}");
+    }
+}
+
+#[test]
+fn connections_are_no_more_than_was_said() {
+    let server = skip_unless!(Server::start(Persistence::Off));
+    let (address, queue) = (server.url(), fresh());
+    let broker = builder(&address, &queue).connections(3).open().unwrap();
+    let mut all = jobs(1);
+    all[0].delay = LEASE;
+    enqueue(&broker, &all);
+    let (_heard, _subscription) = ear(&broker, LEASE);
+    let (_also, _same) = ear(&broker, Duration::from_secs(1));
+    let (is_over, most) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let lease = anthill_jobs::Lease::new(all[0].id, b"nobody's");
+    thread::scope(|scope| {
+        for number in 0..20 {
+            let (broker, is_over, lease) = (&broker, &is_over, &lease);
+            scope.spawn(move || {
+                while !is_over.load(Ordering::SeqCst) {
+                    if number % 2 == 0 {
+                        broker.extend(std::slice::from_ref(lease), LEASE).unwrap();
+                    } else {
+                        broker.claim(&request(1, LEASE)).unwrap();
+                    }
+                }
+            });
+        }
+        let mut raw = server.raw();
+        for _ in 0..200 {
+            most.fetch_max(clients(&mut raw), Ordering::SeqCst);
+        }
+        is_over.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(most.load(Ordering::SeqCst), 3 + 4 + 1);
+}
+
+#[test]
+fn nothing_is_left_when_the_last_broker_is_gone() {
+    let server = skip_unless!(Server::start(Persistence::Off));
+    drop(server);
+    let name = "nothing_is_left_when_the_last_broker_is_gone";
+    in_child_process(name, Duration::from_secs(60), || {
+        let server = Server::start(Persistence::Off).expect("it was there a moment ago");
+        let mut raw = server.raw();
+        for _ in 0..5 {
+            let (queue, other) = (fresh(), fresh());
+            let broker = open(&server.url(), &queue);
+            let second = open(&server.url(), &other);
+            enqueue(&broker, &jobs(3));
+            let subscriptions = [
+                ear(&broker, Duration::from_secs(1)),
+                ear(&broker, LEASE),
+                ear(&second, LEASE),
+            ];
+            eventually("both queues are listened to", || {
+                linux::threads_named("anthill-listen") == 2
+            });
+            eventually("both are connected", || clients(&mut raw) == 4);
+            drop((broker, second, subscriptions));
+            eventually("no thread is left", || {
+                linux::threads_named("anthill-") == 0
+            });
+            eventually("no connection is left", || clients(&mut raw) == 0);
+        }
+        // Nor by one whose server does not answer.
+        let broker = open(&server.url(), &fresh());
+        let subscription = ear(&broker, LEASE);
+        eventually("it listens", || clients(&mut raw) == 2);
+        server.pause();
+        drop((broker, subscription));
+        eventually("no thread is left", || {
+            linux::threads_named("anthill-") == 0
+        });
+        server.resume();
+        eventually("no connection is left", || clients(&mut raw) == 0);
+    });
+}
+
+/// The messages of one connection are lost, and its ends are not told.
+#[test]
+fn messages_that_do_not_come_are_made_up_for_by_a_poll_and_another_connection() {
+    let access = skip_unless!(redis::shared());
+    let line = Line::new(access);
+    let broker = line.open();
+    line.plan
+        .acts("SUBSCRIBE", vec![Act::Answer(subscribed(&line.queue))]);
+    let poll = Duration::from_millis(200);
+    let (heard, _subscription) = ear(&broker, poll);
+    eventually("it is connected", || line.plan.is_over());
+    let before = heard.elsewhere.load(Ordering::SeqCst);
+    eventually("it polls", || {
+        heard.elsewhere.load(Ordering::SeqCst) >= before + 4
+    });
+    let connections = line.wire.accepted();
+    eventually("it connects again", || line.wire.accepted() > connections);
+    // Now they come: a thread that is told waits for no poll.
+    let near = &line.near;
+    eventually("it hears", || {
+        let before = heard.elsewhere.load(Ordering::SeqCst);
+        enqueue(near, &[job("heard")]);
+        heard.elsewhere.load(Ordering::SeqCst) > before
+    });
+}
+
+/// What a server says when somebody has subscribed.
+fn subscribed(queue: &str) -> Vec<u8> {
+    let channel = key(queue, "conf");
+    format!(
+        "*3\r\n$9\r\nsubscribe\r\n${}\r\n{channel}\r\n:1\r\n",
+        channel.len()
+    )
+    .into_bytes()
+}
