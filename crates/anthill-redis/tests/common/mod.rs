@@ -12,7 +12,7 @@ use anthill_jobs::{
 use anthill_redis::{RedisBroker, RedisBuilder};
 use anthill_test_support::redis::{Raw, Value};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
@@ -228,4 +228,13 @@ pub(crate) fn at_once<T: Send>(number: usize, run: impl Fn(usize) -> T + Sync) -
         let ended = threads.into_iter().map(|thread| thread.join());
         ended.map(|one| one.expect("no panic")).collect()
     })
+}
+
+/// Says that it is over, also when a test fails: threads that go on until then would hold it up.
+pub(crate) struct Over<'f>(pub(crate) &'f AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
