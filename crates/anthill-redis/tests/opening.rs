@@ -11,8 +11,8 @@ use anthill_redis::{RedisBroker, RedisOpener};
 use anthill_test_support::redis::{self, Access, Options, Persistence, Server};
 use anthill_test_support::{eventually, skip_unless, watchdog};
 use common::{
-    GRACE, LEASE, at_once, builder, claim, contents, ear, enqueue, finish, fresh, job, jobs, key,
-    open, stats,
+    GRACE, LEASE, at_once, builder, claim, contents, ear, enqueue, finish, fresh, hears, job, jobs,
+    key, open, stats,
 };
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -264,12 +264,8 @@ fn each_command_of_the_list_is_needed_and_all_are_enough() {
     let (heard, _subscription) = ear(&broker, LEASE);
     let (heard_by_other, _other_subscription) = ear(&other, LEASE);
     for (from, heard) in [(&other, &heard), (&broker, &heard_by_other)] {
-        eventually("it hears", || {
-            let before = heard.elsewhere.load(Ordering::SeqCst);
+        hears(heard, || {
             enqueue(from, &[job("heard")]);
-            anthill_test_support::becomes_true(Duration::from_millis(300), || {
-                heard.elsewhere.load(Ordering::SeqCst) > before
-            })
         });
     }
     // Without one of them something fails.
@@ -388,16 +384,16 @@ fn a_policy_that_evicts_queues_is_warned_of_or_refused() {
         "{warnings:?}"
     );
     let mut raw = server.raw();
-    for (setting, value) in [
-        ("maxmemory-policy", "noeviction"),
-        ("maxmemory-policy", "volatile-lru"),
-        ("maxmemory", "0"),
+    for (setting, value, warned) in [
+        ("maxmemory-policy", "noeviction", 0),
+        ("maxmemory-policy", "volatile-lru", 0),
+        ("maxmemory", "0", 1),
     ] {
         raw.run(&["CONFIG", "SET", "maxmemory", "64mb"]);
         raw.run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
         raw.run(&["CONFIG", "SET", setting, value]);
         let broker = builder(&refusing, &queue).open().expect(value);
-        assert_eq!(broker.warnings(), [""; 0], "{setting} {value}");
+        assert_eq!(broker.warnings().len(), warned, "{setting} {value}");
     }
 }
 

@@ -11,6 +11,7 @@ use anthill_jobs::{
 };
 use anthill_redis::{RedisBroker, RedisBuilder};
 use anthill_test_support::redis::{Raw, Value};
+use anthill_test_support::{becomes_true, eventually};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
@@ -124,6 +125,18 @@ pub(crate) fn ear(broker: &RedisBroker, poll: Duration) -> (Heard, Subscription)
     });
     let subscription = broker.subscribe(listener).expect("it listens");
     (heard, subscription)
+}
+
+/// Makes changes until one is heard of, soon after.
+#[track_caller]
+pub(crate) fn hears(heard: &Heard, mut change: impl FnMut()) {
+    eventually("it hears of a change", || {
+        let before = heard.elsewhere.load(Ordering::SeqCst);
+        change();
+        becomes_true(Duration::from_millis(300), || {
+            heard.elsewhere.load(Ordering::SeqCst) > before
+        })
+    });
 }
 
 /// How many clients that are this crate's are connected to a server.
