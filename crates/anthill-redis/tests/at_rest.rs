@@ -12,7 +12,7 @@ use anthill_jobs::{
 use anthill_redis::RedisBroker;
 use anthill_test_support::redis::{self, Persistence, Raw, Server};
 use anthill_test_support::{eventually, skip_unless};
-use common::{LEASE, builder, claim, clients, done, enqueue, fresh, job, jobs, key, names, open};
+use common::{LEASE, claim, clients, done, enqueue, fresh, job, jobs, key, names, open};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -56,10 +56,9 @@ fn a_consumer_at_rest_sends_less_than_a_command_in_two_seconds() {
     let (address, queue) = (server.url(), fresh());
     let mut raw = server.raw();
     let start = |_| {
-        let broker = builder(&address, &queue).open().expect("it is there");
-        let consumed = Queue::of(broker);
+        let jobs = Queue::of(open(&address, &queue));
         let pool = Pool::with_capacity(1);
-        let consumer = consumed
+        let consumer = jobs
             .consumer(&pool)
             .handle(|_: Letter, _: &Context| -> Result<(), JobError> { Ok(()) })
             .start()
@@ -125,9 +124,11 @@ fn calls(broker: &RedisBroker) {
         .expect("they are held");
     broker.settle(&[done(&held[2])]).expect("it is held");
     broker.set_due(&[rich.id], delay).expect("it waits");
-    let mut limits = Limits::default();
-    limits.per_key = Some(2);
-    limits.max_ready = Some(1000);
+    let limits = Limits {
+        per_key: Some(2),
+        max_ready: Some(1000),
+        ..Limits::default()
+    };
     broker.set_limits(limits).expect("they can be set");
     let retention = Retention::default().done(LEASE).dead(LEASE);
     broker.set_retention(retention).expect("it can be set");
@@ -279,6 +280,14 @@ fn time_goes_on_when_the_servers_clock_is_set_back() {
         );
         assert_eq!(claim(), expected);
     }
+    // Nor is anything early that is stored by the very call that notices.
+    pass(-3600);
+    let mut later = job("later");
+    later.delay = seconds(30);
+    enqueue(&broker, &[later]);
+    assert_eq!(claim(), [""; 0]);
     pass(40);
+    // Those whose leases are over come alone.
+    assert!((0..4).flat_map(|_| claim()).any(|name| name == "later"));
     assert!(broker.get(expires.id).expect("it is read").is_none());
 }

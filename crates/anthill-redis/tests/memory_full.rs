@@ -52,7 +52,12 @@ fn a_full_server_refuses_jobs_and_is_worked_off() {
     rich.headers.insert("a".to_owned(), "b".to_owned());
     let mut later = large();
     later.delay = LEASE;
-    for batch in [vec![large()], vec![large(), job("small")], vec![rich], vec![later]] {
+    for batch in [
+        vec![large()],
+        vec![large(), job("small")],
+        vec![rich],
+        vec![later],
+    ] {
         is_full(broker.enqueue(&batch));
     }
     // What is stored already is not known as such: it is refused, too, and nothing is half done.
@@ -67,10 +72,15 @@ fn a_full_server_refuses_jobs_and_is_worked_off() {
     assert_eq!(stats(&broker).ready, 145);
     let list = broker.list(&ListRequest::new(JobState::Ready).limit(10));
     assert_eq!(list.expect("it can be looked at").len(), 10);
-    let mut limits = Limits::default();
-    limits.running = Some(20);
+    let limits = Limits {
+        running: Some(20),
+        ..Limits::default()
+    };
     broker.set_limits(limits).expect("they can be set");
-    broker.set_paused(true).and_then(|()| broker.set_paused(false)).expect("it can be paused");
+    broker
+        .set_paused(true)
+        .and_then(|()| broker.set_paused(false))
+        .expect("it can be paused");
     let failed = |how: Settle| vec![(held[0].lease.clone(), how)];
     let error = "it failed".to_owned();
     let delay = Duration::ZERO;

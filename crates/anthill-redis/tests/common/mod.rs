@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub(crate) mod line;
+pub(crate) mod users;
 pub(crate) mod wire;
 
 use anthill_jobs::broker::{Admin, Change, Listener, Subscription};
@@ -238,7 +240,7 @@ pub(crate) fn at_once<T: Send>(number: usize, run: impl Fn(usize) -> T + Sync) -
                 })
             })
             .collect();
-        let ended = threads.into_iter().map(|thread| thread.join());
+        let ended = threads.into_iter().map(thread::ScopedJoinHandle::join);
         ended.map(|one| one.expect("no panic")).collect()
     })
 }
