@@ -12,8 +12,8 @@ use anthill_test_support::{eventually, skip_unless, watchdog};
 use common::line::{Line, TIMEOUT, is_unavailable};
 use common::wire::{Act, Wire};
 use common::{
-    GRACE, LEASE, at_once, builder, claim, clients, ear, enqueue, finish, fresh, job, jobs, names,
-    open, request, stats,
+    GRACE, LEASE, Over, at_once, builder, claim, clients, ear, enqueue, finish, fresh, job, jobs,
+    names, open, request, stats,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -248,6 +248,8 @@ fn idle_connections_that_the_server_closed_fail_no_enqueue_and_no_settlement() {
 
 #[test]
 fn connections_are_no_more_than_was_said() {
+    // Three for calls, four for heartbeats, and one to listen.
+    const MOST: usize = 3 + 4 + 1;
     let server = skip_unless!(Server::start(Persistence::Off));
     let (address, queue) = (server.url(), fresh());
     let broker = builder(&address, &queue).connections(3).open().unwrap();
@@ -271,13 +273,15 @@ fn connections_are_no_more_than_was_said() {
                 }
             });
         }
-        let mut raw = server.raw();
+        let (mut raw, over) = (server.raw(), Over(&is_over));
+        let mut look = || most.fetch_max(clients(&mut raw), Ordering::SeqCst);
+        eventually("all are used at once", || look() >= MOST);
         for _ in 0..200 {
-            most.fetch_max(clients(&mut raw), Ordering::SeqCst);
+            look();
         }
-        is_over.store(true, Ordering::SeqCst);
+        drop(over);
     });
-    assert_eq!(most.load(Ordering::SeqCst), 3 + 4 + 1);
+    assert_eq!(most.load(Ordering::SeqCst), MOST);
 }
 
 #[cfg(target_os = "linux")]
