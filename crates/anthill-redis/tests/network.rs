@@ -2,13 +2,16 @@
 
 mod common;
 
-use anthill_jobs::{Broker, Enqueued, Extended, Settle, Settled};
-use anthill_test_support::{eventually, redis, skip_unless};
+use anthill::Pool;
+use anthill_jobs::{Broker, Context, Enqueued, Extended, Job, JobError, Queue, Settle, Settled};
+use anthill_test_support::{Arrivals, eventually, redis, skip_unless};
 use common::line::{Line, TIMEOUT, is_unavailable};
 use common::wire::Act;
 use common::{
-    LEASE, builder, claim, done, ear, enqueue, finish, hears, job, jobs, key, names, request, stats,
+    LEASE, builder, claim, done, ear, enqueue, finish, hears, job, jobs, key, names, open, request,
+    stats,
 };
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -193,6 +196,47 @@ fn a_settlement_whose_answer_was_lost_is_not_called_lost() {
     line.plan.acts(held[0].lease.token(), vec![Act::CutRequest]);
     let settled = broker.settle(&ends).expect("it is made again");
     assert_eq!(settled, [Settled::Stored, Settled::Stored, Settled::Lost]);
+}
+
+#[derive(Serialize, Deserialize)]
+struct Letter;
+
+impl Job for Letter {
+    const KIND: &'static str = "letter";
+}
+
+#[test]
+fn a_consumer_counts_what_it_cannot_confirm_and_loses_nothing() {
+    let line = Line::new(skip_unless!(redis::shared()));
+    let queue = Queue::of(line.open());
+    let near = Queue::of(open(&redis::shared().unwrap().url(), &line.queue));
+    let before = near.stats().expect("they are read");
+    let pool = Pool::with_capacity(1);
+    let runs = Arrivals::new();
+    let counts = runs.clone();
+    let consumer = queue
+        .consumer(&pool)
+        .lease(LEASE)
+        .handle(move |_: Letter, _: &Context| -> Result<(), JobError> {
+            counts.arrive();
+            Ok(())
+        })
+        .start()
+        .expect("it starts");
+    // Nothing but its settlement names the job: the answer to that, and then the settlement itself.
+    for (number, act) in [(1, Act::CutReply), (2, Act::CutRequest)] {
+        let one = near.encode(&Letter).expect("it can be written");
+        line.plan.acts(one.id.as_bytes(), vec![act]);
+        near.enqueue_new(&one).expect("it is stored");
+        eventually("its settlement is cut", || line.plan.is_over());
+        eventually("it is settled", || consumer.stats().in_hand == 0);
+        runs.wait_for(number);
+        assert_eq!(near.stats().unwrap().done - before.done, number as u64);
+    }
+    let counted = consumer.stats();
+    assert_eq!((counted.unconfirmed, counted.lost), (1, 0), "{counted:?}");
+    assert_eq!(runs.count(), 2, "each runs once");
+    consumer.stop(LEASE).expect("it stops");
 }
 
 #[test]
