@@ -3,14 +3,19 @@
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub(crate) mod line;
+pub(crate) mod users;
+pub(crate) mod wire;
+
 use anthill_jobs::broker::{Admin, Change, Listener, Subscription};
 use anthill_jobs::{
     Broker, ClaimRequest, Claimed, Enqueued, JobId, Lease, NewJob, QueueError, QueueStats, Settle,
 };
 use anthill_redis::{RedisBroker, RedisBuilder};
 use anthill_test_support::redis::{Raw, Value};
+use anthill_test_support::{becomes_true, eventually};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
@@ -124,6 +129,18 @@ pub(crate) fn ear(broker: &RedisBroker, poll: Duration) -> (Heard, Subscription)
     (heard, subscription)
 }
 
+/// Makes changes until one is heard of, soon after.
+#[track_caller]
+pub(crate) fn hears(heard: &Heard, mut change: impl FnMut()) {
+    eventually("it hears of a change", || {
+        let before = heard.elsewhere.load(Ordering::SeqCst);
+        change();
+        becomes_true(Duration::from_millis(300), || {
+            heard.elsewhere.load(Ordering::SeqCst) > before
+        })
+    });
+}
+
 /// How many clients that are this crate's are connected to a server.
 pub(crate) fn clients(raw: &mut Raw) -> usize {
     let list = raw.run(&["CLIENT", "LIST"]).text();
@@ -223,7 +240,16 @@ pub(crate) fn at_once<T: Send>(number: usize, run: impl Fn(usize) -> T + Sync) -
                 })
             })
             .collect();
-        let ended = threads.into_iter().map(|thread| thread.join());
+        let ended = threads.into_iter().map(thread::ScopedJoinHandle::join);
         ended.map(|one| one.expect("no panic")).collect()
     })
+}
+
+/// Says that it is over, also when a test fails: threads that go on until then would hold it up.
+pub(crate) struct Over<'f>(pub(crate) &'f AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
