@@ -81,7 +81,7 @@ fn parse(address: &str, shown: &str) -> Result<Address, String> {
     }
     Ok(Address {
         login: Login {
-            settings: settings.set_lib_name("anthill-redis", env!("CARGO_PKG_VERSION")),
+            settings,
             tls,
             shown: shown.to_owned(),
         },

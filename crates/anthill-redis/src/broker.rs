@@ -4,6 +4,7 @@ use crate::builder::RedisBuilder;
 use crate::call::Again;
 use crate::claim::{self, MOST};
 use crate::enqueue::{self, Answer};
+use crate::errors::unavailable;
 use crate::limits::{self, is_zero};
 use crate::quick::Quick;
 use crate::reply;
@@ -224,18 +225,30 @@ impl Broker for RedisBroker {
         let mut settled = Vec::with_capacity(ends.len());
         let mut woke = false;
         for some in ends.chunks(MOST) {
-            let mut answer = Value::Int(0);
+            let ask = |script, args: &Cmd| self.store.ask(&self.queue, script, args, Again::Once);
+            let mut quick = None;
             let mut plain = args(&self.store);
             if self.quick.done.is_good() && settle::plain_args(&mut plain, some) {
-                answer = self.call(Script::Finish, &plain)?;
-                self.quick.done.learn(!is_zero(&answer));
+                let answer = ask(Script::Finish, &plain)?;
+                let is_done = !is_zero(&answer.value);
+                self.quick.done.learn(is_done);
+                quick = is_done.then_some(answer);
             }
-            if is_zero(&answer) {
-                let mut args = args(&self.store);
-                settle::args(&mut args, some);
-                answer = self.call(Script::Settle, &args)?;
+            let answer = match quick {
+                Some(answer) => answer,
+                None => {
+                    let mut args = args(&self.store);
+                    settle::args(&mut args, some);
+                    ask(Script::Settle, &args)?
+                }
+            };
+            let (stored, more) = settle::answers(answer.value, some.len())?;
+            if answer.is_repeated && !stored.contains(&true) {
+                // Either the first call has stored them all, or the leases are over.
+                return Err(unavailable(
+                    "the answer was lost, and nobody knows whether it was stored",
+                ));
             }
-            let (stored, more) = settle::answers(answer, some.len())?;
             settled.extend(settle::settled(&stored));
             woke |= more;
         }

@@ -1,7 +1,7 @@
 //! One connection to one node, used by one call at a time.
 //!
-//! - CO1. Each request has a deadline, which each write and read of it heeds. A server that sends its answer drop by drop can take
-//!   longer; the answer of a script is sent at once.
+//! - CO1. Each request has a deadline, which each write and read of it heeds, from the first of a login on. A server that sends its
+//!   answer drop by drop can take longer; the answer of a script is sent at once.
 //! - CO2. After any failure but a refusal of the server's the connection is broken, and not used again: a late answer would be
 //!   taken for that of the next request.
 
@@ -33,8 +33,18 @@ pub(crate) struct Request<'r> {
 pub(crate) struct Connection {
     client: redis::Connection,
     node: Node,
-    timeout: Duration,
+    /// None until it is set.
+    timeout: Option<Duration>,
     used: Instant,
+}
+
+/// What a login consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Password,
+    Database,
+    /// The name of this library, for whoever looks at the clients of a server. Older ones do not know the command.
+    Name,
 }
 
 impl Connection {
@@ -49,14 +59,57 @@ impl Connection {
             return Err(too_late());
         }
         let client = login.client(node)?;
+        let deadline = Instant::now() + timeout;
         let opened = client.get_connection_with_timeout(timeout);
         let client = opened.map_err(|error| of_connect(&error, login.shown()))?;
-        Ok(Connection {
+        let mut connection = Connection {
             client,
             node: node.clone(),
-            timeout: Duration::ZERO,
+            timeout: None,
             used: Instant::now(),
-        })
+        };
+        connection.log_in(login, deadline)?;
+        Ok(connection)
+    }
+
+    /// The client's own login waits for each answer of it as long as for all.
+    fn log_in(&mut self, login: &Login, deadline: Instant) -> Result<(), QueueError> {
+        let settings = &login.settings;
+        let mut steps = Vec::new();
+        if let Some(password) = settings.password() {
+            let mut auth = redis::cmd("AUTH");
+            auth.arg(settings.username()).arg(password);
+            steps.push((Step::Password, auth));
+        }
+        if settings.db() != 0 {
+            let mut select = redis::cmd("SELECT");
+            select.arg(settings.db());
+            steps.push((Step::Database, select));
+        }
+        let names = [
+            ("LIB-NAME", env!("CARGO_PKG_NAME")),
+            ("LIB-VER", env!("CARGO_PKG_VERSION")),
+        ];
+        for (what, name) in names {
+            let mut info = redis::cmd("CLIENT");
+            info.arg("SETINFO").arg(what).arg(name);
+            steps.push((Step::Name, info));
+        }
+        let mut bytes = Vec::new();
+        for (_, command) in &steps {
+            command.write_packed_command(&mut bytes);
+        }
+        self.heed(deadline)?;
+        let sent = self.client.send_packed_command(&bytes);
+        sent.map_err(|error| of_connection(&error))?;
+        for (step, _) in steps {
+            match self.answer(deadline) {
+                Ok(_) => {}
+                Err(Failure::Refused(refusal)) => refused(step, refusal, login)?,
+                Err(failure) => return Err(failure.into_error()),
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn node(&self) -> &Node {
@@ -136,12 +189,12 @@ impl Connection {
         if left.is_zero() {
             return Err(too_late());
         }
-        let is_near = self.timeout <= left + SLACK && self.timeout + SLACK >= left;
-        if !is_near {
+        let is_near = |timeout| timeout <= left + SLACK && timeout + SLACK >= left;
+        if !self.timeout.is_some_and(is_near) {
             let set = |error| of_connection(&error);
             self.client.set_write_timeout(Some(left)).map_err(set)?;
             self.client.set_read_timeout(Some(left)).map_err(set)?;
-            self.timeout = left;
+            self.timeout = Some(left);
         }
         Ok(())
     }
@@ -152,6 +205,105 @@ impl Connection {
     }
 }
 
+/// What it means that a server refuses a step of a login.
+fn refused(step: Step, refusal: Refusal, login: &Login) -> Result<(), QueueError> {
+    let has_code = refusal.code != "ERR";
+    match step {
+        Step::Password if !has_code => Err(QueueError::Denied(refusal.text)),
+        Step::Database if !has_code => Err(QueueError::Address {
+            address: login.shown.clone(),
+            reason: refusal.text,
+        }),
+        // Nothing else is answered on such a connection.
+        Step::Name if refusal.code != "MAXCLIENTS" => Ok(()),
+        _ => Err(refusal.into_error()),
+    }
+}
+
 fn too_late() -> QueueError {
     unavailable("the time for the call was over")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use anthill_test_support::watchdog;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{SocketAddr, TcpListener};
+
+    /// A server that answers so many commands, and then none.
+    fn silent(answers: usize) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("it has one");
+        std::thread::spawn(move || {
+            let mut held = Vec::new();
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut lines = BufReader::new(stream.try_clone().expect("it is open")).lines();
+                for _ in 0..answers {
+                    // A command begins so.
+                    let begin = |line: &String| line.starts_with('*');
+                    if lines
+                        .by_ref()
+                        .map_while(Result::ok)
+                        .any(|line| begin(&line))
+                    {
+                        let _ = (&stream).write_all(b"+OK\r\n");
+                    }
+                }
+                held.push(stream);
+            }
+        });
+        address
+    }
+
+    fn node_and_login(at: SocketAddr) -> (Node, Login) {
+        let address: Address = format!("redis://me:secret@{at}/3")
+            .parse()
+            .expect("it is one");
+        (address.nodes[0].clone(), address.login)
+    }
+
+    #[test]
+    fn a_login_takes_no_longer_than_its_deadline_however_many_steps_it_has() {
+        let limit = Duration::from_secs(2);
+        std::thread::scope(|scope| {
+            for answers in 0..4 {
+                scope.spawn(move || {
+                    let (node, login) = node_and_login(silent(answers));
+                    let begin = Instant::now();
+                    let opened = watchdog("it ends", move || {
+                        Connection::open(&login, &node, begin + limit).map(drop)
+                    });
+                    let took = begin.elapsed();
+                    assert!(
+                        matches!(opened, Err(QueueError::Unavailable(_))),
+                        "{opened:?}"
+                    );
+                    // A time for each step would be four of them.
+                    assert!(took < 2 * limit, "{answers}: {took:?}");
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_request_of_a_new_connection_ends_also_when_its_time_is_all_but_over() {
+        let (node, login) = node_and_login(silent(4));
+        let answer = watchdog("it ends", move || {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let mut connection = Connection::open(&login, &node, deadline).expect("it answers");
+            let request = Request {
+                command: &redis::cmd("PING"),
+                asking: false,
+                replicas: 0,
+            };
+            let soon = Instant::now() + SLACK / 2;
+            connection.request(&request, soon)
+        });
+        assert!(
+            matches!(answer, Err(Failure::Unanswered(_) | Failure::TooLate(_))),
+            "{answer:?}"
+        );
+    }
 }

@@ -18,6 +18,19 @@ pub(crate) enum Failure {
     Refused(Refusal),
 }
 
+impl Failure {
+    /// The error, where nothing more is tried.
+    pub(crate) fn into_error(self) -> QueueError {
+        match self {
+            Failure::TooLate(error)
+            | Failure::NotSent(error)
+            | Failure::Unanswered(error)
+            | Failure::Unconfirmed(error) => error,
+            Failure::Refused(refusal) => refusal.into_error(),
+        }
+    }
+}
+
 /// What a server says when it refuses: a code, such as `MOVED`, and a text.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -83,21 +96,13 @@ pub(crate) fn of_connection(error: &RedisError) -> QueueError {
     unavailable(error.to_string())
 }
 
-/// The error of a connect: a refusal of the server's, or of the connection.
+/// The error of a connect, before anything is said.
 pub(crate) fn of_connect(error: &RedisError, address: &str) -> QueueError {
-    use redis::ErrorKind;
     match error.kind() {
-        ErrorKind::AuthenticationFailed => QueueError::Denied(
-            error
-                .detail()
-                .unwrap_or("the server refuses the password")
-                .to_owned(),
-        ),
-        ErrorKind::InvalidClientConfig => QueueError::Address {
+        redis::ErrorKind::InvalidClientConfig => QueueError::Address {
             address: address.to_owned(),
             reason: error.to_string(),
         },
-        ErrorKind::Server(_) | ErrorKind::Extension => Refusal::of(error).into_error(),
         _ => of_connection(error),
     }
 }

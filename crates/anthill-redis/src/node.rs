@@ -67,7 +67,8 @@ impl Login {
             let info = address
                 .into_connection_info()
                 .map_err(|error| refuse(&error))?;
-            let settings = self.settings.clone();
+            // It logs in by itself.
+            let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
             Ok(info
                 .set_redis_settings(settings)
                 .set_tcp_settings(tcp.clone()))

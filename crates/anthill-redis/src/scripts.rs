@@ -71,6 +71,20 @@ impl Script {
         matches!(self, Script::Add | Script::Enqueue | Script::Change)
     }
 
+    /// Whether a job may be claimable after it that was not, by the wish of the caller.
+    pub(crate) fn may_make_claimable(self) -> bool {
+        matches!(
+            self,
+            Script::Add
+                | Script::Enqueue
+                | Script::Settle
+                | Script::Remove
+                | Script::Change
+                | Script::Purge
+                | Script::Settings
+        )
+    }
+
     /// A command that calls the script: by its digest, or by its whole text.
     pub(crate) fn command(self, is_whole: bool, keys: &[String], args: &Cmd) -> Cmd {
         let text = &TEXTS[self as usize];

@@ -184,7 +184,9 @@ impl Store {
             ..self.new_call(queue, Script::Open, args)
         };
         let answer = call.run(self.options.timeout);
-        answer.map(|answer| answer.value).map_err(into_error)
+        answer
+            .map(|answer| answer.value)
+            .map_err(Failure::into_error)
     }
 
     /// Calls a script on a connection for heartbeats, within a time.
@@ -227,14 +229,23 @@ impl Store {
         timeout: Duration,
     ) -> Result<Answer, QueueError> {
         let begin = Instant::now();
-        match call.run(timeout) {
+        let answered = call.run(timeout);
+        let is_unclear = match &answered {
+            Ok(answer) => answer.is_repeated,
+            Err(failure) => matches!(failure, Failure::Unanswered(_) | Failure::Unconfirmed(_)),
+        };
+        if is_unclear && call.script.may_make_claimable() {
+            // The message about it is this process' own, which nobody here would be told of (B11).
+            queue.tell(Change::Here);
+        }
+        match answered {
             // No script begins where the queue is not there, so it can be called again.
             Err(Failure::Refused(refusal)) if refusal.code == "NOQUEUE" => {
                 queue.restore.make_anew(self, queue)?;
                 let left = timeout.saturating_sub(begin.elapsed());
-                call.run(left).map_err(into_error)
+                call.run(left).map_err(Failure::into_error)
             }
-            answer => answer.map_err(into_error),
+            answer => answer.map_err(Failure::into_error),
         }
     }
 
@@ -247,16 +258,6 @@ impl Store {
             replicas: 0,
         };
         self.pool.request(&queue.route.node(), &request, deadline)
-    }
-}
-
-fn into_error(failure: Failure) -> QueueError {
-    match failure {
-        Failure::TooLate(error)
-        | Failure::NotSent(error)
-        | Failure::Unanswered(error)
-        | Failure::Unconfirmed(error) => error,
-        Failure::Refused(refusal) => refusal.into_error(),
     }
 }
 
