@@ -234,13 +234,12 @@ impl Broker for RedisBroker {
                 self.quick.done.learn(is_done);
                 quick = is_done.then_some(answer);
             }
-            let answer = match quick {
-                Some(answer) => answer,
-                None => {
-                    let mut args = args(&self.store);
-                    settle::args(&mut args, some);
-                    ask(Script::Settle, &args)?
-                }
+            let answer = if let Some(answer) = quick {
+                answer
+            } else {
+                let mut args = args(&self.store);
+                settle::args(&mut args, some);
+                ask(Script::Settle, &args)?
             };
             let (stored, more) = settle::answers(answer.value, some.len())?;
             if answer.is_repeated && !stored.contains(&true) {

@@ -109,8 +109,9 @@ impl Call<'_> {
                 Failure::NotSent(error) | Failure::TooLate(error) if was_sent => {
                     Failure::Unanswered(error)
                 }
-                Failure::Refused(refusal) if was_sent && next.is_some() => {
-                    Failure::Unanswered(unavailable(refusal.text))
+                // A queue that is gone has what was done no more.
+                Failure::Refused(Refusal { code, text }) if was_sent && code != "NOQUEUE" => {
+                    Failure::Unanswered(unavailable(format!("{text} [{code}]")))
                 }
                 other => other,
             };

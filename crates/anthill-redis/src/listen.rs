@@ -12,6 +12,7 @@
 
 use crate::call::Again;
 use crate::connection::Connection;
+use crate::reply;
 use crate::scripts::Script;
 use crate::store::{QueueState, Store, args};
 use crate::sync::lock;
@@ -289,7 +290,12 @@ impl Ear {
     fn arm(&self) {
         self.with(|store, queue| {
             // If it fails the queue is armed by the next try, and until then the poll finds what there is.
-            let _ = store.call(queue, Script::Arm, &args(store), Again::Once);
+            let armed = store.call(queue, Script::Arm, &args(store), Again::Once);
+            let identity = armed.and_then(reply::bytes);
+            if identity.is_ok_and(|identity| !queue.restore.is_it(&identity)) {
+                // Another process has made it (RS3).
+                let _ = queue.restore.make_anew(store, queue);
+            }
         });
     }
 

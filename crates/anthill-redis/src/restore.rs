@@ -3,7 +3,9 @@
 //! - RS1. Each queue has an identity of random bytes, which it gets when it is made. Whoever meets another one than before says in
 //!   the log that all is gone.
 //! - RS2. What this process has set is then set again: limits, retention and schedules. A pause, and what others have set, is
-//!   gone with the jobs.
+//!   gone with the jobs. If that fails, whoever calls next tries it again.
+//! - RS3. Who listens meets the queue that another process has made: a new one is armed, so its first change is told, and
+//!   whoever arms it learns which one it is.
 
 use crate::reply;
 use crate::store::{QueueState, Store, args};
@@ -26,6 +28,8 @@ struct State {
     /// Some handle may make the queue: not all are read-only.
     may_make: bool,
     identity: Option<u128>,
+    /// It is to be set again (RS2), and nobody is about to do so.
+    is_behind: bool,
     limits: Option<Limits>,
     retention: Option<Retention>,
     schedules: BTreeMap<String, Scheduled>,
@@ -91,17 +95,39 @@ impl Restore {
             let mut state = lock(&self.state);
             let before = state.clone();
             state.identity = Some(found);
+            state.is_behind = false;
             before
         };
-        if before.identity.is_some_and(|one| one != found) {
+        let is_another = before.identity.is_some_and(|one| one != found);
+        if is_another {
             log::warn!(
                 "the queue {:?} at {} is another one than before: its store was emptied or replaced, and all jobs, limits and schedules are gone",
                 queue.name,
                 store.login.shown
             );
-            before.set_again(store, queue)?;
+        }
+        if is_another || before.is_behind {
+            let set = before.set_again(store, queue);
+            if set.is_err() {
+                lock(&self.state).is_behind = true;
+            }
+            set?;
         }
         Ok(Some(found))
+    }
+
+    /// Sets again what an earlier call could not.
+    pub(crate) fn catch_up(&self, store: &Store, queue: &QueueState) {
+        if lock(&self.state).is_behind {
+            // If it fails the next call tries it again.
+            let _ = self.make_anew(store, queue);
+        }
+    }
+
+    /// Whether this is the queue that was met last, by its identity as it is stored.
+    pub(crate) fn is_it(&self, identity: &[u8]) -> bool {
+        let known = lock(&self.state).identity.map(u128::to_be_bytes);
+        known.is_none_or(|known| known[..] == *identity)
     }
 
     /// Makes the queue anew if it is not there any more.

@@ -170,6 +170,8 @@ impl Store {
         args: &Cmd,
         again: Again,
     ) -> Result<Answer, QueueError> {
+        // Not before a heartbeat, which waits for no other call.
+        queue.restore.catch_up(self, queue);
         let call = Call {
             again,
             ..self.new_call(queue, script, args)

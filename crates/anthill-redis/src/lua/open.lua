@@ -8,7 +8,8 @@ if redis.call('HEXISTS', conf, 's') == 0 and ARGV[4] == '1' then
         -- A part of it was evicted, or deleted by hand: nobody may guess the rest.
         return redis.error_reply('CORRUPT there are jobs, and their queue is gone')
     end
-    redis.call('HSET', conf, 'i', ARGV[3], 'v', ARGV[2], 's',
+    -- Armed: where another queue was before, somebody may wait.
+    redis.call('HSET', conf, 'i', ARGV[3], 'v', ARGV[2], 'w', '1', 's',
         struct.pack('>BI5I5I5I7I5I7I7I7I7', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
 end
 return redis.call('HMGET', conf, 'v', 'i')
