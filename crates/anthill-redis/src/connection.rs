@@ -199,6 +199,12 @@ impl Connection {
         Ok(())
     }
 
+    /// As if it had not been used for so long.
+    #[cfg(test)]
+    pub(crate) fn age(&mut self, by: Duration) {
+        self.used = self.used.checked_sub(by).expect("the host runs for longer");
+    }
+
     /// The connection itself, to hear messages on.
     pub(crate) fn into_client(self) -> redis::Connection {
         self.client
@@ -224,38 +230,50 @@ fn too_late() -> QueueError {
     unavailable("the time for the call was over")
 }
 
+/// A server that answers so many commands on each connection, and then none; and how many connections there were.
+#[cfg(test)]
+pub(crate) fn silent(
+    answers: usize,
+) -> (
+    std::net::SocketAddr,
+    std::sync::Arc<std::sync::atomic::AtomicUsize>,
+) {
+    use std::io::{BufRead, BufReader, Write};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it has one");
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&accepted);
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming().map_while(Result::ok) {
+            count.fetch_add(1, Ordering::SeqCst);
+            let mut lines = BufReader::new(stream.try_clone().expect("it is open")).lines();
+            for _ in 0..answers {
+                // A command begins so.
+                let begin = |line: &String| line.starts_with('*');
+                if lines
+                    .by_ref()
+                    .map_while(Result::ok)
+                    .any(|line| begin(&line))
+                {
+                    let _ = (&stream).write_all(b"+OK\r\n");
+                }
+            }
+            held.push(stream);
+        }
+    });
+    (address, accepted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::address::Address;
     use anthill_test_support::watchdog;
-    use std::io::{BufRead, BufReader, Write};
-    use std::net::{SocketAddr, TcpListener};
-
-    /// A server that answers so many commands, and then none.
-    fn silent(answers: usize) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("it has one");
-        std::thread::spawn(move || {
-            let mut held = Vec::new();
-            for stream in listener.incoming().map_while(Result::ok) {
-                let mut lines = BufReader::new(stream.try_clone().expect("it is open")).lines();
-                for _ in 0..answers {
-                    // A command begins so.
-                    let begin = |line: &String| line.starts_with('*');
-                    if lines
-                        .by_ref()
-                        .map_while(Result::ok)
-                        .any(|line| begin(&line))
-                    {
-                        let _ = (&stream).write_all(b"+OK\r\n");
-                    }
-                }
-                held.push(stream);
-            }
-        });
-        address
-    }
+    use std::net::SocketAddr;
 
     fn node_and_login(at: SocketAddr) -> (Node, Login) {
         let address: Address = format!("redis://me:secret@{at}/3")
@@ -270,7 +288,7 @@ mod tests {
         std::thread::scope(|scope| {
             for answers in 0..4 {
                 scope.spawn(move || {
-                    let (node, login) = node_and_login(silent(answers));
+                    let (node, login) = node_and_login(silent(answers).0);
                     let begin = Instant::now();
                     let opened = watchdog("it ends", move || {
                         Connection::open(&login, &node, begin + limit).map(drop)
@@ -289,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_request_of_a_new_connection_ends_also_when_its_time_is_all_but_over() {
-        let (node, login) = node_and_login(silent(4));
+        let (node, login) = node_and_login(silent(4).0);
         let answer = watchdog("it ends", move || {
             let deadline = Instant::now() + Duration::from_secs(10);
             let mut connection = Connection::open(&login, &node, deadline).expect("it answers");

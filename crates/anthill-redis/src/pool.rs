@@ -3,7 +3,8 @@
 //! - PO1. A connection is returned only if the server answered. When one breaks, all idle ones to that node are closed: a server that
 //!   was restarted has closed them, too. So they are where the server is a replica now: the name may be another server's by now.
 //! - PO2. Heartbeats have connections of their own, so they wait for no other call.
-//! - PO3. A connection that nobody has used for [`IDLE`] is closed by the next call that ends.
+//! - PO3. A connection that nobody has used for [`IDLE`] is not used any more, as what is between may have forgotten it without a
+//!   word: a call would wait for its whole time. It is closed by the next call that begins or ends.
 
 use crate::connection::{Connection, Request};
 use crate::errors::{Failure, unavailable};
@@ -29,6 +30,21 @@ struct State {
     in_use: usize,
     /// The one that was used last is the last one.
     idle: Vec<Connection>,
+}
+
+impl State {
+    /// Takes the idle connections that are such.
+    fn take(&mut self, is_it: impl Fn(&Connection) -> bool) -> Vec<Connection> {
+        let all = std::mem::take(&mut self.idle);
+        let (taken, kept) = all.into_iter().partition(is_it);
+        self.idle = kept;
+        taken
+    }
+
+    /// PO3.
+    fn take_old(&mut self, now: Instant) -> Vec<Connection> {
+        self.take(|idle| now.saturating_duration_since(idle.used()) >= IDLE)
+    }
 }
 
 impl Pool {
@@ -80,9 +96,12 @@ impl Pool {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.in_use += 1;
+        let old = state.take_old(Instant::now());
         let at = state.idle.iter().rposition(|one| one.node() == node);
         let idle = at.map(|at| state.idle.remove(at));
         drop(state);
+        // After the lock: to close takes a while.
+        drop(old);
         Ok((Permit { pool: self }, idle))
     }
 }
@@ -94,17 +113,10 @@ struct Permit<'p> {
 
 impl Permit<'_> {
     fn leave(self, connection: Connection, is_broken: bool) {
-        let now = Instant::now();
         let mut state = lock(&self.pool.state);
-        let mut closed = Vec::new();
-        let all = std::mem::take(&mut state.idle);
-        for idle in all {
-            let is_old = now.saturating_duration_since(idle.used()) >= IDLE;
-            if is_old || (is_broken && idle.node() == connection.node()) {
-                closed.push(idle);
-            } else {
-                state.idle.push(idle);
-            }
+        let mut closed = state.take_old(Instant::now());
+        if is_broken {
+            closed.extend(state.take(|idle| idle.node() == connection.node()));
         }
         if is_broken {
             closed.push(connection);
@@ -112,7 +124,6 @@ impl Permit<'_> {
             state.idle.push(connection);
         }
         drop(state);
-        // After the lock: to close takes a while.
         drop(closed);
     }
 }
@@ -121,5 +132,40 @@ impl Drop for Permit<'_> {
     fn drop(&mut self) {
         lock(&self.pool.state).in_use -= 1;
         self.pool.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use crate::connection::silent;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn a_connection_that_was_idle_for_long_is_not_used_any_more() {
+        // It answers a login of four steps, and two calls, on each connection.
+        let (at, accepted) = silent(6);
+        let address: Address = format!("redis://me:secret@{at}/3")
+            .parse()
+            .expect("it is one");
+        let node = &address.nodes[0];
+        let pool = Pool::new(Arc::new(address.login.clone()), 2);
+        let ping = redis::cmd("PING");
+        let request = Request {
+            command: &ping,
+            asking: false,
+            replicas: 0,
+        };
+        let call = || {
+            let deadline = Instant::now() + Duration::from_secs(5);
+            pool.request(node, &request, deadline)
+                .expect("it is answered");
+            assert_eq!(lock(&pool.state).idle.len(), 1);
+            accepted.load(Ordering::SeqCst)
+        };
+        assert_eq!((call(), call()), (1, 1));
+        lock(&pool.state).idle[0].age(IDLE);
+        assert_eq!(call(), 2);
     }
 }
