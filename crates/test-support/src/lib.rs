@@ -483,4 +483,8 @@ pub mod postgres;
 #[cfg(unix)]
 pub mod proxy;
 #[cfg(unix)]
+pub mod redis;
+#[cfg(unix)]
 mod scratch;
+#[cfg(unix)]
+mod server;

@@ -52,6 +52,14 @@ pub(crate) fn folder() -> &'static Path {
     })
 }
 
+/// Makes a folder that only its user can enter.
+pub(crate) fn make_private_folder(folder: &Path) {
+    DirBuilder::new()
+        .mode(0o700)
+        .create(folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+}
+
 fn lets_others_pass(folder: &Path) -> bool {
     fs::metadata(folder).is_ok_and(|found| found.mode() & 0o001 != 0)
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::missing::Missing;
 use crate::scratch;
+use crate::server::programs::{first_complete, path};
 
 /// Names a folder of Postgres' programs that goes before all others.
 const CHOSEN: &str = "ANTHILL_POSTGRES_BIN";
@@ -32,8 +33,8 @@ impl Installation {
             ));
         }
         let programs = match std::env::var_os(CHOSEN) {
-            Some(chosen) => first_complete([PathBuf::from(chosen)]),
-            None => first_complete(debian().into_iter().chain(path())),
+            Some(chosen) => first_complete([PathBuf::from(chosen)], &PROGRAMS),
+            None => first_complete(debian().into_iter().chain(path()), &PROGRAMS),
         };
         let Some(programs) = programs else {
             return Err(Missing::program(format!(
@@ -80,12 +81,6 @@ impl Installation {
     }
 }
 
-fn first_complete(folders: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
-    folders
-        .into_iter()
-        .find(|folder| PROGRAMS.iter().all(|name| folder.join(name).is_file()))
-}
-
 /// Debian's folders, the newest version first.
 fn debian() -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir("/usr/lib/postgresql") else {
@@ -100,11 +95,6 @@ fn debian() -> Vec<PathBuf> {
         .collect();
     found.sort_unstable_by(|one, other| other.cmp(one));
     found.into_iter().map(|(_, folder)| folder).collect()
-}
-
-fn path() -> Vec<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).collect()
 }
 
 /// A user that a server can run as: Postgres refuses root.
@@ -175,20 +165,5 @@ mod tests {
         assert_eq!(ids(users, "postgres"), Some((101, 104)));
         assert_eq!(ids(users, "nobody"), None);
         assert_eq!(ids("postgres:x:many:104:\n", "postgres"), None);
-    }
-
-    #[test]
-    fn a_folder_without_all_programs_is_passed_over() {
-        let folder = scratch::folder().join(format!("programs-{}", std::process::id()));
-        let (half, whole) = (folder.join("half"), folder.join("whole"));
-        for (folder, programs) in [(&half, &PROGRAMS[..2]), (&whole, &PROGRAMS[..])] {
-            fs::create_dir_all(folder).unwrap();
-            for name in programs {
-                fs::write(folder.join(name), "").unwrap();
-            }
-        }
-        assert_eq!(first_complete([half.clone()]), None);
-        assert_eq!(first_complete([half, whole.clone()]), Some(whole));
-        fs::remove_dir_all(folder).unwrap();
     }
 }

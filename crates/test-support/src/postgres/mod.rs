@@ -28,11 +28,9 @@ mod access;
 mod installation;
 mod processes;
 mod template;
-mod watcher;
 
 pub use access::Access;
 
-use std::fs::{self, OpenOptions};
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::os::unix::process::CommandExt;
@@ -41,9 +39,10 @@ use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use self::installation::Installation;
-use self::watcher::Watcher;
 use crate::missing::Missing;
-use crate::scratch::{self, Reservation};
+use crate::scratch::Reservation;
+use crate::server::Home;
+use crate::server::processes::{await_ready, ends, kill_all, signal};
 
 /// Whether a server waits for the disk at each commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,12 +103,11 @@ impl Options {
 pub struct Server {
     installation: Installation,
     options: Options,
-    folder: PathBuf,
     port: Reservation,
     access: Access,
     /// None while it is stopped or killed.
     postmaster: Mutex<Option<Child>>,
-    watcher: Watcher,
+    home: Home,
 }
 
 impl Server {
@@ -123,20 +121,20 @@ impl Server {
     }
 
     fn start_by(installation: Installation, options: Options, port: Reservation) -> Self {
-        // With the pid for those who look; by chance, since a pid comes again.
-        let name = format!("pg-{}-{:08x}", std::process::id(), rand::random::<u32>());
-        let folder = scratch::folder().join(&name);
-        let watcher = Watcher::start(&folder);
-        template::make_private_folder(&installation, &folder);
+        // The postmaster is known by an argument, the others by the titles that they give themselves.
+        let home = Home::new("pg", |name| {
+            format!("^(cluster_name={name}$|postgres: {name}: )")
+        });
+        let folder = home.folder();
+        installation.user.own(folder);
         let password = template::copy(&installation, &folder.join("data"));
         let mut server = Self {
-            access: Access::new(&installation, &folder, port.number(), password),
+            access: Access::new(&installation, folder, port.number(), password),
             installation,
             options,
-            folder,
             port,
             postmaster: Mutex::new(None),
-            watcher,
+            home,
         };
         while let Err(failure) = server.launch() {
             // Somebody who makes no reservations may take the port in the meantime.
@@ -154,17 +152,14 @@ impl Server {
     fn launch(&self) -> Result<(), String> {
         let mut postmaster = self.postmaster();
         assert!(postmaster.is_none(), "the server runs");
-        let log = self.folder.join("log");
-        let log = OpenOptions::new().create(true).append(true).open(log);
-        let log = log.expect("the folder can be written to");
-        let from = log.metadata().map_or(0, |found| found.len());
+        let (log, from) = self.home.open_log();
         let mut addresses = vec!["127.0.0.1".to_owned()];
         addresses.extend(self.options.listen.iter().map(IpAddr::to_string));
         let mut settings = vec![
-            format!("cluster_name={}", self.name()),
+            format!("cluster_name={}", self.home.name()),
             format!("port={}", self.port.number()),
             format!("listen_addresses={}", addresses.join(",")),
-            format!("unix_socket_directories={}", self.folder.display()),
+            format!("unix_socket_directories={}", self.home.folder().display()),
         ];
         if self.options.fsync == Fsync::Off {
             settings.extend(["fsync=off".to_owned(), "full_page_writes=off".to_owned()]);
@@ -182,24 +177,18 @@ impl Server {
             .process_group(0)
             .spawn();
         let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let ready = processes::await_ready(&mut child, &self.data());
+        let data = self.data();
+        let ready = await_ready(&mut child, |child| processes::is_ready(child, &data));
         if let Err(failure) = ready {
-            processes::kill_all(&mut child);
-            let told = self.log();
-            let told = told.get(usize::try_from(from).expect("a log fits")..);
-            return Err(format!("{failure}\n{}", told.unwrap_or_default()));
+            kill_all(&mut child);
+            return Err(format!("{failure}\n{}", self.home.log_from(from)));
         }
         *postmaster = Some(child);
         Ok(())
     }
 
-    fn name(&self) -> String {
-        let name = self.folder.file_name().expect("it has one");
-        name.to_string_lossy().into_owned()
-    }
-
     fn data(&self) -> PathBuf {
-        self.folder.join("data")
+        self.home.folder().join("data")
     }
 
     fn postmaster(&self) -> MutexGuard<'_, Option<Child>> {
@@ -210,8 +199,7 @@ impl Server {
 
     /// All that the server has logged.
     pub fn log(&self) -> String {
-        let log = fs::read(self.folder.join("log")).unwrap_or_default();
-        String::from_utf8_lossy(&log).into_owned()
+        self.home.log()
     }
 
     /// Whether the server runs: it was not stopped or killed, nor has it ended by itself.
@@ -228,9 +216,9 @@ impl Server {
             return;
         };
         // The server's "fast" shutdown.
-        processes::signal(&postmaster, libc::SIGINT);
-        if !processes::ends(&mut postmaster) {
-            processes::kill_all(&mut postmaster);
+        signal(&postmaster, libc::SIGINT);
+        if !ends(&mut postmaster, |_| ()) {
+            kill_all(&mut postmaster);
             panic!("Postgres does not stop:\n{}", self.log());
         }
     }
@@ -238,7 +226,7 @@ impl Server {
     /// Kills all processes of the server with SIGKILL, and waits until they are gone.
     pub fn kill(&self) {
         if let Some(mut postmaster) = self.postmaster().take() {
-            processes::kill_all(&mut postmaster);
+            kill_all(&mut postmaster);
         }
     }
 
@@ -268,11 +256,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
         processes::remove_shared_memory(&self.data());
-        match fs::remove_dir_all(&self.folder) {
-            Ok(()) => self.watcher.dismiss(),
-            // It tries again when this process is gone.
-            Err(error) => eprintln!("{} stays: {error}", self.folder.display()),
-        }
     }
 }
 

@@ -3,11 +3,10 @@
 //! The template is made once for each version and user of the server, by whoever holds a lock on a file alone; those that
 //! copy hold that lock together. It appears by a rename when it is complete, so a maker that is killed leaves none behind.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -82,7 +81,8 @@ fn make(installation: &Installation, template: &Path) {
             fs::remove_dir_all(stale).expect("a folder of these tests can be removed");
         }
     }
-    make_private_folder(installation, &folder);
+    scratch::make_private_folder(&folder);
+    installation.user.own(&folder);
     let password = format!("{:032x}", rand::random::<u128>());
     fs::write(password_file(&folder), &password).expect("the folder can be written to");
     installation.user.own(&password_file(&folder));
@@ -105,15 +105,6 @@ fn make(installation: &Installation, template: &Path) {
         .write_all(SETTINGS.as_bytes())
         .expect("the disk has room");
     fs::rename(folder, template).expect("nobody else makes it");
-}
-
-/// A folder that nobody but the server's user can enter.
-pub(super) fn make_private_folder(installation: &Installation, folder: &Path) {
-    DirBuilder::new()
-        .mode(0o700)
-        .create(folder)
-        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    installation.user.own(folder);
 }
 
 fn succeed(command: &mut Command) {

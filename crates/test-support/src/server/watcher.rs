@@ -15,11 +15,13 @@ const SCRIPT: &str = include_str!("watcher.sh");
 pub(super) struct Watcher(Child);
 
 impl Watcher {
-    /// To be started before there is a server, or a folder.
-    pub(super) fn start(folder: &Path) -> Self {
+    /// To be started before there is a server, or a folder. Each process of the server has an argument, or a title that it
+    /// gives itself, that matches the extended regular expression `processes`; the expression itself must not match it.
+    pub(super) fn start(folder: &Path, processes: &str) -> Self {
         let child = Command::new("sh")
             .args(["-c", SCRIPT])
             .arg(folder.file_name().expect("the folder has a name"))
+            .arg(processes)
             .current_dir(folder.parent().expect("the folder is in another"))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
