@@ -16,11 +16,13 @@
     reason = "a helper panics where what it waits for does not come"
 )]
 
+mod fleet;
 mod member;
 pub mod recorded;
 pub mod roles;
 mod stage;
 
+pub use fleet::Fleet;
 pub use member::{Counts, Member};
 pub use stage::{Stage, balance};
 
