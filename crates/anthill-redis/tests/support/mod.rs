@@ -1,0 +1,3 @@
+//! What proofs of the broker share.
+
+pub(crate) mod invariants;
