@@ -10,6 +10,7 @@ use crate::errors::{Failure, unavailable};
 use crate::node::{Login, Node};
 use crate::sync::lock;
 use redis::{Cmd, Value};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ pub(crate) struct Pool {
     login: Arc<Login>,
     most: usize,
     state: Mutex<State>,
+    /// How many connections were made.
+    made: AtomicU64,
     /// Somebody ended a call.
     freed: Condvar,
 }
@@ -37,8 +40,14 @@ impl Pool {
             login,
             most: most.max(1),
             state: Mutex::default(),
+            made: AtomicU64::new(0),
             freed: Condvar::new(),
         }
+    }
+
+    /// How many connections were made so far, by all calls.
+    pub(crate) fn made(&self) -> u64 {
+        self.made.load(Ordering::SeqCst)
     }
 
     /// Sends a request to a node, and waits for the answer, until the deadline.
@@ -52,7 +61,12 @@ impl Pool {
         let (permit, idle) = self.enter(node, deadline)?;
         let mut connection = match idle {
             Some(connection) => connection,
-            None => Connection::open(&self.login, node, deadline).map_err(Failure::NotSent)?,
+            None => {
+                let made =
+                    Connection::open(&self.login, node, deadline).map_err(Failure::NotSent)?;
+                self.made.fetch_add(1, Ordering::SeqCst);
+                made
+            }
         };
         let answer = connection.request(request, asking, deadline);
         let is_broken = matches!(answer, Err(Failure::NotSent(_) | Failure::Unanswered(_)));

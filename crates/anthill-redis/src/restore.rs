@@ -1,7 +1,7 @@
 //! A queue is made where there is none: when it is opened, and again if the store was emptied meanwhile.
 //!
 //! - RS1. Each queue has an identity of random bytes, which it gets when it is made. Whoever meets another one than before says in
-//!   the log that all is gone.
+//!   the log that all is gone. Who has connected anew looks, as somebody else may have made the queue by then.
 //! - RS2. What this process has set is then set again: limits, retention and schedules. A pause, and what others have set, is
 //!   gone with the jobs.
 
@@ -12,6 +12,7 @@ use crate::{limits, schedules};
 use anthill_jobs::{Limits, QueueError, Retention, Scheduled};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The version of the layout that this crate reads and writes.
 const VERSION: &str = "1";
@@ -19,6 +20,8 @@ const VERSION: &str = "1";
 #[derive(Default)]
 pub(crate) struct Restore {
     state: Mutex<State>,
+    /// How many connections had been made before the last look.
+    looked: AtomicU64,
 }
 
 #[derive(Clone, Default)]
@@ -66,6 +69,7 @@ impl Restore {
         queue: &QueueState,
         may_make: bool,
     ) -> Result<Option<u128>, QueueError> {
+        let made = store.connections_made();
         let mut args = args(store);
         args.arg(VERSION)
             .arg(&identity()[..])
@@ -93,6 +97,7 @@ impl Restore {
             state.identity = Some(found);
             before
         };
+        self.looked.fetch_max(made, Ordering::SeqCst);
         if before.identity.is_some_and(|one| one != found) {
             log::warn!(
                 "the queue {:?} at {} is another one than before: its store was emptied or replaced, and all jobs, limits and schedules are gone",
@@ -102,6 +107,16 @@ impl Restore {
             before.set_again(store, queue)?;
         }
         Ok(Some(found))
+    }
+
+    /// Looks whether it is still the same queue, where connections were made since the last look.
+    pub(crate) fn look_again(&self, store: &Store, queue: &QueueState) {
+        if self.looked.load(Ordering::SeqCst) < store.connections_made() {
+            // Where that fails the next call looks.
+            if let Err(error) = self.make_anew(store, queue) {
+                log::debug!("nobody knows whether a queue is the same as before: {error}");
+            }
+        }
     }
 
     /// Makes the queue anew if it is not there any more.
