@@ -61,17 +61,18 @@ impl Pool {
         let (permit, idle) = self.enter(node, deadline)?;
         let mut connection = match idle {
             Some(connection) => connection,
-            None => {
-                let made =
-                    Connection::open(&self.login, node, deadline).map_err(Failure::NotSent)?;
-                self.made.fetch_add(1, Ordering::SeqCst);
-                made
-            }
+            None => self.connect(node, deadline)?,
         };
         let answer = connection.request(request, asking, deadline);
         let is_broken = matches!(answer, Err(Failure::NotSent(_) | Failure::Unanswered(_)));
         permit.leave(connection, is_broken);
         answer
+    }
+
+    fn connect(&self, node: &Node, deadline: Instant) -> Result<Connection, Failure> {
+        let made = Connection::open(&self.login, node, deadline).map_err(Failure::NotSent)?;
+        self.made.fetch_add(1, Ordering::SeqCst);
+        Ok(made)
     }
 
     /// Waits until it may use a connection. Takes an idle one, if there is one to that node.

@@ -84,8 +84,8 @@ fn log_of_writes(server: &Server) -> PathBuf {
     let folder = server.data_folder().join("appendonlydir");
     let manifest = fs::read_to_string(folder.join("appendonly.aof.manifest"));
     let manifest = manifest.expect("the server writes a log");
-    let last = manifest.lines().filter(|line| line.ends_with(" type i"));
-    let last = last.last().expect("it has a last part");
+    let mut parts = manifest.lines().filter(|line| line.ends_with(" type i"));
+    let last = parts.next_back().expect("it has a last part");
     let name = last.split(' ').nth(1).expect("it has a name");
     folder.join(name)
 }
@@ -160,7 +160,7 @@ fn a_server_whose_last_second_is_gone_loses_nothing_else() {
         assert!(all > kept, "what was answered is in the log");
         // What was answered before that moment was written before it, or put off for as long as a server puts it off.
         rolled_back(&stage, since - nanos(WINDOW));
-        let cut = random.random_range(kept..(kept + all) / 2);
+        let cut = random.random_range(kept..kept.midpoint(all));
         let file = OpenOptions::new().write(true).open(log_of_writes(&server));
         file.and_then(|file| file.set_len(cut))
             .expect("nobody else writes there");
