@@ -21,8 +21,17 @@ pub(super) struct Connection {
     /// The triggers that have counted that one.
     counted: Vec<u64>,
     answered: u64,
-    /// The request whose reply is to be withheld.
-    withheld: Option<(u64, Cut)>,
+    withheld: Option<Withheld>,
+}
+
+/// A reply that the client is not to get.
+#[derive(Debug)]
+struct Withheld {
+    /// Which request it is of, and which of the replies it is. That is another number where there were replies that nobody had
+    /// asked for.
+    request: u64,
+    reply: u64,
+    cut: Cut,
 }
 
 /// What to do with bytes that came.
@@ -79,7 +88,7 @@ impl Connection {
 
     /// The cut that will not strike any more, since this connection ends.
     pub(super) fn take_withheld(&mut self) -> Option<Cut> {
-        self.withheld.take().map(|(_, cut)| cut)
+        self.withheld.take().map(|withheld| withheld.cut)
     }
 
     pub(super) fn plan_request(&mut self, bytes: &[u8], armed: &mut Vec<Armed>) -> Plan {
@@ -100,7 +109,11 @@ impl Connection {
                         plan.then = Then::Cut(struck.cut);
                         return plan;
                     }
-                    self.withheld = Some((self.asked + 1, struck.cut));
+                    self.withheld = Some(Withheld {
+                        request: self.asked + 1,
+                        reply: self.asked.max(self.answered) + 1,
+                        cut: struck.cut,
+                    });
                 }
             }
             if whole {
@@ -108,7 +121,7 @@ impl Connection {
                 self.request.clear();
                 self.counted.clear();
                 plan.ends += 1;
-                let last = self.withheld.as_ref().map(|(request, _)| *request);
+                let last = self.withheld.as_ref().map(|withheld| withheld.request);
                 if last == Some(self.asked) {
                     plan.pass = end;
                     plan.then = Then::Hold;
@@ -144,7 +157,7 @@ impl Connection {
             ends: 0,
             then: Then::GoOn,
         };
-        let withheld = self.withheld.as_ref().map(|(request, _)| *request);
+        let withheld = self.withheld.as_ref().map(|withheld| withheld.reply);
         if withheld == Some(self.answered + 1) {
             plan.pass = 0;
         }
@@ -155,8 +168,8 @@ impl Connection {
                 plan.pass = end;
             }
             if withheld == Some(self.answered) {
-                let (_, cut) = self.withheld.take().expect("a reply is withheld");
-                plan.then = Then::Cut(cut);
+                let withheld = self.withheld.take().expect("a reply is withheld");
+                plan.then = Then::Cut(withheld.cut);
                 return plan;
             }
         }

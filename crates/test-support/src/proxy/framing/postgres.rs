@@ -1,27 +1,13 @@
-//! Where requests and replies end in the bytes of a connection.
-//!
-//! Each side of a connection may be cut into pieces anywhere; what is told of a piece is where in it a request, or a reply,
-//! has its last byte.
-
-/// What the two sides of a connection speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// A request is a line, and so is a reply.
-    Lines,
-    /// Version 3 of Postgres' protocol, not encrypted. A request is what is answered by one `ReadyForQuery`: the start of a
-    /// session, a simple query, or all messages up to a `Sync`.
-    Postgres,
-}
+//! Postgres' protocol: each message has a header with its length.
 
 /// A request to encrypt the connection, by TLS and by GSSAPI; it is answered by a byte.
 const ENCRYPTION: [u32; 2] = [80_877_103, 80_877_104];
 /// The end of another connection's query is asked for; it is not answered.
 const CANCEL: u32 = 80_877_102;
 
-/// How far both sides of a connection have come.
+/// A connection.
 #[derive(Debug)]
-pub(super) struct Framing {
-    protocol: Protocol,
+pub(in crate::proxy) struct Postgres {
     client: Messages,
     server: Messages,
     /// The client's first messages have no type.
@@ -78,10 +64,9 @@ fn body(header: &[u8], at: usize) -> usize {
     length.saturating_sub(header.len() - at)
 }
 
-impl Framing {
-    pub(super) fn new(protocol: Protocol) -> Self {
+impl Postgres {
+    pub(super) fn new() -> Self {
         Self {
-            protocol,
             client: Messages::default(),
             server: Messages::default(),
             starting: true,
@@ -90,20 +75,12 @@ impl Framing {
         }
     }
 
-    /// Where requests end in the next bytes of the client: each is the length of what precedes the end.
     pub(super) fn of_client(&mut self, bytes: &[u8]) -> Vec<usize> {
-        match self.protocol {
-            Protocol::Lines => lines(bytes),
-            Protocol::Postgres => self.messages(bytes, Self::client_message),
-        }
+        self.messages(bytes, Self::client_message)
     }
 
-    /// Where replies end in the next bytes of the server.
     pub(super) fn of_server(&mut self, bytes: &[u8]) -> Vec<usize> {
-        match self.protocol {
-            Protocol::Lines => lines(bytes),
-            Protocol::Postgres => self.messages(bytes, Self::server_message),
-        }
+        self.messages(bytes, Self::server_message)
     }
 
     fn messages(
@@ -153,11 +130,6 @@ impl Framing {
         let (header, taken) = self.server.take(bytes, 5, |header| body(header, 1));
         (header.is_some_and(|header| header[0] == b'Z'), taken)
     }
-}
-
-fn lines(bytes: &[u8]) -> Vec<usize> {
-    let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-    ends.map(|(at, _)| at + 1).collect()
 }
 
 #[cfg(test)]
@@ -214,7 +186,7 @@ mod tests {
         let [(client, requests), (server, replies)] = conversation();
         assert_eq!((requests.len(), replies.len()), (3, 3));
         for size in (1..40).chain([client.len()]) {
-            let mut framing = Framing::new(Protocol::Postgres);
+            let mut framing = Postgres::new();
             let mut found = Vec::new();
             for (number, piece) in client.chunks(size).enumerate() {
                 let ends = framing.of_client(piece);
@@ -232,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_is_encrypted_has_no_ends() {
-        let mut framing = Framing::new(Protocol::Postgres);
+        let mut framing = Postgres::new();
         assert_eq!(framing.of_client(&untyped(ENCRYPTION[0], b"")), []);
         assert_eq!(framing.of_server(b"S"), []);
         assert_eq!(framing.of_client(&typed(b'Q', b"")), []);
@@ -241,14 +213,7 @@ mod tests {
 
     #[test]
     fn a_request_to_cancel_is_not_answered() {
-        let mut framing = Framing::new(Protocol::Postgres);
+        let mut framing = Postgres::new();
         assert_eq!(framing.of_client(&untyped(CANCEL, &[0; 8])), []);
-    }
-
-    #[test]
-    fn a_line_ends_with_its_break() {
-        let mut framing = Framing::new(Protocol::Lines);
-        assert_eq!(framing.of_client(b"one\ntwo\nthr"), [4, 8]);
-        assert_eq!(framing.of_server(b"ee\n\n"), [3, 4]);
     }
 }
