@@ -17,6 +17,7 @@
 )]
 
 mod fleet;
+pub mod kills;
 mod member;
 pub mod recorded;
 pub mod roles;
