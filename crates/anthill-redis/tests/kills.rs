@@ -9,19 +9,21 @@ mod fleet;
 mod support;
 
 use anthill_fleet_support::kills::{self, Call};
-use anthill_fleet_support::roles::Parcel;
-use anthill_fleet_support::{Member, balance};
-use anthill_jobs::Job;
+use anthill_fleet_support::recorded::Recorded;
+use anthill_fleet_support::roles::{Parcel, say, told_ms};
+use anthill_fleet_support::{LONG, Member, balance};
+use anthill_jobs::{Broker, ClaimRequest, Extended, Job, Settle};
 use anthill_test_support::history::Rules;
 use anthill_test_support::proxy::{Protocol, Proxy, Trigger};
 use anthill_test_support::redis::{Raw, Value, shared};
 use anthill_test_support::{seeded_rng, skip_unless};
-use fleet::Stage;
+use fleet::{Own, Stage};
+use std::time::Duration;
 use support::invariants::assert_hold;
 
 #[test]
 fn child() {
-    fleet::child(&[]);
+    fleet::child(&[("hold", hold)]);
 }
 
 /// All calls are scripts, by a digest that says nothing. What a script is told tells which it is: only a claim names the kinds that
@@ -147,6 +149,100 @@ fn a_zombie_that_wakes_after_its_lease_is_refused() {
     let stage = Stage::new(access);
     kills::freeze_past_the_lease(&stage);
     assert_hold(&mut access.raw(), &stage.name);
+}
+
+/// Claims a job, and when it is told to, renews its lease, and settles it.
+fn hold() {
+    let own = Own::open();
+    let broker = Recorded {
+        broker: own.broker,
+        recorder: own.recorder,
+        fuse: own.fuse,
+    };
+    let lease = told_ms("LEASE_MS", 300);
+    let lease = loop {
+        let claims = broker.claim(&ClaimRequest::new(1, lease));
+        if let Some(job) = claims.expect("the server is there").jobs.pop() {
+            break job.lease;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    say("holds");
+    let mut line = String::new();
+    while std::io::stdin()
+        .read_line(&mut line)
+        .is_ok_and(|read| read > 0)
+    {
+        let renewed = broker.extend(std::slice::from_ref(&lease), LONG);
+        let renewed = matches!(renewed.expect("it is there")[0], Extended::Held(_));
+        let (delay, error) = (Duration::ZERO, "again".to_owned());
+        let end = match line.trim() {
+            "retry" => Settle::Retry { delay, error },
+            "release" => Settle::Release { delay },
+            _ => Settle::Done {
+                result: b"null".to_vec(),
+            },
+        };
+        let settled = broker.settle(&[(lease.clone(), end)]);
+        let settled = settled.expect("the server is there")[0].is_stored();
+        say(&format!("told {renewed} {settled}"));
+        line.clear();
+    }
+}
+
+#[test]
+fn what_a_zombie_asks_for_is_refused_while_another_has_its_job_and_afterwards() {
+    let access = skip_unless!(shared());
+    for number in [1, 2] {
+        let stage = Stage::new(access);
+        // The second one's result is kept.
+        stage.enqueue(number, None);
+        let mut zombie = stage.start("hold", &[]);
+        zombie.hear("holds");
+        zombie.freeze();
+        let mut other = stage.start("hold", &[("LEASE_MS", "60000".to_owned())]);
+        other.hear("holds");
+        zombie.thaw();
+        for end in ["done", "retry", "release"] {
+            zombie.tell(end);
+            assert_eq!(zombie.hear("told"), "false false", "{end}");
+        }
+        other.tell("done");
+        assert_eq!(other.hear("told"), "true true");
+        for end in ["done", "retry", "release"] {
+            zombie.tell(end);
+            assert_eq!(zombie.hear("told"), "false false", "{end}");
+        }
+        zombie.end();
+        other.end();
+        let judged = stage.judge(&Rules::default());
+        balance("asking zombie", &judged);
+        assert_eq!((judged.0.books.lease_lost, judged.1.done), (1, 1));
+        assert_hold(&mut access.raw(), &stage.name);
+    }
+}
+
+#[test]
+fn who_has_handed_a_job_back_cannot_end_it_for_the_next_one() {
+    let access = skip_unless!(shared());
+    let stage = Stage::new(access);
+    stage.enqueue(1, None);
+    let long = [("LEASE_MS", "60000".to_owned())];
+    let mut first = stage.start("hold", &long);
+    first.hear("holds");
+    first.tell("release");
+    assert_eq!(first.hear("told"), "true true");
+    let mut other = stage.start("hold", &long);
+    other.hear("holds");
+    for end in ["done", "retry", "release"] {
+        first.tell(end);
+        assert_eq!(first.hear("told"), "false false", "{end}");
+    }
+    other.tell("done");
+    assert_eq!(other.hear("told"), "true true");
+    first.end();
+    other.end();
+    balance("handed back", &stage.judge(&Rules::default()));
 }
 
 #[test]
