@@ -3,37 +3,12 @@
 //!
 //! They hold after each script, so also between any two calls of a fleet at work: all keys are read in one transaction.
 
-use anthill_test_support::redis::{Raw, Value};
+use super::snapshot::{
+    Bytes, DEAD, DELAYED, Fields, HASHES, Hash, PARKED, READY, RUNNING, Record, SORTED, Scores,
+    Snapshot,
+};
+use anthill_test_support::redis::Raw;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
-
-type Bytes = Vec<u8>;
-type Hash = BTreeMap<Bytes, Bytes>;
-type Scores = BTreeMap<Bytes, f64>;
-
-const HASHES: [&str; 10] = [
-    "conf",
-    "counts",
-    "kinds",
-    "jobs",
-    "data",
-    "more",
-    "keys",
-    "uniques",
-    "schedules",
-    "consumers",
-];
-
-const SORTED: [&str; 11] = [
-    "ready", "delayed", "parked", "running", "dead", "done", "kept", "expiring", "keyed",
-    "periods", "seen",
-];
-
-const READY: u64 = 0;
-const DELAYED: u64 = 1;
-const PARKED: u64 = 2;
-const RUNNING: u64 = 3;
-const DEAD: u64 = 4;
 
 /// What a job has in `more`, by its flag.
 const MORE: [(u64, u8); 4] = [(16, b'h'), (32, b'e'), (64, b'p'), (128, b'r')];
@@ -73,130 +48,6 @@ pub(crate) fn check(raw: &mut Raw, queue: &str) -> Vec<String> {
     let mut looks = Looks { snapshot, found };
     looks.look();
     looks.found
-}
-
-/// All keys at one moment.
-struct Snapshot {
-    hashes: BTreeMap<&'static str, Hash>,
-    sorted: BTreeMap<&'static str, Scores>,
-}
-
-impl Snapshot {
-    fn read(raw: &mut Raw, tag: &str) -> Snapshot {
-        raw.run(&["MULTI"]);
-        for name in HASHES {
-            raw.run(&["HGETALL", &format!("{tag}{name}")]);
-        }
-        for name in SORTED {
-            raw.run(&["ZRANGE", &format!("{tag}{name}"), "0", "-1", "WITHSCORES"]);
-        }
-        let mut answers = raw.run(&["EXEC"]).array().into_iter();
-        let mut pairs = || {
-            let flat = answers.next().expect("an answer for each").array();
-            let flat: Vec<Bytes> = flat.into_iter().map(bytes).collect();
-            let pairs = flat.chunks(2);
-            pairs
-                .map(|pair| (pair[0].clone(), pair[1].clone()))
-                .collect::<Vec<_>>()
-        };
-        let hashes = HASHES.map(|name| (name, pairs().into_iter().collect()));
-        let sorted = SORTED.map(|name| {
-            let scored = pairs().into_iter().map(|(member, score)| {
-                let score = String::from_utf8(score).expect("a number");
-                (member, score.parse().expect("a number"))
-            });
-            (name, scored.collect())
-        });
-        Snapshot {
-            hashes: hashes.into(),
-            sorted: sorted.into(),
-        }
-    }
-}
-
-fn bytes(value: Value) -> Bytes {
-    match value {
-        Value::Bulk(bytes) => bytes,
-        other => other.text().into_bytes(),
-    }
-}
-
-/// Reads numbers and texts one after the other.
-struct Fields<'b>(&'b [u8]);
-
-impl<'b> Fields<'b> {
-    fn take(&mut self, size: usize) -> &'b [u8] {
-        let (first, rest) = self.0.split_at(size);
-        self.0 = rest;
-        first
-    }
-
-    fn number(&mut self, size: usize) -> u64 {
-        let bytes = self.take(size).iter();
-        bytes.fold(0, |number, byte| number << 8 | u64::from(*byte))
-    }
-
-    fn text(&mut self) -> &'b [u8] {
-        let size = self.number(4);
-        self.take(usize::try_from(size).expect("it fits"))
-    }
-}
-
-/// The record of a job.
-struct Record {
-    state: u64,
-    flags: u64,
-    kind: u64,
-    /// Rank, turn and number, in bytes that sort as they do.
-    place: Bytes,
-    number: u64,
-    due: u64,
-    token: Bytes,
-    expires: u64,
-    keep: u64,
-    unique: Bytes,
-    key: Bytes,
-    who: Bytes,
-}
-
-impl Record {
-    fn of(record: &[u8]) -> Record {
-        let mut fields = Fields(record);
-        let (state, flags) = (fields.number(1), fields.number(2));
-        let rank = fields.take(2);
-        let kind = fields.number(3);
-        let (_attempt, _attempts) = (fields.number(4), fields.number(4));
-        let (turn, order) = (fields.take(7), fields.take(6));
-        let due = fields.number(7);
-        let _enqueued = fields.number(7);
-        let token = fields.take(12).to_vec();
-        let (expires, keep) = (fields.number(7), fields.number(7));
-        let [unique, key, who] = [fields.text(), fields.text(), fields.text()].map(<[u8]>::to_vec);
-        assert!(fields.0.is_empty(), "a record has an end");
-        Record {
-            state,
-            flags,
-            kind,
-            place: [rank, turn, order].concat(),
-            number: Fields(order).number(6),
-            due,
-            token,
-            expires,
-            keep,
-            unique,
-            key,
-            who,
-        }
-    }
-
-    fn is_waiting(&self) -> bool {
-        self.state <= PARKED
-    }
-
-    /// Its number in the order, and its id.
-    fn member(&self, id: &[u8]) -> Bytes {
-        [&self.place[9..], id].concat()
-    }
 }
 
 /// A key of jobs: how many of them run, are ready and are parked.
@@ -465,7 +316,5 @@ fn number(text: &[u8]) -> u64 {
 }
 
 fn shown(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    let _ = write!(text, "\"{}\"", bytes.escape_ascii());
-    text
+    format!("\"{}\"", bytes.escape_ascii())
 }
