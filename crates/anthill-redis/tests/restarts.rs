@@ -139,8 +139,9 @@ fn a_server_that_writes_to_the_disk_each_second_and_is_killed_loses_what_it_says
     enqueue_what_must_stay(&stage, &mut fleet);
     for _ in 0..5 {
         fleet.work(150);
+        let since = now() - nanos(WINDOW);
         server.kill();
-        rolled_back(&stage, now() - nanos(WINDOW));
+        rolled_back(&stage, since);
         server.start_again();
     }
     fleet.work(150);
