@@ -6,11 +6,10 @@
 mod fleet;
 
 use anthill_fleet_support::roles::{child_of, draft};
-use anthill_fleet_support::{LONG, Member, balance};
+use anthill_fleet_support::{Fleet, LONG};
 use anthill_jobs::broker::Admin;
 use anthill_jobs::{Broker, ClaimRequest, Enqueued, Lease, QueueError, Settle};
 use anthill_postgres::PostgresBroker;
-use anthill_test_support::history::Rules;
 use anthill_test_support::postgres::{Fsync, Options, Server, shared};
 use anthill_test_support::{eventually, skip_unless};
 use fleet::Stage;
@@ -27,93 +26,11 @@ fn child() {
     child_of::<fleet::Postgres>(&[]);
 }
 
-/// Consumers and a producer that work until they are told to end.
-struct Fleet {
-    consumers: Vec<Member>,
-    producer: Member,
-    acknowledged: u64,
-    failures: u32,
-}
-
-impl Fleet {
-    fn start(stage: &Stage<'_>) -> Fleet {
-        let timeout = ("TIMEOUT_MS", TIMEOUT.as_millis().to_string());
-        let consumer = || {
-            let told = [
-                timeout.clone(),
-                ("LEASE_MS", "1000".to_owned()),
-                ("WORK_US", "1000".to_owned()),
-            ];
-            stage.start("consume", &told)
-        };
-        let consumers: Vec<Member> = (0..3).map(|_| consumer()).collect();
-        for consumer in &consumers {
-            consumer.hear("consumes");
-        }
-        Fleet {
-            consumers,
-            producer: stage.start("produce", &[timeout, ("BACKLOG", "100".to_owned())]),
-            acknowledged: 0,
-            failures: 0,
-        }
-    }
-
-    /// Waits until this many more jobs are acknowledged; an enqueue that fails does so in time, and as it should.
-    fn work(&mut self, more: u64) {
-        let wanted = self.acknowledged + more;
-        while self.acknowledged < wanted {
-            let line = self.producer.hear("");
-            self.read(&line);
-        }
-    }
-
-    fn read(&mut self, line: &str) {
-        if let Some(number) = line.strip_prefix("acknowledged ") {
-            self.acknowledged = number.parse().unwrap();
-        } else if let Some(failed) = line.strip_prefix("failed ") {
-            let mut words = failed.split(' ');
-            let kind = words.next().unwrap();
-            assert_eq!(kind, "Unavailable", "{failed}");
-            let took: u64 = words.next().unwrap().parse().unwrap();
-            let took = Duration::from_millis(took);
-            assert!(took < TIMEOUT + GRACE, "after {took:?}: {failed}");
-            self.failures += 1;
-        }
-    }
-
-    /// Ends all, when every job is done; the books balance.
-    fn end(mut self, stage: &Stage<'_>, what: &str) {
-        self.producer.kill();
-        for line in self.producer.rest() {
-            self.read(&line);
-        }
-        stage.await_drained();
-        let mut done = 0;
-        for consumer in &mut self.consumers {
-            let counts = consumer.end();
-            assert!(counts.done > 0, "each goes on: {counts:?}");
-            done += counts.done;
-        }
-        let judged = stage.judge(&Rules::default());
-        eprintln!(
-            "{what}: {} enqueues failed, {done} were done",
-            self.failures
-        );
-        balance(what, &judged);
-        assert_eq!(judged.0.books.dead, 0);
-        assert!(
-            judged.0.books.enqueued as u64 >= self.acknowledged,
-            "{}",
-            self.acknowledged
-        );
-    }
-}
-
 #[test]
 fn a_server_that_is_killed_again_and_again_loses_nothing() {
     let server = skip_unless!(Server::start(Fsync::On));
     let stage = Stage::new(&server);
-    let mut fleet = Fleet::start(&stage);
+    let mut fleet = Fleet::start(&stage, TIMEOUT);
     for round in 0..5 {
         fleet.work(150);
         server.kill();
@@ -124,27 +41,27 @@ fn a_server_that_is_killed_again_and_again_loses_nothing() {
         server.start_again();
     }
     fleet.work(150);
-    fleet.end(&stage, "killed servers");
+    fleet.end_balanced(&stage, "killed servers");
 }
 
 #[test]
 fn a_server_that_is_restarted_under_way_loses_nothing() {
     let server = skip_unless!(Server::start(Fsync::On));
     let stage = Stage::new(&server);
-    let mut fleet = Fleet::start(&stage);
+    let mut fleet = Fleet::start(&stage, TIMEOUT);
     for _ in 0..5 {
         fleet.work(150);
         server.restart();
     }
     fleet.work(150);
-    fleet.end(&stage, "restarted servers");
+    fleet.end_balanced(&stage, "restarted servers");
 }
 
 #[test]
 fn connections_of_each_kind_that_are_ended_come_back() {
     let access = skip_unless!(shared());
     let stage = Stage::new(access);
-    let mut fleet = Fleet::start(&stage);
+    let mut fleet = Fleet::start(&stage, TIMEOUT);
     // By what they did last.
     let kinds = [
         ("LISTEN%", "listens"),
@@ -177,7 +94,7 @@ fn connections_of_each_kind_that_are_ended_come_back() {
     for ((_, what), ended) in kinds.iter().zip(ended) {
         eprintln!("{ended} connections ended: {what}");
     }
-    fleet.end(&stage, "ended connections");
+    fleet.end_balanced(&stage, "ended connections");
 }
 
 #[test]

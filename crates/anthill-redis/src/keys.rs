@@ -2,6 +2,18 @@
 //!
 //! All of them are told to every script, so that a cluster checks each before the script begins. A key that a script made up by
 //! itself would stop it in the middle while a slot is moved.
+//!
+//! What is in them holds after each script:
+//!
+//! - RE1. A job is in `jobs` and `data`, in `more` with what its flags say, and in the index of its state alone. Its members of
+//!   indexes follow from its record, so no step searches; and a job that waits and may expire is in `expiring`.
+//! - RE2. The gauges are the sizes of the indexes, and stored nowhere else.
+//! - RE3. A number of the order (`q`) is given once: to a job each time that it gets a new place, and to a key.
+//! - RE4. `keyed` has the ready and the parked jobs with a key, and `keys` how many of each key run, are ready, and are parked;
+//!   no row is all zeros.
+//! - RE5. With a limit for each key, as many of its jobs are ready as may run beside those that do, the first ones, and the others
+//!   are parked. After a change of the limit that holds for the keys whose number is before `u`.
+//! - RE6. A unique key that is held is of a job that waits or runs and has it. A period has its end in `periods`.
 
 /// The keys' names, in the order in which the scripts have them.
 pub(crate) const NAMES: [&str; 21] = [

@@ -11,6 +11,7 @@ use crate::errors::{Failure, unavailable};
 use crate::node::{Login, Node};
 use crate::sync::lock;
 use redis::Value;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub(crate) struct Pool {
     login: Arc<Login>,
     most: usize,
     state: Mutex<State>,
+    /// How many connections were made.
+    made: AtomicU64,
     /// Somebody ended a call.
     freed: Condvar,
 }
@@ -53,8 +56,14 @@ impl Pool {
             login,
             most: most.max(1),
             state: Mutex::default(),
+            made: AtomicU64::new(0),
             freed: Condvar::new(),
         }
+    }
+
+    /// How many connections were made so far, by all calls.
+    pub(crate) fn made(&self) -> u64 {
+        self.made.load(Ordering::SeqCst)
     }
 
     /// Sends a request to a node, and waits for the answer, until the deadline.
@@ -67,7 +76,7 @@ impl Pool {
         let (permit, idle) = self.enter(node, deadline)?;
         let mut connection = match idle {
             Some(connection) => connection,
-            None => Connection::open(&self.login, node, deadline).map_err(Failure::NotSent)?,
+            None => self.connect(node, deadline)?,
         };
         let answer = connection.request(request, deadline);
         let is_broken = match &answer {
@@ -77,6 +86,12 @@ impl Pool {
         };
         permit.leave(connection, is_broken);
         answer
+    }
+
+    fn connect(&self, node: &Node, deadline: Instant) -> Result<Connection, Failure> {
+        let made = Connection::open(&self.login, node, deadline).map_err(Failure::NotSent)?;
+        self.made.fetch_add(1, Ordering::SeqCst);
+        Ok(made)
     }
 
     /// Waits until it may use a connection. Takes an idle one, if there is one to that node.

@@ -1,7 +1,7 @@
 //! A queue is made where there is none: when it is opened, and again if the store was emptied meanwhile.
 //!
 //! - RS1. Each queue has an identity of random bytes, which it gets when it is made. Whoever meets another one than before says in
-//!   the log that all is gone.
+//!   the log that all is gone. Who has connected anew looks, as somebody else may have made the queue by then.
 //! - RS2. What this process has set is then set again: limits, retention and schedules. A pause, and what others have set, is
 //!   gone with the jobs. If that fails, whoever calls next tries it again.
 //! - RS3. Who listens meets the queue that another process has made: a new one is armed, so its first change is told, and
@@ -14,6 +14,7 @@ use crate::{limits, schedules};
 use anthill_jobs::{Limits, QueueError, Retention, Scheduled};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The version of the layout that this crate reads and writes.
 const VERSION: &str = "1";
@@ -21,6 +22,8 @@ const VERSION: &str = "1";
 #[derive(Default)]
 pub(crate) struct Restore {
     state: Mutex<State>,
+    /// How many connections had been made before the last look.
+    looked: AtomicU64,
 }
 
 #[derive(Clone, Default)]
@@ -70,6 +73,7 @@ impl Restore {
         queue: &QueueState,
         may_make: bool,
     ) -> Result<Option<u128>, QueueError> {
+        let made = store.connections_made();
         let mut args = args(store);
         args.arg(VERSION)
             .arg(&identity()[..])
@@ -98,6 +102,7 @@ impl Restore {
             state.is_behind = false;
             before
         };
+        self.looked.fetch_max(made, Ordering::SeqCst);
         let is_another = before.identity.is_some_and(|one| one != found);
         if is_another {
             log::warn!(
@@ -128,6 +133,16 @@ impl Restore {
     pub(crate) fn is_it(&self, identity: &[u8]) -> bool {
         let known = lock(&self.state).identity.map(u128::to_be_bytes);
         known.is_none_or(|known| known[..] == *identity)
+    }
+
+    /// Looks whether it is still the same queue, where connections were made since the last look.
+    pub(crate) fn look_again(&self, store: &Store, queue: &QueueState) {
+        if self.looked.load(Ordering::SeqCst) < store.connections_made() {
+            // Where that fails the next call looks.
+            if let Err(error) = self.make_anew(store, queue) {
+                log::debug!("nobody knows whether a queue is the same as before: {error}");
+            }
+        }
     }
 
     /// Makes the queue anew if it is not there any more.

@@ -176,7 +176,14 @@ impl Store {
             again,
             ..self.new_call(queue, script, args)
         };
-        self.run(queue, &call, self.options.timeout)
+        let answer = self.run(queue, &call, self.options.timeout)?;
+        queue.restore.look_again(self, queue);
+        Ok(answer)
+    }
+
+    /// How many connections were made for calls so far.
+    pub(crate) fn connections_made(&self) -> u64 {
+        self.pool.made()
     }
 
     /// Calls the script that opens the queue. It does not wait for a server that cannot be reached.

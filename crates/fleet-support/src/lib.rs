@@ -16,11 +16,14 @@
     reason = "a helper panics where what it waits for does not come"
 )]
 
+mod fleet;
+pub mod kills;
 mod member;
 pub mod recorded;
 pub mod roles;
 mod stage;
 
+pub use fleet::Fleet;
 pub use member::{Counts, Member};
 pub use stage::{Stage, balance};
 

@@ -169,6 +169,13 @@ impl Member {
         false
     }
 
+    /// Whether it has not ended.
+    pub fn is_there(&mut self) -> bool {
+        let status = self.child.try_wait().expect("it can be waited for");
+        self.is_over = status.is_some();
+        status.is_none()
+    }
+
     /// Says something to it.
     pub fn tell(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("it was not ended");

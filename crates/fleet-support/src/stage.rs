@@ -22,7 +22,7 @@ pub struct Stage<E> {
     folder: TempDir,
     recorder: Arc<Recorder>,
     members: AtomicU32,
-    engine: PhantomData<E>,
+    engine: PhantomData<fn() -> E>,
 }
 
 impl<E: Engine> Stage<E> {

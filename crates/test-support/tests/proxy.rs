@@ -292,6 +292,22 @@ fn a_request_is_cut_off_before_the_server_has_it() {
 }
 
 #[test]
+fn a_request_is_judged_when_it_has_come_whole() {
+    let echo = Echo::start();
+    let proxy = Proxy::start(echo.address, Protocol::Lines);
+    let cut = proxy.cut_request(Trigger::being(|request| request == b"two\n"));
+    let mut client = Client::connect(&proxy);
+    assert_eq!(client.asks("two and more").as_deref(), Some("two and more"));
+    client.send("one\ntw");
+    eventually_eq("the server has the request", 2, || echo.lines.len());
+    client.send("o\nthree\n");
+    cut.wait("before the server");
+    eventually_eq("the server's side ends", 1, || echo.ended());
+    // The server has a part of it and then the end.
+    assert_eq!(echo.lines.entries(), ["two and more", "one", "tw"]);
+}
+
+#[test]
 fn a_stall_holds_all_up_and_loses_nothing() {
     let echo = Echo::start();
     let proxy = Proxy::start(echo.address, Protocol::Lines);

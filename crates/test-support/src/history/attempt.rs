@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::rollback::Rollbacks;
 use super::{Event, Fault, Outcome, Started, Stored, What};
 
 /// A claim, and all that was seen of it.
@@ -29,7 +30,20 @@ pub(super) struct Renewal {
 pub(super) struct Settle {
     pub(super) asked: u64,
     pub(super) outcome: Outcome,
-    pub(super) answer: Option<Stored>,
+    /// When it came, and what it was.
+    pub(super) answer: Option<(u64, Stored)>,
+}
+
+impl Settle {
+    pub(super) fn is_answered(&self, answer: Stored) -> bool {
+        self.answer.is_some_and(|(_, said)| said == answer)
+    }
+
+    /// Whether a store that failed may have undone it by the time `by`.
+    pub(super) fn may_be_undone(&self, rollbacks: &Rollbacks, by: u64) -> bool {
+        let answered = self.answer.map_or(u64::MAX, |(at, _)| at);
+        rollbacks.may_undo(self.asked, answered, by)
+    }
 }
 
 /// How a claim ended, as far as the broker's reasons to give the job to somebody else go.
@@ -51,6 +65,8 @@ pub(super) enum Reason {
     UnknownSettle,
     Frozen,
     CutOff,
+    /// The store came back as it was before the claim.
+    Undone,
 }
 
 impl<'a> Attempt<'a> {
@@ -68,9 +84,13 @@ impl<'a> Attempt<'a> {
     /// The first moment at which the lease may be over: each is counted from before its request. Of renewals those count that
     /// were granted by the time `by`. None if leases are not known.
     pub(super) fn lease_end(&self, by: u64) -> Option<u64> {
+        self.lease_end_of(by, |_| true)
+    }
+
+    fn lease_end_of(&self, by: u64, counts: impl Fn(&Renewal) -> bool) -> Option<u64> {
         let renewals = self.renewals.iter();
         let renewed = renewals
-            .filter(|renewal| renewal.granted <= by)
+            .filter(|renewal| renewal.granted <= by && counts(renewal))
             .map(|renewal| renewal.asked + renewal.lease);
         let claimed = self.of.asked.zip(self.of.lease);
         renewed
@@ -80,23 +100,33 @@ impl<'a> Attempt<'a> {
 
     /// Whether it is certain that the job was claimed by `newer` while this claim's lease ran, and nothing had been sent that
     /// might end it.
-    pub(super) fn is_cut_short_by(&self, newer: &Self) -> bool {
-        let end = self.lease_end(newer.of.asked.unwrap_or(0));
+    pub(super) fn is_cut_short_by(&self, newer: &Self, rollbacks: &Rollbacks) -> bool {
+        if self.may_be_undone(rollbacks, newer.started) {
+            return false;
+        }
+        let end = self.lease_end_of(newer.of.asked.unwrap_or(0), |renewal| {
+            !rollbacks.may_undo(renewal.asked, renewal.granted, newer.started)
+        });
         let mut settles = self.settles.iter();
         end.is_some_and(|end| newer.started < end)
             && !settles.any(|settle| settle.asked < newer.started)
     }
 
+    /// Whether a store that failed may have undone the claim by the time `by`.
+    pub(super) fn may_be_undone(&self, rollbacks: &Rollbacks, by: u64) -> bool {
+        rollbacks.may_undo(self.of.asked.unwrap_or(0), self.started, by)
+    }
+
     /// The settle that is stored.
     pub(super) fn stored(&self) -> Option<&Settle> {
         let mut settles = self.settles.iter();
-        settles.find(|settle| settle.answer == Some(Stored::Yes))
+        settles.find(|settle| settle.is_answered(Stored::Yes))
     }
 
     /// Whether it may have ended the job with this outcome.
     pub(super) fn may_have_stored(&self, outcome: Outcome) -> bool {
         let mut settles = self.settles.iter();
-        settles.any(|settle| settle.outcome == outcome && settle.answer != Some(Stored::Lost))
+        settles.any(|settle| settle.outcome == outcome && !settle.is_answered(Stored::Lost))
     }
 
     pub(super) fn has_stored(&self, outcome: Outcome) -> bool {
@@ -120,7 +150,7 @@ impl<'a> Attempt<'a> {
 
     /// How it had ended when another claim had started, at the time `by`. What came later explains nothing, where the history
     /// knows of leases; otherwise the lease may have been over before.
-    pub(super) fn end(&self, faults: &Faults<'_>, by: u64) -> End {
+    pub(super) fn end(&self, faults: &Faults<'_>, rollbacks: &Rollbacks, by: u64) -> End {
         if let Some(settle) = self.stored() {
             return End::Settled(settle.outcome);
         }
@@ -129,9 +159,10 @@ impl<'a> Attempt<'a> {
         let is_killed = faults.killed_at(self.by).is_some_and(|at| at <= by);
         let is_answered = |answer| {
             let mut settles = self.settles.iter();
-            settles.any(|settle| settle.asked <= by && settle.answer == answer)
+            settles
+                .any(|settle| settle.asked <= by && settle.answer.map(|(_, said)| said) == answer)
         };
-        let is_refused = |settle: &Settle| settle.answer == Some(Stored::Lost);
+        let is_refused = |settle: &Settle| settle.is_answered(Stored::Lost);
         let is_unknown = is_answered(Some(Stored::Unknown)) || (is_answered(None) && !is_killed);
         let reason = if is_unknown {
             Reason::UnknownSettle
@@ -139,6 +170,8 @@ impl<'a> Attempt<'a> {
             Reason::LeaseLost
         } else if is_killed {
             Reason::Killed
+        } else if self.may_be_undone(rollbacks, by) {
+            Reason::Undone
         } else {
             match faults.between(self.by, self.started, by) {
                 Some(Fault::CutOff) => Reason::CutOff,

@@ -7,6 +7,7 @@ use std::fmt::{Display, Formatter};
 use super::Outcome;
 use super::attempt::{Attempt, End, Faults, Reason};
 use super::job::{Fate, Job};
+use super::rollback::Rollbacks;
 
 /// Counts of jobs, and of claims.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Books {
     pub removed: usize,
     /// Jobs that were acknowledged and are nowhere.
     pub lost: usize,
+    /// Jobs that were acknowledged and are nowhere, where the store that had acknowledged them came back as it was before.
+    pub forgotten: usize,
     /// Claims in all.
     pub claims: usize,
     /// Claims after which the job was to be tried again.
@@ -47,6 +50,8 @@ pub struct Books {
     pub frozen: usize,
     /// The consumer did not reach the broker.
     pub cut_off: usize,
+    /// The store came back as it was before the claim.
+    pub undone: usize,
     /// Nothing explains it, which is a violation.
     pub unexplained: usize,
     /// How often a handler came to its good end once more.
@@ -54,16 +59,20 @@ pub struct Books {
 }
 
 impl Books {
-    pub(super) fn of(jobs: &BTreeMap<&str, Job<'_>>, faults: &Faults<'_>) -> Self {
+    pub(super) fn of(
+        jobs: &BTreeMap<&str, Job<'_>>,
+        faults: &Faults<'_>,
+        rollbacks: &Rollbacks,
+    ) -> Self {
         let mut books = Self::default();
         for job in jobs.values() {
-            books.add(job, faults);
+            books.add(job, faults, rollbacks);
         }
         books
     }
 
-    fn add(&mut self, job: &Job<'_>, faults: &Faults<'_>) {
-        let fate = job.fate();
+    fn add(&mut self, job: &Job<'_>, faults: &Faults<'_>, rollbacks: &Rollbacks) {
+        let fate = job.fate(rollbacks);
         if job.is_accepted() {
             self.enqueued += 1;
         } else if job.is_refused() {
@@ -78,6 +87,7 @@ impl Books {
             Fate::Waiting => self.waiting += 1,
             Fate::Removed => self.removed += 1,
             Fate::Lost => self.lost += 1,
+            Fate::Undone => self.forgotten += 1,
             Fate::None => {}
         }
         self.claims += job.attempts.len();
@@ -85,7 +95,7 @@ impl Books {
         let mut order: Vec<&Attempt<'_>> = job.attempts.iter().collect();
         order.sort_by_key(|attempt| (attempt.of.claim, attempt.started));
         for pair in order.windows(2) {
-            let of_reason = match pair[0].end(faults, pair[1].started) {
+            let of_reason = match pair[0].end(faults, rollbacks, pair[1].started) {
                 End::Settled(Outcome::Retry) => {
                     self.retried += 1;
                     continue;
@@ -101,6 +111,7 @@ impl Books {
                 End::Explained(Reason::UnknownSettle) => &mut self.unknown_settle,
                 End::Explained(Reason::Frozen) => &mut self.frozen,
                 End::Explained(Reason::CutOff) => &mut self.cut_off,
+                End::Explained(Reason::Undone) => &mut self.undone,
                 End::Open => &mut self.unexplained,
             };
             *of_reason += 1;
@@ -121,6 +132,7 @@ impl Display for Books {
             waiting,
             removed,
             lost,
+            forgotten,
             claims,
             retried,
             handed_back,
@@ -130,16 +142,17 @@ impl Display for Books {
             unknown_settle,
             frozen,
             cut_off,
+            undone,
             unexplained,
             extra_runs,
         } = self;
         write!(
             to,
             "enqueued {enqueued} (and {appeared} of {unknown} whose answer is unknown; {refused} refused), \
-             done {done}, dead {dead}, waiting {waiting}, removed {removed}, lost {lost}\n\
+             done {done}, dead {dead}, waiting {waiting}, removed {removed}, lost {lost}, forgotten {forgotten}\n\
              claims {claims}: {retried} to be tried again, {handed_back} handed back, duplicates {duplicates} \
              (lease lost {lease_lost}, killed {killed}, settle unknown {unknown_settle}, frozen {frozen}, \
-             cut off {cut_off}, unexplained {unexplained}); ran to the end once more {extra_runs}"
+             cut off {cut_off}, undone {undone}, unexplained {unexplained}); ran to the end once more {extra_runs}"
         )
     }
 }

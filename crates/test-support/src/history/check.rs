@@ -7,6 +7,7 @@ use std::fmt::{Display, Formatter};
 use super::attempt::Faults;
 use super::books::Books;
 use super::job::{Fate, Job};
+use super::rollback::Rollbacks;
 use super::{Event, What, limits};
 
 /// How many violations are told with their events.
@@ -138,6 +139,7 @@ pub(super) fn check(events: &[Event], rules: &Rules) -> Report {
     let mut events: Vec<&Event> = events.iter().collect();
     events.sort_by_key(|event| event.at);
     let faults = Faults::of(&events);
+    let rollbacks = Rollbacks::of(&events);
     let mut jobs: BTreeMap<&str, Job<'_>> = BTreeMap::new();
     for event in &events {
         if let Some(name) = event.what.job() {
@@ -148,8 +150,8 @@ pub(super) fn check(events: &[Event], rules: &Rules) -> Report {
 
     let mut violations = Vec::new();
     for (name, job) in &jobs {
-        let mut found = job.judge(&faults);
-        if is_drained && job.fate() == Fate::Lost {
+        let mut found = job.judge(&faults, &rollbacks);
+        if is_drained && job.fate(&rollbacks) == Fate::Lost {
             found.push((Kind::Lost, "it is neither over nor left".to_owned()));
         }
         violations.extend(found.into_iter().map(|(kind, told)| Violation {
@@ -159,7 +161,7 @@ pub(super) fn check(events: &[Event], rules: &Rules) -> Report {
             events: job.events.iter().map(|event| (*event).clone()).collect(),
         }));
     }
-    let of_limits = limits::judge(&jobs, &faults, rules);
+    let of_limits = limits::judge(&jobs, &faults, &rollbacks, rules);
     violations.extend(of_limits.into_iter().map(|(key, told)| Violation {
         kind: Kind::OverLimit,
         of: key.map_or_else(String::new, |key| format!("key {key}")),
@@ -176,7 +178,7 @@ pub(super) fn check(events: &[Event], rules: &Rules) -> Report {
     }
     violations.sort_by_key(|violation| violation.kind);
     Report {
-        books: Books::of(&jobs, &faults),
+        books: Books::of(&jobs, &faults, &rollbacks),
         violations,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::attempt::{Attempt, End, Faults, Renewal, Settle};
 use super::check::Kind;
+use super::rollback::Rollbacks;
 use super::{Accepted, Event, Left, Outcome, Stored, What};
 
 /// A job's events, put together.
@@ -33,6 +34,8 @@ pub(super) enum Fate {
     Waiting,
     Removed,
     Lost,
+    /// Nothing, and the store that had promised it came back as it was before.
+    Undone,
     /// Nothing, and nothing was promised.
     None,
 }
@@ -91,7 +94,7 @@ impl<'a> Job<'a> {
                     settles.find(|settle| settle.answer.is_none())
                 });
                 match settle {
-                    Some(settle) => settle.answer = Some(*answer),
+                    Some(settle) => settle.answer = Some((at, *answer)),
                     None => self.contradicts("an answer to no settle"),
                 }
             }
@@ -102,7 +105,10 @@ impl<'a> Job<'a> {
                     self.contradicts("it is left twice");
                 }
             }
-            What::Fault { .. } | What::Recovered { .. } | What::Drained => {}
+            What::Fault { .. }
+            | What::Recovered { .. }
+            | What::RolledBack { .. }
+            | What::Drained => {}
         }
     }
 
@@ -140,7 +146,7 @@ impl<'a> Job<'a> {
     /// How often it may have run to an end: once, and once more whenever it may have come into the queue after that.
     fn times(&self) -> usize {
         let ends = self.attempts.iter().flat_map(|attempt| &attempt.settles);
-        let ended = ends.filter(|end| is_over(end.outcome) && end.answer != Some(Stored::Lost));
+        let ended = ends.filter(|end| is_over(end.outcome) && !end.is_answered(Stored::Lost));
         let ended = ended.map(|end| end.asked).min().unwrap_or(u64::MAX);
         1 + self.again.len() + self.later_entries(ended).count()
     }
@@ -160,7 +166,18 @@ impl<'a> Job<'a> {
         self.again.iter().any(|again| *again < started) || calls.any(|call| call.asked < started)
     }
 
-    pub(super) fn fate(&self) -> Fate {
+    /// Whether each promise that it is in the queue may be undone.
+    fn may_be_forgotten(&self, rollbacks: &Rollbacks) -> bool {
+        let promised = self.calls.iter().filter_map(|call| match call.answer {
+            Some((at, Accepted::Yes)) => Some((call.asked, at)),
+            _ => None,
+        });
+        let mut promised = promised.peekable();
+        promised.peek().is_some()
+            && promised.all(|(asked, at)| rollbacks.may_undo(asked, at, u64::MAX))
+    }
+
+    pub(super) fn fate(&self, rollbacks: &Rollbacks) -> Fate {
         let may_be = |outcome| {
             let mut attempts = self.attempts.iter();
             attempts.any(|attempt| attempt.may_have_stored(outcome))
@@ -171,6 +188,7 @@ impl<'a> Job<'a> {
             Some(Left::Waiting) => Fate::Waiting,
             None if may_be(Outcome::Done) => Fate::Done,
             None if self.removing.is_some() => Fate::Removed,
+            None if self.may_be_forgotten(rollbacks) => Fate::Undone,
             // Dead letters that nobody removed are told.
             None if self.is_accepted() => Fate::Lost,
             None => Fate::None,
@@ -185,11 +203,11 @@ impl<'a> Job<'a> {
     }
 
     /// All that must not be, by itself.
-    pub(super) fn judge(&self, faults: &Faults<'_>) -> Vec<(Kind, String)> {
+    pub(super) fn judge(&self, faults: &Faults<'_>, rollbacks: &Rollbacks) -> Vec<(Kind, String)> {
         let mut found = self.found.clone();
         self.judge_entry(&mut found);
-        self.judge_claims(faults, &mut found);
-        self.judge_end(&mut found);
+        self.judge_claims(faults, rollbacks, &mut found);
+        self.judge_end(rollbacks, &mut found);
         found
     }
 
@@ -205,7 +223,12 @@ impl<'a> Job<'a> {
         found.push((Kind::Unexpected, told.to_owned()));
     }
 
-    fn judge_claims(&self, faults: &Faults<'_>, found: &mut Vec<(Kind, String)>) {
+    fn judge_claims(
+        &self,
+        faults: &Faults<'_>,
+        rollbacks: &Rollbacks,
+        found: &mut Vec<(Kind, String)>,
+    ) {
         // Each is told once, though several pairs may show it.
         let mut tell = |kind, told: String| {
             if !found.iter().any(|(other, _)| *other == kind) {
@@ -226,20 +249,23 @@ impl<'a> Job<'a> {
                         format!("claim {this} came after {that}, with a lower number"),
                     );
                 }
-                if old.is_cut_short_by(new) {
+                if old.is_cut_short_by(new, rollbacks) {
                     tell(
                         Kind::LeaseCutShort,
                         format!("{that} started while the lease of {this} ran"),
                     );
                 }
                 let mut renewals = old.renewals.iter();
-                if renewals.any(|renewal| new.started < renewal.asked) {
+                // Unless the newer claim was undone by then.
+                if renewals.any(|renewal| {
+                    new.started < renewal.asked && !new.may_be_undone(rollbacks, renewal.granted)
+                }) {
                     tell(
                         Kind::StaleRenewal,
                         format!("{this} was renewed after {that} had started"),
                     );
                 }
-                match old.end(faults, new.started) {
+                match old.end(faults, rollbacks, new.started) {
                     End::Open => tell(
                         Kind::Unexplained,
                         format!("{that} started, and nothing ended {this}"),
@@ -247,13 +273,18 @@ impl<'a> Job<'a> {
                     End::Explained(_) => {}
                     End::Settled(outcome) => {
                         let settle = old.stored().expect("it is stored");
+                        let answered = settle.answer.map_or(u64::MAX, |(at, _)| at);
                         if new.started < settle.asked {
+                            if new.may_be_undone(rollbacks, answered) {
+                                continue;
+                            }
                             tell(
                                 Kind::StaleSettle,
                                 format!("{this} was settled after {that} had started"),
                             );
                         } else if is_over(outcome)
                             && !self.may_come_again(settle.asked, new.started)
+                            && !settle.may_be_undone(rollbacks, new.started)
                         {
                             tell(
                                 Kind::RanAfterEnd,
@@ -271,14 +302,20 @@ impl<'a> Job<'a> {
                 .count()
         };
         let times = self.times();
-        let done = count(&|attempt| attempt.has_stored(Outcome::Done));
+        // What may be undone is judged by pairs, where the order is known.
+        let stays = |attempt: &Attempt<'_>| {
+            let mut settles = attempt.settles.iter();
+            !attempt.may_be_undone(rollbacks, u64::MAX)
+                && !settles.any(|settle| settle.may_be_undone(rollbacks, u64::MAX))
+        };
+        let done = count(&|attempt| attempt.has_stored(Outcome::Done) && stays(attempt));
         if done > times {
             tell(Kind::DoneTwice, format!("{done} claims have stored it"));
         }
         // In whatever order: of two such claims the second had no reason.
-        let last = count(&|attempt| match attempt.end(faults, u64::MAX) {
+        let last = count(&|attempt| match attempt.end(faults, rollbacks, u64::MAX) {
             End::Open => true,
-            End::Settled(outcome) => is_over(outcome),
+            End::Settled(outcome) => is_over(outcome) && stays(attempt),
             End::Explained(_) => false,
         });
         if last > times {
@@ -289,12 +326,15 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn judge_end(&self, found: &mut Vec<(Kind, String)>) {
+    fn judge_end(&self, rollbacks: &Rollbacks, found: &mut Vec<(Kind, String)>) {
         let stays = |outcome| {
             let mut attempts = self.attempts.iter();
             attempts.any(|attempt| {
                 let stored = attempt.stored().filter(|end| end.outcome == outcome);
-                stored.is_some_and(|end| !self.may_come_again(end.asked, u64::MAX))
+                stored.is_some_and(|end| {
+                    !self.may_come_again(end.asked, u64::MAX)
+                        && !end.may_be_undone(rollbacks, u64::MAX)
+                })
             })
         };
         let mut attempts = self.attempts.iter();

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::attempt::{Attempt, Faults};
 use super::check::Rules;
 use super::job::Job;
+use super::rollback::Rollbacks;
 
 /// From when to when, and of which job.
 struct Held<'a> {
@@ -17,14 +18,23 @@ struct Held<'a> {
     job: &'a str,
 }
 
-fn held<'a>(job: &'a str, of: &Job<'_>, attempt: &Attempt<'_>, faults: &Faults<'_>) -> Held<'a> {
+fn held<'a>(
+    job: &'a str,
+    of: &Job<'_>,
+    attempt: &Attempt<'_>,
+    (faults, rollbacks): (&Faults<'_>, &Rollbacks),
+) -> Held<'a> {
     let known = match attempt.stored() {
         Some(_) => u64::MAX,
         None => 0,
     };
     let lease = attempt.lease_end(u64::MAX).unwrap_or(known);
     let sent = attempt.settles.first().map(|settle| settle.asked);
-    let ends = [sent, faults.killed_at(attempt.by), of.removing];
+    // The broker may not know of it any more.
+    let undone = attempt
+        .may_be_undone(rollbacks, u64::MAX)
+        .then_some(attempt.started);
+    let ends = [sent, faults.killed_at(attempt.by), of.removing, undone];
     let to = ends.into_iter().flatten().fold(lease, u64::min);
     Held {
         from: attempt.started,
@@ -54,6 +64,7 @@ fn above(mut all: Vec<Held<'_>>, limit: usize) -> Option<(u64, Vec<&str>)> {
 pub(super) fn judge<'a>(
     jobs: &BTreeMap<&'a str, Job<'a>>,
     faults: &Faults<'_>,
+    rollbacks: &Rollbacks,
     rules: &Rules,
 ) -> Vec<(Option<&'a str>, String)> {
     let mut of_key: BTreeMap<&str, Vec<Held<'_>>> = BTreeMap::new();
@@ -62,9 +73,9 @@ pub(super) fn judge<'a>(
         for attempt in &job.attempts {
             if let Some(key) = &attempt.of.key {
                 let all = of_key.entry(key).or_default();
-                all.push(held(name, job, attempt, faults));
+                all.push(held(name, job, attempt, (faults, rollbacks)));
             }
-            of_all.push(held(name, job, attempt, faults));
+            of_all.push(held(name, job, attempt, (faults, rollbacks)));
         }
     }
     let keys = of_key

@@ -11,6 +11,8 @@
 //! - TQ3: what cannot be judged is no success: a history without [`Drained`](What::Drained), or one that contradicts
 //!   itself, is invalid.
 //! - TQ4: who runs, by name, is of one process and one life of it: a process that is started again has another name.
+//! - TQ5: a store may come back as it was a while before ([`RolledBack`](What::RolledBack)). That explains what was answered
+//!   in that time, and nothing else: neither what was answered earlier, nor what was asked for later.
 //!
 //! What is a violation is told at each [`Kind`].
 //!
@@ -41,6 +43,7 @@ mod check;
 mod job;
 mod limits;
 mod recorder;
+mod rollback;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -124,6 +127,12 @@ pub enum What {
     Recovered {
         /// Its name.
         of: String,
+    },
+    /// The store has failed, answers nothing at this moment, and is to come back as it was at some moment after `since`: what was
+    /// answered later than that may be undone.
+    RolledBack {
+        /// From when on; a time of [`now`].
+        since: u64,
     },
     /// Somebody is about to ask for the removal of a job: to cancel, delete or purge it; or it may expire from now on.
     Removing {
@@ -249,7 +258,10 @@ impl What {
             | Self::Removing { job }
             | Self::Again { job }
             | Self::Left { job, .. } => Some(job),
-            Self::Fault { .. } | Self::Recovered { .. } | Self::Drained => None,
+            Self::Fault { .. }
+            | Self::Recovered { .. }
+            | Self::RolledBack { .. }
+            | Self::Drained => None,
         }
     }
 }

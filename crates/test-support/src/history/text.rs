@@ -135,6 +135,7 @@ impl Display for Event {
             }
             What::Fault { of, fault } => write!(to, "fault of={} fault={fault}", escape(of)),
             What::Recovered { of } => write!(to, "recovered of={}", escape(of)),
+            What::RolledBack { since } => write!(to, "rolled-back since={since}"),
             What::Removing { job } => write!(to, "removing job={}", escape(job)),
             What::Again { job } => write!(to, "again job={}", escape(job)),
             What::Left { job, state } => write!(to, "left job={} state={state}", escape(job)),
@@ -243,6 +244,9 @@ fn what(verb: &str, values: &mut Values<'_>) -> Result<What, String> {
         },
         "recovered" => What::Recovered {
             of: values.text("of")?,
+        },
+        "rolled-back" => What::RolledBack {
+            since: values.take("since")?,
         },
         "removing" => What::Removing {
             job: values.text("job")?,

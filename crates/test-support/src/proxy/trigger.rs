@@ -6,23 +6,45 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::DEADLINE;
 
 /// Which request it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Trigger {
-    needle: Vec<u8>,
+    of: Like,
     nth: usize,
+}
+
+/// What a request that counts is like.
+#[derive(Clone, Debug)]
+enum Like {
+    Any,
+    /// It has these bytes in it.
+    Containing(Vec<u8>),
+    /// This says so of a whole one.
+    Being(fn(&[u8]) -> bool),
 }
 
 impl Trigger {
     /// The next request, whatever it says.
     pub fn next() -> Self {
-        Self::containing("")
+        Self {
+            of: Like::Any,
+            nth: 1,
+        }
     }
 
     /// The next request with these bytes in it.
     pub fn containing(needle: impl AsRef<[u8]>) -> Self {
+        let needle = needle.as_ref().to_vec();
         Self {
-            needle: needle.as_ref().to_vec(),
-            nth: 1,
+            of: Like::Containing(needle),
+            ..Self::next()
+        }
+    }
+
+    /// The next request of which, when it has come whole, this is true.
+    pub fn being(of: fn(&[u8]) -> bool) -> Self {
+        Self {
+            of: Like::Being(of),
+            ..Self::next()
         }
     }
 
@@ -49,7 +71,7 @@ pub(super) struct Armed {
     pub(super) number: u64,
     pub(super) place: Place,
     pub(super) cut: Cut,
-    needle: Vec<u8>,
+    of: Like,
     left: usize,
 }
 
@@ -59,18 +81,22 @@ impl Armed {
             number,
             place,
             cut: Cut::default(),
-            needle: trigger.needle,
+            of: trigger.of,
             left: trigger.nth,
         }
     }
 
     /// Whether this request is one of those that count, as far as it has come. Without a needle it is one when it is whole.
     pub(super) fn matches(&self, request: &[u8], whole: bool) -> bool {
-        if self.needle.is_empty() {
-            return whole;
+        match &self.of {
+            Like::Any => whole,
+            Like::Containing(needle) if needle.is_empty() => whole,
+            Like::Containing(needle) => {
+                let mut windows = request.windows(needle.len());
+                windows.any(|window| window == needle)
+            }
+            Like::Being(is) => whole && is(request),
         }
-        let mut windows = request.windows(self.needle.len());
-        windows.any(|window| window == self.needle)
     }
 
     /// Counts one; says whether it is the one to strike at.

@@ -5,6 +5,7 @@ mod jobs;
 mod limits;
 mod model;
 mod queue;
+mod rollback;
 mod text;
 
 use super::check::check;
@@ -134,6 +135,11 @@ impl Story {
     fn recovered(&mut self, of: &str) -> &mut Self {
         let of = of.to_owned();
         self.tell("test", What::Recovered { of })
+    }
+
+    /// The store fails now, and comes back as it was at some moment after `since`.
+    fn roll_back(&mut self, since: u64) -> &mut Self {
+        self.tell("test", What::RolledBack { since })
     }
 
     fn again(&mut self, job: &str) -> &mut Self {

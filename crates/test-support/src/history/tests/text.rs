@@ -39,6 +39,7 @@ fn events_survive_as_text() {
             .recovered(job)
             .removing(job)
             .again(job)
+            .roll_back(7)
             .tell("test", What::Drained);
     }
     story.lease = None;

@@ -1,0 +1,4 @@
+//! What proofs of the broker share.
+
+pub(crate) mod invariants;
+mod snapshot;
