@@ -150,10 +150,11 @@ impl<'a> Options<'a> {
             "durability" => {
                 self.durability = Some(match &*value {
                     "none" => Durability::None,
+                    "eventual" => Durability::Eventual,
                     "process" => Durability::Process,
                     "fsync" => Durability::Fsync,
                     "replicated" => Durability::Replicated,
-                    _ => return Err(wrong("none, process, fsync or replicated")),
+                    _ => return Err(wrong("none, eventual, process, fsync or replicated")),
                 });
             }
             "eviction" => {

@@ -85,7 +85,7 @@ pub use builder::{RedisBuilder, RedisOpener};
 /// | `timeout=SECONDS` | how long a call may take; 10 |
 /// | `connections=NUMBER` | how many calls are in flight at once; 6 |
 /// | `replicas=NUMBER` | how many replicas confirm an enqueue before it is acknowledged; 0 |
-/// | `durability=` `none`, `process`, `fsync`, `replicated` | what an acknowledged job survives, if the server does not tell |
+/// | `durability=` `none`, `eventual`, `process`, `fsync`, `replicated` | what an acknowledged job survives, if the server does not tell |
 /// | `eviction=refuse` | does not open a queue that the server may remove when its memory is full |
 /// | `cacert=FILE`, `cert=FILE`, `key=FILE` | of TLS: the authorities, and the client's certificate and key, in PEM |
 ///

@@ -1,13 +1,13 @@
 //! Hears what other processes did to a queue, for the listeners of this process (B11): by messages that the scripts publish, and by a
 //! slow poll behind them.
 //!
-//! - LI1. A thread runs while a subscription wants to hear of other processes, on a connection of its own. It ends at most
+//! - EA1. A thread runs while a subscription wants to hear of other processes, on a connection of its own. It ends at most
 //!   [`SLICE`] after the last of them.
-//! - LI2. After each connect everybody is told: what happened before may not have been heard. And then each time that the poll
+//! - EA2. After each connect everybody is told: what happened before may not have been heard. And then each time that the poll
 //!   is over (that perhaps something happened, if messages come): every [`SLOW`] if messages come, and otherwise as often as the
 //!   listener wants that wants it most often, but no more often than [`FAST`].
-//! - LI3. Whether messages come is found out by one to itself, now and then, which another connection publishes.
-//! - LI4. A script publishes one message and then no other until somebody who was told *arms* the queue again. So after each message
+//! - EA3. Whether messages come is found out by one to itself, now and then, which another connection publishes.
+//! - EA4. A script publishes one message and then no other until somebody who was told *arms* the queue again. So after each message
 //!   the thread does, [`REST`] later: a burst is one message. If there was more in between, the script publishes again.
 
 use crate::call::Again;
@@ -293,7 +293,7 @@ impl Ear {
             let armed = store.call(queue, Script::Arm, &args(store), Again::Once);
             let identity = armed.and_then(reply::bytes);
             if identity.is_ok_and(|identity| !queue.restore.is_it(&identity)) {
-                // Another process has made it (RS3).
+                // Another process has made it (AN3).
                 let _ = queue.restore.make_anew(store, queue);
             }
         });

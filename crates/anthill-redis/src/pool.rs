@@ -1,9 +1,9 @@
 //! The connections of a store: so many at most are used at once, each by one call. They may be to different nodes.
 //!
-//! - PO1. A connection is returned only if the server answered. When one breaks, all idle ones to that node are closed: a server that
+//! - CP1. A connection is returned only if the server answered. When one breaks, all idle ones to that node are closed: a server that
 //!   was restarted has closed them, too. So they are where the server is a replica now: the name may be another server's by now.
-//! - PO2. Heartbeats have connections of their own, so they wait for no other call.
-//! - PO3. A connection that nobody has used for [`IDLE`] is not used any more, as what is between may have forgotten it without a
+//! - CP2. Heartbeats have connections of their own, so they wait for no other call.
+//! - CP3. A connection that nobody has used for [`IDLE`] is not used any more, as what is between may have forgotten it without a
 //!   word: a call would wait for its whole time. It is closed by the next call that begins or ends.
 
 use crate::connection::{Connection, Request};
@@ -44,7 +44,7 @@ impl State {
         taken
     }
 
-    /// PO3.
+    /// CP3.
     fn take_old(&mut self, now: Instant) -> Vec<Connection> {
         self.take(|idle| now.saturating_duration_since(idle.used()) >= IDLE)
     }

@@ -1,10 +1,10 @@
 //! A queue is made where there is none: when it is opened, and again if the store was emptied meanwhile.
 //!
-//! - RS1. Each queue has an identity of random bytes, which it gets when it is made. Whoever meets another one than before says in
+//! - AN1. Each queue has an identity of random bytes, which it gets when it is made. Whoever meets another one than before says in
 //!   the log that all is gone. Who has connected anew looks, as somebody else may have made the queue by then.
-//! - RS2. What this process has set is then set again: limits, retention and schedules. A pause, and what others have set, is
+//! - AN2. What this process has set is then set again: limits, retention and schedules. A pause, and what others have set, is
 //!   gone with the jobs. If that fails, whoever calls next tries it again.
-//! - RS3. Who listens meets the queue that another process has made: a new one is armed, so its first change is told, and
+//! - AN3. Who listens meets the queue that another process has made: a new one is armed, so its first change is told, and
 //!   whoever arms it learns which one it is.
 
 use crate::reply;
@@ -31,7 +31,7 @@ struct State {
     /// Some handle may make the queue: not all are read-only.
     may_make: bool,
     identity: Option<u128>,
-    /// It is to be set again (RS2), and nobody is about to do so.
+    /// It is to be set again (AN2), and nobody is about to do so.
     is_behind: bool,
     limits: Option<Limits>,
     retention: Option<Retention>,
@@ -153,7 +153,7 @@ impl Restore {
 }
 
 impl State {
-    /// RS2.
+    /// AN2.
     fn set_again(&self, store: &Store, queue: &QueueState) -> Result<(), QueueError> {
         if let Some(limits) = self.limits {
             limits::set(store, queue, limits)?;
@@ -168,7 +168,7 @@ impl State {
     }
 }
 
-/// RS1.
+/// AN1.
 fn identity() -> [u8; 16] {
     fastrand::u128(..).to_be_bytes()
 }

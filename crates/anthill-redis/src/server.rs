@@ -76,7 +76,9 @@ impl Server {
         match (self.setting("appendonly"), self.setting("appendfsync")) {
             (Some("yes"), Some("always")) if replicas > 0 => Durability::Replicated,
             (Some("yes"), Some("always")) => Durability::Fsync,
-            (Some("yes"), _) => Durability::Process,
+            (Some("yes"), Some("no")) => Durability::Process,
+            // While it waits for the disk it holds back what it has acknowledged, up to two seconds.
+            (Some("yes"), _) => Durability::Eventual,
             _ => Durability::None,
         }
     }
@@ -156,13 +158,13 @@ mod tests {
             ),
             (
                 &[("appendonly", "yes"), ("appendfsync", "everysec")],
-                Durability::Process,
+                Durability::Eventual,
             ),
             (
                 &[("appendonly", "yes"), ("appendfsync", "no")],
                 Durability::Process,
             ),
-            (&[("appendonly", "yes")], Durability::Process),
+            (&[("appendonly", "yes")], Durability::Eventual),
         ] {
             assert_eq!(server(settings).durability(0), expected, "{settings:?}");
         }
@@ -173,7 +175,7 @@ mod tests {
         let always = server(&[("appendonly", "yes"), ("appendfsync", "always")]);
         assert_eq!(always.durability(1), Durability::Replicated);
         let every_second = server(&[("appendonly", "yes"), ("appendfsync", "everysec")]);
-        assert_eq!(every_second.durability(1), Durability::Process);
+        assert_eq!(every_second.durability(1), Durability::Eventual);
     }
 
     #[test]
@@ -209,7 +211,7 @@ mod tests {
     fn what_info_says_is_learnt() {
         let mut server = Server::default();
         server.learn_info("# Persistence\r\naof_enabled:1\r\nloading:0\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n");
-        assert_eq!(server.durability(0), Durability::Process);
+        assert_eq!(server.durability(0), Durability::Eventual);
         assert_eq!(server.warnings(), [""; 0]);
     }
 }

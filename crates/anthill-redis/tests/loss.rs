@@ -57,7 +57,7 @@ fn lost(server: &Server, says: Durability) -> (Vec<Duration>, usize) {
 fn a_kill_costs_what_the_page_says() {
     for (persistence, says) in [
         (Persistence::AofAlways, Durability::Fsync),
-        (Persistence::AofEverysec, Durability::Process),
+        (Persistence::AofEverysec, Durability::Eventual),
         (Persistence::AofNo, Durability::Process),
         (Persistence::Snapshots, Durability::None),
         (Persistence::Off, Durability::None),

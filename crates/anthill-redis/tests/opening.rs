@@ -10,7 +10,7 @@ use anthill_jobs::{
 use anthill_redis::{RedisBroker, RedisOpener};
 use anthill_test_support::redis::{self, Options, Persistence, Server};
 use anthill_test_support::{eventually, skip_unless, watchdog};
-use common::users::{COMMANDS, address_of, make_user};
+use common::users::{address_of, commands, make_user};
 use common::{
     GRACE, LEASE, at_once, builder, claim, contents, ear, enqueue, finish, fresh, job, jobs, key,
     open, stats,
@@ -112,19 +112,19 @@ fn durability_is_what_the_server_is_set_to() {
         (broker.capabilities().durability, broker.warnings().len())
     };
     let mut raw = server.raw();
-    make_user(&server, "worker", &queue, &COMMANDS);
+    make_user(&server, "worker", &queue, &commands());
     let unknown = address_of(&server, "worker", "secret");
     server.raw().run(&["ACL", "SETUSER", "worker", "+info"]);
     let by_info = unknown.clone();
     for (fsync, expected) in [
         ("always", Durability::Fsync),
-        ("everysec", Durability::Process),
+        ("everysec", Durability::Eventual),
         ("no", Durability::Process),
     ] {
         raw.run(&["CONFIG", "SET", "appendfsync", fsync]);
         assert_eq!(durability(&address), (expected, 0), "{fsync}");
         // `INFO` does not tell how often.
-        assert_eq!(durability(&by_info), (Durability::Process, 0), "{fsync}");
+        assert_eq!(durability(&by_info), (Durability::Eventual, 0), "{fsync}");
     }
     raw.run(&["CONFIG", "SET", "appendonly", "no"]);
     assert_eq!(durability(&address), (Durability::None, 1));

@@ -10,7 +10,7 @@ use anthill_jobs::{
 use anthill_redis::RedisBroker;
 use anthill_test_support::redis::{self, Persistence, Server};
 use anthill_test_support::{eventually, skip_unless};
-use common::users::{COMMANDS, address_of, make_user};
+use common::users::{address_of, commands, make_user};
 use common::{LEASE, builder, contents, ear, enqueue, fresh, hears, job, jobs, key, open, stats};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -158,7 +158,7 @@ fn enqueue_all(broker: &RedisBroker, number: usize) -> Result<Vec<Enqueued>, Que
 fn each_command_of_the_list_is_needed_and_all_are_enough() {
     let server = skip_unless!(Server::start(Persistence::AofEverysec));
     let queue = fresh();
-    make_user(&server, "worker", &queue, &COMMANDS);
+    make_user(&server, "worker", &queue, &commands());
     let address = address_of(&server, "worker", "secret");
     round(&address, &queue).expect("all of them are enough");
     // It hears of others, and others of it.
@@ -171,8 +171,8 @@ fn each_command_of_the_list_is_needed_and_all_are_enough() {
         });
     }
     // Without one of them something fails.
-    for without in COMMANDS {
-        let rest: Vec<&str> = COMMANDS
+    for without in commands() {
+        let rest: Vec<&str> = commands()
             .into_iter()
             .filter(|command| *command != without)
             .collect();
@@ -212,7 +212,7 @@ fn the_list_is_of_what_the_scripts_call() {
     let of_clients = ["eval", "evalsha", "subscribe"].map(str::to_owned);
     called.extend(of_clients);
     let list: std::collections::BTreeSet<String> =
-        COMMANDS.iter().map(|name| (*name).to_owned()).collect();
+        commands().into_iter().map(str::to_owned).collect();
     assert_eq!(called, list);
 }
 
@@ -220,7 +220,7 @@ fn the_list_is_of_what_the_scripts_call() {
 fn a_user_of_one_queue_cannot_touch_another() {
     let server = skip_unless!(Server::start(Persistence::Off));
     let (queue, other) = (fresh(), fresh());
-    make_user(&server, "worker", &queue, &COMMANDS);
+    make_user(&server, "worker", &queue, &commands());
     let address = address_of(&server, "worker", "secret");
     let owner = open(&server.url(), &other);
     enqueue(&owner, &jobs(2));
@@ -241,7 +241,7 @@ fn a_user_of_one_queue_cannot_touch_another() {
 fn who_may_not_publish_stores_jobs_all_the_same() {
     let server = skip_unless!(Server::start(Persistence::Off));
     let queue = fresh();
-    make_user(&server, "mute", &queue, &COMMANDS);
+    make_user(&server, "mute", &queue, &commands());
     server
         .raw()
         .run(&["ACL", "SETUSER", "mute", "resetchannels"]);

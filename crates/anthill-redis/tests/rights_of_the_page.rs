@@ -6,16 +6,11 @@ use anthill_redis::RedisBroker;
 use anthill_test_support::redis::{Persistence, Server};
 use anthill_test_support::skip_unless;
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 const PAGE: &str = include_str!("../docs/redis.md");
-
-/// What the client sends by itself, beside what the scripts call.
-const OF_CLIENT: [&str; 3] = ["eval", "evalsha", "subscribe"];
 
 /// What is sent, too, and may be refused: a look at what the server is set to, the name of the library, and the end of a subscription.
 const MAY_BE_REFUSED: [&str; 5] = [
@@ -130,24 +125,4 @@ fn a_user_with_these_rights_can_do_all_that_a_queue_can() {
     let fixtures = Arc::clone(&server);
     conformance::run(move || Restricted::new(&fixtures));
     assert_eq!(refused(&server), BTreeSet::new());
-}
-
-#[test]
-fn the_page_names_each_command_that_is_sent() {
-    let told: BTreeSet<String> = command()
-        .into_iter()
-        .filter_map(|word| word.strip_prefix('+'))
-        .map(str::to_owned)
-        .collect();
-    let mut needed: BTreeSet<String> = OF_CLIENT.into_iter().map(str::to_owned).collect();
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lua");
-    for script in fs::read_dir(scripts).unwrap() {
-        let text = fs::read_to_string(script.unwrap().path()).unwrap();
-        for call in text.split("call('").skip(1) {
-            let name = call.split('\'').next().unwrap_or_default();
-            needed.insert(name.to_ascii_lowercase());
-        }
-    }
-    let missing: Vec<&String> = needed.difference(&told).collect();
-    assert!(missing.is_empty(), "{missing:?}");
 }

@@ -107,6 +107,8 @@ impl fmt::Display for Capability {
 pub enum Durability {
     /// Nothing: it is gone with the process of the broker.
     None,
+    /// Any death, once it is some seconds old. What was acknowledged just before a death of the broker's process may be lost.
+    Eventual,
     /// The death of any process, but not that of the host or of its power.
     Process,
     /// The loss of power: it is on a disk when it is acknowledged.

@@ -136,6 +136,7 @@ impl Column {
 fn survives(durability: Durability) -> &'static str {
     match durability {
         Durability::None => "nothing",
+        Durability::Eventual => "any death, after some seconds",
         Durability::Process => "the death of any process",
         Durability::Fsync => "a loss of power",
         Durability::Replicated => "the loss of a disk",

@@ -1,7 +1,7 @@
 //! A connection that a test looks into: each request is shown to the test, which says what becomes of it and of its answer.
 //!
-//! - WI1. What passes is passed to the byte, one request after the other, each with its answer.
-//! - WI2. A connection that has subscribed passes everything from then on.
+//! What passes is passed to the byte, one request after the other, each with its answer. A connection that has subscribed passes
+//! everything from then on.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
