@@ -1,7 +1,7 @@
 //! Claims: what is asked, and what was found.
 
 use crate::reply;
-use crate::values::{job_id, micros, text};
+use crate::values::{Packed, job_id, micros};
 use anthill_jobs::{ClaimRequest, Claimed, Claims, Lease, QueueError};
 use redis::{Cmd, Value};
 use std::time::Duration;
@@ -51,9 +51,12 @@ pub(crate) fn found(value: Value, token: &Token) -> Result<Found, QueueError> {
     let again = reply::number(&reply::next(&mut values)?)?;
     let fragile_next = reply::count(&reply::next(&mut values)?)? == 1;
     let woke = reply::count(&reply::next(&mut values)?)? == 1;
-    let mut jobs = Vec::with_capacity(values.len() / 8);
+    let kinds = reply::list(reply::next(&mut values)?)?;
+    let kinds: Result<Vec<String>, QueueError> = kinds.into_iter().map(reply::text).collect();
+    let kinds = kinds?;
+    let mut jobs = Vec::with_capacity(values.len() / 2);
     while values.len() > 0 {
-        jobs.push(claimed(&mut values, token)?);
+        jobs.push(claimed(&mut values, &kinds, token)?);
     }
     let again_in = u64::try_from(again).ok().map(Duration::from_micros);
     let mut claims = Claims::new(jobs, again_in);
@@ -61,24 +64,30 @@ pub(crate) fn found(value: Value, token: &Token) -> Result<Found, QueueError> {
     Ok(Found { claims, woke })
 }
 
-fn claimed(values: &mut impl Iterator<Item = Value>, token: &Token) -> Result<Claimed, QueueError> {
-    let id = job_id(&reply::bytes(reply::next(values)?)?)?;
-    let kind = text(&reply::bytes(reply::next(values)?)?)?;
+fn claimed(
+    values: &mut impl Iterator<Item = Value>,
+    kinds: &[String],
+    token: &Token,
+) -> Result<Claimed, QueueError> {
+    let head = reply::bytes(reply::next(values)?)?;
+    let mut head = Packed::new(&head);
+    let id = job_id(head.bytes(16)?)?;
+    let kind = usize::try_from(head.number(2)?)
+        .unwrap_or(0)
+        .wrapping_sub(1);
+    let kind = kinds.get(kind).cloned();
+    let kind = kind.ok_or_else(|| QueueError::Corrupt("a claimed job has no kind".to_owned()))?;
     let payload = reply::bytes(reply::next(values)?)?;
-    let headers = reply::bytes(reply::next(values)?)?;
     let mut claimed = Claimed::new(Lease::new(id, token), kind, payload);
-    claimed.headers = crate::record::headers(&headers)?;
-    let mut count = || reply::count(&reply::next(values)?);
-    claimed.attempt = small(count()?);
-    claimed.attempts = small(count()?);
-    claimed.waited = Duration::from_micros(count()?);
-    let bits = count()?;
+    claimed.attempt = head.small()?;
+    claimed.attempts = head.small()?;
+    claimed.waited = Duration::from_micros(head.number(7)?);
+    let bits = head.number(1)?;
     claimed.is_fragile = bits & 1 != 0;
     claimed.is_exclusive = bits & 2 != 0;
     claimed.keeps_result = bits & 4 != 0;
+    if bits & 8 != 0 {
+        claimed.headers = crate::record::headers(&reply::bytes(reply::next(values)?)?)?;
+    }
     Ok(claimed)
-}
-
-fn small(number: u64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -1,9 +1,9 @@
 //! A fleet that works until it is told to end, for tests of what happens meanwhile to the server or to the network.
 
-use crate::{Engine, Member, Stage, balance};
+use crate::{Engine, LONG, Member, Stage, balance};
 use anthill_jobs::QueueStats;
 use anthill_test_support::history::{Report, Rules};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How much longer than its timeout a call may take on a busy machine.
 const GRACE: Duration = Duration::from_secs(8);
@@ -81,6 +81,12 @@ impl Fleet {
 
     /// Ends all, when every job is done; tells what was seen, and judges it.
     pub fn end<E: Engine>(mut self, stage: &Stage<E>, what: &str) -> (Report, QueueStats) {
+        // One that waits after a failure may find nothing for a while, as the others are faster.
+        let begin = Instant::now();
+        while self.consumers.iter_mut().any(|one| one.counts().done == 0) {
+            assert!(begin.elapsed() < LONG, "each consumer goes on");
+            self.work(10);
+        }
         self.producer.kill();
         for line in self.producer.rest() {
             self.read(&line);

@@ -4,8 +4,9 @@
 -- Claims jobs (B3, B5-B7, B9): at most 500, and some 32 MiB of data. KEYS: all. ARGV: who; limit; lease (us); 1 if a fragile one may come; the consumer, or
 -- nothing; 12 random bytes, which are the token of this claim; the number of kinds, or -1 for any; their names.
 -- Answers: when to claim again (us; -1 never, 0 at once), 1 if a fragile one is next, 1 if the listeners of this
--- process are to be told, and for each job 8 texts:
---   id, kind, payload, headers or nothing, attempt, attempts, waited (us), bits: 1 fragile, 2 exclusive, 4 keeps its result.
+-- process are to be told, the names of the kinds, and for each job 2 texts, or 3:
+--   'head': its id, >I2 kind (in the list of names, from 1 on), I4 attempt, I4 attempts, I7 waited (us), B bits: 1 fragile, 2 exclusive,
+--   4 keeps its result, 8 headers; payload; headers, if it has some.
 --
 -- Allowed when memory is full, so that a full server can be drained: what a claim adds is less than what it takes.
 local limit, lease, fragile, who, token = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5], ARGV[6]
@@ -220,7 +221,8 @@ if limit > 0 and band(paused, 1) == 0 and not is_behind_time then
     end
 end
 
-local answer = { 0, fragile_next and 1 or 0, 0 }
+local told, places = {}, {}
+local answer = { 0, fragile_next and 1 or 0, 0, told }
 if #claimed > 0 then
     local payloads = call('HMGET', data, unpack(ids))
     local records, leases = {}, {}
@@ -238,11 +240,17 @@ if #claimed > 0 then
         leases[2 * i - 1] = ends
         leases[2 * i] = id
         local exclusive = j.unique ~= '' or (j.key ~= '' and most_key > 0)
-        local n = #answer
-        answer[n + 1], answer[n + 2], answer[n + 3] = id, names[j.kind], payloads[i]
-        answer[n + 4] = has(j, HEADERS) and call('HGET', more, 'h' .. id) or ''
-        answer[n + 5], answer[n + 6], answer[n + 7] = j.attempt, j.attempts, now - j.due
-        answer[n + 8] = (j.is_fragile and 1 or 0) + (exclusive and 2 or 0) + (j.keep > 0 and 4 or 0)
+        local n, place = #answer, places[j.kind]
+        if not place then
+            place = #told + 1
+            told[place], places[j.kind] = names[j.kind], place
+        end
+        local bits = (j.is_fragile and 1 or 0) + (exclusive and 2 or 0) + (j.keep > 0 and 4 or 0) + (has(j, HEADERS) and 8 or 0)
+        answer[n + 1] = id .. pack('>I2I4I4I7B', place, j.attempt, j.attempts, math.max(now - j.due, 0), bits)
+        answer[n + 2] = payloads[i]
+        if has(j, HEADERS) then
+            answer[n + 3] = call('HGET', more, 'h' .. id)
+        end
     end
     call('HSET', jobs, unpack(records))
     call('ZADD', running, unpack(leases))

@@ -50,45 +50,61 @@ for i, number in ipairs(call('HMGET', KEYS[3], unpack(fields))) do
     end
 end
 local n = #members
-local answer = { 0, 0, 0 }
+local answer = { 0, 0, 0, { name } }
 if n > 0 then
-    local ids, records, leases = {}, {}, {}
+    local ids, records, leases, heads, headers = {}, {}, {}, {}, {}
     for i = 1, n do
         ids[i] = sub(members[i], -16)
     end
     local stored = call('HMGET', jobs, unpack(ids))
     local ends = string.format('%.0f', math.min(now + tonumber(ARGV[3]), 9007199254740991))
     local tail = '\0\0\0\0' .. pack('>I4', #who) .. who
+    -- Most jobs differ in little.
+    local begins, attempts_as = {}, {}
     for i = 1, n do
         local r, id = stored[i], ids[i]
         if not r then
             return 0
         end
-        local flags, attempt, attempts, due = parse('>I2xxxxxI4I4', r, 2)
-        local unique = parse('>I4', r, 70)
-        if flags % 2 == 1 or flags >= 256 or attempt + 1 >= attempts or sub(r, 56, 62) ~= '\0\0\0\0\0\0\0'
+        local flags, attempt, attempts, due, expires, keep, unique =
+            parse('>I2xxxxxI4I4xxxxxxxxxxxxxI7xxxxxxxxxxxxxxxxxxxI7I7I4', r, 2)
+        if flags % 2 == 1 or flags >= 256 or attempt + 1 >= attempts or expires > 0
             or sub(r, 74 + unique, 77 + unique) ~= '\0\0\0\0' then
             return 0
         end
-        due = parse('>I7', r, 30)
         flags = flags - flags % 4 + (n > 1 and 2 or 0) -- only those that are not suspect are here
+        attempt = attempt + 1
+        local begin, number = begins[flags], attempts_as[attempt]
+        if not begin then
+            begin = '\3' .. pack('>I2', flags)
+            begins[flags] = begin
+        end
+        if not number then
+            number = pack('>I4', attempt)
+            attempts_as[attempt] = number
+        end
+        local has_headers = flags % 32 >= 16
         records[2 * i - 1] = id
-        records[2 * i] = '\3' .. pack('>I2', flags) .. sub(r, 4, 8) .. pack('>I4', attempt + 1) .. sub(r, 13, 43) .. token
-            .. sub(r, 56, 73 + unique) .. tail
+        records[2 * i] = begin .. sub(r, 4, 8) .. number .. sub(r, 13, 43) .. token .. sub(r, 56, 73 + unique) .. tail
         leases[2 * i - 1], leases[2 * i] = ends, id
-        local k = 8 * i - 4
-        answer[k], answer[k + 1] = id, name
-        answer[k + 3] = flags % 32 >= 16 and call('HGET', KEYS[6], 'h' .. id) or ''
-        answer[k + 4], answer[k + 5], answer[k + 6] = attempt + 1, attempts, now - due
-        answer[k + 7] = (unique > 0 and 2 or 0) + (sub(r, 63, 69) ~= '\0\0\0\0\0\0\0' and 4 or 0)
+        heads[i] = id .. pack('>I2I4I4I7B', 1, attempt, attempts, math.max(now - due, 0),
+            (unique > 0 and 2 or 0) + (keep > 0 and 4 or 0) + (has_headers and 8 or 0))
+        headers[i] = has_headers and call('HGET', KEYS[6], 'h' .. id)
     end
+    local at = 4
     for i, payload in ipairs(call('HMGET', KEYS[5], unpack(ids))) do
         if not payload then
             return 0
         end
-        answer[8 * i - 2] = payload
+        answer[at + 1], answer[at + 2] = heads[i], payload
+        at = at + 2
+        if headers[i] then
+            at = at + 1
+            answer[at] = headers[i]
+        end
     end
-    call('ZREM', ready, unpack(members))
+    -- They are all that there is between the first and the last one.
+    call('ZREMRANGEBYLEX', ready, '[' .. members[1], '[' .. members[n])
     call('HSET', jobs, unpack(records))
     call('ZADD', running, unpack(leases))
     again = math.min(again, tonumber(ends))
