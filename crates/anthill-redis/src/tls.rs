@@ -66,6 +66,7 @@ impl Tls {
     }
 
     #[cfg(not(feature = "rustls"))]
+    #[expect(clippy::unused_self, reason = "it is called as the other one is")]
     pub(crate) fn client(&self, info: ConnectionInfo) -> Result<Client, RedisError> {
         Client::open(info)
     }
