@@ -31,8 +31,9 @@ def took(begun: float) -> None:
 
 
 def started(sent: int) -> None:
-    """As a job of `consume` starts."""
-    print(f"latency {time.monotonic_ns() - sent}", flush=True)
+    """As a job of `consume` starts. In one write, as several threads may tell at once."""
+    sys.stdout.write(f"latency {time.monotonic_ns() - sent}\n")
+    sys.stdout.flush()
 
 
 def _answer() -> None:
