@@ -196,9 +196,11 @@ impl RedisBuilder {
         for warning in &warnings {
             log::warn!("the server {}: {warning}", store.login.shown);
         }
+        let durability = told.unwrap_or_else(|| server.durability(options.replicas));
+        queue.restore.set_server(&store, &queue, durability);
         Ok(RedisBroker {
             identity: format!("redis:{identity:032x}"),
-            durability: told.unwrap_or_else(|| server.durability(options.replicas)),
+            durability,
             warnings,
             quick: crate::quick::Quick::new(self.has_quick_scripts),
             is_read_only: self.is_read_only,

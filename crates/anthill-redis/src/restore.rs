@@ -6,12 +6,15 @@
 //!   gone with the jobs. If that fails, whoever calls next tries it again.
 //! - AN3. Who listens meets the queue that another process has made: a new one is armed, so its first change is told, and
 //!   whoever arms it learns which one it is.
+//! - AN4. Who has connected anew says in the log if the server was started again, and what may be gone with that.
 
+use crate::node::Node;
 use crate::reply;
+use crate::server::{Server, window};
 use crate::store::{QueueState, Store, args};
 use crate::sync::lock;
 use crate::{limits, schedules};
-use anthill_jobs::{Limits, QueueError, Retention, Scheduled};
+use anthill_jobs::{Durability, Limits, QueueError, Retention, Scheduled};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +34,9 @@ struct State {
     /// Some handle may make the queue: not all are read-only.
     may_make: bool,
     identity: Option<u128>,
+    /// The server that answered when this was last looked at, and its process.
+    process: Option<(Node, String)>,
+    durability: Option<Durability>,
     /// It is to be set again (AN2), and nobody is about to do so.
     is_behind: bool,
     limits: Option<Limits>,
@@ -54,6 +60,33 @@ impl Restore {
 
     pub(crate) fn drop_schedule(&self, name: &str) {
         lock(&self.state).schedules.remove(name);
+    }
+
+    /// Learns what a job survives on the server, and which process that is.
+    pub(crate) fn set_server(&self, store: &Store, queue: &QueueState, durability: Durability) {
+        lock(&self.state).durability = Some(durability);
+        self.look_at_server(store, queue);
+    }
+
+    /// AN4.
+    fn look_at_server(&self, store: &Store, queue: &QueueState) {
+        let node = queue.route.node();
+        let Some(process) = Server::process(store, queue) else {
+            return;
+        };
+        let (before, durability) = {
+            let mut state = lock(&self.state);
+            let now = (node.clone(), process.clone());
+            (state.process.replace(now), state.durability)
+        };
+        let is_restarted = before.is_some_and(|(at, before)| at == node && before != process);
+        if let Some(durability) = durability.filter(|_| is_restarted) {
+            log::warn!(
+                "the server {node} of the queue {:?} was started again: {}",
+                queue.name,
+                window(durability)
+            );
+        }
     }
 
     /// Makes the queue, unless it is there or may not be made. Returns its identity, if it is there.
@@ -139,8 +172,11 @@ impl Restore {
     pub(crate) fn look_again(&self, store: &Store, queue: &QueueState) {
         if self.looked.load(Ordering::SeqCst) < store.connections_made() {
             // Where that fails the next call looks.
-            if let Err(error) = self.make_anew(store, queue) {
-                log::debug!("nobody knows whether a queue is the same as before: {error}");
+            match self.make_anew(store, queue) {
+                Ok(()) => self.look_at_server(store, queue),
+                Err(error) => {
+                    log::debug!("nobody knows whether a queue is the same as before: {error}");
+                }
             }
         }
     }

@@ -48,6 +48,16 @@ impl Server {
         server
     }
 
+    /// The process that answers, by the name that it gives itself when it starts. None, if it does not tell.
+    pub(crate) fn process(store: &Store, queue: &QueueState) -> Option<String> {
+        let mut command = redis::cmd("INFO");
+        command.arg("server");
+        let told = store.command(queue, &command).ok()?;
+        let told = reply::text(told).ok()?;
+        let name = told.lines().find_map(|line| line.strip_prefix("run_id:"));
+        name.map(|name| name.trim().to_owned())
+    }
+
     fn learn(&mut self, name: &str, value: &Value) {
         if let Ok(text) = reply::text(value.clone()) {
             self.settings.insert(name.to_owned(), text);
@@ -128,6 +138,18 @@ impl Server {
 
     fn has_bound(&self) -> bool {
         self.setting("maxmemory").is_none_or(|most| most != "0")
+    }
+}
+
+/// What may be gone when a server with this durability is started again.
+pub(crate) fn window(durability: Durability) -> &'static str {
+    match durability {
+        Durability::None => "what was acknowledged since its last snapshot may be gone",
+        Durability::Eventual => {
+            "what was acknowledged in the last two seconds before may be gone (appendfsync everysec)"
+        }
+        Durability::Process => "if its machine lost power, what the system had not written is gone",
+        _ => "what was acknowledged is on its disk",
     }
 }
 
