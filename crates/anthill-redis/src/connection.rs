@@ -99,7 +99,7 @@ impl Connection {
         for (_, command) in &steps {
             command.write_packed_command(&mut bytes);
         }
-        self.heed(deadline)?;
+        self.heed(deadline).map_err(Failure::into_error)?;
         let sent = self.client.send_packed_command(&bytes);
         sent.map_err(|error| of_connection(&error))?;
         for (step, _) in steps {
@@ -128,20 +128,12 @@ impl Connection {
         deadline: Instant,
     ) -> Result<Value, Failure> {
         self.used = Instant::now();
-        self.heed(deadline).map_err(Failure::TooLate)?;
+        self.heed(deadline)?;
         let mut bytes = Vec::new();
         if request.asking {
             redis::cmd("ASKING").write_packed_command(&mut bytes);
         }
         request.command.write_packed_command(&mut bytes);
-        if request.replicas > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
-            let mut wait = redis::cmd("WAIT");
-            wait.arg(request.replicas)
-                .arg(millis)
-                .write_packed_command(&mut bytes);
-        }
         let sent = self.client.send_packed_command(&bytes);
         sent.map_err(|error| Failure::NotSent(of_connection(&error)))?;
         if request.asking {
@@ -151,26 +143,40 @@ impl Connection {
                 Err(failure) => return Err(failure),
             }
         }
-        let answer = self.answer(deadline);
-        if request.replicas == 0 || matches!(answer, Err(Failure::Unanswered(_))) {
-            return answer;
+        let answer = self.answer(deadline)?;
+        // A script answers zero where it has stored nothing.
+        if request.replicas > 0 && answer != Value::Int(0) {
+            self.confirm(request.replicas, deadline)?;
         }
+        Ok(answer)
+    }
+
+    /// Waits until so many replicas have what was stored. Not sent along with the request: after a refusal it would wait for what this
+    /// connection has stored before.
+    fn confirm(&mut self, replicas: u32, deadline: Instant) -> Result<(), Failure> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(replicas).arg(millis);
         // The server says within its time how many have it; the answer takes a moment more.
-        let confirmed = self.answer(deadline + CONFIRMED)?;
-        let is_confirmed =
-            matches!(confirmed, Value::Int(number) if number >= i64::from(request.replicas));
-        if answer.is_ok() && !is_confirmed {
-            let why = format!(
-                "fewer than {} replicas have confirmed what was stored",
-                request.replicas
-            );
-            return Err(Failure::Unconfirmed(unavailable(why)));
+        let deadline = deadline + CONFIRMED;
+        let unknown = |failure: Failure| Failure::Unanswered(failure.into_error());
+        self.heed(deadline).map_err(unknown)?;
+        let sent = self.client.send_packed_command(&wait.get_packed_command());
+        sent.map_err(|error| Failure::Unanswered(of_connection(&error)))?;
+        match self.answer(deadline)? {
+            Value::Int(number) if number >= i64::from(replicas) => Ok(()),
+            _ => {
+                let why = format!("fewer than {replicas} replicas have confirmed what was stored");
+                Err(Failure::Unconfirmed(unavailable(why)))
+            }
         }
-        answer
     }
 
     fn answer(&mut self, deadline: Instant) -> Result<Value, Failure> {
-        self.heed(deadline).map_err(Failure::Unanswered)?;
+        // The request was sent by now.
+        let sent = |failure: Failure| Failure::Unanswered(failure.into_error());
+        self.heed(deadline).map_err(sent)?;
         let unanswered = |error| Failure::Unanswered(of_connection(&error));
         let answer = self.client.recv_response();
         let answer = answer.and_then(Value::extract_error);
@@ -184,14 +190,15 @@ impl Connection {
     }
 
     /// Sets how long a write or a read may take.
-    fn heed(&mut self, deadline: Instant) -> Result<(), QueueError> {
+    fn heed(&mut self, deadline: Instant) -> Result<(), Failure> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(too_late());
+            return Err(Failure::TooLate(too_late()));
         }
         let is_near = |timeout| timeout <= left + SLACK && timeout + SLACK >= left;
         if !self.timeout.is_some_and(is_near) {
-            let set = |error| of_connection(&error);
+            // Some systems refuse this where the server has closed the connection.
+            let set = |error| Failure::NotSent(of_connection(&error));
             self.client.set_write_timeout(Some(left)).map_err(set)?;
             self.client.set_read_timeout(Some(left)).map_err(set)?;
             self.timeout = Some(left);
