@@ -62,6 +62,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod address;
 mod backoff;
 pub mod broker;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! How an address becomes a queue: a table of schemes and their openers. The engines of this crate are in it; those of
 //! other crates are added by the program.
 
+use crate::address::without_password;
 use crate::error::QueueError;
 use crate::queue::Queue;
 #[cfg(feature = "sqlite")]
@@ -180,26 +181,6 @@ fn is_scheme(text: &str) -> bool {
     text.len() > 1
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.chars().all(is_of_scheme)
-}
-
-/// An address as it may be shown: `scheme://user:password@host` without the password, which may have any letter, also one that
-/// ends what it is in; and `password=…` without it.
-fn without_password(address: &str) -> String {
-    let parts = address.split_once(':').and_then(|(scheme, rest)| {
-        // The name of a file may have the same letters.
-        let rest = rest.strip_prefix("//")?;
-        let (login, place) = rest.rsplit_once('@')?;
-        let (user, _) = login.split_once(':')?;
-        Some(format!("{scheme}://{user}:…@{place}"))
-    });
-    let shown = parts.unwrap_or_else(|| address.to_owned());
-    let Some((before, query)) = shown.split_once("password=") else {
-        return shown;
-    };
-    let rest = query
-        .split_once('&')
-        .map_or(String::new(), |(_, rest)| format!("&{rest}"));
-    format!("{before}password=…{rest}")
 }
 
 struct Memory;

@@ -186,11 +186,15 @@ fn a_password_is_not_shown() {
             "pg://host/db?password=secret&x=y",
             "pg://host/db?password=…&x=y",
         ),
+        (
+            "redis+unix:///run/redis?pass=secret",
+            "redis+unix:///run/redis?pass=…",
+        ),
         // Rather too much than too little.
+        ("pg:x:y@z", "pg:x:…@z"),
         ("pg://ann@host/a:b@c", "pg://ann@host/a:…@c"),
         // Nothing is left out where there is none.
         ("pg://host:5432/db", "pg://host:5432/db"),
-        ("pg:x:y@z", "pg:x:y@z"),
     ] {
         let (told, text) = show(address);
         assert_eq!(told, shown);

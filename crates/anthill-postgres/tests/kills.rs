@@ -7,11 +7,10 @@
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod fleet;
 
+use anthill_fleet_support::checks;
 use anthill_fleet_support::kills::{self, Call};
 use anthill_fleet_support::roles::{child_of, draft};
-use anthill_fleet_support::{Member, balance};
 use anthill_jobs::Enqueued;
-use anthill_test_support::history::Rules;
 use anthill_test_support::postgres::shared;
 use anthill_test_support::proxy::{Protocol, Proxy, Trigger};
 use anthill_test_support::{seeded_rng, skip_unless};
@@ -67,36 +66,12 @@ fn a_consumer_that_stops_with_a_full_buffer_hands_back_what_has_not_begun() {
 fn a_backlog_that_is_older_than_the_lease_is_delivered_once() {
     let access = skip_unless!(shared());
     let stage = Stage::new(access);
-    let told = [
-        ("COUNT", "2000".to_owned()),
-        ("BATCH", "500".to_owned()),
-        ("BACKLOG", "9999".to_owned()),
-    ];
-    let mut producer = stage.start("produce", &told);
-    producer.end();
-    // As if they had waited for an hour.
-    stage.sql(
-        "UPDATE anthill.jobs SET turn = turn - interval '1 hour', due = due - interval '1 hour', \
-         enqueued = enqueued - interval '1 hour'",
-    );
-    let told = [
-        ("LEASE_MS", "3000".to_owned()),
-        ("WORK_US", "200".to_owned()),
-    ];
-    let mut consumers: Vec<Member> = (0..3).map(|_| stage.start("consume", &told)).collect();
-    stage.await_drained();
-    for consumer in &mut consumers {
-        consumer.end();
-    }
-    let judged = stage.judge(&Rules::default());
-    balance("backlog", &judged);
-    let books = judged.0.books;
-    assert_eq!(
-        (books.done, books.duplicates, books.extra_runs),
-        (2_000, 0, 0),
-        "{books}"
-    );
-    assert_eq!(judged.1.lost_leases, 0, "{:?}", judged.1);
+    checks::deliver_an_old_backlog_once(&stage, || {
+        stage.sql(
+            "UPDATE anthill.jobs SET turn = turn - interval '1 hour', due = due - interval '1 hour', \
+             enqueued = enqueued - interval '1 hour'",
+        );
+    });
 }
 
 #[test]

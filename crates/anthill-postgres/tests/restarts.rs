@@ -5,15 +5,16 @@
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod fleet;
 
+use anthill_fleet_support::checks;
 use anthill_fleet_support::roles::{child_of, draft};
 use anthill_fleet_support::{Fleet, LONG};
 use anthill_jobs::broker::Admin;
-use anthill_jobs::{Broker, ClaimRequest, Enqueued, Lease, QueueError, Settle};
+use anthill_jobs::{Broker, ClaimRequest, Lease, Settle};
 use anthill_postgres::PostgresBroker;
 use anthill_test_support::postgres::{Fsync, Options, Server, shared};
 use anthill_test_support::{eventually, skip_unless};
 use fleet::Stage;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a call of the fleet's may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -103,35 +104,8 @@ fn an_enqueue_without_a_server_fails_in_time_and_its_repetition_adds_nothing() {
     let stage = Stage::new(&server);
     let broker = PostgresBroker::builder(stage.url()).timeout(TIMEOUT);
     let queue = broker.open_queue().unwrap();
-    let job = draft(&queue, 2);
-    assert_eq!(queue.enqueue_new(&job).unwrap(), Enqueued::Added(job.id));
-    server.kill();
-    for _ in 0..3 {
-        let start = Instant::now();
-        let error = queue.enqueue_new(&job).unwrap_err();
-        assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
-        assert!(
-            start.elapsed() < TIMEOUT + GRACE,
-            "after {:?}",
-            start.elapsed()
-        );
-    }
-    server.start_again();
-    assert_eq!(
-        queue.enqueue_new(&job).unwrap(),
-        Enqueued::Duplicate(job.id)
-    );
-    let other = draft(&queue, 4);
-    assert_eq!(
-        queue.enqueue_new(&other).unwrap(),
-        Enqueued::Added(other.id)
-    );
-    let stats = queue.stats().unwrap();
-    assert_eq!(
-        (stats.ready, stats.enqueued, stats.duplicates),
-        (2, 2, 1),
-        "{stats:?}"
-    );
+    let limit = TIMEOUT + GRACE;
+    checks::enqueue_without_a_server(&queue, limit, || server.kill(), || server.start_again());
 }
 
 #[test]

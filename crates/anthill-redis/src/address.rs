@@ -2,7 +2,9 @@
 
 use crate::node::{Login, Node, PORT};
 use crate::tls::{Tls, TlsOptions};
+use anthill_jobs::broker::without_password;
 use anthill_jobs::{Durability, QueueError};
+use percent_encoding::percent_decode_str;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use std::str::FromStr;
 use std::time::Duration;
@@ -202,46 +204,10 @@ pub(crate) fn check_name(what: &str, name: &str) -> Result<(), String> {
     }
 }
 
-/// An address as it may be shown: without the password.
-pub(crate) fn without_password(address: &str) -> String {
-    // A password may have any letter, also one that ends what it is in.
-    let parts = address.split_once(':').and_then(|(scheme, rest)| {
-        let (login, place) = rest.rsplit_once('@')?;
-        let slashes = if login.starts_with("//") { "//" } else { "" };
-        let (user, _) = login[slashes.len()..].split_once(':')?;
-        Some(format!("{scheme}:{slashes}{user}:…@{place}"))
-    });
-    let shown = parts.unwrap_or_else(|| address.to_owned());
-    let Some((base, query)) = shown.split_once('?') else {
-        return shown;
-    };
-    let hide = |part: &str| {
-        if part.starts_with("pass=") {
-            "pass=…".to_owned()
-        } else {
-            part.to_owned()
-        }
-    };
-    let parts: Vec<String> = query.split('&').map(hide).collect();
-    format!("{base}?{}", parts.join("&"))
-}
-
-/// Decodes `%41`.
+/// Decodes `%41`. None, if that is not UTF-8.
 fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, others @ ..] = rest {
-        let hex = others.get(..2).filter(|_| *first == b'%');
-        let hex = hex.and_then(|hex| std::str::from_utf8(hex).ok());
-        if let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            bytes.push(byte);
-            rest = &others[2..];
-        } else {
-            bytes.push(*first);
-            rest = others;
-        }
-    }
-    String::from_utf8(bytes).ok()
+    let decoded = percent_decode_str(text).decode_utf8().ok()?;
+    Some(decoded.into_owned())
 }
 
 #[cfg(test)]

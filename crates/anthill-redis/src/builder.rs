@@ -222,7 +222,10 @@ impl RedisBuilder {
 impl std::fmt::Debug for RedisBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedisBuilder")
-            .field("address", &crate::address::without_password(&self.address))
+            .field(
+                "address",
+                &anthill_jobs::broker::without_password(&self.address),
+            )
             .field("queue", &self.queue)
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()

@@ -8,10 +8,11 @@
 mod fleet;
 mod support;
 
+use anthill_fleet_support::checks;
 use anthill_fleet_support::kills::{self, Call};
 use anthill_fleet_support::recorded::Recorded;
 use anthill_fleet_support::roles::{Parcel, say, told_ms};
-use anthill_fleet_support::{LONG, Member, balance};
+use anthill_fleet_support::{LONG, balance};
 use anthill_jobs::{Broker, ClaimRequest, Extended, Job, Settle};
 use anthill_test_support::history::Rules;
 use anthill_test_support::proxy::{Protocol, Proxy, Trigger};
@@ -268,34 +269,7 @@ fn an_hour_later(raw: &mut Raw, stage: &Stage<'_>) {
 fn a_backlog_that_is_older_than_the_lease_is_delivered_once() {
     let access = skip_unless!(shared());
     let stage = Stage::new(access);
-    let told = [
-        ("COUNT", "2000".to_owned()),
-        ("BATCH", "500".to_owned()),
-        ("BACKLOG", "9999".to_owned()),
-    ];
-    let mut producer = stage.start("produce", &told);
-    producer.end();
     let mut raw = access.raw();
-    an_hour_later(&mut raw, &stage);
-    let oldest = stage.queue().stats().unwrap().oldest.unwrap();
-    assert!(oldest.as_secs() >= 3_600, "{oldest:?}");
-    let told = [
-        ("LEASE_MS", "3000".to_owned()),
-        ("WORK_US", "200".to_owned()),
-    ];
-    let mut consumers: Vec<Member> = (0..3).map(|_| stage.start("consume", &told)).collect();
-    stage.await_drained();
-    for consumer in &mut consumers {
-        consumer.end();
-    }
-    let judged = stage.judge(&Rules::default());
-    balance("backlog", &judged);
-    let books = judged.0.books;
-    assert_eq!(
-        (books.done, books.duplicates, books.extra_runs),
-        (2_000, 0, 0),
-        "{books}"
-    );
-    assert_eq!(judged.1.lost_leases, 0, "{:?}", judged.1);
+    checks::deliver_an_old_backlog_once(&stage, || an_hour_later(&mut raw, &stage));
     assert_hold(&mut raw, &stage.name);
 }

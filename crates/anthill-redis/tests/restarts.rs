@@ -7,10 +7,11 @@
 mod fleet;
 mod support;
 
-use anthill_fleet_support::roles::{Parcel, draft, say};
+use anthill_fleet_support::checks;
+use anthill_fleet_support::roles::{Parcel, say};
 use anthill_fleet_support::{Fleet, LONG};
+use anthill_jobs::Limits;
 use anthill_jobs::broker::Retention;
-use anthill_jobs::{Enqueued, Limits, QueueError};
 use anthill_redis::RedisBroker;
 use anthill_test_support::history::{Report, What, now};
 use anthill_test_support::redis::{Persistence, Server, shared};
@@ -344,30 +345,6 @@ fn an_enqueue_without_a_server_fails_in_time_and_its_repetition_adds_nothing() {
     let stage = Stage::new(&server);
     let broker = RedisBroker::builder(stage.url()).timeout(TIMEOUT);
     let queue = broker.open_queue().unwrap();
-    let job = draft(&queue, 2);
-    assert_eq!(queue.enqueue_new(&job).unwrap(), Enqueued::Added(job.id));
-    server.kill();
-    for _ in 0..3 {
-        let start = Instant::now();
-        let error = queue.enqueue_new(&job).unwrap_err();
-        assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
-        let took = start.elapsed();
-        assert!(took < TIMEOUT + GRACE && took < LONG, "after {took:?}");
-    }
-    server.start_again();
-    assert_eq!(
-        queue.enqueue_new(&job).unwrap(),
-        Enqueued::Duplicate(job.id)
-    );
-    let other = draft(&queue, 4);
-    assert_eq!(
-        queue.enqueue_new(&other).unwrap(),
-        Enqueued::Added(other.id)
-    );
-    let stats = queue.stats().unwrap();
-    assert_eq!(
-        (stats.ready, stats.enqueued, stats.duplicates),
-        (2, 2, 1),
-        "{stats:?}"
-    );
+    let limit = TIMEOUT + GRACE;
+    checks::enqueue_without_a_server(&queue, limit, || server.kill(), || server.start_again());
 }

@@ -16,6 +16,7 @@
     reason = "a helper panics where what it waits for does not come"
 )]
 
+pub mod checks;
 mod fleet;
 pub mod kills;
 mod member;

@@ -30,6 +30,7 @@ mod registry;
 mod schedule;
 mod transaction;
 
+pub use crate::address::without_password;
 pub use crate::id::JobId;
 pub use crate::job::{NewJob, OncePer};
 pub use capabilities::{Capabilities, Capability, Durability, Maxima};
