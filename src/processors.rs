@@ -1,4 +1,4 @@
-//! How many processors the process has, whichever thread asks.
+//! How many processors the process has, whichever thread asks; those of the calling thread; and on which one it runs.
 //!
 //! The count that a thread gets is its own, and it may be pinned to fewer processors than the process has. What is made
 //! for the whole process must not be made to that measure, so the affinity of the main thread counts. A thread with
@@ -10,6 +10,18 @@ use crate::sync::processors;
 /// The count for the main thread, or for this one if that cannot be found out.
 pub(crate) fn of_process() -> usize {
     imp::of_main_thread().unwrap_or_else(processors)
+}
+
+/// On how many processors the calling thread may run, whatever part of their time its control groups grant: a quota is
+/// used up by threads side by side, as they take turns on no processor.
+pub(crate) fn of_this_thread() -> usize {
+    imp::of_this_thread().unwrap_or_else(processors)
+}
+
+/// The processor that the calling thread runs on, as a number that the system gave it; `None` where that is unknown.
+#[inline]
+pub(crate) fn current() -> Option<usize> {
+    imp::current()
 }
 
 #[cfg(all(
@@ -30,6 +42,19 @@ mod imp {
     unsafe extern "C" {
         fn sched_getaffinity(thread: c_int, size: usize, affinity: *mut Affinity) -> c_int;
         fn sched_setaffinity(thread: c_int, size: usize, affinity: *const Affinity) -> c_int;
+        /// Reads memory that the system keeps up to date, without a call of the system.
+        safe fn sched_getcpu() -> c_int;
+    }
+
+    #[inline]
+    pub(super) fn current() -> Option<usize> {
+        usize::try_from(sched_getcpu()).ok()
+    }
+
+    pub(super) fn of_this_thread() -> Option<usize> {
+        let ones = |word: &c_ulong| word.count_ones() as usize;
+        let count = Affinity::of(0)?.0.iter().map(ones).sum();
+        Some(count).filter(|count| *count > 0)
     }
 
     impl Affinity {
@@ -76,6 +101,15 @@ mod imp {
 )))]
 mod imp {
     pub(super) fn of_main_thread() -> Option<usize> {
+        None
+    }
+
+    pub(super) fn of_this_thread() -> Option<usize> {
+        None
+    }
+
+    #[inline]
+    pub(super) fn current() -> Option<usize> {
         None
     }
 }

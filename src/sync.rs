@@ -192,10 +192,9 @@ impl Processors {
     #[cfg(test)]
     pub(crate) const TWO: Processors = Processors(2);
 
-    /// Those that the calling thread may run on now. This reads no files: the quota of its control groups is that of
-    /// the first call.
-    pub(crate) fn here() -> Processors {
-        Processors(num_cpus::get().max(1))
+    /// So many, at least one.
+    pub(crate) fn new(count: usize) -> Processors {
+        Processors(count.max(1))
     }
 
     /// Whether only one thread of the pool runs at a time.

@@ -66,6 +66,80 @@ fn switches_a_task(capacity: usize) -> f64 {
     })
 }
 
+/// The same where the pool may use several processors, but the system has left all its threads on one: beside others
+/// that compute, it does so by itself. `None`, and told, where there is one processor only.
+fn switches_a_task_in_a_crowd(capacity: usize) -> Option<f64> {
+    const TASKS: usize = 30_000;
+    watchdog("a crowd on one of several processors", move || {
+        let processors = affinity();
+        if processors.len() < 2 {
+            eprintln!("skipped: there is one processor only");
+            return None;
+        }
+        let (pool, ids) = pool_of(capacity);
+        flood(&pool, TASKS / 10);
+        let threads: Vec<u32> = (ids.lock().unwrap().iter().copied())
+            .chain([thread_id()])
+            .collect();
+        for id in threads {
+            pin(i32::try_from(id).unwrap(), &processors[..1]);
+        }
+        flood(&pool, TASKS / 10);
+        let count = || -> u64 {
+            let workers = ids.lock().unwrap();
+            (workers.iter().copied().chain([thread_id()]))
+                .map(context_switches)
+                .sum()
+        };
+        let before = count();
+        flood(&pool, TASKS);
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+        let a_task = (count() - before) as f64 / TASKS as f64;
+        Some(a_task)
+    })
+}
+
+#[test]
+fn p24_eight_workers_in_a_crowd_switch_once_for_several_tasks() {
+    if let Some(switches) = switches_a_task_in_a_crowd(8) {
+        assert!(switches <= 0.35, "{switches}");
+    }
+}
+
+#[test]
+fn p24_64_workers_in_a_crowd_hardly_switch() {
+    if let Some(switches) = switches_a_task_in_a_crowd(64) {
+        assert!(switches <= 0.08, "{switches}");
+    }
+}
+
+/// In a crowd a submitter that was let in beside a task that takes long goes on all the same.
+#[test]
+fn a_long_task_in_a_crowd_keeps_no_submitter_that_has_room() {
+    watchdog("a long task in a crowd", || {
+        let processors = affinity();
+        if processors.len() < 2 {
+            return eprintln!("skipped: there is one processor only");
+        }
+        let (pool, ids) = pool_of(8);
+        flood(&pool, 3_000);
+        (ids.lock().unwrap().iter().copied())
+            .chain([thread_id()])
+            .for_each(|id| pin(i32::try_from(id).unwrap(), &processors[..1]));
+        for _ in 0..200 {
+            flood(&pool, 50);
+            // Among short ones, a task that ends only when its submitter has gone on, and has submitted more.
+            let (go, gate) = channel::<()>();
+            expect_accepted(pool.submit(move || gate.recv().unwrap()));
+            for _ in 0..50 {
+                expect_accepted(pool.submit(|| ()));
+            }
+            go.send(()).unwrap();
+            pool.wait_idle();
+        }
+    });
+}
+
 #[test]
 fn p24_two_workers_switch_about_once_a_task() {
     let switches = switches_a_task(2);

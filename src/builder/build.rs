@@ -8,6 +8,7 @@ use crate::engine::config::{Config, Overflow};
 use crate::engine::core::Core;
 use crate::error::BuildError;
 use crate::pool::Pool;
+use crate::processors::of_this_thread;
 use crate::sync::{Arc, Processors, processors};
 use crate::thread_name;
 
@@ -32,7 +33,7 @@ impl<P: Built> Builder<P> {
     /// # Ok::<(), anthill::BuildError>(())
     /// ```
     pub fn build(mut self) -> Result<P, BuildError> {
-        self.config.processors = Processors::here();
+        self.config.processors = Processors::new(of_this_thread());
         let Config {
             min_workers,
             backlog,
@@ -77,7 +78,7 @@ impl<P: Built> Builder<P> {
 
     /// For a builder that only constructors have touched: it needs no check and starts no thread.
     pub(crate) fn into_pool(mut self) -> P {
-        self.config.processors = Processors::here();
+        self.config.processors = Processors::new(of_this_thread());
         self.make(|_| ())
     }
 

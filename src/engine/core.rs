@@ -6,6 +6,7 @@ use crate::engine::queue::Queue;
 use crate::engine::rescue::state::Rescue;
 use crate::engine::shares::Shares;
 use crate::engine::threads::Threads;
+use crate::engine::wake::crowd::Crowd;
 use crate::engine::wake::trust::SingleProcessor;
 use crate::fork::{self, Mark};
 use crate::panic::drop_quietly;
@@ -45,6 +46,7 @@ pub(crate) struct Core {
     /// A free worker spins: one at a time may.
     pub(crate) spinning: CachePadded<AtomicBool>,
     pub(crate) single: SingleProcessor,
+    pub(crate) crowd: Crowd,
     /// How many submitters run their tasks themselves.
     pub(crate) callers: AtomicUsize,
     pub(crate) capacity: AtomicUsize,
@@ -77,6 +79,7 @@ impl Core {
             counts: Counts::default(),
             spinning: CachePadded::new(AtomicBool::new(false)),
             single: SingleProcessor::default(),
+            crowd: Crowd::default(),
             callers: AtomicUsize::new(0),
             capacity: AtomicUsize::new(capacity),
             lifecycle: Mutex::new(Lifecycle {

@@ -28,7 +28,7 @@
 //! | [`submit`] | how a task comes in: with room, without room, from a task of the pool |
 //! | [`admission`] | places and room, the line of submitters that wait, the moments of rest |
 //! | [`queue`], [`local`] | where accepted tasks wait; what each worker shows the others |
-//! | [`wake`] | the wake rule; wakes that are deferred on a single processor |
+//! | [`wake`] | the wake rule; wakes that are deferred where threads share a processor |
 //! | [`threads`], [`bell`], [`start`] | the threads, their counts and the idle stack; what a worker sleeps on; the body of a thread |
 //! | [`worker`] | the loop of a worker: search, execute, rest, leave |
 //! | [`run`] | the one place where the code of a task is called |

@@ -194,6 +194,12 @@ impl<D> Admission<D> {
         }
     }
 
+    /// The most places.
+    pub(crate) fn limit(&self) -> u64 {
+        // ORDERING: Relaxed: as in `has_room`.
+        self.limit.load(Ordering::Relaxed)
+    }
+
     fn has_room(&self, word: u64) -> bool {
         // ORDERING: Relaxed: a limit that is being changed may be seen late; the thread that raises it serves the
         // line under the lock afterwards.

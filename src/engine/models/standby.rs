@@ -11,6 +11,14 @@ fn single(capacity: usize) -> Arc<Core> {
     core
 }
 
+/// Y6: a pool whose submitter and workers were seen on one of two processors.
+fn crowded(capacity: usize) -> Arc<Core> {
+    let core = Core::new(capacity, config(Some(0), EVER));
+    core.admission.remember_line();
+    core.crowd.set(true);
+    core
+}
+
 /// Y1: the task of a submitter that then waits elsewhere runs, whether or not a worker is on standby.
 #[test]
 fn a_deferred_wake_is_made_up_for() {
@@ -67,5 +75,38 @@ fn a_release_makes_up_for_deferred_wakes() {
         submit(&core, &ran);
         end(&core);
         assert_eq!(ran.count(), 2);
+    });
+}
+
+/// Y6: the submitter and the workers are seen apart while wakes are deferred.
+#[test]
+fn deferred_wakes_are_made_up_for_once_the_pool_is_not_crowded() {
+    model(2, || {
+        let core = crowded(3);
+        assert!(submit_and_see(&core));
+        let watcher = {
+            let core = Arc::clone(&core);
+            thread::spawn(move || core.crowd.set(false))
+        };
+        assert!(submit_and_see(&core));
+        watcher.join().unwrap();
+        end(&core);
+    });
+}
+
+/// Y2, Y6: a worker lets a submitter in and then runs its task, which waits for it.
+#[test]
+fn who_was_let_in_is_woken_beside_a_long_task_where_threads_spin() {
+    model(1, || {
+        let core = crowded(2);
+        let returned = Signal::new();
+        let waits = returned.clone();
+        core.submit_closure(|| (), Patience::Policy).unwrap();
+        core.submit_closure(|| (), Patience::Policy).unwrap();
+        core.submit_closure(move || waits.wait(), Patience::Policy)
+            .unwrap();
+        returned.give();
+        core.wait_idle(None);
+        end(&core);
     });
 }

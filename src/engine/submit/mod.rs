@@ -143,6 +143,10 @@ pub(crate) trait Submit: Target {
     fn look_for_room(self: &Arc<Self>) -> Result<Places, Denied> {
         let (core, admission) = (self.core(), self.admission());
         let mut outcome = Err(Denied::NoRoom);
+        core.see_submitter();
+        if core.takes_turns() {
+            return outcome;
+        }
         admission.spin.while_full(|| {
             if !core.may_spin() {
                 return Probe::Over;

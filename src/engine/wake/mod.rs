@@ -5,6 +5,7 @@
 //! task, looks whether it must do the same. A worker that goes idle says so first and looks for work once more
 //! afterwards. docs/design.md has the argument that no task is left behind.
 
+pub(crate) mod crowd;
 pub(crate) mod standby;
 pub(crate) mod trust;
 
@@ -46,6 +47,7 @@ impl Core {
         let up = self.threads.ready(counts);
         let held = || self.admission.places().held();
         up > 0
+            && !self.takes_turns()
             && (self.config.backlog.is_some() || held() == up + 1)
             && spin::turns_until(self.config.processors.spins(spin::CATCH_UP), || {
                 let held = held();

@@ -19,6 +19,8 @@
 //!   itself, it makes the deferred wakes; else it is woken for work, and makes them as it arrives.
 //! - Y4: A thread that is about to wait for the pool (for room, a result, rest, its end), or is refused, wakes a
 //!   worker if none is active. A worker that goes to rest wakes the submitters that it let in.
+//! - Y6: Where the system has other processors, too, the rules hold while the pool is [crowded](super::crowd) and has room
+//!   for enough tasks that it pays: deferring the wake of a submitter from [`FEW_PLACES`] on, the rest from [`MANY_PLACES`] on.
 //! - Y5: The wake of the first worker is deferred only while submitters wait for room. If no thread has made that
 //!   wake by a tick, the submitters wait for something else: the pool trusts them less, and in the end defers no such
 //!   wake for a number of occasions, which doubles.
@@ -27,11 +29,20 @@ use crate::engine::core::Core;
 use crate::engine::local::WorkerShared;
 use crate::engine::threads::ThreadCounts;
 use crate::engine::{current, spin};
+use crate::processors;
 use crate::sync::{Arc, Ordering, TICK, fence};
 use std::time::Duration;
 
 /// If so few tasks start in a tick, the running ones run long or block: another worker is worth its while.
 const FEW: u64 = 4;
+
+/// Y6: from so many places on a worker defers the wake of the submitters that it let in, and wakes them when it finds no
+/// task. (With 2 places it costs more than it gives, with 4 it takes 0.9 of the time, with 8 a quarter.)
+const FEW_PLACES: u64 = if cfg!(anthill_loom) { 2 } else { 4 };
+
+/// Y6: from so many places on threads take turns, and do not spin. (With 32 places it takes a seventh of the time, with 8
+/// it is slower beside one busy processor: threads that spin are moved apart by the system.)
+const MANY_PLACES: u64 = if cfg!(anthill_loom) { 3 } else { 32 };
 
 /// The longest tick, in multiples of [`TICK`].
 const LONGEST: u32 = 2;
@@ -73,15 +84,38 @@ impl Core {
     /// Whether a worker that goes to rest may be on standby: a single processor runs all threads, and there may be
     /// wakes to defer, beside another active worker or while submitters wait for room.
     pub(crate) fn may_stand_by(&self) -> bool {
-        self.config.processors.is_single()
+        (self.config.processors.is_single() || self.is_crowded(FEW_PLACES))
             && self.config.backlog.is_some()
             && (self.threads.counts().active() > 1 || self.admission.has_recent_line())
+    }
+
+    /// Y6: whether threads share a processor, by turns, and do not spin.
+    #[inline]
+    pub(crate) fn takes_turns(&self) -> bool {
+        self.config.processors.is_single() || self.is_crowded(MANY_PLACES)
+    }
+
+    /// Y6: whether the pool is crowded and has room for so many tasks.
+    fn is_crowded(&self, places: u64) -> bool {
+        self.crowd.is_crowded() && self.admission.limit() >= places
+    }
+
+    /// Y6: a submitter found no room.
+    pub(crate) fn see_submitter(&self) {
+        self.crowd.see_submitter(processors::current());
+    }
+
+    /// Y6: a worker found no task.
+    pub(crate) fn see_worker(&self) {
+        if self.config.backlog.is_some() {
+            self.crowd.see_worker(processors::current());
+        }
     }
 
     /// Whether a worker that finds nothing yields a few times before it rests: a submitter may want its very
     /// processor, and only of submitters that wait for room does the worker know.
     pub(crate) fn yields_before_rest(&self) -> bool {
-        if !self.config.processors.is_single() {
+        if !self.takes_turns() {
             return self.config.backlog.is_none();
         }
         (self.config.backlog.is_none() || !self.admission.has_recent_line())
@@ -90,7 +124,7 @@ impl Core {
 
     /// Yields, once.
     pub(crate) fn yield_processor(&self) {
-        if !self.config.processors.is_single() {
+        if !self.takes_turns() {
             return spin::yield_once();
         }
         self.single.yielding.learn(spin::yield_cheaply());
@@ -99,6 +133,7 @@ impl Core {
     /// Y1: defers a wake if it may; whether it did. `counts` was read behind a fence, after what the wake is for.
     pub(crate) fn try_defer(&self, counts: ThreadCounts) -> bool {
         counts.has_standby()
+            && self.takes_turns()
             && (counts.active() > 0 || self.may_defer_first())
             && self.threads.defer()
     }
@@ -110,7 +145,9 @@ impl Core {
 
     /// Y4: whether this thread is a worker, which wakes the submitters that it lets in when it goes to rest.
     pub(crate) fn may_defer_let_in(self: &Arc<Self>) -> bool {
-        self.threads.counts().has_standby() && current::with_worker(self, |_| ()).is_some()
+        self.threads.counts().has_standby()
+            && (self.config.processors.is_single() || self.is_crowded(FEW_PLACES))
+            && current::with_worker(self, |_| ()).is_some()
     }
 
     /// Y4: for a thread that is about to wait.

@@ -4,7 +4,7 @@ use super::Worker;
 use crate::engine::local::LocalQueue;
 use crate::engine::spin::{self, Between, GATHER, STREAK, Search, retry_steal};
 use crate::engine::task::Task;
-use crate::sync::{AtomicBool, Ordering, order_seqcst};
+use crate::sync::{AtomicBool, Ordering, Processors, order_seqcst};
 
 impl Worker {
     /// Looks for a task, and spins in between if no other worker does; `None` when the worker should rest.
@@ -12,7 +12,7 @@ impl Worker {
         let core = &self.core;
         let processors = core.config.processors;
         let mut spinning = None;
-        let mut search = Search::new(processors, core.yields_before_rest());
+        let mut search: Option<Search> = None;
         if self.streak.get() >= STREAK {
             self.streak.set(0);
             spin::pause(processors.spins(GATHER));
@@ -21,11 +21,12 @@ impl Worker {
             if core.queue.has_work() {
                 if let Some(task) = self.try_take() {
                     drop(spinning);
-                    self.count_streak(search.looks());
+                    self.count_streak(search.as_ref().map_or(0, Search::looks));
                     self.pass_on();
                     return Some(task);
                 }
             }
+            let search = search.get_or_insert_with(|| self.begin_search());
             let counts = core.threads.counts();
             let may_spin = processors.fit(counts.active());
             if search.is_over() || !counts.permits() || !may_spin || counts.is_closed() {
@@ -39,6 +40,23 @@ impl Worker {
                 Between::Pause(turns) => spin::pause(turns),
             }
         }
+    }
+
+    /// What to do between the looks of a search whose first look found nothing. Where the wakes of submitters that were
+    /// let in were deferred, this is the time for them, unless this worker is about to rest.
+    fn begin_search(&self) -> Search {
+        let core = &self.core;
+        core.see_worker();
+        let takes_turns = core.takes_turns();
+        if !takes_turns {
+            core.admission.wake_let_in();
+        }
+        let spins = if takes_turns {
+            Processors::SINGLE
+        } else {
+            core.config.processors
+        };
+        Search::new(spins, core.yields_before_rest())
     }
 
     /// L1, L6: takes a task if that is still permitted once this worker shows as busy.
