@@ -10,7 +10,9 @@
 //! - `--from=FILE` takes the figures from a file, and measures nothing;
 //! - `--targets FILE..` tells from such files, a run each, what was to be reached and was;
 //! - `--only=ENGINE` runs that engine alone, for a profiler; may be given several times;
-//! - `--busy`: beside another process that keeps one processor busy;
+//! - `--busy=N`: beside N other processes, each of which keeps a processor busy; `--busy` is one;
+//! - `--quota=SHARE`: with that share of a processor (0.5 is a half), by a control group of version 1 or 2, where this user
+//!   may make one;
 //! - `--list` names the rows; `--smoke` runs everything once and small.
 //!
 //! A package of its own, outside the crate's, so that who builds or tests the crate builds none of
@@ -35,7 +37,7 @@ mod workloads;
 
 use std::{env, fs};
 
-use crate::processes::Busy;
+use crate::processes::{Busy, Quota};
 use crate::record::{Record, RowRecord};
 use crate::rows::{Row, Scale};
 
@@ -88,14 +90,22 @@ fn main() {
         return;
     }
 
-    let busy = has("--busy").then(Busy::start);
-    let beside = if busy.is_some() {
-        ", one kept busy by another process"
-    } else {
-        ""
+    let busy = told("--busy=").map_or(usize::from(has("--busy")), |n| {
+        n.parse().expect("--busy=N takes a number")
+    });
+    let _busy: Vec<Busy> = (0..busy).map(|_| Busy::start()).collect();
+    let beside = match busy {
+        0 => String::new(),
+        1 => ", one kept busy by another process".to_owned(),
+        n => format!(", {n} kept busy by other processes"),
     };
+    let quota = told("--quota=").map(|share| {
+        Quota::enter(share.parse().expect("--quota=SHARE takes a number"))
+            .unwrap_or_else(|error| panic!("no control group to be had: {error}"))
+    });
+    let within = quota.as_ref().map_or(String::new(), Quota::told);
     let mut record = Record {
-        machine: machine::name() + beside,
+        machine: machine::name() + &beside + &within,
         rounds,
         rows: Vec::new(),
         threads: Vec::new(),

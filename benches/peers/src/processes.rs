@@ -1,9 +1,9 @@
 //! Processes of this program: one for each row, so that no row finds what another one has left in the allocator,
-//! in threads that are slow to end, or in what all queues of a process share; and one that keeps a processor busy.
+//! in threads that are slow to end, or in what all queues of a process share; those that keep a processor busy; and the share of a processor that all of them get.
 
-use std::env;
-use std::hint;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, Command, Stdio};
+use std::{env, fs, hint, io};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -52,6 +52,63 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.kill().expect("it runs until it is killed");
         self.0.wait().expect("it was killed");
+    }
+}
+
+/// A control group of this process's own, which grants it and its children a share of a processor until this is dropped.
+pub(crate) struct Quota {
+    share: f64,
+    group: PathBuf,
+    /// Where this process goes back to, as the group of a process that runs cannot be removed.
+    before: PathBuf,
+}
+
+impl Quota {
+    const PERIOD_US: f64 = 100_000.0;
+
+    pub(crate) fn enter(share: f64) -> io::Result<Self> {
+        let name = format!("anthill-peers-{}", process::id());
+        let first = Path::new("/sys/fs/cgroup/cpu");
+        let (before, second) = if first.is_dir() {
+            (first, false)
+        } else {
+            (Path::new("/sys/fs/cgroup"), true)
+        };
+        let group = before.join(name);
+        fs::create_dir(&group)?;
+        let quota = Self {
+            share,
+            group,
+            before: before.to_owned(),
+        };
+        let granted = (share * Self::PERIOD_US).round();
+        if second {
+            fs::write(
+                quota.group.join("cpu.max"),
+                format!("{granted} {}", Self::PERIOD_US),
+            )?;
+        } else {
+            fs::write(
+                quota.group.join("cpu.cfs_period_us"),
+                Self::PERIOD_US.to_string(),
+            )?;
+            fs::write(quota.group.join("cpu.cfs_quota_us"), granted.to_string())?;
+        }
+        fs::write(quota.group.join("cgroup.procs"), process::id().to_string())?;
+        Ok(quota)
+    }
+
+    pub(crate) fn told(&self) -> String {
+        format!(", with a quota of {} processors", self.share)
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        let back = fs::write(self.before.join("cgroup.procs"), process::id().to_string());
+        if let Err(error) = back.and_then(|()| fs::remove_dir(&self.group)) {
+            eprintln!("{} is left behind: {error}", self.group.display());
+        }
     }
 }
 
