@@ -67,9 +67,11 @@ mod thread_name;
 
 pub use builder::{Builder, Built};
 pub use engine::config::Overflow;
-pub use error::{BuildError, ReleaseTimeout, SubmitError, SubmitErrorKind};
+pub use error::{BuildError, ReleaseTimeout, SubmitAllError, SubmitError, SubmitErrorKind};
 pub use global::{global, spawn, submit};
 pub use panic::{TaskPanic, WorkerId};
+#[cfg(feature = "futures")]
+pub use pool::SubmitAsync;
 pub use pool::{Pool, PoolHandle};
 pub use pools::func::{FuncHandle, FuncPool};
 pub use pools::keyed::Keyed;
@@ -83,6 +85,8 @@ pub use results::handle::JoinHandle;
 pub use results::join_error::JoinError;
 pub use results::map::{Map, MapUnordered};
 pub use results::scope::{Scope, ScopedJoinHandle};
+#[cfg(feature = "futures")]
+pub use results::spawn_async::SpawnAsync;
 pub use stats::Stats;
 pub use stop::{StopSource, StopToken};
 

@@ -6,6 +6,9 @@
 mod claims;
 mod ending;
 mod line;
+mod line_chunks;
+#[cfg(feature = "futures")]
+mod line_futures;
 mod shares;
 mod standby;
 mod threads;
