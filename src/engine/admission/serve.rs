@@ -69,11 +69,11 @@ impl<D> Admission<D> {
                     Answer::Queued
                 }
                 Err(refusal) => {
+                    self.waiting.fetch_sub(1, Ordering::SeqCst);
                     ended |= self.leave(1).ended;
                     Answer::NoThread(load, refusal)
                 }
             };
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
             ended |= self.end_empty_line(&line).ended;
             let may_defer = matches!(answer, Answer::Queued) && !waiter.is_future();
             let Some(defer) = defer.filter(|_| may_defer) else {
@@ -98,7 +98,8 @@ impl<D> Admission<D> {
     }
 
     /// Pushes the tasks of a load, for the first of which the caller took a place, as long as `enter` takes places for
-    /// those that follow. Returns what is left of the load.
+    /// those that follow. Returns what is left of the load. Whoever sees the last task queued sees that its submitter
+    /// waits no more.
     fn let_in_load(
         &self,
         load: Load,
@@ -110,6 +111,9 @@ impl<D> Admission<D> {
         loop {
             let (mut task, rest) = load.split();
             task.note_place();
+            if rest.is_none() {
+                self.waiting.fetch_sub(1, Ordering::SeqCst);
+            }
             push(Accepted::after_waiting(self.count_accepted(), task), dest);
             load = rest?;
             if !enter() {
@@ -217,7 +221,6 @@ impl<D> Admission<D> {
             match waiter {
                 None => push(Accepted::new(self.accepted(), load.task), &dest),
                 Some(waiter) => {
-                    self.waiting.fetch_sub(1, Ordering::SeqCst);
                     let _none = self.let_in_load(load, &dest, enter, &mut push);
                     asleep.extend(self.answer(&mut line, waiter, Answer::Queued));
                 }
