@@ -993,6 +993,7 @@ in_both_ways! {
         let waits = pool.submit_async(move || met.open());
         expect_accepted(futures::executor::block_on(counted(&polls, waits)));
         pool.wait_idle();
+        assert_eq!(pool.stats().panicked, 0, "the gate was opened in time");
         assert_at_rest(&pool);
     }
 }

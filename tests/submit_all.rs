@@ -547,29 +547,38 @@ fn shares_take_many_in_order() {
     assert_at_rest(&pool);
 }
 
-/// A task of the pool that waits for one of a share lets it in, with what is in line before it.
+/// A task of the pool that joins one of a serial has let in what is in line before that one: all of a chunk.
 #[test]
-fn p08_a_chunk_in_the_line_of_a_share_is_let_in_for_who_waits_in_a_task() {
-    let pool = Pool::with_capacity(1);
+fn r01_a_chunk_in_the_line_of_a_serial_is_let_in_for_who_joins_in_a_task() {
+    let pool = Pool::with_capacity(2);
     let serial = pool.serial().backlog(0);
     let log = Log::new();
-    watchdog("the share comes to rest", move || {
-        let gate = Gate::new();
-        let occupied = {
-            let (serial, gate) = (serial.clone(), gate.clone());
-            pool.spawn(move || {
-                gate.wait();
-                serial.wait_idle();
-            })
-        };
+    watchdog("the join returns", move || {
+        let (first, second) = (Gate::new().opened_on_drop(), Gate::new().opened_on_drop());
+        expect_accepted(serial.submit({
+            let first = (*first).clone();
+            move || first.wait()
+        }));
+        let joins = support::spawned(pool.spawn({
+            let (serial, second, log) = (serial.clone(), (*second).clone(), log.clone());
+            move || {
+                second.wait();
+                let last = support::spawned(serial.spawn(move || log.push(20)));
+                last.join().unwrap();
+            }
+        }));
         thread::scope(|scope| {
-            scope.spawn(|| all_accepted(serial.submit_all(logging(&log, 0..100))));
+            scope.spawn(|| all_accepted(serial.submit_all(logging(&log, 0..20))));
             eventually("the chunk waits", || serial.waiting() == 1);
-            gate.open();
-            support::joined(support::spawned(occupied)).unwrap();
+            second.open();
+            eventually_eq("waiting", 0, || serial.waiting());
+            assert_eq!((serial.queued(), log.len()), (21, 0), "beyond the bound");
+            first.open();
+            support::joined(joins).unwrap();
         });
         serial.wait_idle();
-        assert_eq!(log.entries(), (0..100).collect::<Vec<_>>());
+        assert_at_rest(&pool);
+        assert_eq!(log.entries(), (0..=20).collect::<Vec<_>>());
     });
 }
 
@@ -639,25 +648,6 @@ fn a_scope_waits_for_all_when_the_iterator_panics() {
 }
 
 // ---- what it costs ----
-
-/// One wake of a worker for all tasks, where one is enough.
-#[test]
-fn a_chunk_wakes_a_worker_once() {
-    for backlog in [Some(64), None] {
-        let builder = Pool::builder().capacity(1).keep_workers();
-        let pool = match backlog {
-            Some(backlog) => builder.backlog(backlog),
-            None => builder.unbounded_backlog(),
-        };
-        let pool = pool.build().unwrap();
-        occupy(&pool, 1).end();
-        assert_at_rest(&pool);
-        let before = pool.stats().wakes;
-        all_accepted(pool.submit_all((0..64).map(|_| || ())));
-        pool.wait_idle();
-        assert!(pool.stats().wakes - before <= 1);
-    }
-}
 
 /// P24: a submitter that waits is woken once for a chunk, and not for each of its tasks. All share one processor, where
 /// each wake is a switch.
