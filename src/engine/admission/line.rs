@@ -48,6 +48,11 @@ impl<D> Line<D> {
         }
     }
 
+    /// G2 of [`fork`](crate::fork): nobody waits, and nobody is about to be woken.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.entries.is_empty() && self.unwoken.is_empty() && self.answered.is_empty()
+    }
+
     pub(super) fn append(&mut self, load: Load, dest: D, waiter: Option<Arc<Waiter>>) -> u64 {
         let line_number = self.next_line_number;
         self.next_line_number += 1;

@@ -300,7 +300,7 @@ impl<D> Admission<D> {
     /// G2 of [`fork`](crate::fork): nothing holds a place, nothing waits, and no lock is held.
     pub(crate) fn is_untouched(&self) -> bool {
         let line = try_lock(&self.line);
-        line.is_some_and(|line| line.entries.is_empty())
+        line.is_some_and(|line| line.is_untouched())
             && self.places().at_rest()
             && self.waiting() == 0
             && self.quiescence.is_unlocked()

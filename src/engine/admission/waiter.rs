@@ -1,6 +1,6 @@
 //! One submitter that waits for room: a blocked thread, or a future that is awaited; and the answer it gets.
 //!
-//! States: `WAITING` → (`ASLEEP` →) `QUEUED` or `ANSWERED`. Only the submitter moves from `WAITING` to `ASLEEP`: a
+//! States: `WAITING` → (`PARKED` →) `QUEUED` or `ANSWERED`. Only the submitter moves from `WAITING` to `PARKED`: a
 //! thread before it parks, a future as soon as it has left its waker, which is before it joins the line. Only the
 //! thread that took its entry out of the line moves on from there, and wakes the submitter if it was asleep. So no
 //! wake-up is lost, and a submitter that does not sleep is not woken.
@@ -27,7 +27,7 @@ use std::io;
 use std::task::Waker;
 
 const WAITING: u32 = 0;
-const ASLEEP: u32 = 1;
+const PARKED: u32 = 1;
 const QUEUED: u32 = 2;
 const ANSWERED: u32 = 3;
 
@@ -95,7 +95,7 @@ impl Waiter {
     #[cfg(feature = "futures")]
     pub(crate) fn of_future(waker: Waker) -> Arc<Waiter> {
         Arc::new(Waiter {
-            state: AtomicU32::new(ASLEEP),
+            state: AtomicU32::new(PARKED),
             answer: Mutex::new(None),
             sleeper: Sleeper::Future(Mutex::new(Some(waker))),
         })
@@ -112,7 +112,7 @@ impl Waiter {
         let mut again = retry();
         // ORDERING: Relaxed: nothing is published, and a failure is read again.
         let sleeps = Ordering::Relaxed;
-        let _ = (self.state).compare_exchange(WAITING, ASLEEP, sleeps, Ordering::Relaxed);
+        let _ = (self.state).compare_exchange(WAITING, PARKED, sleeps, Ordering::Relaxed);
         loop {
             if let Some(answer) = self.poll() {
                 return Some(answer);
@@ -196,7 +196,7 @@ impl Waiter {
         };
         // ORDERING: Release: publishes the push or the answer, and what made the room; pairs with the load in `poll`.
         // The same word tells whether the submitter was asleep.
-        self.state.swap(state, Ordering::Release) == ASLEEP
+        self.state.swap(state, Ordering::Release) == PARKED
     }
 
     /// Keeps the waiter for this thread's next wait. The thread that answered may still have it, but after its swap
