@@ -41,6 +41,8 @@
 //!
 //! | | |
 //! |---|---|
+//! | many tasks at once | [`submit_all`](PoolHandle::submit_all) |
+//! | a submission that can be called off, or awaited | [`submit_cancellable`](PoolHandle::submit_cancellable); `submit_async` and `spawn_async`, with the feature `futures` |
 //! | a result | [`spawn`](PoolHandle::spawn): a handle to join, await or cancel |
 //! | tasks that borrow | [`scope`](PoolHandle::scope), [`run_all`](PoolHandle::run_all) |
 //! | an iterator whose items are processed ahead | [`map`](PoolHandle::map), [`map_unordered`](PoolHandle::map_unordered) |

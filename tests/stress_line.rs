@@ -37,16 +37,16 @@ struct Book {
     disordered: AtomicU64,
 }
 
-impl Book {
-    fn add(&self, count: &AtomicU64, tasks: usize) {
-        count.fetch_add(tasks as u64, Ordering::SeqCst);
-    }
+fn add(count: &AtomicU64, tasks: usize) {
+    count.fetch_add(tasks as u64, Ordering::SeqCst);
+}
 
+impl Book {
     /// Counts what a submit said of one task.
     fn settle<E>(&self, submitted: &Result<(), E>) {
         match submitted {
-            Ok(()) => self.add(&self.accepted, 1),
-            Err(_) => self.add(&self.refused, 1),
+            Ok(()) => add(&self.accepted, 1),
+            Err(_) => add(&self.refused, 1),
         }
     }
 }
@@ -68,7 +68,7 @@ impl Piece {
         {
             let mut last = book.last.lock().unwrap();
             if last[self.submitter] >= self.number {
-                book.add(&book.disordered, 1);
+                add(&book.disordered, 1);
             }
             last[self.submitter] = self.number;
         }
@@ -76,7 +76,7 @@ impl Piece {
             thread::yield_now();
         }
         book.running.fetch_sub(1, Ordering::SeqCst);
-        book.add(&book.ran, 1);
+        add(&book.ran, 1);
         if self.number % 97 == 0 {
             // On purpose, without a word.
             resume_unwind(Box::new(()));
@@ -87,7 +87,7 @@ impl Piece {
 impl Drop for Piece {
     fn drop(&mut self) {
         if !self.ran {
-            self.book.add(&self.book.unrun, 1);
+            add(&self.book.unrun, 1);
         }
     }
 }
@@ -104,7 +104,7 @@ struct Submitter {
 impl Submitter {
     fn task(&mut self) -> impl FnOnce() + Send + use<> {
         self.made += 1;
-        self.book.add(&self.book.made, 1);
+        add(&self.book.made, 1);
         let piece = Piece {
             book: Arc::clone(&self.book),
             submitter: self.number,
@@ -153,13 +153,13 @@ impl Submitter {
         match submitted {
             Ok(accepted) => {
                 assert_eq!(accepted, tasks);
-                book.add(&book.accepted, accepted);
+                add(&book.accepted, accepted);
             }
             Err(refused) => {
-                book.add(&book.accepted, refused.accepted());
+                add(&book.accepted, refused.accepted());
                 let (accepted, rest) = (refused.accepted(), refused.into_rest().len());
                 assert_eq!(accepted + rest, tasks);
-                book.add(&book.refused, rest);
+                add(&book.refused, rest);
             }
         }
     }
@@ -181,7 +181,7 @@ impl Submitter {
             thread::yield_now();
         }
         drop(future);
-        book.add(&book.withdrawn, 1);
+        add(&book.withdrawn, 1);
     }
 
     #[cfg(not(feature = "futures"))]

@@ -573,15 +573,15 @@ fn the_waker_of_the_last_poll_is_woken() {
     }
     let (pool, occupied) = full();
     let mut future = pool.submit_async(|| ());
-    let wakes = [Arrivals::new(), Arrivals::new()];
-    for wakes in &wakes {
-        let waker = Waker::from(Arc::new(Counts(wakes.clone())));
+    let counted = [Arrivals::new(), Arrivals::new()];
+    for count in &counted {
+        let waker = Waker::from(Arc::new(Counts(count.clone())));
         let polled = Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
         assert!(polled.is_pending());
     }
     occupied.end();
-    wakes[1].wait_for(1);
-    assert_eq!(wakes[0].count(), 0);
+    counted[1].wait_for(1);
+    assert_eq!(counted[0].count(), 0);
     assert!(poll(&mut future).is_ready());
 }
 
