@@ -422,6 +422,8 @@ fn a_future_is_polled_to_its_end_once() {
     let mut future = pool.submit_async(|| ());
     assert!(poll(&mut future).is_ready());
     assert!(catch_unwind(AssertUnwindSafe(|| poll(&mut future))).is_err());
+    // It has room again.
+    pool.wait_idle();
     let mut future = pool.spawn_async(|| ());
     assert!(poll(&mut future).is_ready());
     assert!(catch_unwind(AssertUnwindSafe(|| poll(&mut future))).is_err());
