@@ -18,9 +18,10 @@ fn main() {
     }
 }
 
-const WORK: [&str; 5] = [
+const WORK: [&str; 6] = [
     "invoke",
     "submit",
+    "submit-all",
     "spawn-and-join",
     "submit-in-a-task",
     "join-in-a-task",
@@ -34,6 +35,19 @@ fn run(work: &str, tasks: usize) {
         "submit" => {
             let held = hold(&pool);
             (0..tasks).for_each(|n| submit(&pool, n));
+            held.wait();
+        }
+        "submit-all" => {
+            let held = hold(&pool);
+            // Three words, as below.
+            let task = |n: usize| {
+                let words = [n, n, n];
+                move || {
+                    black_box(words);
+                }
+            };
+            let submitted = pool.submit_all((0..tasks).map(task));
+            assert_eq!(submitted.ok(), Some(tasks), "it is open");
             held.wait();
         }
         "invoke" => {

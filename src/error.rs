@@ -23,6 +23,9 @@ pub enum SubmitErrorKind {
     TooManyWaiting,
     /// There was no room before the time was up.
     TimedOut,
+    /// The submission was called off: its [`StopToken`](crate::StopToken) was stopped before the task was accepted
+    /// ([`submit_cancellable`](crate::PoolHandle::submit_cancellable)).
+    Cancelled,
     /// The pool is closed.
     Closed,
     /// The pool has no thread and the system refused to start one; the system's error is the
@@ -37,6 +40,7 @@ impl fmt::Display for SubmitErrorKind {
             SubmitErrorKind::Full => "the pool has no room",
             SubmitErrorKind::TooManyWaiting => "too many submitters wait for room in the pool",
             SubmitErrorKind::TimedOut => "timed out while waiting for room in the pool",
+            SubmitErrorKind::Cancelled => "the submission was cancelled",
             SubmitErrorKind::Closed => "the pool is closed",
             SubmitErrorKind::NoThread => "the system refused to start a thread for the pool",
         })
@@ -115,6 +119,84 @@ impl<F> fmt::Display for SubmitError<F> {
 }
 
 impl<F> Error for SubmitError<F> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.refusal.as_ref().map(|refusal| refusal as _)
+    }
+}
+
+/// Why not all tasks of a [`submit_all`](crate::PoolHandle::submit_all) were accepted, with those that were not.
+///
+/// It is `Send` and `Sync` whatever the closures are, so that `?` can turn it into a `Box<dyn Error + Send + Sync>`.
+///
+/// ```
+/// use anthill::{Overflow, Pool, SubmitErrorKind};
+/// let pool = Pool::builder().capacity(0).backlog(3).overflow(Overflow::Reject).build()?; // paused
+/// let refused = pool.submit_all((0..5).map(|n| move || println!("{n}"))).unwrap_err();
+/// assert_eq!((refused.kind(), refused.accepted()), (SubmitErrorKind::Full, 3));
+/// for task in refused.into_rest() {
+///     task(); // 3 and 4 run here instead
+/// }
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+pub struct SubmitAllError<F> {
+    kind: SubmitErrorKind,
+    refusal: Option<io::Error>,
+    accepted: usize,
+    /// Never locked: see [`SubmitError`].
+    rest: Mutex<Vec<F>>,
+}
+
+impl<F> SubmitAllError<F> {
+    pub(crate) fn new(
+        kind: SubmitErrorKind,
+        refusal: Option<io::Error>,
+        accepted: usize,
+        rest: Vec<F>,
+    ) -> SubmitAllError<F> {
+        SubmitAllError {
+            kind,
+            refusal,
+            accepted,
+            rest: Mutex::new(rest),
+        }
+    }
+
+    /// Returns why the first of the other tasks was refused.
+    pub fn kind(&self) -> SubmitErrorKind {
+        self.kind
+    }
+
+    /// Returns how many tasks were accepted: so many of the first ones.
+    pub fn accepted(&self) -> usize {
+        self.accepted
+    }
+
+    /// Returns the closures that were not accepted, in order.
+    ///
+    /// That is what was refused, and all that the iterator still had. (If the iterator says by its
+    /// [`size_hint`](Iterator::size_hint) that it has no end, it is only what was pulled out of it: fewer than 65.)
+    pub fn into_rest(self) -> Vec<F> {
+        (self.rest.into_inner()).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F> fmt::Debug for SubmitAllError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubmitAllError")
+            .field("kind", &self.kind)
+            .field("accepted", &self.accepted)
+            .field("source", &self.refusal)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Display for SubmitAllError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (after {} tasks)", self.kind, self.accepted)
+    }
+}
+
+impl<F> Error for SubmitAllError<F> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.refusal.as_ref().map(|refusal| refusal as _)
     }

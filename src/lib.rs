@@ -41,6 +41,8 @@
 //!
 //! | | |
 //! |---|---|
+//! | many tasks at once | [`submit_all`](PoolHandle::submit_all) |
+//! | a submission that can be called off, or awaited | [`submit_cancellable`](PoolHandle::submit_cancellable); `submit_async` and `spawn_async`, with the feature `futures` |
 //! | a result | [`spawn`](PoolHandle::spawn): a handle to join, await or cancel |
 //! | tasks that borrow | [`scope`](PoolHandle::scope), [`run_all`](PoolHandle::run_all) |
 //! | an iterator whose items are processed ahead | [`map`](PoolHandle::map), [`map_unordered`](PoolHandle::map_unordered) |
@@ -67,9 +69,11 @@ mod thread_name;
 
 pub use builder::{Builder, Built};
 pub use engine::config::Overflow;
-pub use error::{BuildError, ReleaseTimeout, SubmitError, SubmitErrorKind};
+pub use error::{BuildError, ReleaseTimeout, SubmitAllError, SubmitError, SubmitErrorKind};
 pub use global::{global, spawn, submit};
 pub use panic::{TaskPanic, WorkerId};
+#[cfg(feature = "futures")]
+pub use pool::SubmitAsync;
 pub use pool::{Pool, PoolHandle};
 pub use pools::func::{FuncHandle, FuncPool};
 pub use pools::keyed::Keyed;
@@ -83,6 +87,8 @@ pub use results::handle::JoinHandle;
 pub use results::join_error::JoinError;
 pub use results::map::{Map, MapUnordered};
 pub use results::scope::{Scope, ScopedJoinHandle};
+#[cfg(feature = "futures")]
+pub use results::spawn_async::SpawnAsync;
 pub use stats::Stats;
 pub use stop::{StopSource, StopToken};
 

@@ -5,6 +5,8 @@
 //!   first, and then looks at `stopped` under the threads' lock; the signal is set first, and then takes the threads'
 //!   lock of every pool that is entered. So one of the two sees the other. The threads' lock is taken while the lock
 //!   here is held, never the other way round.
+//! - ST3: A submitter that waits for room parks instead. It is entered here first, and then looks at `stopped` before
+//!   each time it parks; the signal is set first, and then unparks all that are entered.
 
 use crate::fork;
 use crate::sync::{
@@ -15,10 +17,14 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
-/// What a signal needs of a pool.
-pub(crate) trait SignalledPool: Send + Sync {
-    /// Makes those who wait for the end of the pool look again.
+/// What a signal needs of whom it interrupts. It is called under the lock here, and calls no user code.
+pub(crate) trait Nudge: Send + Sync {
+    /// Makes a submitter look again, or those who wait for the end of a pool.
     fn nudge(&self);
+}
+
+/// What a token needs of its pool.
+pub(crate) trait SignalledPool: Send + Sync {
     /// G1 of [`fork`].
     fn is_foreign(&self) -> bool;
 }
@@ -26,8 +32,8 @@ pub(crate) trait SignalledPool: Send + Sync {
 /// A signal: what its tokens share.
 pub(crate) struct Stop {
     stopped: AtomicBool,
-    /// ST2: the pools for whose end somebody waits who gives up at this signal.
-    ending: Mutex<Vec<Arc<dyn SignalledPool>>>,
+    /// ST2, ST3: the pools for whose end somebody waits who gives up at this signal, and the submitters who do.
+    interrupted: Mutex<Vec<Arc<dyn Nudge>>>,
     changed: Condvar,
 }
 
@@ -35,39 +41,42 @@ impl Stop {
     pub(crate) fn new() -> Arc<Stop> {
         Arc::new(Stop {
             stopped: AtomicBool::new(false),
-            ending: Mutex::default(),
+            interrupted: Mutex::default(),
             changed: Condvar::new(),
         })
     }
 
     /// G2 of [`fork`]: nobody holds the lock.
     pub(crate) fn is_unlocked(&self) -> bool {
-        try_lock(&self.ending).is_some()
+        try_lock(&self.interrupted).is_some()
     }
 
     pub(crate) fn stop(&self) {
-        let ending = lock(&self.ending);
+        let interrupted = lock(&self.interrupted);
         // ORDERING: Release: whoever sees the signal sees what came before it.
         self.stopped.store(true, Ordering::Release);
         self.changed.notify_all();
-        ending.iter().for_each(|pool| pool.nudge());
+        interrupted.iter().for_each(|waits| waits.nudge());
     }
 
-    /// ST2: while the returned value lives, the signal makes those who wait for the end of this pool look again.
-    pub(crate) fn interrupts(&self, pool: Arc<dyn SignalledPool>) -> impl Drop + use<'_> {
-        struct Entered<'a>(&'a Stop, Arc<dyn SignalledPool>);
+    /// ST2, ST3: while the returned value lives, the signal makes `waits` look again.
+    pub(crate) fn interrupts(&self, waits: Arc<dyn Nudge>) -> impl Drop + use<'_> {
+        struct Entered<'a>(&'a Stop, Arc<dyn Nudge>);
         impl Drop for Entered<'_> {
             fn drop(&mut self) {
-                let Entered(stop, pool) = self;
-                let mut ending = lock(&stop.ending);
-                if let Some(at) = ending.iter().position(|other| Arc::ptr_eq(other, pool)) {
-                    // It does not drop the last reference: `pool` is another one.
-                    ending.swap_remove(at);
+                let Entered(stop, waits) = self;
+                let mut interrupted = lock(&stop.interrupted);
+                if let Some(at) = interrupted
+                    .iter()
+                    .position(|other| Arc::ptr_eq(other, waits))
+                {
+                    // It does not drop the last reference: `waits` is another one.
+                    interrupted.swap_remove(at);
                 }
             }
         }
-        lock(&self.ending).push(Arc::clone(&pool));
-        Entered(self, pool)
+        lock(&self.interrupted).push(Arc::clone(&waits));
+        Entered(self, waits)
     }
 
     fn is_stopped(&self) -> bool {
@@ -152,7 +161,7 @@ impl StopToken {
         if self.is_stopped() {
             return true;
         }
-        let mut guard = lock(&self.stop.ending);
+        let mut guard = lock(&self.stop.interrupted);
         while !self.stop.is_stopped() {
             if is_past(deadline) {
                 return false;

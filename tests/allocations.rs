@@ -127,6 +127,26 @@ fn assert_allocates_nothing_for_three_words_and_one_box_for_four(pool: &PoolHand
     }
 }
 
+/// Together, too: a chunk takes a buffer, and one for each time that it waits in line.
+#[test]
+fn many_at_once_allocate_hardly_anything() {
+    let _alone = one_at_a_time();
+    for (capacity, backlog) in [(2, None), (2, Some(0)), (2, Some(100))] {
+        let builder = Pool::builder().capacity(capacity).keep_workers();
+        let pool = match backlog {
+            Some(backlog) => builder.backlog(backlog),
+            None => builder.unbounded_backlog(),
+        };
+        let pool = pool.build().unwrap();
+        let average = allocations_a_task(|| {
+            let task = |number: usize| move || _ = SUM.fetch_add(number, Ordering::Relaxed);
+            assert_eq!(pool.submit_all((0..TASKS).map(task)).ok(), Some(TASKS));
+            pool.wait_idle();
+        });
+        assert!(average < NONE_OF_ITS_OWN, "{backlog:?}: {average} a task");
+    }
+}
+
 #[test]
 fn with_an_unbounded_backlog() {
     for capacity in [1, 2] {

@@ -23,8 +23,8 @@ use std::thread;
 use std::time::Duration;
 
 use anthill::{
-    Balance, FuncPool, GroupError, JoinHandle, MultiPool, Overflow, Pool, PoolHandle, SubmitError,
-    SubmitErrorKind,
+    Balance, FuncPool, GroupError, JoinHandle, MultiPool, Overflow, Pool, PoolHandle, StopSource,
+    SubmitError, SubmitErrorKind,
 };
 use support::{
     Gate, eventually, eventually_eq, eventually_waiting, expect_accepted, in_child_process, occupy,
@@ -177,6 +177,10 @@ fn assert_left_behind(pool: &PoolHandle) {
     refused(pool.submit(task()))();
     refused(pool.try_submit(task()))();
     refused(pool.submit_timeout(task(), Duration::MAX))();
+    refused(pool.submit_cancellable(task(), &StopSource::new().token()))();
+    let all = pool.submit_all([task(), task()]).unwrap_err();
+    assert_eq!(all.kind(), SubmitErrorKind::NoThread);
+    assert_eq!((all.accepted(), all.into_rest().len()), (0, 2));
     refused_spawn(pool.spawn(|| 7));
     refused_spawn(pool.try_spawn(|| 7));
     refused_spawn(pool.spawn_timeout(|| 7, Duration::MAX));
@@ -188,9 +192,14 @@ fn assert_left_behind(pool: &PoolHandle) {
         s.submit(|| {
             ran.fetch_add(1, Ordering::SeqCst);
         });
+        s.submit_all([(); 2].map(|()| {
+            || {
+                ran.fetch_add(1, Ordering::SeqCst);
+            }
+        }));
         assert_eq!(s.spawn(|| 6 * 7).join().unwrap(), 42);
     });
-    assert_eq!(ran.load(Ordering::SeqCst), 1);
+    assert_eq!(ran.load(Ordering::SeqCst), 3);
     assert_eq!(pool.map(1..=4, |n: u32| n * n).sum::<u32>(), 30);
     assert_eq!(pool.map_unordered(1..=4, |n: u32| n * n).sum::<u32>(), 30);
     let results = pool.run_all((0..3).map(|n| move || n));
@@ -346,6 +355,52 @@ alone! {
             assert_eq!(ran.get() - before, handles.len() + 1 - dropped, "each once, here");
             assert_eq!(done.join().unwrap(), 7);
         }
+    }
+
+    /// In the child the closure comes back, and in the parent the future goes on.
+    #[cfg(feature = "futures")]
+    fn p23_futures_that_wait_for_room_give_their_closures_back_and_nothing_hangs() {
+        fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+            Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+        }
+        let pool = Arc::new(Pool::with_capacity(1));
+        let busy = occupy(&pool, 1);
+        let ran = Shared::new();
+        let task = || {
+            let ran = Arc::clone(&ran);
+            move || ran.add()
+        };
+        let mut futures = [(); 3].map(|()| pool.submit_async(task()));
+        let mut spawn = pool.spawn_async(task());
+        for future in &mut futures {
+            assert!(poll(future).is_pending());
+        }
+        assert!(poll(&mut spawn).is_pending());
+        in_fork("futures in line", || {
+            let [first, second, _] = &futures;
+            let Poll::Ready(back) = poll(&mut copy(first)) else {
+                panic!("nobody will let it in");
+            };
+            refused(back)();
+            let Poll::Ready(Err(error)) = poll(&mut copy(&spawn)) else {
+                panic!("nobody will let it in");
+            };
+            assert_eq!(error.kind(), SubmitErrorKind::NoThread);
+            error.into_inner()();
+            drop(copy(second));
+            let Poll::Ready(new) = poll(&mut pool.submit_async(task())) else {
+                panic!("it waits");
+            };
+            refused(new)();
+        });
+        assert_eq!(ran.get(), 3);
+        busy.end();
+        for future in futures {
+            expect_accepted(futures::executor::block_on(future));
+        }
+        spawned(futures::executor::block_on(spawn)).join().unwrap();
+        pool.wait_idle();
+        assert_eq!(ran.get(), 7);
     }
 
     /// Locks are held, and places and pushes are half-way, at many of these moments.

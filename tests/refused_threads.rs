@@ -967,6 +967,86 @@ in_both_ways! {
     }
 }
 
+#[cfg(feature = "futures")]
+in_both_ways! {
+    /// Who awaits room: the worker waits for a task that waits in line behind one for which there is no worker.
+    fn p25_who_awaits_room_tries_again(way: Way) {
+        let pool = way.builder().capacity(2).name("apart").build().unwrap();
+        let (met, polls, began) = (Gate::new(), Arrivals::new(), Arrivals::new());
+        expect_accepted(pool.submit({
+            let (met, began) = (met.clone(), began.clone());
+            move || {
+                began.arrive();
+                met.wait();
+            }
+        }));
+        began.wait_for(1);
+        let polled = polls.clone();
+        thread::spawn(move || {
+            polled.wait_for(1);
+            // Long enough to be refused a few times.
+            thread::sleep(Duration::from_millis(100));
+            way.allow();
+        });
+        way.refuse();
+        expect_accepted(pool.submit(|| ()));
+        let waits = pool.submit_async(move || met.open());
+        expect_accepted(futures::executor::block_on(counted(&polls, waits)));
+        pool.wait_idle();
+        assert_eq!(pool.stats().panicked, 0, "the gate was opened in time");
+        assert_at_rest(&pool);
+    }
+}
+
+in_both_ways! {
+    fn p17_with_no_worker_submit_all_says_no_thread_and_gives_the_closures_back(way: Way) {
+        let pool = way.builder().capacity(4).backlog(100).build().unwrap();
+        way.refuse();
+        let ran = Arrivals::new();
+        let tasks = (0..70).map(|_| {
+            let ran = ran.clone();
+            move || ran.arrive()
+        });
+        let refused = pool.submit_all(tasks.clone()).unwrap_err();
+        assert_eq!((refused.kind(), refused.accepted()), (SubmitErrorKind::NoThread, 0));
+        assert!(refused.source().is_some());
+        assert_eq!((refused.into_rest().len(), pool.stats().rejected), (70, 70));
+        assert_at_rest(&pool);
+        way.allow();
+        assert_eq!(pool.submit_all(tasks).ok(), Some(70));
+        ran.wait_for(70);
+        pool.wait_idle();
+        assert_at_rest(&pool);
+    }
+}
+
+in_both_ways! {
+    /// A chunk that waits when threads are refused: the thread that would let it in sends it away.
+    fn p17_a_chunk_in_line_comes_back_if_there_is_no_thread(way: Way) {
+        let pool = Arc::new(way.builder().capacity(0).build().unwrap());
+        let (ran, log) = (Arrivals::new(), Log::new());
+        let submitter = {
+            let (pool, ran, log) = (Arc::clone(&pool), ran.clone(), log.clone());
+            thread::spawn(move || {
+                let tasks = (0..10).map(|_| {
+                    let ran = ran.clone();
+                    move || ran.arrive()
+                });
+                let refused = pool.submit_all(tasks).unwrap_err();
+                log.push((refused.kind(), refused.accepted(), refused.into_rest().len()));
+            })
+        };
+        eventually_waiting(&pool, 1);
+        way.refuse();
+        pool.tune(2);
+        submitter.join().unwrap();
+        assert_eq!(log.entries(), [(SubmitErrorKind::NoThread, 0, 10)]);
+        assert_eq!((ran.count(), pool.waiting()), (0, 0));
+        assert_at_rest(&pool);
+        way.allow();
+    }
+}
+
 in_both_ways! {
     /// Many who await on an executor's two threads, where each could be the one to try.
     fn p25_many_who_await_are_polled_little(way: Way) {

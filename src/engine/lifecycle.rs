@@ -7,7 +7,7 @@ use crate::engine::spin::{self, retry_steal};
 use crate::engine::submit::Target;
 use crate::engine::task::Task;
 use crate::error::ReleaseTimeout;
-use crate::stop::{SignalledPool, Stop, StopToken};
+use crate::stop::{Nudge, SignalledPool, Stop, StopToken};
 use crate::sync::{Arc, Instant, MutexGuard, Ordering, lock, order_seqcst};
 
 impl Core {
@@ -27,6 +27,7 @@ impl Core {
         }
         self.apply_capacity(&lifecycle);
         drop(lifecycle);
+        self.wake_answered();
         self.shares.retune();
         old
     }
@@ -54,7 +55,7 @@ impl Core {
         } else {
             self.threads.fill(self)
         };
-        self.serve();
+        self.serve_under_lock();
         self.wake_more_now();
         if ensured.and(filled).is_err() {
             // The threads that wait try again.
@@ -120,6 +121,7 @@ impl Core {
         self.stop_signal().stop();
         self.apply_capacity(&lifecycle);
         drop(lifecycle);
+        self.wake_answered();
         self.follow_up(left);
         let discarded = backlog.len();
         for (task, places) in backlog {
@@ -231,6 +233,7 @@ impl Core {
         self.admission.reopen();
         self.apply_capacity(&lifecycle);
         drop(lifecycle);
+        self.wake_answered();
         self.shares.follow();
     }
 
@@ -249,11 +252,13 @@ impl Core {
     }
 }
 
-impl SignalledPool for Core {
+impl Nudge for Core {
     fn nudge(&self) {
         self.threads.nudge();
     }
+}
 
+impl SignalledPool for Core {
     fn is_foreign(&self) -> bool {
         Core::is_foreign(self)
     }

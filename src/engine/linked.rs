@@ -51,8 +51,16 @@ impl Core {
         self.serve();
     }
 
-    /// F1: takes the oldest submitters out of the lead's line while there is room here, `most` at most.
+    /// F1: takes the oldest submitters out of the lead's line while there is room here, `most` tasks at most.
     pub(crate) fn take_from_lead(self: &Arc<Self>, most: usize) {
+        if self.lead_with_line().is_some() {
+            self.take_from_lead_under_lock(most);
+            self.wake_answered();
+        }
+    }
+
+    /// The same for a caller that holds a lock, and calls [`wake_answered`](Core::wake_answered) later.
+    pub(crate) fn take_from_lead_under_lock(self: &Arc<Self>, most: usize) {
         let Some((lead, pool)) = self.lead_with_line() else {
             return;
         };
@@ -72,7 +80,8 @@ impl Core {
             },
         );
         self.wake_for_queued();
-        lead.follow_up(left);
+        // Those that it let in are out of the line: there is nothing to be served.
+        lead.end_if_over(left);
     }
 
     /// F1: a submitter has just joined the line of this pool: has the members look.

@@ -6,14 +6,19 @@
 //! | [`handle`] | [`PoolHandle`]: what tasks and other threads hold; submits tasks |
 //! | [`lifecycle`] | capacity, rest, release, reboot, the stop token |
 //! | [`gauges`] | what the pool reports: gauges and counters |
+//! | `submit_async` | `SubmitAsync`: a task is submitted without a thread that waits (feature `futures`) |
 //!
 //! The constructors of a pool are in [`builder`](crate::builder), which imports from here and not the other way round.
 
 mod gauges;
 mod handle;
 mod lifecycle;
+#[cfg(feature = "futures")]
+mod submit_async;
 
 pub use handle::PoolHandle;
+#[cfg(feature = "futures")]
+pub use submit_async::SubmitAsync;
 
 use crate::engine::core::Core;
 use crate::engine::current;

@@ -2,8 +2,8 @@
 
 use super::share::Share;
 use super::share_core::SubQueue;
-use crate::engine::submit::{Patience, Submit};
-use crate::error::SubmitError;
+use crate::engine::submit::{Patience, Submit, SubmitAll};
+use crate::error::{SubmitAllError, SubmitError};
 use crate::pool::PoolHandle;
 use crate::results::handle::{JoinHandle, spawn};
 use crate::sync::{Arc, deadline_after};
@@ -110,6 +110,26 @@ impl Limited {
         F: FnOnce() + Send + 'static,
     {
         self.sub_queue.submit_closure(f, Patience::Policy)
+    }
+
+    /// Submits many tasks to the share, in order, as [`PoolHandle::submit_all`] does.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`PoolHandle::submit_all`] does: the closures that were not accepted come back.
+    ///
+    /// ```
+    /// let pool = anthill::Pool::with_capacity(8);
+    /// let log = pool.serial();
+    /// assert_eq!(log.submit_all((0..100).map(|line| move || println!("line {line}")))?, 100);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn submit_all<I, F>(&self, tasks: I) -> Result<usize, SubmitAllError<F>>
+    where
+        I: IntoIterator<Item = F>,
+        F: FnOnce() + Send + 'static,
+    {
+        self.sub_queue.submit_closures(tasks.into_iter())
     }
 
     /// Submits a task to the share if there is room right now.

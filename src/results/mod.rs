@@ -2,6 +2,7 @@
 //!
 //! | file | what it is about |
 //! |---|---|
+//! | `spawn_async` | `SpawnAsync`: a future that spawns a task (feature `futures`) |
 //! | [`handle`] | `spawn`, `JoinHandle` |
 //! | [`scope`] | tasks that borrow from their caller's stack |
 //! | [`group`], [`group_state`], [`group_error`] | tasks that succeed or fail as a unit: as users see them; what they share; why they failed |
@@ -26,6 +27,8 @@ pub(crate) mod pending;
 mod raw_handle;
 mod runner;
 pub(crate) mod scope;
+#[cfg(feature = "futures")]
+pub(crate) mod spawn_async;
 pub(crate) mod spawned;
 pub(crate) mod state;
 mod window;

@@ -11,9 +11,11 @@ use super::join_error::JoinError;
 use super::pending::PendingSet;
 use super::raw_handle::RawHandle;
 use super::spawned::{Owner, Spawned, SpawnedRef};
+use crate::engine::admission::Chunk;
 use crate::engine::core::Core;
 use crate::engine::current;
-use crate::engine::submit::{Patience, Submit, Submitted};
+use crate::engine::submit::all::Chunks;
+use crate::engine::submit::{Denial, Patience, Submit, SubmitAll, Submitted, Wait};
 use crate::engine::task::claimable::{Claimable, ClaimableRef, Unrun};
 use crate::engine::task::intrusive_arc::IntrusiveArc;
 use crate::engine::task::{ClosureOwner, Outcome, Task};
@@ -201,17 +203,50 @@ impl<'scope> Scope<'scope, '_> {
             self.submit_claimable(queued);
             return;
         }
-        // Only a worker can have to run it: it needs no claimable.
         let foreign = self.state.is_foreign();
-        let make = || {
-            self.state.pending.begin();
-            // SAFETY: E1, E2: `scope` returns only once its state was told that the closure is over; or in a process
-            // where nobody has the closure (G3 of `fork`).
-            unsafe { Task::owned(f, Arc::clone(&self.state)) }
-        };
-        if let Err(refusal) = self.submit_to_pool(make, foreign) {
+        if let Err(refusal) = self.submit_to_pool(|| self.make_owned(f), foreign) {
             self.run_refused(refusal.task);
         }
+    }
+
+    /// Submits many tasks, in order, as [`PoolHandle::submit_all`] does: together as far as there is room. A task that
+    /// the pool refuses is run at once, by the caller, before those that follow it are submitted.
+    ///
+    /// ```
+    /// let pool = anthill::Pool::with_capacity(4);
+    /// let mut squares: Vec<u64> = (0..1000).collect();
+    /// pool.scope(|s| s.submit_all(squares.iter_mut().map(|n| move || *n *= *n)));
+    /// assert_eq!(squares[999], 998_001);
+    /// ```
+    pub fn submit_all<I, F>(&'scope self, tasks: I)
+    where
+        I: IntoIterator<Item = F>,
+        F: FnOnce() + Send + 'scope,
+    {
+        let tasks = tasks.into_iter();
+        if self.inside {
+            return tasks.for_each(|task| self.submit(task));
+        }
+        let (mut chunks, mut chunk) = (Chunks::new(tasks), Chunk::new());
+        while chunks.fill(&mut chunk, |task| self.make_owned(task)) {
+            while self.submit_chunk(&mut chunk).is_err() {
+                if let Some(refused) = chunk.pop_front() {
+                    self.run_refused(refused);
+                }
+            }
+        }
+        chunks.resume_panic();
+    }
+
+    /// Makes a task that only a worker can have to run: it needs no claimable.
+    fn make_owned<F>(&'scope self, f: F) -> Task
+    where
+        F: FnOnce() + Send + 'scope,
+    {
+        self.state.pending.begin();
+        // SAFETY: E1, E2: `scope` returns only once its state was told that the closure is over; or in a process where
+        // nobody has the closure (G3 of `fork`).
+        unsafe { Task::owned(f, Arc::clone(&self.state)) }
     }
 
     /// Submits a task like [`submit`](Scope::submit) and returns a handle to its result.
@@ -291,6 +326,15 @@ impl<'scope> Scope<'scope, '_> {
             return self.state.core.refuse_foreign(make());
         }
         self.state.core.submit(make, Patience::Policy)
+    }
+
+    /// The same for the tasks of a chunk; the first of those that stay in it is refused.
+    fn submit_chunk(&self, chunk: &mut Chunk) -> Result<(), Denial> {
+        let core = &self.state.core;
+        if self.state.is_foreign() {
+            return Err(core.deny_foreign());
+        }
+        core.submit_chunk(chunk, Patience::Policy)
     }
 
     #[cold]

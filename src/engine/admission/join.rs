@@ -3,6 +3,7 @@
 use super::Admission;
 use crate::engine::admission::FollowUp;
 use crate::engine::admission::line::{Entry, Joined, Line};
+use crate::engine::admission::load::Load;
 use crate::engine::admission::places::{Denied, LINE, Origin, PLACE, Places};
 use crate::engine::admission::waiter::Waiter;
 use crate::engine::task::Task;
@@ -23,20 +24,26 @@ impl<D> Admission<D> {
         }
     }
 
-    /// Puts a submitter's task at the end of the line.
-    pub(crate) fn join(&self, task: Task, dest: D) -> (Joined, FollowUp) {
+    /// Puts what a submitter hands in at the end of the line. `waiter` makes or lends its waiter, and is none of the
+    /// users' code.
+    pub(crate) fn join(
+        &self,
+        load: Load,
+        dest: D,
+        waiter: impl FnOnce() -> Arc<Waiter>,
+    ) -> (Joined, FollowUp) {
         let mut line = lock(&self.line);
         let word = self.form_line();
         let joined = if word.is_closed() {
-            Joined::Closed(task)
+            Joined::Closed(load)
         } else if line.entries.is_empty() && self.enter_from_line() {
-            Joined::Entered(task)
+            Joined::Entered(load)
         } else if self.waiting() >= self.max_waiting {
-            Joined::TooMany(task)
+            Joined::TooMany(load)
         } else {
-            let waiter = Waiter::of_this_thread();
+            let waiter = waiter();
             self.waiting.fetch_add(1, Ordering::SeqCst);
-            let line_number = line.append(task, dest, Some(Arc::clone(&waiter)));
+            let line_number = line.append(load, dest, Some(Arc::clone(&waiter)));
             Joined::Waits(waiter, line_number)
         };
         (joined, self.end_empty_line(&line))
@@ -46,13 +53,14 @@ impl<D> Admission<D> {
     pub(crate) fn join_detached(&self, origin: Origin, task: Task, dest: D) -> (Joined, FollowUp) {
         let mut line = lock(&self.line);
         let word = self.form_line();
+        let load = Load::one(task);
         let joined = if word.bars(origin) {
-            Joined::Closed(task)
+            Joined::Closed(load)
         } else if line.entries.is_empty() && self.enter_from_line() {
-            Joined::Entered(task)
+            Joined::Entered(load)
         } else {
             self.count_accepted();
-            line.append(task, dest, None);
+            line.append(load, dest, None);
             Joined::WaitsDetached
         };
         (joined, self.end_empty_line(&line))
@@ -74,19 +82,32 @@ impl<D> Admission<D> {
             return Some(task);
         }
         self.count_accepted();
-        line.append(task, dest, None);
+        line.append(Load::one(task), dest, None);
         None
     }
 
-    /// Takes a submitter out of the line; `None` if it is out of it already.
-    pub(crate) fn quit(&self, line_number: u64) -> Option<(Task, FollowUp)> {
+    /// Takes a submitter out of the line, with what was not let in yet; `None` if it is out of it already, and has its
+    /// answer (WT1).
+    pub(crate) fn quit(&self, line_number: u64) -> Option<(Load, FollowUp)> {
         let mut line = lock(&self.line);
+        let load = self.remove(&mut line, line_number)?;
+        Some((load, self.end_empty_line(&line)))
+    }
+
+    /// The same in a process in which the lock may be held for ever, and in which nobody goes on with the line.
+    #[cfg(feature = "futures")]
+    pub(crate) fn quit_foreign(&self, line_number: u64) -> Option<Load> {
+        let mut line = crate::sync::try_lock(&self.line)?;
+        self.remove(&mut line, line_number)
+    }
+
+    fn remove(&self, line: &mut Line<D>, line_number: u64) -> Option<Load> {
         let at = (line.entries)
             .binary_search_by_key(&line_number, |entry| entry.line_number)
             .ok()?;
         let entry = line.entries.remove(at)?;
         self.waiting.fetch_sub(1, Ordering::SeqCst);
-        Some((entry.task, self.end_empty_line(&line)))
+        Some(entry.load)
     }
 
     /// A3: sets `LINE`; called with the lock held, before a look for room.
@@ -114,14 +135,15 @@ impl<D> Admission<D> {
         let mut line = lock(&self.line);
         let entries = std::mem::take(&mut line.entries);
         let _ = self.end_empty_line(&line);
-        let taken = |entry: Entry<D>| (entry.task, entry.dest);
+        let taken = |entry: Entry<D>| (entry.load.task, entry.dest);
         entries.into_iter().map(taken).collect()
     }
 
     /// Drops the tombstones in line: they need no room any more.
     pub(crate) fn drop_tombstones(&self) -> FollowUp {
         let mut line = lock(&self.line);
-        line.entries.retain_mut(|entry| !entry.task.is_tombstone());
+        line.entries
+            .retain_mut(|entry| entry.waiter.is_some() || !entry.load.task.is_tombstone());
         self.end_empty_line(&line)
     }
 

@@ -22,6 +22,7 @@
 
 mod join;
 mod line;
+pub(crate) mod load;
 pub(crate) mod places;
 pub(crate) mod quiescence;
 mod serve;
@@ -40,8 +41,9 @@ use crate::sync::{
 use crossbeam_utils::CachePadded;
 pub(crate) use line::Joined;
 use line::Line;
+pub(crate) use load::{Chunk, Load};
 pub(crate) use places::{Denied, Origin, Places};
-use std::collections::VecDeque;
+use std::cell::Cell;
 
 /// What each submitter writes, on one cache line.
 struct Word {
@@ -59,6 +61,8 @@ pub(crate) struct Admission<D = ()> {
     max_waiting: usize,
     /// `unwoken` may hold waiters.
     has_unwoken: AtomicBool,
+    /// `answered` may hold waiters.
+    has_answered: AtomicBool,
     /// A submitter was let in from the line recently.
     has_recent_line: AtomicBool,
     quiescence: Quiescence,
@@ -88,14 +92,11 @@ impl<D> Admission<D> {
                 accepted: CounterU64::new(0),
             }),
             limit: AtomicU64::new(clamp(limit)),
-            line: Mutex::new(Line {
-                entries: VecDeque::new(),
-                next_line_number: 0,
-                unwoken: VecDeque::new(),
-            }),
+            line: Mutex::new(Line::new()),
             waiting: AtomicUsize::new(0),
             max_waiting,
             has_unwoken: AtomicBool::new(false),
+            has_answered: AtomicBool::new(false),
             has_recent_line: AtomicBool::new(false),
             quiescence: Quiescence::new(processors),
             spin: AdaptiveSpin::new(processors),
@@ -136,15 +137,24 @@ impl<D> Admission<D> {
             let open = word & (barred | LINE) == 0 && self.has_room(word);
             open.then_some(word + PLACE)
         });
-        entered.map_err(|Places(word)| {
-            if word & barred != 0 {
-                Denied::Closed
-            } else if word & LINE != 0 {
-                Denied::Line
-            } else {
-                Denied::NoRoom
-            }
-        })
+        entered.map_err(|Places(word)| Denied::by(word, barred))
+    }
+
+    /// Takes as many places as there is room for, `most` at most and one at least, if there is no line. Returns how
+    /// many.
+    pub(crate) fn enter_many(&self, origin: Origin, most: u64) -> Result<u64, Denied> {
+        let barred = origin.barred_by();
+        let taken = Cell::new(0);
+        let entered = self.change(|word| {
+            let room = self.limit().saturating_sub(Places(word).held());
+            taken.set(room.min(most));
+            let open = word & (barred | LINE) == 0 && taken.get() > 0;
+            open.then_some(word + taken.get() * PLACE)
+        });
+        match entered {
+            Ok(_) => Ok(taken.get()),
+            Err(Places(word)) => Err(Denied::by(word, barred)),
+        }
     }
 
     /// Takes a place whether or not there is room, for a thread that holds a place already.
@@ -201,9 +211,13 @@ impl<D> Admission<D> {
     }
 
     fn has_room(&self, word: u64) -> bool {
+        Places(word).held() < self.limit()
+    }
+
+    fn limit(&self) -> u64 {
         // ORDERING: Relaxed: a limit that is being changed may be seen late; the thread that raises it serves the
         // line under the lock afterwards.
-        Places(word).held() < self.limit.load(Ordering::Relaxed)
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// Takes a place for a task in line, with the lock held.
@@ -242,24 +256,26 @@ impl<D> Admission<D> {
         self.quiescence.wait_after(last, deadline, retry)
     }
 
-    /// Refuses submitters from now on and sends away those that wait.
+    /// Refuses submitters from now on and sends away those that wait. Futures are left to
+    /// [`wake_answered`](Admission::wake_answered) (WT2).
     pub(crate) fn close(&self, discard: bool) -> FollowUp {
-        let mut sent_away = Vec::new();
+        let mut asleep = Vec::new();
         let left = {
             let mut line = lock(&self.line);
             let flags = if discard { CLOSED | DISCARDING } else { CLOSED };
             self.word.places.fetch_or(flags, Ordering::SeqCst);
             for entry in std::mem::take(&mut line.entries) {
-                match entry.waiter {
-                    Some(waiter) => sent_away.push((entry.task, waiter)),
-                    None => line.entries.push_back(entry),
-                }
+                let Some(waiter) = entry.waiter else {
+                    line.entries.push_back(entry);
+                    continue;
+                };
+                self.waiting.fetch_sub(1, Ordering::SeqCst);
+                asleep.extend(self.answer(&mut line, waiter, Answer::Closed(entry.load)));
             }
-            self.waiting.fetch_sub(sent_away.len(), Ordering::SeqCst);
             self.end_empty_line(&line)
         };
-        for (task, waiter) in sent_away {
-            waiter.wake(Answer::Closed(task));
+        for waiter in asleep {
+            waiter.nudge_thread();
         }
         left
     }
@@ -275,14 +291,14 @@ impl<D> Admission<D> {
         self.limit.store(clamp(limit), Ordering::SeqCst);
     }
 
-    /// Makes all that wait, for room or for rest, look again.
+    /// Makes all threads that wait, for room or for rest, look again. For futures the rescuer does.
     pub(crate) fn nudge(&self) {
         let line = lock(&self.line);
         let waiters = line
             .entries
             .iter()
             .filter_map(|entry| entry.waiter.as_ref());
-        waiters.for_each(|waiter| waiter.nudge());
+        waiters.for_each(|waiter| waiter.nudge_thread());
         drop(line);
         self.quiescence.nudge();
     }
@@ -290,7 +306,7 @@ impl<D> Admission<D> {
     /// G2 of [`fork`](crate::fork): nothing holds a place, nothing waits, and no lock is held.
     pub(crate) fn is_untouched(&self) -> bool {
         let line = try_lock(&self.line);
-        line.is_some_and(|line| line.entries.is_empty())
+        line.is_some_and(|line| line.is_untouched())
             && self.places().at_rest()
             && self.waiting() == 0
             && self.quiescence.is_unlocked()
@@ -307,7 +323,12 @@ impl<D> Admission<D> {
 
     /// Counts a task from outside; returns its number.
     pub(crate) fn count_accepted(&self) -> u64 {
-        self.word.accepted.fetch_add(1, Ordering::Relaxed)
+        self.count_accepted_many(1)
+    }
+
+    /// Counts tasks from outside; returns the number of the first.
+    pub(crate) fn count_accepted_many(&self, tasks: u64) -> u64 {
+        self.word.accepted.fetch_add(tasks, Ordering::Relaxed)
     }
 
     pub(crate) fn accepted(&self) -> u64 {

@@ -58,6 +58,19 @@ pub(crate) enum Denied {
     Closed,
 }
 
+impl Denied {
+    /// What a word says that let nobody in whom the flag `barred` bars.
+    pub(super) fn by(word: u64, barred: u64) -> Denied {
+        if word & barred != 0 {
+            Denied::Closed
+        } else if word & LINE != 0 {
+            Denied::Line
+        } else {
+            Denied::NoRoom
+        }
+    }
+}
+
 /// Where a task comes from: a submitter outside, or a task of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {

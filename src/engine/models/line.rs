@@ -1,6 +1,8 @@
 //! Room, the line of submitters that wait for it, and rest.
 
 use super::*;
+use crate::engine::admission::Load;
+use crate::engine::admission::waiter::Waiter;
 
 /// Two submitters for one place: one waits, and is served.
 #[test]
@@ -213,7 +215,8 @@ fn a_refusal_is_honest() {
         let other = {
             let core = Arc::clone(&core);
             thread::spawn(move || {
-                let (joined, left) = core.admission.join(Task::new(|| ()), ());
+                let load = Load::one(Task::new(|| ()));
+                let (joined, left) = (core.admission).join(load, (), Waiter::of_this_thread);
                 assert!(matches!(joined, Joined::Entered(_)));
                 core.follow_up(left);
                 core.leave(1);

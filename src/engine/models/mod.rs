@@ -1,11 +1,14 @@
 //! Loom models of the whole engine: each would deadlock, or miss a task, if the protocol lost one.
 //!
-//! `RUSTFLAGS="--cfg anthill_loom" cargo test --release --lib models`. docs/testing.md names for each
+//! `RUSTFLAGS="--cfg anthill_loom" cargo test --release --features futures --lib models`. docs/testing.md names for each
 //! ordering, fence and re-check the model that fails without it.
 
 mod claims;
 mod ending;
 mod line;
+mod line_chunks;
+#[cfg(feature = "futures")]
+mod line_futures;
 mod shares;
 mod standby;
 mod threads;

@@ -2,22 +2,26 @@
 //!
 //! A pool and a share of a pool have the same door: each is a [`Target`].
 
+pub(crate) mod all;
+#[cfg(feature = "futures")]
+pub(crate) mod offer;
 mod pool;
 mod refusal;
 mod target;
+mod wait;
 
-use crate::engine::admission::waiter::{Answer, Waiter};
 use crate::engine::admission::{Denied, Joined, Origin, Places};
 use crate::engine::config::Overflow;
 use crate::engine::current;
 use crate::engine::spin::Probe;
 use crate::engine::task::{Body, Outcome, Task, ValueVTable};
 use crate::error::{SubmitError, SubmitErrorKind};
-use crate::fork;
+use crate::stop::StopToken;
 use crate::sync::{Arc, Instant, Ordering, order_seqcst};
+pub(crate) use all::SubmitAll;
 pub(crate) use refusal::{Refusal, Submitted};
-use std::io;
 pub(crate) use target::Target;
+pub(crate) use wait::{Denial, Limit, Wait};
 
 /// What a submitter does without room.
 #[derive(Clone, Copy)]
@@ -31,6 +35,18 @@ pub(crate) enum Patience {
 }
 
 impl Patience {
+    /// How long the submitter waits in line.
+    fn limit(self) -> Limit<'static> {
+        let deadline = match self {
+            Patience::Until(deadline) => deadline,
+            Patience::None | Patience::Policy => None,
+        };
+        Limit {
+            deadline,
+            stop: None,
+        }
+    }
+
     /// Whether the submitter waits for room.
     fn waits(self, overflow: Overflow) -> bool {
         match self {
@@ -42,7 +58,7 @@ impl Patience {
 }
 
 /// The front door of a target.
-pub(crate) trait Submit: Target {
+pub(crate) trait Submit: Wait {
     /// Hands in the task that `make` makes. Each branch calls `make` where it needs the task: a task is large, and to
     /// move it is expensive.
     #[inline]
@@ -54,13 +70,58 @@ pub(crate) trait Submit: Target {
             return self.submit_inside(make, patience);
         }
         if let Err(denied) = self.enter(patience) {
-            return self.without_room(make(), patience, denied);
+            return self.submit_without_room(make(), patience, denied);
         }
         if let Err(refusal) = self.core().ensure_worker() {
             return self.refuse_thread(make(), refusal);
         }
         self.queue_accepted(make());
         Ok(())
+    }
+
+    /// Hands in the task that `make` makes as [`Patience::Policy`] says. A task for which its submitter must wait in
+    /// line comes back.
+    fn submit_or_wait(
+        self: &Arc<Self>,
+        make: impl FnOnce() -> Task,
+    ) -> Result<Option<Task>, Refusal> {
+        let patience = Patience::Policy;
+        let submitted = if self.core().is_foreign() {
+            self.refuse_foreign(make())
+        } else if current::is_inside(self.core()) {
+            self.submit_inside(make, patience)
+        } else {
+            match self.enter(patience) {
+                Ok(_place) => self.accept(make()),
+                Err(denied) => return self.without_room(make(), patience, denied),
+            }
+        };
+        submitted.map(|()| None)
+    }
+
+    /// Hands in a closure, unless `stop` is stopped before it is in.
+    fn submit_unless_stopped<F>(
+        self: &Arc<Self>,
+        closure: F,
+        stop: &StopToken,
+    ) -> Result<(), SubmitError<F>>
+    where
+        F: Body,
+    {
+        let make = || Task::new(closure);
+        let submitted = if stop.is_stopped() {
+            self.refuse(SubmitErrorKind::Cancelled, make())
+        } else {
+            self.submit_or_wait(make).and_then(|waits| {
+                let limit = Limit {
+                    stop: Some(stop),
+                    ..Limit::default()
+                };
+                waits.map_or(Ok(()), |task| self.wait(task, limit))
+            })
+        };
+        // SAFETY: the door gives each submitter its own task back, made here from this `F`.
+        submitted.map_err(|refusal| unsafe { refusal.into_error() })
     }
 
     /// Hands in a closure; a refused closure comes back.
@@ -119,9 +180,9 @@ pub(crate) trait Submit: Target {
         let (joined, left) = (self.admission()).join_detached(origin, task, self.dest());
         self.follow_up(left);
         match joined {
-            Joined::Entered(task) => self.accept(task),
-            Joined::Closed(task) | Joined::TooMany(task) => {
-                Err(Refusal::new(SubmitErrorKind::Closed, task))
+            Joined::Entered(load) => self.accept(load.task),
+            Joined::Closed(load) | Joined::TooMany(load) => {
+                Err(Refusal::new(SubmitErrorKind::Closed, load.task))
             }
             Joined::Waits(..) | Joined::WaitsDetached => Ok(()),
         }
@@ -161,41 +222,30 @@ pub(crate) trait Submit: Target {
         outcome
     }
 
-    /// Queues a task that has its place; gives the task back if there is no thread to run it.
-    fn accept(self: &Arc<Self>, task: Task) -> Submitted {
-        if let Err(refusal) = self.core().ensure_worker() {
-            return self.refuse_thread(task, refusal);
+    /// The end of [`submit`](Submit::submit) for a submitter that found no room.
+    #[cold]
+    fn submit_without_room(
+        self: &Arc<Self>,
+        task: Task,
+        patience: Patience,
+        denied: Denied,
+    ) -> Submitted {
+        match self.without_room(task, patience, denied)? {
+            None => Ok(()),
+            Some(task) => self.wait(task, patience.limit()),
         }
-        self.queue_accepted(task);
-        Ok(())
     }
 
-    /// Gives back the place of a task for which there is no thread.
-    #[cold]
-    fn refuse_thread(self: &Arc<Self>, task: Task, refusal: io::Error) -> Submitted {
-        self.follow_up(self.admission().leave(1));
-        self.counts().rejected.add(1);
-        Err(Refusal::no_thread(refusal, task))
-    }
-
-    /// G1 of [`fork`]: takes no place and no lock.
-    #[cold]
-    fn refuse_foreign(self: &Arc<Self>, task: Task) -> Submitted {
-        self.counts().rejected.add(1);
-        Err(Refusal::no_thread(fork::refusal(), task))
-    }
-
-    fn refuse(&self, kind: SubmitErrorKind, task: Task) -> Submitted {
-        self.counts().rejected.add(1);
-        Err(Refusal::new(kind, task))
-    }
-
-    /// What a submitter outside does that found no room: it waits, runs the task itself, drops another one, or is
-    /// refused.
-    #[cold]
-    fn without_room(self: &Arc<Self>, task: Task, patience: Patience, denied: Denied) -> Submitted {
+    /// What a submitter outside does that found no room: it runs the task itself, drops another one, is refused, or
+    /// waits; a task for which it must wait in line comes back.
+    fn without_room(
+        self: &Arc<Self>,
+        task: Task,
+        patience: Patience,
+        denied: Denied,
+    ) -> Result<Option<Task>, Refusal> {
         if denied == Denied::Closed {
-            return self.refuse(SubmitErrorKind::Closed, task);
+            return self.refuse(SubmitErrorKind::Closed, task).map(|()| None);
         }
         self.core().wake_if_none_active();
         match (patience, self.core().config.overflow) {
@@ -205,16 +255,14 @@ pub(crate) trait Submit: Target {
                     Err(Denied::Closed) => self.refuse(SubmitErrorKind::Closed, task),
                     Err(_) => self.refuse(SubmitErrorKind::Full, task),
                 }
+                .map(|()| None)
             }
             (Patience::Policy, Overflow::CallerRuns) if self.allows_caller_runs() => {
-                match self.run_on_caller(task) {
-                    None => Ok(()),
-                    Some(task) => self.wait(task, None),
-                }
+                Ok(self.run_on_caller(task))
             }
             (Patience::Policy, Overflow::DropOldest) => self.drop_oldest(task),
-            (Patience::Policy, Overflow::Block | Overflow::CallerRuns) => self.wait(task, None),
-            (Patience::Until(deadline), _) => self.wait(task, deadline),
+            (Patience::Policy, Overflow::Block | Overflow::CallerRuns)
+            | (Patience::Until(_), _) => Ok(Some(task)),
         }
     }
 
@@ -226,64 +274,6 @@ pub(crate) trait Submit: Target {
                 self.admission().enter_if_line_is_empty(origin)
             }
             outcome => outcome,
-        }
-    }
-
-    /// Joins the line and waits.
-    fn wait(self: &Arc<Self>, task: Task, deadline: Option<Instant>) -> Submitted {
-        self.wait_anywhere(task, deadline).map(drop)
-    }
-
-    /// Joins the line and waits. Returns which linked pool took the task, if it was not this one.
-    fn wait_anywhere(
-        self: &Arc<Self>,
-        task: Task,
-        deadline: Option<Instant>,
-    ) -> Result<Option<usize>, Refusal> {
-        let (joined, left) = self.admission().join(task, self.dest());
-        self.follow_up(left);
-        match joined {
-            Joined::Entered(task) => self.accept(task),
-            Joined::Closed(task) => self.refuse(SubmitErrorKind::Closed, task),
-            Joined::TooMany(task) => self.refuse(SubmitErrorKind::TooManyWaiting, task),
-            Joined::Waits(waiter, line_number) => {
-                self.has_joined();
-                let outcome = self.wait_in_line(&waiter, line_number, deadline);
-                waiter.recycle();
-                match outcome {
-                    Ok(Answer::Queued) => Ok(()),
-                    Ok(Answer::QueuedAt(pool)) => return Ok(Some(pool)),
-                    Ok(Answer::Closed(task)) => self.refuse(SubmitErrorKind::Closed, task),
-                    Ok(Answer::NoThread(task, refusal)) => {
-                        self.counts().rejected.add(1);
-                        Err(Refusal::no_thread(refusal, task))
-                    }
-                    Err(task) => self.refuse(SubmitErrorKind::TimedOut, task),
-                }
-            }
-            Joined::WaitsDetached => Ok(()),
-        }
-        .map(|()| None)
-    }
-
-    /// Waits for the answer, or until the deadline: then the task comes back.
-    fn wait_in_line(
-        self: &Arc<Self>,
-        waiter: &Waiter,
-        line_number: u64,
-        deadline: Option<Instant>,
-    ) -> Result<Answer, Task> {
-        let mut deadline = deadline;
-        loop {
-            if let Some(answer) = waiter.wait(deadline, || self.core().prepare_to_block()) {
-                return Ok(answer);
-            }
-            if let Some((task, left)) = self.admission().quit(line_number) {
-                self.follow_up(left);
-                return Err(task);
-            }
-            // The entry is out of the line: its answer is on its way.
-            deadline = None;
         }
     }
 
@@ -333,20 +323,21 @@ pub(crate) trait Submit: Target {
         self.counts().call_panicked.add(1);
     }
 
-    /// `DropOldest`: drops the oldest task that no worker has taken, which makes room.
-    fn drop_oldest(self: &Arc<Self>, task: Task) -> Submitted {
+    /// `DropOldest`: drops the oldest task that no worker has taken, which makes room. A task for which its submitter
+    /// must wait in line comes back.
+    fn drop_oldest(self: &Arc<Self>, task: Task) -> Result<Option<Task>, Refusal> {
         let inside = current::is_inside(self.core());
         let origin = if inside {
             Origin::Inside
         } else {
             Origin::Outside
         };
-        loop {
+        let submitted = loop {
             match self.admission().replace(origin, || self.take_oldest()) {
-                Err(_closed) => return self.refuse(SubmitErrorKind::Closed, task),
+                Err(_closed) => break self.refuse(SubmitErrorKind::Closed, task),
                 Ok(Some(((oldest, from), true))) => {
                     self.discard(oldest, from);
-                    return self.accept(task);
+                    break self.accept(task);
                 }
                 // Others wait: the place goes to the oldest of them.
                 Ok(Some(((oldest, from), false))) => {
@@ -356,16 +347,17 @@ pub(crate) trait Submit: Target {
                 Ok(None) => {}
             }
             match self.enter_for_certain(origin) {
-                Ok(_place) => return self.accept(task),
-                Err(Denied::Closed) => return self.refuse(SubmitErrorKind::Closed, task),
+                Ok(_place) => break self.accept(task),
+                Err(Denied::Closed) => break self.refuse(SubmitErrorKind::Closed, task),
                 // Workers have taken all tasks that fill the target.
                 Err(_) if !self.has_queued() && inside => {
-                    return self.queue_local_or_shared(|| task);
+                    break self.queue_local_or_shared(|| task);
                 }
-                Err(_) if !self.has_queued() => return self.wait(task, None),
+                Err(_) if !self.has_queued() => return Ok(Some(task)),
                 Err(_) => {}
             }
-        }
+        };
+        submitted.map(|()| None)
     }
 
     // ── from a task of the pool: never waits ────────────────────────────────────────────────
@@ -412,7 +404,9 @@ pub(crate) trait Submit: Target {
             Ok(_place) => self.accept(task),
             Err(Denied::Closed) => self.refuse(SubmitErrorKind::Closed, task),
             Err(_) if refuses => self.refuse(SubmitErrorKind::Full, task),
-            Err(_) if drops => self.drop_oldest(task),
+            Err(_) if drops => self.drop_oldest(task).map(|outside| {
+                debug_assert!(outside.is_none(), "in a task it never waits");
+            }),
             Err(_) => self.queue_local_or_shared(|| task),
         }
     }
@@ -441,4 +435,4 @@ pub(crate) trait Submit: Target {
     }
 }
 
-impl<H: Target> Submit for H {}
+impl<H: Wait> Submit for H {}

@@ -51,6 +51,24 @@ impl Target for Core {
         self.wake_for_queued();
     }
 
+    /// The wake rule applies once for all of them: the worker that is woken calls the next one (C3).
+    fn queue_all_accepted(self: &Arc<Self>, tasks: impl ExactSizeIterator<Item = Task>) {
+        let first = self.admission.count_accepted_many(tasks.len() as u64);
+        let mut placeless = 0;
+        for (number, mut task) in (first..).zip(tasks) {
+            // SAFETY: as in `queue_accepted`.
+            if unsafe { task.note_first_place() } {
+                self.queue.push(Accepted::new(number, task));
+            } else {
+                placeless += 1;
+            }
+        }
+        if placeless > 0 {
+            self.leave(placeless);
+        }
+        self.wake_for_queued();
+    }
+
     /// L3: pushes to the local queue of this worker, on whose place the task will run. Gives `make` back while a submitter
     /// waits, or while the task of one that waited is still queued.
     #[inline]

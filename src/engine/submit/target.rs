@@ -25,6 +25,8 @@ pub(crate) trait Target: Send + Sync + 'static {
 
     /// Queues a task that has its place. The caller has made sure of a worker.
     fn queue_accepted(self: &Arc<Self>, task: Task);
+    /// Queues tasks that have their places, in order and with numbers that follow one another.
+    fn queue_all_accepted(self: &Arc<Self>, tasks: impl ExactSizeIterator<Item = Task>);
     /// Makes the task that a task of the pool submits, and pushes it to the local queue of the worker, where it needs
     /// no place; gives `make` back if it cannot go there.
     fn push_local<M: FnOnce() -> Task>(self: &Arc<Self>, make: M) -> Result<(), M>;

@@ -11,7 +11,7 @@ use crate::engine::admission::{Denied, Origin};
 use crate::engine::config::Overflow;
 use crate::engine::core::Core;
 use crate::engine::spin::Probe;
-use crate::engine::submit::{Patience, Refusal, Submit, Target};
+use crate::engine::submit::{Limit, Patience, Refusal, Submit, Target, Wait};
 use crate::engine::task::Task;
 use crate::error::SubmitErrorKind;
 use crate::fork;
@@ -110,8 +110,12 @@ impl MultiPool {
     /// MP3: waits in the one line.
     fn wait(&self, task: Task, deadline: Option<Instant>) -> Result<Arc<Core>, Refusal> {
         let lead = self.lead();
+        let limit = Limit {
+            deadline,
+            stop: None,
+        };
         let taken_by = lead
-            .wait_anywhere(task, deadline)?
+            .wait_anywhere(task, limit)?
             .map(|pool| Arc::clone(self.shards[pool].core()));
         Ok(taken_by.unwrap_or_else(|| Arc::clone(lead)))
     }

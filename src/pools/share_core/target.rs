@@ -43,12 +43,18 @@ impl Target for SubQueue {
         !self.ordered
     }
 
-    fn queue_accepted(self: &Arc<Self>, mut task: Task) {
-        task.note_place();
-        let number = self.share.admission.count_accepted();
-        self.push(Accepted::new(number, task));
+    fn queue_accepted(self: &Arc<Self>, task: Task) {
+        self.queue_all_accepted(std::iter::once(task));
+    }
+
+    fn queue_all_accepted(self: &Arc<Self>, tasks: impl ExactSizeIterator<Item = Task>) {
+        let first = (self.share.admission).count_accepted_many(tasks.len() as u64);
+        for (number, mut task) in (first..).zip(tasks) {
+            task.note_place();
+            self.push(Accepted::new(number, task));
+        }
         if self.share.admission.places().is_discarding() {
-            // The task got its place before the share was closed.
+            // The tasks got their places before the share was closed.
             self.share.discard_late();
         }
         self.rebalance();

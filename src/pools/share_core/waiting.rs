@@ -41,13 +41,11 @@ impl ShareCore {
         self.core.admission.hold();
         let mut served: Vec<Arc<SubQueue>> = Vec::new();
         let ensure_worker = || self.core.ensure_worker();
-        let push = |accepted, sub_queue: Arc<SubQueue>| {
+        let push = |accepted, sub_queue: &Arc<SubQueue>| {
             sub_queue.push(accepted);
-            if !served
-                .last()
-                .is_some_and(|last| Arc::ptr_eq(last, &sub_queue))
-            {
-                served.push(sub_queue);
+            let is_last = |last: &Arc<SubQueue>| Arc::ptr_eq(last, sub_queue);
+            if !served.last().is_some_and(is_last) {
+                served.push(Arc::clone(sub_queue));
             }
         };
         let ended = self.admission.serve(ensure_worker, push, None);
