@@ -206,18 +206,13 @@ impl<D> Admission<D> {
 
     /// The most places.
     pub(crate) fn limit(&self) -> u64 {
-        // ORDERING: Relaxed: as in `has_room`.
+        // ORDERING: Relaxed: a limit that is being changed may be seen late; the thread that raises it serves the
+        // line under the lock afterwards.
         self.limit.load(Ordering::Relaxed)
     }
 
     fn has_room(&self, word: u64) -> bool {
         Places(word).held() < self.limit()
-    }
-
-    fn limit(&self) -> u64 {
-        // ORDERING: Relaxed: a limit that is being changed may be seen late; the thread that raises it serves the
-        // line under the lock afterwards.
-        self.limit.load(Ordering::Relaxed)
     }
 
     /// Takes a place for a task in line, with the lock held.
