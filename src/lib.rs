@@ -64,6 +64,8 @@ mod stats;
 mod stop;
 mod sync;
 mod thread_name;
+#[cfg(feature = "futures")]
+mod timers;
 
 pub use builder::{Builder, Built};
 pub use engine::config::Overflow;
@@ -85,6 +87,8 @@ pub use results::map::{Map, MapUnordered};
 pub use results::scope::{Scope, ScopedJoinHandle};
 pub use stats::Stats;
 pub use stop::{StopSource, StopToken};
+#[cfg(feature = "futures")]
+pub use timers::sleep::{Sleep, sleep};
 
 /// The pages of `docs/`, included so that their programs are tested.
 #[cfg(any(doc, doctest))]
