@@ -64,7 +64,6 @@ mod stats;
 mod stop;
 mod sync;
 mod thread_name;
-#[cfg(feature = "futures")]
 mod timers;
 
 pub use builder::{Builder, Built};
@@ -89,6 +88,7 @@ pub use stats::Stats;
 pub use stop::{StopSource, StopToken};
 #[cfg(feature = "futures")]
 pub use timers::sleep::{Sleep, sleep};
+pub use timers::timer::Timer;
 
 /// The pages of `docs/`, included so that their programs are tested.
 #[cfg(any(doc, doctest))]

@@ -100,6 +100,8 @@ impl Core {
         lifecycle.closed = true;
         self.threads.close(false);
         let left = self.admission.close(discard);
+        // TM2: only now, as a timer that finds the pool open is seen to the end.
+        let timers = self.timers.close();
         if self.capacity() == 0 {
             self.capacity.store(lifecycle.resume, Ordering::SeqCst);
         }
@@ -121,6 +123,9 @@ impl Core {
         self.apply_capacity(&lifecycle);
         drop(lifecycle);
         self.follow_up(left);
+        for timer in timers {
+            timer.cancel();
+        }
         let discarded = backlog.len();
         for (task, places) in backlog {
             self.discard(task, ());
@@ -229,6 +234,7 @@ impl Core {
         *lock(&self.stop) = Stop::new();
         self.threads.reopen();
         self.admission.reopen();
+        self.timers.reopen();
         self.apply_capacity(&lifecycle);
         drop(lifecycle);
         self.shares.follow();

@@ -28,8 +28,10 @@
 use super::wheel::{self, Wheel};
 use crate::fork;
 use crate::panic::{drop_quietly, wake_quietly};
+#[cfg(feature = "futures")]
+use crate::sync::AtomicU32;
 use crate::sync::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Condvar, CounterU64, Instant, Mutex, Ordering,
+    AtomicBool, AtomicPtr, AtomicU64, Condvar, CounterU64, Instant, Mutex, MutexGuard, Ordering,
     deadline_after, elapsed, local, lock, now, spawn_helper, wait_until,
 };
 use crossbeam_utils::CachePadded;
@@ -68,6 +70,7 @@ const NANOS_A_TICK: u32 = 1_000_000;
 pub(super) struct Key(wheel::Key);
 
 /// What became of a waker that was to be set as a timer.
+#[cfg(feature = "futures")]
 pub(super) enum Set {
     Waits(Key),
     /// The deadline is over.
@@ -104,6 +107,7 @@ pub(super) struct Service {
     state: Mutex<State>,
     changed: Condvar,
     /// How many polls of sleeping futures tried to start the thread and were refused.
+    #[cfg(feature = "futures")]
     pub(super) tries: AtomicU32,
 }
 
@@ -161,6 +165,7 @@ impl Service {
             sleeps_until: CachePadded::new(AtomicU64::new(NEVER)),
             state: Mutex::default(),
             changed: Condvar::new(),
+            #[cfg(feature = "futures")]
             tries: AtomicU32::new(0),
         }
     }
@@ -184,6 +189,12 @@ impl Service {
         .map_or(NEVER, |tick| tick.min(NEVER))
     }
 
+    /// The same for a number of nanoseconds.
+    pub(super) fn tick_of(nanos: u128) -> u64 {
+        u64::try_from(nanos.div_ceil(u128::from(NANOS_A_TICK)))
+            .map_or(NEVER, |tick| tick.min(NEVER))
+    }
+
     /// The tick `after` from now.
     pub(super) fn tick_after(&self, after: Duration) -> u64 {
         Service::tick_at(self.time().checked_add(after))
@@ -194,37 +205,53 @@ impl Service {
         u64::try_from(self.time().as_millis()).map_or(NEVER, |tick| tick.min(NEVER - 1))
     }
 
-    /// Has `waker` woken at the tick `deadline`, which is not `NEVER`.
-    pub(super) fn set(&'static self, deadline: u64, waker: Waker) -> Set {
+    /// Has `waker` woken at the tick `deadline`, which is not `NEVER`, or soon if that is over.
+    pub(super) fn set(&'static self, deadline: u64, waker: Waker) -> io::Result<Key> {
         let number = shard_of_this_thread();
-        let shard = &self.shards[number as usize];
-        let key = {
-            let mut wheel = lock(&shard.wheel);
-            if wheel.has_reached(deadline) {
-                drop(wheel);
-                return Set::Due(waker);
-            }
-            let key = wheel.insert(deadline, waker);
-            shard.note_len(&wheel);
-            Key(wheel::Key {
-                index: key.index << SHARD_BITS | number,
-                ..key
-            })
-        };
+        let wheel = lock(&self.shards[number as usize].wheel);
+        self.insert(number, wheel, deadline, waker)
+    }
+
+    /// The same, unless it is known that the tick is over.
+    #[cfg(feature = "futures")]
+    pub(super) fn set_unless_due(&'static self, deadline: u64, waker: Waker) -> Set {
+        let number = shard_of_this_thread();
+        let wheel = lock(&self.shards[number as usize].wheel);
+        if wheel.has_reached(deadline) {
+            drop(wheel);
+            return Set::Due(waker);
+        }
+        match self.insert(number, wheel, deadline, waker) {
+            Ok(key) => Set::Waits(key),
+            Err(refusal) => Set::Refused(refusal),
+        }
+    }
+
+    fn insert(
+        &'static self,
+        number: u32,
+        mut wheel: MutexGuard<'_, Wheel<Waker>>,
+        deadline: u64,
+        waker: Waker,
+    ) -> io::Result<Key> {
+        let key = wheel.insert(deadline, waker);
+        self.shards[number as usize].note_len(&wheel);
+        drop(wheel);
+        let key = Key(wheel::Key {
+            index: key.index << SHARD_BITS | number,
+            ..key
+        });
         // TS1
         if deadline < self.sleeps_until.load(Ordering::SeqCst)
             && let Err(refusal) = self.alert()
         {
             // Another thread may have started it, and it may have fired the timer.
-            return match self.remove(key) {
-                Some(waker) => {
-                    drop_quietly(waker);
-                    Set::Refused(refusal)
-                }
-                None => Set::Waits(key),
-            };
+            if let Some(waker) = self.remove(key) {
+                drop_quietly(waker);
+                return Err(refusal);
+            }
         }
-        Set::Waits(key)
+        Ok(key)
     }
 
     /// Takes a timer out, unless it was fired; its waker is for the caller to drop, outside of locks.
@@ -242,6 +269,7 @@ impl Service {
     }
 
     /// Has another waker woken; false if the timer was fired.
+    #[cfg(feature = "futures")]
     pub(super) fn renew(&self, key: Key, waker: &Waker) -> bool {
         let (shard, key) = self.find(key);
         match lock(&shard.wheel).get_mut(key) {
@@ -275,7 +303,6 @@ impl Service {
         }
     }
 
-    #[expect(dead_code, reason = "timers of a pool will")]
     /// TS5: keeps the thread; fails if there is none and the system refuses it.
     pub(super) fn pin(&'static self) -> io::Result<()> {
         let mut state = lock(&self.state);
@@ -284,7 +311,6 @@ impl Service {
         Ok(())
     }
 
-    #[expect(dead_code, reason = "timers of a pool will")]
     pub(super) fn unpin(&self) {
         let mut state = lock(&self.state);
         state.pins -= 1;

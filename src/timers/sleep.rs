@@ -75,7 +75,7 @@ impl Sleep {
             return Poll::Pending;
         }
         let service = service();
-        match service.set(self.deadline, waker.clone()) {
+        match service.set_unless_due(self.deadline, waker.clone()) {
             Set::Waits(key) => {
                 self.timer = Timer::Set(service, key);
                 Poll::Pending

@@ -101,6 +101,7 @@ impl<T> Wheel<T> {
     }
 
     /// Whether the wheel has been turned up to `tick`.
+    #[cfg(any(feature = "futures", test))]
     pub(super) fn has_reached(&self, tick: u64) -> bool {
         tick <= self.elapsed
     }
@@ -126,6 +127,7 @@ impl<T> Wheel<T> {
     }
 
     /// The value of `key`, unless it was taken or removed.
+    #[cfg(any(feature = "futures", test))]
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let entry = self.entry_of(key)?;
         entry.value.as_mut()

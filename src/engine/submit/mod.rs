@@ -2,6 +2,7 @@
 //!
 //! A pool and a share of a pool have the same door: each is a [`Target`].
 
+mod due;
 mod pool;
 mod refusal;
 mod target;
