@@ -22,7 +22,9 @@
 //! - TS5: While there is a *pin* the thread stays, timer or not: so a timer that is set under a pin is never refused.
 //! - TS6: Each generation of processes (G1 of [`fork`]) has timers of its own. Those of the parent are never touched
 //!   in the child, and stay in memory. The clock goes on.
-//! - TS7: Who removes the last timer of all wakes the thread where it would sleep for longer than it lingers.
+//! - TS7: Who removes the last timer of all wakes the thread where it would sleep for longer than it lingers. It notes in
+//!   `is_empty` of its wheel that this is empty, then reads that of the others and `sleeps_until`: of two who do so
+//!   at once one sees both; and as in TS1, the thread sees that there is no timer any more, or is woken.
 //! - TS8: Locks are taken in this order: `state`, a wheel. Nothing is called under them but the start of the thread.
 
 use super::wheel::{self, Wheel};
@@ -32,7 +34,7 @@ use crate::panic::{drop_quietly, wake_quietly};
 use crate::sync::AtomicU32;
 use crate::sync::{
     AtomicBool, AtomicPtr, AtomicU64, Condvar, CounterU64, Instant, Mutex, MutexGuard, Ordering,
-    deadline_after, elapsed, local, lock, now, spawn_helper, wait_until,
+    deadline_after, elapsed, local, lock, now, order_seqcst, spawn_helper, wait_until,
 };
 use crossbeam_utils::CachePadded;
 use std::cell::Cell;
@@ -101,6 +103,8 @@ pub(super) struct Service {
     /// Tick 0.
     epoch: Instant,
     linger: Duration,
+    /// How many threads have set timers.
+    threads: CounterU64,
     shards: [CachePadded<Shard>; SHARDS],
     /// TS1
     sleeps_until: CachePadded<AtomicU64>,
@@ -114,19 +118,6 @@ pub(super) struct Service {
 local! {
     /// The wheel that this thread uses.
     static SHARD: Cell<u32> = Cell::new(u32::MAX);
-}
-
-/// The shard of this thread: threads take turns.
-fn shard_of_this_thread() -> u32 {
-    static THREADS: CounterU64 = CounterU64::new(0);
-    SHARD.with(|shard| {
-        if shard.get() == u32::MAX {
-            // ORDERING: Relaxed: it only spreads the threads.
-            let number = THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS as u64;
-            shard.set(u32::try_from(number).expect("there are few shards"));
-        }
-        shard.get()
-    })
 }
 
 /// The timers of this process (TS6).
@@ -161,6 +152,7 @@ impl Service {
             generation: fork::generation(),
             epoch,
             linger,
+            threads: CounterU64::new(0),
             shards: std::array::from_fn(|_| CachePadded::new(shard())),
             sleeps_until: CachePadded::new(AtomicU64::new(NEVER)),
             state: Mutex::default(),
@@ -173,6 +165,18 @@ impl Service {
     /// TS6: whether these are the timers of this process.
     pub(super) fn is_here(&self) -> bool {
         !fork::is_inherited(self.generation)
+    }
+
+    /// The shard of this thread: threads take turns.
+    fn shard_of_this_thread(&self) -> u32 {
+        SHARD.with(|shard| {
+            if shard.get() == u32::MAX {
+                // ORDERING: Relaxed: it only spreads the threads.
+                let number = self.threads.fetch_add(1, Ordering::Relaxed) % SHARDS as u64;
+                shard.set(u32::try_from(number).expect("there are few shards"));
+            }
+            shard.get()
+        })
     }
 
     /// How long it is since tick 0.
@@ -207,7 +211,7 @@ impl Service {
 
     /// Has `waker` woken at the tick `deadline`, which is not `NEVER`, or soon if that is over.
     pub(super) fn set(&'static self, deadline: u64, waker: Waker) -> io::Result<Key> {
-        let number = shard_of_this_thread();
+        let number = self.shard_of_this_thread();
         let wheel = lock(&self.shards[number as usize].wheel);
         self.insert(number, wheel, deadline, waker)
     }
@@ -215,7 +219,7 @@ impl Service {
     /// The same, unless it is known that the tick is over.
     #[cfg(feature = "futures")]
     pub(super) fn set_unless_due(&'static self, deadline: u64, waker: Waker) -> Set {
-        let number = shard_of_this_thread();
+        let number = self.shard_of_this_thread();
         let wheel = lock(&self.shards[number as usize].wheel);
         if wheel.has_reached(deadline) {
             drop(wheel);
@@ -297,6 +301,7 @@ impl Service {
     /// TS7
     #[cold]
     fn note_empty(&self) {
+        order_seqcst();
         let all = (self.shards.iter()).all(|shard| shard.is_empty.load(Ordering::SeqCst));
         if all && self.sleeps_until.load(Ordering::SeqCst) > self.tick_after(self.linger) {
             self.alert_present();
@@ -399,9 +404,10 @@ impl Service {
             None if lingers => self.tick_after(self.linger),
             None => NEVER,
         };
-        // TS1
+        // TS1, TS7
         self.sleeps_until.store(until, Ordering::SeqCst);
-        if self.any_before(until) {
+        let again = self.next_turn();
+        if again.is_some_and(|again| again < until) || again.is_none() && next.is_some() {
             return Rest::Looks;
         }
         while !state.alerted && self.now() < until {
@@ -415,7 +421,7 @@ impl Service {
         }
         // TS2
         self.sleeps_until.store(NEVER, Ordering::SeqCst);
-        if self.any_before(NEVER) || state.pins > 0 {
+        if self.next_turn().is_some() || state.pins > 0 {
             return Rest::Looks;
         }
         for shard in &self.shards {
@@ -425,11 +431,10 @@ impl Service {
         Rest::Over
     }
 
-    /// Whether a wheel has a timer before `until`, or may have one.
-    fn any_before(&self, until: u64) -> bool {
+    /// When the first timer of all wheels may be due, if there is one.
+    fn next_turn(&self) -> Option<u64> {
         let next_turn = |shard: &CachePadded<Shard>| lock(&shard.wheel).next_turn();
-        let mut turns = self.shards.iter().filter_map(next_turn);
-        turns.any(|turn| turn < until)
+        self.shards.iter().filter_map(next_turn).min()
     }
 }
 
