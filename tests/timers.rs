@@ -839,6 +839,46 @@ fn captures_are_dropped_outside_locks() {
     });
 }
 
+/// Not even that of the timer itself: what was captured may cancel it as it is dropped.
+#[test]
+fn a_capture_that_cancels_its_own_timer() {
+    struct Cancels(Arc<OnceLock<Timer>>, Arrivals);
+    impl Drop for Cancels {
+        fn drop(&mut self) {
+            let Cancels(timer, dropped) = self;
+            assert!(!timer.wait().cancel(), "it is over");
+            dropped.arrive();
+        }
+    }
+    within(LIMIT, "the drops", || {
+        let pool = Pool::with_capacity(1);
+        let dropped = Arrivals::new();
+        let holds = |own: &Arc<OnceLock<Timer>>| {
+            let captured = Cancels(Arc::clone(own), dropped.clone());
+            move || {
+                let _ = &captured;
+            }
+        };
+        let own: Vec<_> = (0..4).map(|_| Arc::new(OnceLock::new())).collect();
+        own[0]
+            .set(set(pool.submit_after(HOUR, holds(&own[0]))))
+            .unwrap();
+        own[1]
+            .set(set(pool.submit_every(HOUR, holds(&own[1]))))
+            .unwrap();
+        assert!(own[..2].iter().all(|own| own.wait().cancel()));
+        assert_eq!(dropped.count(), 2);
+        own[2]
+            .set(set(pool.submit_after(HOUR, holds(&own[2]))))
+            .unwrap();
+        own[3]
+            .set(set(pool.submit_every(HOUR, holds(&own[3]))))
+            .unwrap();
+        pool.release();
+        assert_eq!(dropped.count(), 4);
+    });
+}
+
 /// A drop that panics costs nobody else anything.
 #[test]
 fn captures_whose_drop_panics() {
