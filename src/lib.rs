@@ -45,6 +45,7 @@
 //! | tasks that borrow | [`scope`](PoolHandle::scope), [`run_all`](PoolHandle::run_all) |
 //! | an iterator whose items are processed ahead | [`map`](PoolHandle::map), [`map_unordered`](PoolHandle::map_unordered) |
 //! | tasks that succeed or fail as a unit | [`group`](PoolHandle::group) |
+//! | later, and again and again | [`submit_after`](PoolHandle::submit_after), [`submit_every`](PoolHandle::submit_every) |
 //! | tasks that run until they are stopped | [`stop_token`](PoolHandle::stop_token) |
 //! | a share of the pool | [`limit`](PoolHandle::limit), [`serial`](PoolHandle::serial), [`keyed`](PoolHandle::keyed) |
 //! | a pool of one function, several pools as one, and both | [`FuncPool`], [`MultiPool`], [`MultiFuncPool`] |

@@ -100,7 +100,7 @@ impl Core {
         lifecycle.closed = true;
         self.threads.close(false);
         let left = self.admission.close(discard);
-        // TM2: only now, as a timer that finds the pool open is seen to the end.
+        // TR1. A timer that found the pool open has a hold (TM2).
         let timers = self.timers.close();
         if self.capacity() == 0 {
             self.capacity.store(lifecycle.resume, Ordering::SeqCst);
