@@ -47,6 +47,7 @@
 //! | tasks that borrow | [`scope`](PoolHandle::scope), [`run_all`](PoolHandle::run_all) |
 //! | an iterator whose items are processed ahead | [`map`](PoolHandle::map), [`map_unordered`](PoolHandle::map_unordered) |
 //! | tasks that succeed or fail as a unit | [`group`](PoolHandle::group) |
+//! | later, and again and again | [`submit_after`](PoolHandle::submit_after), [`submit_every`](PoolHandle::submit_every) |
 //! | tasks that run until they are stopped | [`stop_token`](PoolHandle::stop_token) |
 //! | a share of the pool | [`limit`](PoolHandle::limit), [`serial`](PoolHandle::serial), [`keyed`](PoolHandle::keyed) |
 //! | a pool of one function, several pools as one, and both | [`FuncPool`], [`MultiPool`], [`MultiFuncPool`] |
@@ -66,6 +67,7 @@ mod stats;
 mod stop;
 mod sync;
 mod thread_name;
+mod timers;
 
 pub use builder::{Builder, Built};
 pub use engine::config::Overflow;
@@ -91,6 +93,9 @@ pub use results::scope::{Scope, ScopedJoinHandle};
 pub use results::spawn_async::SpawnAsync;
 pub use stats::Stats;
 pub use stop::{StopSource, StopToken};
+#[cfg(feature = "futures")]
+pub use timers::sleep::{Sleep, sleep};
+pub use timers::timer::Timer;
 
 /// The pages of `docs/`, included so that their programs are tested.
 #[cfg(any(doc, doctest))]

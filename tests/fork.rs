@@ -839,3 +839,91 @@ alone! {
         assert_works(parents);
     }
 }
+
+alone! {
+    /// The timers of the parent are not the child's: they never fire there and nothing of them hangs; new ones work.
+    fn timers_after_a_fork() {
+        let fired = Shared::new();
+        let count = || {
+            let fired = Arc::clone(&fired);
+            move || fired.add()
+        };
+        let pool = Pool::with_capacity(1);
+        let untouched = Pool::with_capacity(1);
+        let Ok(timer) = pool.submit_after(Duration::from_secs(3600), count()) else {
+            panic!("it is open");
+        };
+        let Ok(soon) = pool.submit_after(Duration::from_millis(300), count()) else {
+            panic!("it is open");
+        };
+        let Ok(series) = pool.submit_every(Duration::from_secs(3600), count()) else {
+            panic!("it is open");
+        };
+        // Beside other threads that set and cancel: the fork meets them with locks held.
+        let stop = Arc::new(AtomicBool::new(false));
+        let busy: Vec<_> = (0..2)
+            .map(|_| {
+                let (handle, stop) = (pool.handle(), Arc::clone(&stop));
+                thread::spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        let timer = handle.submit_after(Duration::from_secs(60), || {});
+                        assert!(timer.is_ok_and(|timer| timer.cancel()));
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..20 {
+            in_fork("timers", || {
+                let ours = Pool::with_capacity(1);
+                let ran = Arc::new(AtomicUsize::new(0));
+                let runs = Arc::clone(&ran);
+                let set = ours.submit_after(Duration::from_millis(1), move || {
+                    runs.fetch_add(1, Ordering::SeqCst);
+                });
+                assert!(set.is_ok());
+                let runs = Arc::clone(&ran);
+                let every = untouched.submit_every(Duration::from_millis(1), move || {
+                    runs.fetch_add(1, Ordering::SeqCst);
+                });
+                eventually("the child's timers run", || ran.load(Ordering::SeqCst) >= 3);
+                assert!(every.is_ok_and(|every| every.cancel()));
+
+                refused(pool.submit_after(Duration::ZERO, count()).map(drop))();
+                let _ = refused(pool.submit_every(Duration::ZERO, count()).map(drop));
+                assert_eq!(pool.timers(), 0);
+                for timer in [&timer, &soon, &series] {
+                    assert!(!copy(timer).cancel());
+                }
+                drop((copy(&timer), copy(&series)));
+                pool.release_timeout(Duration::MAX).unwrap();
+                drop(ours);
+            });
+        }
+        stop.store(true, Ordering::SeqCst);
+        for thread in busy {
+            thread.join().unwrap();
+        }
+        // Each child called one that came back.
+        eventually_eq("the parent's timer fires", 21, || fired.get());
+        assert!(timer.cancel());
+        assert!(series.cancel());
+    }
+}
+
+#[cfg(feature = "futures")]
+alone! {
+    /// A sleeping future goes on in the child, for what is left of its time, on the timers of the child.
+    fn sleeping_futures_after_a_fork() {
+        let mut set = Box::pin(anthill::sleep(Duration::from_millis(50)));
+        let waits = set.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(waits.is_pending());
+        let unset = anthill::sleep(Duration::from_millis(50));
+        in_fork("sleepers", || {
+            futures::executor::block_on(copy(&set));
+            futures::executor::block_on(copy(&unset));
+            futures::executor::block_on(anthill::sleep(Duration::from_millis(1)));
+        });
+        futures::executor::block_on(set);
+        futures::executor::block_on(unset);
+    }
+}

@@ -1223,3 +1223,99 @@ fn p11_who_tries_again_ends() {
         }
     });
 }
+
+/// A timer that is set while the system refuses the timers' thread comes back; afterwards there are timers as before.
+#[test]
+fn a_refused_timer_gives_the_closure_back() {
+    in_child_process("a_refused_timer_gives_the_closure_back", LIMIT, || {
+        Way::Processes.prepare();
+        let pool = Pool::with_capacity(1);
+        let ran = Arrivals::new();
+        let task = || {
+            let ran = ran.clone();
+            move || ran.arrive()
+        };
+        Way::Processes.refuse();
+        for after in [Duration::ZERO, LIMIT] {
+            assert_no_thread(pool.submit_after(after, task()).map(drop))();
+            assert_no_thread(pool.submit_every(after, task()).map(drop))();
+        }
+        assert_eq!((ran.count(), pool.timers()), (4, 0));
+        assert_eq!((pool.stats().submitted, pool.stats().rejected), (0, 4));
+        // What will never be due needs no thread.
+        let ever = pool.submit_after(Duration::MAX, task());
+        assert!(ever.is_ok_and(|timer| timer.cancel()));
+        Way::Processes.allow();
+        assert!(pool.submit_after(Duration::ZERO, task()).is_ok());
+        ran.wait_for(5);
+        assert_at_rest(&pool);
+    });
+}
+
+/// TM4: a timer that is due while its pool has no thread, and can start none, is not lost.
+#[test]
+fn a_timer_that_is_due_without_a_thread_tries_again() {
+    in_child_process(
+        "a_timer_that_is_due_without_a_thread_tries_again",
+        LIMIT,
+        || {
+            Way::Processes.prepare();
+            let pool = Pool::with_capacity(1);
+            let ran = Arrivals::new();
+            // Long enough that the threads are refused before it is due.
+            let due = Instant::now() + Duration::from_millis(200);
+            let (once, again) = (ran.clone(), ran.clone());
+            let timer = pool.submit_after(Duration::from_millis(200), move || once.arrive());
+            let series = pool.submit_every(Duration::from_millis(200), move || again.arrive());
+            let (Ok(timer), Ok(series)) = (timer, series) else {
+                panic!("a thread is to be had");
+            };
+            Way::Processes.refuse();
+            eventually("they were due", || {
+                Instant::now() > due + Duration::from_millis(100)
+            });
+            assert_eq!((ran.count(), pool.timers(), pool.workers()), (0, 2, 0));
+            Way::Processes.allow();
+            ran.wait_for(2);
+            assert!(!timer.cancel());
+            assert!(series.cancel());
+            pool.wait_idle();
+            assert_at_rest(&pool);
+        },
+    );
+}
+
+/// A sleeping future ends though the timers' thread is refused: its polls try again.
+#[cfg(feature = "futures")]
+#[test]
+fn a_sleeping_future_ends_without_a_thread() {
+    in_child_process("a_sleeping_future_ends_without_a_thread", LIMIT, || {
+        Way::Processes.prepare();
+        Way::Processes.refuse();
+        let begun = Instant::now();
+        let time = Duration::from_millis(50);
+        futures::executor::block_on(async {
+            // Side by side: they take turns to wait.
+            let mut all: Vec<_> = (0..50).map(|_| anthill::sleep(time)).collect();
+            for sleep in &mut all {
+                sleep.await;
+                assert!(begun.elapsed() >= time, "early");
+            }
+        });
+        let mut all: Vec<_> = (0..50).map(|_| anthill::sleep(time)).collect();
+        let mut polls = 0_u32;
+        futures::executor::block_on(poll_fn(|cx| {
+            polls += 1;
+            all.retain_mut(|sleep| Pin::new(sleep).poll(cx).is_pending());
+            if all.is_empty() {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
+            }
+        }));
+        // One of them waits in each round: rounds are not spun through.
+        assert!(polls < 20, "{polls} rounds");
+        Way::Processes.allow();
+        futures::executor::block_on(anthill::sleep(time));
+    });
+}

@@ -6,6 +6,7 @@ use crate::engine::queue::Queue;
 use crate::engine::rescue::state::Rescue;
 use crate::engine::shares::Shares;
 use crate::engine::threads::Threads;
+use crate::engine::timers::Timers;
 use crate::engine::wake::crowd::Crowd;
 use crate::engine::wake::trust::SingleProcessor;
 use crate::fork::{self, Mark};
@@ -52,6 +53,7 @@ pub(crate) struct Core {
     pub(crate) capacity: AtomicUsize,
     pub(crate) lifecycle: Mutex<Lifecycle>,
     pub(crate) shares: Shares,
+    pub(crate) timers: Timers,
     /// The pools that this one is linked to.
     pub(crate) linked: OnceCell<Linked>,
     /// Whose line is served first when both have one: the lead's, or this pool's own (F3).
@@ -88,6 +90,7 @@ impl Core {
                 abandoned: false,
             }),
             shares: Shares::default(),
+            timers: Timers::default(),
             linked: OnceCell::new(),
             turn: AtomicBool::new(true),
             stop: Mutex::new(Stop::new()),
@@ -125,6 +128,7 @@ impl Core {
             && self.admission.is_untouched()
             && self.queue.is_untouched()
             && self.shares.are_untouched()
+            && self.timers.is_untouched()
             && self.rescue.is_untouched()
     }
 }
@@ -138,6 +142,7 @@ impl Drop for Core {
             std::mem::forget(std::mem::replace(&mut self.threads, Threads::new(0, 0)));
             let admission = Admission::new(None, 0, Processors::SINGLE);
             std::mem::forget(std::mem::replace(&mut self.admission, admission));
+            std::mem::forget(std::mem::take(&mut self.timers));
             return;
         }
         while let Some(task) = self.queue.take() {
@@ -145,5 +150,6 @@ impl Drop for Core {
         }
         drop_quietly(std::mem::take(&mut self.config.hooks));
         drop_quietly(self.config.keeps.take());
+        drop_quietly(std::mem::take(&mut self.timers));
     }
 }

@@ -101,6 +101,8 @@ impl Core {
         lifecycle.closed = true;
         self.threads.close(false);
         let left = self.admission.close(discard);
+        // TR1. A timer that found the pool open has a hold (TM2).
+        let timers = self.timers.close();
         if self.capacity() == 0 {
             self.capacity.store(lifecycle.resume, Ordering::SeqCst);
         }
@@ -123,6 +125,9 @@ impl Core {
         drop(lifecycle);
         self.wake_answered();
         self.follow_up(left);
+        for timer in timers {
+            timer.cancel();
+        }
         let discarded = backlog.len();
         for (task, places) in backlog {
             self.discard(task, ());
@@ -231,6 +236,7 @@ impl Core {
         *lock(&self.stop) = Stop::new();
         self.threads.reopen();
         self.admission.reopen();
+        self.timers.reopen();
         self.apply_capacity(&lifecycle);
         drop(lifecycle);
         self.wake_answered();

@@ -41,6 +41,7 @@
 //! | [`panics`] | who is told of a panic |
 //! | [`rescue`] | a new try after the system refused a thread |
 //! | [`linked`], [`shares`] | several pools as one; the shares that follow their pool |
+//! | [`timers`] | the timers that end with their pool |
 //! | [`current`] | which pool this thread works for |
 //!
 //! Imports run one way: no file imports from a file that imports from it, directly or through others.
@@ -50,7 +51,8 @@
 //!   those on top they give [`Core`](core::Core) its methods, and through it they call one another: calls go to and
 //!   fro, imports do not.
 //! - Below them is `core`, which holds the parts.
-//! - At the bottom are the parts, which do not know `Core`: `admission`, `queue`, `threads`, `shares`, `config`, and
+//! - At the bottom are the parts, which do not know `Core`: `admission`, `queue`, `threads`, `shares`, `timers`,
+//!   `config`, and
 //!   what they are made of: `local`, `bell`, `task`, `run`, `spin`. (`wake::trust` and `rescue::state` are parts,
 //!   too.)
 
@@ -74,6 +76,7 @@ pub(crate) mod start;
 pub(crate) mod submit;
 pub(crate) mod task;
 pub(crate) mod threads;
+pub(crate) mod timers;
 pub(crate) mod wake;
 pub(crate) mod withdraw;
 pub(crate) mod worker;

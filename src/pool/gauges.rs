@@ -72,6 +72,23 @@ impl PoolHandle {
         self.core.waiting()
     }
 
+    /// Returns how many timers wait for their time, or are those of a series.
+    ///
+    /// ```
+    /// # use {anthill::Pool, std::time::Duration};
+    /// let pool = Pool::with_capacity(3);
+    /// pool.submit_after(Duration::from_secs(3600), || {})?;
+    /// assert_eq!(pool.timers(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn timers(&self) -> usize {
+        // G1 of `fork`
+        if self.core.is_foreign() {
+            return 0;
+        }
+        self.core.timers.len()
+    }
+
     /// Returns how much of the capacity is unused.
     ///
     /// Tasks that run, and accepted tasks that are about to, use it. What is unused is room: while nobody else

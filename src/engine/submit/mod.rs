@@ -3,6 +3,7 @@
 //! A pool and a share of a pool have the same door: each is a [`Target`].
 
 pub(crate) mod all;
+mod due;
 #[cfg(feature = "futures")]
 pub(crate) mod offer;
 mod pool;
