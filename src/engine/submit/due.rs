@@ -1,5 +1,6 @@
 //! How a timer that is due hands in its task: as `submit` does, but it never waits, as it must not hold up other timers.
 
+use super::wait::Wait;
 use super::{Refusal, Submit, Submitted, Target};
 use crate::engine::admission::{Denied, Origin};
 use crate::engine::config::Overflow;
