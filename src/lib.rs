@@ -46,10 +46,12 @@
 //! | an iterator whose items are processed ahead | [`map`](PoolHandle::map), [`map_unordered`](PoolHandle::map_unordered) |
 //! | tasks that succeed or fail as a unit | [`group`](PoolHandle::group) |
 //! | tasks that run until they are stopped | [`stop_token`](PoolHandle::stop_token) |
+//! | a task that blocks, and another one that runs meanwhile | [`blocking`](blocking()) |
 //! | a share of the pool | [`limit`](PoolHandle::limit), [`serial`](PoolHandle::serial), [`keyed`](PoolHandle::keyed) |
 //! | a pool of one function, several pools as one, and both | [`FuncPool`], [`MultiPool`], [`MultiFuncPool`] |
 //! | jobs that survive the process | the crate `anthill-jobs`, on the same workers |
 
+mod blocking;
 mod builder;
 mod engine;
 mod error;
@@ -65,6 +67,7 @@ mod stop;
 mod sync;
 mod thread_name;
 
+pub use blocking::{Lendable, Lender, blocking, lendable};
 pub use builder::{Builder, Built};
 pub use engine::config::Overflow;
 pub use error::{BuildError, ReleaseTimeout, SubmitError, SubmitErrorKind};

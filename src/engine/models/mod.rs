@@ -5,6 +5,7 @@
 
 mod claims;
 mod ending;
+mod lending;
 mod line;
 mod shares;
 mod standby;
@@ -32,6 +33,7 @@ fn config(backlog: Option<usize>, idle_timeout: Duration) -> Config {
         overflow: Overflow::Block,
         max_waiting: usize::MAX,
         min_workers: 0,
+        max_lent: 4,
         idle_timeout: Some(idle_timeout),
         name: String::new(),
         stack_size: None,
