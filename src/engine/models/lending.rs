@@ -79,10 +79,11 @@ fn a_submitter_is_let_in_when_a_place_is_lent() {
 fn two_return_in_turn() {
     model(1, || {
         let core = Core::new(1, config(None, EVER));
-        let (inside, one) = (Inside::new(1), Signal::new());
+        let (inside, one, other) = (Inside::new(1), Signal::new(), Signal::new());
         lender(&core, &inside, &one);
-        lender(&core, &inside, &one);
-        giver(&core, &inside, &one);
+        lender(&core, &inside, &other);
+        one.give();
+        giver(&core, &inside, &other);
         core.wait_idle(None);
         assert_eq!(core.threads.lent(), 0);
         end(&core);
