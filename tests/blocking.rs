@@ -544,3 +544,26 @@ fn p28_lent_by_others_the_bound_holds() {
     assert!(running.peak() <= 2, "{} at once", running.peak());
     assert_at_rest(&pool);
 }
+
+/// The place is lent, so what the task waits for needs another one.
+#[test]
+fn p28_a_join_in_it_runs_nothing_itself() {
+    let pool = unbounded(1).build().unwrap();
+    let (gate, handle) = (Gate::new(), pool.handle());
+    let waits = gate.clone();
+    let early = spawned(pool.spawn(move || {
+        blocking(|| {
+            waits.wait();
+            let child = spawned(handle.spawn(|| ()));
+            child.join_timeout(Duration::ZERO).is_ok()
+        })
+    }));
+    eventually_eq("lent", 1, || pool.lent());
+    let held = occupy(&pool, 1);
+    gate.open();
+    eventually_eq("queued", 1, || pool.queued());
+    held.end();
+    assert!(!joined(early).unwrap(), "two at once");
+    pool.wait_idle();
+    assert_at_rest(&pool);
+}
