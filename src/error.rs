@@ -220,6 +220,7 @@ impl<F> Error for SubmitAllError<F> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReleaseTimeout {
     pub(crate) running: usize,
+    pub(crate) lent: usize,
     pub(crate) queued: usize,
     pub(crate) workers: usize,
     pub(crate) leaving: usize,
@@ -229,6 +230,11 @@ impl ReleaseTimeout {
     /// Returns how many tasks were still running.
     pub fn running(&self) -> usize {
         self.running
+    }
+
+    /// Returns how many tasks still lent their places, as in [`Stats::lent`](crate::Stats::lent).
+    pub fn lent(&self) -> usize {
+        self.lent
     }
 
     /// Returns how many accepted tasks had not started.
@@ -252,14 +258,15 @@ impl fmt::Display for ReleaseTimeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ReleaseTimeout {
             running,
+            lent,
             queued,
             workers,
             leaving,
         } = self;
         write!(
             f,
-            "the pool did not end in time: {running} tasks running, {queued} queued, {workers} workers, \
-             {leaving} threads leaving"
+            "the pool did not end in time: {running} tasks running, {lent} lent, {queued} queued, \
+             {workers} workers, {leaving} threads leaving"
         )
     }
 }

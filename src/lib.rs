@@ -49,10 +49,12 @@
 //! | tasks that succeed or fail as a unit | [`group`](PoolHandle::group) |
 //! | later, and again and again | [`submit_after`](PoolHandle::submit_after), [`submit_every`](PoolHandle::submit_every) |
 //! | tasks that run until they are stopped | [`stop_token`](PoolHandle::stop_token) |
+//! | a task that blocks, and another one that runs meanwhile | [`blocking`](blocking()) |
 //! | a share of the pool | [`limit`](PoolHandle::limit), [`serial`](PoolHandle::serial), [`keyed`](PoolHandle::keyed) |
 //! | a pool of one function, several pools as one, and both | [`FuncPool`], [`MultiPool`], [`MultiFuncPool`] |
 //! | jobs that survive the process | the crate `anthill-jobs`, on the same workers |
 
+mod blocking;
 mod builder;
 mod engine;
 mod error;
@@ -69,6 +71,7 @@ mod sync;
 mod thread_name;
 mod timers;
 
+pub use blocking::{Lendable, Lender, blocking, lendable};
 pub use builder::{Builder, Built};
 pub use engine::config::Overflow;
 pub use error::{BuildError, ReleaseTimeout, SubmitAllError, SubmitError, SubmitErrorKind};

@@ -31,8 +31,10 @@ pub struct Stats {
     pub discarded: u64,
     /// Submissions refused, for any reason.
     pub rejected: u64,
-    /// Tasks running now.
+    /// Tasks running now, without those that lend their places.
     pub running: usize,
+    /// Tasks that lend their places now, in [`blocking`](crate::blocking()), or wait to have them back.
+    pub lent: usize,
     /// Tasks accepted and not started yet.
     pub queued: usize,
     /// Threads that have stopped working but have not ended: their stop hook runs, or their thread-locals are being
@@ -64,6 +66,7 @@ impl Stats {
             discarded: self.discarded + other.discarded,
             rejected: self.rejected + other.rejected,
             running: self.running + other.running,
+            lent: self.lent + other.lent,
             queued: self.queued + other.queued,
             leaving: self.leaving + other.leaving,
             workers_started: self.workers_started + other.workers_started,

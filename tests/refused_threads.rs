@@ -1318,4 +1318,36 @@ fn a_sleeping_future_ends_without_a_thread() {
         Way::Processes.allow();
         futures::executor::block_on(anthill::sleep(time));
     });
+
+in_both_ways! {
+    /// P28: without a stand-in the task blocks as it did, and nothing is lost.
+    fn a_task_keeps_its_place_where_its_stand_in_is_refused(way: Way) {
+        let pool = way.builder().capacity(1).unbounded_backlog().build().unwrap();
+        let gate = Gate::new();
+        let (waits, handle) = (gate.clone(), pool.handle());
+        let blocks = spawned(pool.spawn(move || {
+            waits.wait();
+            anthill::blocking(|| handle.lent())
+        }));
+        let queued = spawned(pool.spawn(|| ()));
+        way.refuse();
+        gate.open();
+        assert_eq!(blocks.join().unwrap(), 0);
+        queued.join().unwrap();
+        // It lent before there was a task for a stand-in: whoever waits tries again.
+        let (handle, begun) = (pool.handle(), Arrivals::new());
+        let arrives = begun.clone();
+        let waits = spawned(pool.spawn(move || {
+            anthill::blocking(|| {
+                let child = spawned(handle.spawn(|| ()));
+                arrives.arrive();
+                child.join()
+            })
+        }));
+        begun.wait_for(1);
+        way.allow();
+        waits.join().unwrap().unwrap();
+        pool.wait_idle();
+        assert_at_rest(&pool);
+    }
 }

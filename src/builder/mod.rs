@@ -19,6 +19,9 @@ use crate::sync::{Arc, Processors};
 use std::fmt;
 use std::time::Duration;
 
+/// The default of [`max_lent`](Builder::max_lent): as many threads more as a pool may come to have.
+const MOST_LENT: usize = 256;
+
 /// Configures a pool, and [builds](Builder::build) it.
 ///
 /// | option | default |
@@ -29,6 +32,7 @@ use std::time::Duration;
 /// | [`backlog`](Builder::backlog) | 0: `submit` blocks while all workers are busy |
 /// | [`overflow`](Builder::overflow) | [`Overflow::Block`] |
 /// | [`max_waiting`](Builder::max_waiting) | no limit |
+/// | [`max_lent`](Builder::max_lent) | 256 |
 /// | [`name`](Builder::name) | `anthill` |
 /// | [`stack_size`](Builder::stack_size) | the standard library's |
 ///
@@ -95,6 +99,7 @@ impl<P: Built> Builder<P> {
                 overflow: Overflow::Block,
                 max_waiting: usize::MAX,
                 min_workers: 0,
+                max_lent: MOST_LENT,
                 idle_timeout: Some(Duration::from_secs(10)),
                 name: String::from("anthill"),
                 stack_size: None,
@@ -220,6 +225,21 @@ impl<P: Built> Builder<P> {
     /// ```
     pub fn max_waiting(mut self, n: usize) -> Builder<P> {
         self.config.max_waiting = n;
+        self
+    }
+
+    /// Sets how many tasks may lend their places at once, in [`blocking`](crate::blocking). The default is 256.
+    ///
+    /// So the pool never has more threads than its capacity and `n`. Beyond that many `blocking` only calls its closure,
+    /// as it always does with 0.
+    ///
+    /// ```
+    /// # use anthill::Pool;
+    /// let pool = Pool::builder().capacity(2).max_lent(8).build()?; // at most 10 threads
+    /// # Ok::<(), anthill::BuildError>(())
+    /// ```
+    pub fn max_lent(mut self, n: usize) -> Builder<P> {
+        self.config.max_lent = n;
         self
     }
 
@@ -355,6 +375,7 @@ impl<P: Built> fmt::Debug for Builder<P> {
             .field("backlog", &config.backlog)
             .field("overflow", &config.overflow)
             .field("max_waiting", &config.max_waiting)
+            .field("max_lent", &config.max_lent)
             .field("name", &config.name)
             .field("stack_size", &config.stack_size)
             .finish_non_exhaustive()

@@ -61,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) overflow: Overflow,
     pub(crate) max_waiting: usize,
     pub(crate) min_workers: usize,
+    /// LE5: how many tasks may lend their places at once.
+    pub(crate) max_lent: usize,
     /// `None`: workers never expire.
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) name: String,

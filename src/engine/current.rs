@@ -92,6 +92,16 @@ pub(crate) fn with_worker<T>(core: &Arc<Core>, f: impl FnOnce(&Worker) -> T) -> 
     WORKER.try_with(call).ok().flatten()
 }
 
+/// Calls `f` with this thread's worker, of whichever pool.
+pub(crate) fn with_any_worker<T>(f: impl FnOnce(&Worker) -> T) -> Option<T> {
+    (WORKER.try_with(|cell| cell.get().map(f)).ok()).flatten()
+}
+
+/// Whether a thread that waits for tasks of `core` runs them: a task of the pool does, unless its place is lent (LE8).
+pub(crate) fn may_help(core: &Arc<Core>) -> bool {
+    is_inside(core) && with_worker(core, Worker::is_lent) != Some(true)
+}
+
 /// Runs `f` on this thread as a task of `core`, whether or not the thread is one of its workers.
 pub(crate) fn call_for<T>(core: &Arc<Core>, f: impl FnOnce() -> T) -> T {
     struct Back(usize);

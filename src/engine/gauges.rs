@@ -25,12 +25,19 @@ impl Core {
         count(self.queue.busy()).saturating_add(callers)
     }
 
+    pub(crate) fn lent(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
+        count(self.threads.lent())
+    }
+
     pub(crate) fn idle(&self) -> usize {
         if self.is_foreign() {
             return 0;
         }
-        let busy = self.queue.busy();
-        count(self.threads.counts().live().saturating_sub(busy))
+        let working = self.queue.busy() + self.threads.lent();
+        count(self.threads.counts().live().saturating_sub(working))
     }
 
     /// By the places, where these are the bound: a task stops running a moment before its place is free.
@@ -40,7 +47,7 @@ impl Core {
         }
         let in_use = match self.config.backlog {
             Some(_) => self.admission.places().held(),
-            None => self.unfinished(),
+            None => self.unfinished().saturating_sub(self.threads.lent()),
         };
         self.capacity().saturating_sub(count(in_use))
     }
@@ -101,6 +108,7 @@ impl Core {
             discarded: counts.discarded.get(),
             rejected: counts.rejected.get(),
             running: self.running(),
+            lent: self.lent(),
             queued: self.queued(),
             leaving,
             workers_started: totals.started,

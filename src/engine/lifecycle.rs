@@ -217,6 +217,7 @@ impl Core {
         let stats = self.stats();
         Err(ReleaseTimeout {
             running: stats.running,
+            lent: stats.lent,
             queued: stats.queued,
             workers: self.workers(),
             leaving: stats.leaving,

@@ -103,6 +103,8 @@ pub(crate) struct WorkerShared {
     pub(crate) moving: AtomicBool,
     /// Q3: the deques may hold something to steal.
     pub(crate) lending: AtomicBool,
+    /// The place of its task is lent (LE1); written under the lock of the threads.
+    pub(crate) lent: AtomicBool,
     /// Its index in the queue's list.
     at: CounterU64,
     pub(crate) counts: CachePadded<WorkerCounts>,
@@ -115,6 +117,7 @@ impl WorkerShared {
             busy: AtomicBool::new(false),
             moving: AtomicBool::new(false),
             lending: AtomicBool::new(false),
+            lent: AtomicBool::new(false),
             at: CounterU64::new(0),
             counts: CachePadded::new(WorkerCounts::default()),
         }

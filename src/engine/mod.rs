@@ -38,6 +38,7 @@
 //! | [`spin`] | how long threads spin or yield before they sleep, each with its reason |
 //! | [`lifecycle`] | capacity, pause, release, reboot |
 //! | [`gauges`] | what a pool tells of itself |
+//! | [`lend`] | a task that blocks lends its place to a stand-in |
 //! | [`panics`] | who is told of a panic |
 //! | [`rescue`] | a new try after the system refused a thread |
 //! | [`linked`], [`shares`] | several pools as one; the shares that follow their pool |
@@ -47,7 +48,7 @@
 //! Imports run one way: no file imports from a file that imports from it, directly or through others.
 //!
 //! - On top are `start`, `submit`, `lifecycle` and `withdraw`.
-//! - Below them are `wake`, `worker`, `current`, `rescue`, `room`, `gauges`, `panics` and `linked`. Together with
+//! - Below them are `wake`, `worker`, `lend`, `current`, `rescue`, `room`, `gauges`, `panics` and `linked`. Together with
 //!   those on top they give [`Core`](core::Core) its methods, and through it they call one another: calls go to and
 //!   fro, imports do not.
 //! - Below them is `core`, which holds the parts.
@@ -62,6 +63,7 @@ pub(crate) mod config;
 pub(crate) mod core;
 pub(crate) mod current;
 pub(crate) mod gauges;
+pub(crate) mod lend;
 pub(crate) mod lifecycle;
 pub(crate) mod linked;
 pub(crate) mod local;

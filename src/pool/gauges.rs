@@ -63,6 +63,17 @@ impl PoolHandle {
         self.core.queued()
     }
 
+    /// Returns how many tasks lend their places, in [`blocking`](crate::blocking()), or wait to have them back.
+    ///
+    /// They count neither in [`running`](PoolHandle::running) nor in [`idle`](PoolHandle::idle).
+    ///
+    /// ```
+    /// assert_eq!(anthill::Pool::with_capacity(3).lent(), 0);
+    /// ```
+    pub fn lent(&self) -> usize {
+        self.core.lent()
+    }
+
     /// Returns how many submitters wait for room.
     ///
     /// ```

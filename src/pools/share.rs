@@ -131,6 +131,7 @@ impl Share {
         }
         Err(ReleaseTimeout {
             running: self.running(),
+            lent: 0,
             queued: self.queued(),
             workers: 0,
             leaving: 0,

@@ -218,7 +218,7 @@ where
                 shared.end(&self.core);
                 return None;
             }
-            let helps = current::is_inside(&self.core) || shared.is_deserted();
+            let helps = current::may_help(&self.core) || shared.is_deserted();
             if helps && self.work_here(&shared) {
                 continue;
             }

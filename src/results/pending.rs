@@ -122,8 +122,8 @@ impl PendingSet {
 
     /// Waits until no task is unfinished. In a task of the pool it runs the tasks that have not started.
     pub(crate) fn wait(&self, core: &Arc<Core>) {
-        let inside = current::is_inside(core);
         loop {
+            let inside = current::may_help(core);
             if inside {
                 // A task that it runs may fork.
                 while !self.mark.is_foreign(|| false) && self.run_oldest(core) {}

@@ -45,7 +45,7 @@ impl<T> RawHandle<'_, T> {
         if state.is_settled() {
             return true;
         }
-        if !state.is_claimed() && current::is_inside(self.home.core()) {
+        if !state.is_claimed() && current::may_help(self.home.core()) {
             self.home.help(&*self.task, deadline);
             return true;
         }

@@ -178,6 +178,16 @@ impl<D> Admission<D> {
         self.word.places.fetch_sub(HOLD - PLACE, Ordering::SeqCst);
     }
 
+    /// LE2: makes a hold of a place, which makes room.
+    pub(crate) fn turn_place_into_hold(&self) {
+        self.word.places.fetch_add(HOLD - PLACE, Ordering::SeqCst);
+    }
+
+    /// What must follow once a place was made a hold.
+    pub(crate) fn after_lending(&self) -> FollowUp {
+        self.left(self.places())
+    }
+
     /// Gives places back.
     pub(crate) fn leave(&self, places: u64) -> FollowUp {
         self.give_back(places * PLACE)

@@ -5,6 +5,7 @@
 
 mod claims;
 mod ending;
+mod lending;
 mod line;
 mod line_chunks;
 #[cfg(feature = "futures")]
@@ -35,6 +36,7 @@ fn config(backlog: Option<usize>, idle_timeout: Duration) -> Config {
         overflow: Overflow::Block,
         max_waiting: usize::MAX,
         min_workers: 0,
+        max_lent: 4,
         idle_timeout: Some(idle_timeout),
         name: String::new(),
         stack_size: None,

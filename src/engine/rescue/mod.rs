@@ -92,7 +92,8 @@ impl Core {
     /// X5: whether a worker is due, for which a thread may have to be started.
     pub(crate) fn is_due(&self) -> bool {
         let counts = self.threads.counts();
-        if counts.live() >= counts.capacity() && !counts.is_starting() {
+        let standing = counts.live().saturating_sub(self.threads.lent());
+        if standing >= counts.capacity() && !counts.is_starting() {
             return false;
         }
         let counts = self.threads.confirmed_counts();

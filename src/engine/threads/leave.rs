@@ -8,15 +8,22 @@ use crate::engine::threads::{Expiry, Remaining};
 use crate::sync::{Arc, Instant, is_past, join, lock, sooner, wait_until};
 
 impl Threads {
-    /// Decides what a worker does that was idle for the idle timeout.
+    /// Decides what a worker does that was idle for the idle timeout. With `keeps_all` workers expire only beyond the
+    /// capacity (LE6).
     pub(crate) fn expire(
         &self,
         worker: &Arc<WorkerShared>,
+        keeps_all: bool,
         remaining: impl Fn() -> Remaining,
     ) -> Expiry {
         let mut inner = lock(&self.inner);
         let counts = self.counts();
-        if counts.live() <= self.minimum(counts) {
+        let least = if keeps_all {
+            counts.capacity()
+        } else {
+            self.minimum(counts)
+        };
+        if counts.live() <= least {
             return Expiry::Stay;
         }
         if !inner.idle.remove(|idle| Arc::ptr_eq(idle, worker)) {
@@ -36,10 +43,10 @@ impl Threads {
         Expiry::Leave
     }
 
-    /// C5: whether the worker that is about to leave is the last one, and a place is held.
+    /// C5: whether the worker that is about to leave is the last one but for those that are lent, and a place is held.
     pub(super) fn must_stay(&self, remaining: &impl Fn() -> Remaining) -> bool {
         let counts = self.counts();
-        counts.live() == 0 && counts.capacity() > 0 && remaining() != Remaining::Nothing
+        counts.live() <= self.lent() && counts.capacity() > 0 && remaining() != Remaining::Nothing
     }
 
     /// Retires idle workers from the bottom of the stack: those beyond the capacity, or all of them if the pool is
@@ -49,7 +56,7 @@ impl Threads {
         let mut retired = Vec::new();
         loop {
             let counts = self.counts();
-            if !counts.is_closed() && counts.live() <= counts.capacity() {
+            if !counts.is_closed() && counts.live() - self.lent() <= counts.capacity() {
                 break;
             }
             let Some(worker) = inner.idle.steal_oldest() else {

@@ -8,16 +8,18 @@
 //! clears `WAKING` without it, and `DEFERRED` changes as [`wake::standby`](super::wake::standby) says; any thread
 //! reads it.
 //!
-//! - C1: `live − active` workers are on the idle stack.
-//! - C2: A worker is made active only while `active < capacity`. A worker that finds `active > capacity` leaves
-//!   before it takes its next task. So at most `capacity` tasks run.
+//! - C1: `live − active` workers are on the idle stack, but for those whose task lends its place: these are neither
+//!   (LE1 in [`lend`]).
+//! - C2: A worker is made active only while `active < capacity`, or if its task takes its place back (LE3). A worker that
+//!   finds `active > capacity` takes no more tasks: it leaves, or goes on the idle stack if it stood in (LE6). So at most
+//!   `capacity` tasks run.
 //! - C3: At most one worker is on its way up (`WAKING`): it was woken or started and has not arrived. On arrival it
 //!   clears the flag and looks whether another one is needed.
 //! - C4: A thread is started under the lock, and what was counted for it is taken back under the lock where the
 //!   system refuses it: nobody counts on a worker that never was. Meanwhile `STARTING` is set. If it is the first
 //!   worker, `UNSURE` is set, too, and a thread that needs a live worker waits for the lock.
-//! - C5: The last live worker does not leave while a place is held, unless the pool is paused: a thread that takes a
-//!   place and then sees a live worker may rely on it.
+//! - C5: The last live worker but for those whose task lends its place does not leave while a place is held, unless the
+//!   pool is paused: a thread that takes a place and then sees a live worker may rely on it.
 //! - C6: Every thread is joined, and none waits for what a user's thread-locals of another one do as they are
 //!   dropped. See below.
 //!
@@ -42,11 +44,13 @@
 pub(crate) mod counts;
 pub(crate) mod idle;
 mod leave;
+mod lend;
 mod standby;
 
 use crate::engine::bell::Ring;
 use crate::engine::local::WorkerShared;
 use crate::engine::threads::idle::IdleStack;
+use crate::engine::threads::lend::Lending;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, Condvar, JoinHandle, Mutex, Ordering, current, lock, try_lock,
 };
@@ -55,6 +59,7 @@ use counts::{
     ACTIVE, CAPACITY, CLOSED, DISCARDING, FIELD, LIVE, STANDBY, STARTING, UNSURE, WAKING,
 };
 use crossbeam_utils::CachePadded;
+pub(crate) use lend::Return;
 use std::collections::BTreeMap;
 use std::io;
 
@@ -124,6 +129,7 @@ struct Inner {
     backed: u64,
     /// How many of the threads that wait for the release join a departed one.
     joining: usize,
+    lending: Lending,
     counts: Totals,
 }
 
@@ -144,6 +150,8 @@ pub(crate) struct Threads {
     gone: Condvar,
     /// How many active workers call their start hooks.
     in_hooks: AtomicU64,
+    /// LE1: how many tasks lend their places; written under the lock.
+    lent: AtomicU64,
     /// The system refused the last thread that was started beside others.
     start_refused: AtomicBool,
     min_workers: usize,
@@ -153,9 +161,13 @@ impl Threads {
     pub(crate) fn new(capacity: usize, min_workers: usize) -> Threads {
         Threads {
             counts: CachePadded::new(AtomicU64::new(clamp(capacity) * CAPACITY)),
-            inner: Mutex::new(Inner::default()),
+            inner: Mutex::new(Inner {
+                lending: Lending::new(clamp(capacity)),
+                ..Inner::default()
+            }),
             gone: Condvar::new(),
             in_hooks: AtomicU64::new(0),
+            lent: AtomicU64::new(0),
             start_refused: AtomicBool::new(false),
             min_workers,
         }
@@ -232,7 +244,7 @@ impl Threads {
             worker.bell.ring(Ring::Work);
             return Ok(());
         }
-        if counts.live() >= counts.capacity() {
+        if counts.live() - self.lent() >= counts.capacity() || counts.live() == FIELD {
             self.start_refused.store(false, Ordering::SeqCst);
             return Ok(());
         }
@@ -312,14 +324,29 @@ impl Threads {
     ) -> Rest {
         let mut inner = lock(&self.inner);
         inner.backed = 0;
+        let rest = self.deactivate(&mut inner, worker, may_stand_by, remaining);
+        let returned = self.let_return(&mut inner);
+        // I2
+        drop(inner);
+        returned.ring();
+        rest
+    }
+
+    fn deactivate(
+        &self,
+        inner: &mut Inner,
+        worker: &Arc<WorkerShared>,
+        may_stand_by: bool,
+        remaining: impl Fn() -> Remaining,
+    ) -> Rest {
         let counts = self.counts();
-        if !counts.permits() && counts.live() > counts.capacity() {
+        if !counts.permits() && counts.live() > counts.capacity() + inner.lending.spare(counts) {
             self.sub(LIVE + ACTIVE);
             return Rest::Leave;
         }
         if counts.permits() && counts.is_closed() {
             self.sub(LIVE + ACTIVE);
-            match (remaining(), self.counts().live()) {
+            match (remaining(), self.counts().live() - self.lent()) {
                 (Remaining::Work, _) => {
                     self.add(LIVE + ACTIVE);
                     return Rest::Again;
@@ -354,10 +381,15 @@ impl Threads {
     }
 
     pub(crate) fn set_capacity(&self, capacity: usize) {
-        let _inner = lock(&self.inner);
+        let mut inner = lock(&self.inner);
         let now = self.counts().capacity();
         // The difference, modulo the word: no other thread writes this field.
         self.add(clamp(capacity).wrapping_sub(now).wrapping_mul(CAPACITY));
+        inner.lending.set_capacity(clamp(capacity), self.lent());
+        let returned = self.let_return(&mut inner);
+        // I2
+        drop(inner);
+        returned.ring();
     }
 
     /// Sets `CLOSED`; with `discard` also `DISCARDING`.

@@ -95,7 +95,10 @@ impl Core {
         let activated = self.threads.activate(
             self,
             |counts| self.demand() > self.threads.ready(counts),
-            |counts| self.unfinished().saturating_sub(self.threads.ready(counts)),
+            |counts| {
+                let up = self.threads.ready(counts) + self.threads.lent();
+                self.unfinished().saturating_sub(up)
+            },
         );
         // The task is left to the workers that live, of which there is one (C5). But it may be what they wait for.
         if activated.is_err() {

@@ -125,6 +125,27 @@ impl Worker {
         self.core.wake_more();
     }
 
+    /// LE7: hands back what is in the local queue of the running task, so that its place is the only one this worker
+    /// holds; false if no task runs here, or the pool discards its backlog.
+    pub(crate) fn clear_local(&self) -> bool {
+        if self.held.get() == 0 {
+            return false;
+        }
+        if let Some(local) = &*self.local.borrow() {
+            if !local.are_empty() {
+                self.hand_back(local);
+            }
+            if !local.are_empty() {
+                return false;
+            }
+        }
+        self.give_back(self.held.get() - 1);
+        if self.lending.replace(false) {
+            self.core.queue.end_lending(&self.shared);
+        }
+        true
+    }
+
     /// Q3: begins to lend, unless the local queue lends already.
     pub(super) fn lend_if(&self, lending: bool) {
         if lending && !self.lending.replace(true) {

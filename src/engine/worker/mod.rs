@@ -79,6 +79,14 @@ impl Worker {
         &self.core
     }
 
+    pub(crate) fn shared(&self) -> &Arc<WorkerShared> {
+        &self.shared
+    }
+
+    pub(crate) fn set_held(&self, places: u64) {
+        self.held.set(places);
+    }
+
     pub(crate) fn has_local_queue(&self) -> bool {
         self.local.borrow().is_some()
     }

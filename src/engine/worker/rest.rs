@@ -2,6 +2,7 @@
 
 use super::Worker;
 use crate::engine::bell::Ring;
+use crate::engine::lend::STAND_IN_TIMEOUT;
 use crate::engine::threads::{Expiry, Rest};
 use crate::engine::wake::standby::{Standby, Tick};
 use crate::sync::{Ordering, deadline_after, fence};
@@ -29,7 +30,9 @@ impl Worker {
             }
             return Rest::Again;
         }
-        let idle_timeout = core.config.idle_timeout;
+        let keeps_all = core.config.idle_timeout.is_none();
+        let stands_in = || core.threads.has_stand_ins().then_some(STAND_IN_TIMEOUT);
+        let idle_timeout = core.config.idle_timeout.or_else(stands_in);
         let mut deadline = idle_timeout.and_then(deadline_after);
         let mut standby = (rest == Rest::StandBy).then(|| Standby::begin(core));
         loop {
@@ -49,7 +52,7 @@ impl Worker {
                     }
                     continue;
                 }
-                deadline = match core.threads.expire(&self.shared, remaining) {
+                deadline = match core.threads.expire(&self.shared, keeps_all, remaining) {
                     Expiry::Again => return Rest::Again,
                     Expiry::Leave => return Rest::Leave,
                     Expiry::Renew => {

@@ -153,6 +153,7 @@ impl MultiPool {
         }
         Err(ReleaseTimeout {
             running: self.running(),
+            lent: self.sum(PoolHandle::lent),
             queued: self.queued(),
             workers: self.workers(),
             leaving: self.sum(|shard| shard.stats().leaving),

@@ -81,7 +81,7 @@ impl ShareCore {
         if self.is_foreign() {
             return true;
         }
-        if !current::is_inside(&self.core) {
+        if !current::may_help(&self.core) {
             return self.admission.wait_for_rest(deadline, || self.rescue());
         }
         loop {

@@ -214,8 +214,8 @@ impl ConsumerBuilder {
     /// job runs.
     ///
     /// A job with a unique key, or with a key that has a limit, is told to stop and keeps its lease, so that nothing runs
-    /// beside it. A handler that ignores its stop token also keeps its worker; [`ConsumerStats::overdue`] counts
-    /// those.
+    /// beside it. A handler that ignores its stop token keeps its thread, and another worker stands in for it, within
+    /// [`replace_overdue`](ConsumerBuilder::replace_overdue); [`ConsumerStats::overdue`] counts those.
     ///
     /// # Panics
     ///
@@ -255,6 +255,15 @@ impl ConsumerBuilder {
     /// the system tells of it; every 200 milliseconds by default. It is notified at once of what this process enqueues.
     pub fn poll(mut self, period: Duration) -> ConsumerBuilder {
         self.options.poll = period.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Sets how many workers may be replaced at once whose jobs are over their [run time](ConsumerBuilder::run_time_of);
+    /// 16 by default, 0 for none. Such a worker lends its place in the pool ([`anthill::lendable`]), and one more job runs
+    /// beside its own, as long as the pool [may lend](anthill::Builder::max_lent). When its job ends it waits until one of
+    /// the others has ended. [`ConsumerStats::replaced`](crate::ConsumerStats::replaced) counts these.
+    pub fn replace_overdue(mut self, most: usize) -> ConsumerBuilder {
+        self.options.replaced = most;
         self
     }
 

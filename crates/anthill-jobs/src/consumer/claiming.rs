@@ -40,7 +40,7 @@ impl Shared {
                     now = Instant::now();
                     continue;
                 }
-                let is_surplus = state.runners > state.sizing.wanted() && state.buffer.is_empty();
+                let is_surplus = state.runners > state.most_runners() && state.buffer.is_empty();
                 if state.stopping || self.pool.is_closed() || is_surplus {
                     return None;
                 }
@@ -167,7 +167,7 @@ impl Shared {
         }
         state.last_progress = now;
         self.wake_maintainer_in_time(state, now);
-        let has_slots = state.runners < state.sizing.wanted();
+        let has_slots = state.has_slots();
         Batch {
             jobs,
             permit: None,
@@ -232,7 +232,7 @@ impl Shared {
             };
         };
         state.may_claim |= claims.jobs.len() == limit || state.fragile_next || is_part;
-        let runners = state.runners;
+        let runners = state.runners - state.replaced;
         state.sizing.saw_work(now, waited, runners);
         state.stats.claimed += claims.jobs.len() as u64;
         let is_first = !(state.in_flight.values()).any(|in_flight| in_flight.source == source);

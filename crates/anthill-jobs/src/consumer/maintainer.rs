@@ -2,6 +2,7 @@
 //! a thread of their own ([`heartbeat`](super::heartbeat)).
 
 use super::guard::guard;
+use super::place::Place;
 use super::report;
 use super::shared::Shared;
 use super::state::{BUFFER_TIME, OUTBOX_TIME};
@@ -113,7 +114,7 @@ impl Maintainer {
     fn work(&mut self, now: Instant) {
         let (stopping, outbox_due, refused_due, buffer_due) = {
             let mut state = self.shared.lock();
-            let has_slots = state.runners < state.sizing.wanted();
+            let has_slots = state.has_slots();
             if has_slots && state.sizing.shrinks_at().is_some_and(|at| at <= now) {
                 state.sizing.saw_nothing(now);
             }
@@ -242,22 +243,43 @@ impl Maintainer {
                     number,
                     in_flight.signal.lease().id(),
                     in_flight.is_exclusive,
+                    in_flight.place.clone(),
                 ));
             }
             state.stats.overran += overran;
         }
-        for (number, id, is_exclusive) in too_long {
+        for (number, id, is_exclusive, place) in too_long {
             let what = if is_exclusive {
                 "it keeps its key and its lease until then"
             } else {
                 self.shared.give_up(&[number]);
                 "another consumer may claim it"
             };
+            let replaced = if place.is_some_and(|place| self.replace(&place)) {
+                "another worker stands in for its own"
+            } else {
+                "it occupies its worker"
+            };
             report::warn(&format!(
-                "job {id} has exceeded its run time, and runs until its handler heeds its stop token: {what}; it occupies \
-                 its worker"
+                "job {id} has exceeded its run time, and runs until its handler heeds its stop token: {what}; {replaced}"
             ));
         }
+    }
+
+    /// U7: lends the place of a runner whose job is overdue; whether it did.
+    fn replace(&self, place: &Place) -> bool {
+        let most = self.shared.options.replaced;
+        if !place.count(&mut self.shared.lock(), most) {
+            return false;
+        }
+        let replaced = place.lend();
+        let mut state = self.shared.lock();
+        if replaced {
+            state.stats.replaced += 1;
+        } else {
+            place.uncount(&mut state);
+        }
+        replaced
     }
 
     /// Fires the schedules that are due. Returns how long until the next one is.

@@ -28,6 +28,7 @@ mod heartbeat;
 mod inline;
 mod maintainer;
 mod options;
+mod place;
 mod poller;
 mod report;
 mod runner;

@@ -11,6 +11,8 @@ pub(super) struct Options {
     /// After so many errors in a row, claim nothing for so long.
     pub(super) pause_after: Option<(u32, Duration)>,
     pub(super) on_error: Option<OnError>,
+    /// U7: how many runners with overdue jobs may be replaced at once.
+    pub(super) replaced: usize,
     /// The largest result or progress, in bytes of JSON.
     pub(super) data_limit: usize,
 }
@@ -21,6 +23,7 @@ impl Default for Options {
             lease: Duration::from_secs(30),
             poll: Duration::from_millis(200),
             pause_after: None,
+            replaced: 16,
             on_error: None,
             data_limit: 1 << 20,
         }

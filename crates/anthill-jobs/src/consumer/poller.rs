@@ -65,7 +65,7 @@ impl Poller {
                 return false;
             }
             let now = Instant::now();
-            let has_slots = state.runners < state.sizing.wanted();
+            let has_slots = state.has_slots();
             let has_work = state.may_claim || !state.buffer.is_empty();
             if has_slots && !has_work && !state.is_held_up(now) {
                 return true;

@@ -2,9 +2,11 @@
 
 use super::attempt;
 use super::batch::{Batch, FinishedBatch};
+use super::place::Place;
 use super::shared::Shared;
+use super::state::Buffered;
 use super::state::MIN_PAUSE;
-use anthill::SubmitErrorKind;
+use anthill::{Lendable, SubmitErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,6 +96,7 @@ fn run(batch: Batch, shared: &Arc<Shared>) -> FinishedBatch {
         }
     };
     let start = Instant::now();
+    let lends = shared.lend_if_overdue(&jobs);
     let mut contexts = Vec::with_capacity(jobs.len());
     let mut claimed = Vec::with_capacity(jobs.len());
     let mut numbers = Vec::with_capacity(jobs.len());
@@ -103,6 +106,11 @@ fn run(batch: Batch, shared: &Arc<Shared>) -> FinishedBatch {
         claimed.push(buffered.job);
     }
     let (ends, took) = attempt::run(&shared.handlers, &claimed, &contexts, start, on_begin);
+    if let Some((lendable, place)) = lends {
+        // It waits until one of the tasks that run beyond it has ended.
+        drop(lendable);
+        place.uncount(&mut shared.lock());
+    }
     let at = start.checked_add(took).unwrap_or(start);
     FinishedBatch {
         numbers,
@@ -110,6 +118,23 @@ fn run(batch: Batch, shared: &Arc<Shared>) -> FinishedBatch {
         ends,
         took,
         at,
+    }
+}
+
+impl Shared {
+    /// U7: lets the maintainer lend the place of this runner, if the jobs that it is about to run have a run time.
+    fn lend_if_overdue(&self, jobs: &[Buffered]) -> Option<(Lendable, Arc<Place>)> {
+        let first = self.handlers.find(&jobs.first()?.job.kind)?;
+        first.run_time?;
+        let lendable = anthill::lendable()?;
+        let place = Arc::new(Place::new(lendable.lender()));
+        let mut state = self.lock();
+        for job in jobs {
+            if let Some(in_flight) = state.in_flight.get_mut(&job.number) {
+                in_flight.place = Some(Arc::clone(&place));
+            }
+        }
+        Some((lendable, place))
     }
 }
 

@@ -7,6 +7,8 @@
 //! - U3: `runners` counts the tasks in the pool, `started` those that have a worker. Each looks for jobs before it ends,
 //!   and then notifies the maintainer; so where there is something to claim a runner is on its way, or the maintainer knows
 //!   when to start one.
+//! - U7: A runner whose job is over its run time may be replaced: it lends its place in the pool, and there may be one
+//!   runner more. `replaced` counts these, from before the place is lent until the runner has it back.
 //! - U4: No call to the broker, the pool or user code is made under the lock.
 //! - U5: A fragile job (B9) is claimed by a runner that has the *permit*, which one runner has at a time, until the job
 //!   begins: until the hooks before its handler have run. It begins when the settlements of all other fragile jobs are

@@ -1,6 +1,7 @@
 //! The state of a consumer under its lock: jobs in flight, settlements that wait, and when to look for more.
 
 use super::context::Signal;
+use super::place::Place;
 use super::sizing::Sizing;
 use super::stats::ConsumerStats;
 use crate::broker::{Claimed, Lease, Settle};
@@ -46,6 +47,8 @@ pub(super) struct State {
     pub(super) refused_until: Option<Instant>,
     refusals: u32,
     pub(super) runners: usize,
+    /// U7: how many of them have an overdue job, and lend their places.
+    pub(super) replaced: usize,
     pub(super) started: usize,
     pub(super) sizing: Sizing,
     pub(super) may_claim: bool,
@@ -107,6 +110,8 @@ pub(super) struct InFlight {
     pub(super) is_overdue: bool,
     /// The lease holds until then at least.
     pub(super) held_until: Option<Instant>,
+    /// The place of its runner, if it has a run time.
+    pub(super) place: Option<Arc<Place>>,
     /// The end of its run time.
     pub(super) run_until: Option<Instant>,
     /// The lease is lost, or is not extended any more.
@@ -138,6 +143,7 @@ impl InFlight {
             is_exclusive: job.is_exclusive,
             has_ended: false,
             is_overdue: false,
+            place: None,
             held_until,
             run_until: None,
             given_up: false,
@@ -159,6 +165,7 @@ impl State {
             refused_until: None,
             refusals: 0,
             runners: 0,
+            replaced: 0,
             started: 0,
             sizing,
             may_claim: true,
@@ -218,15 +225,24 @@ impl State {
     pub(super) fn wants_runner(&mut self, now: Instant) -> bool {
         let is_claimable = self.is_claimable(now);
         let has_work = !self.stopping && !self.is_held_up(now) && !self.buffer.is_empty();
-        self.runners < self.sizing.wanted() && (has_work || is_claimable)
+        self.has_slots() && (has_work || is_claimable)
     }
 
     /// Whether there is more to do, all runners are busy, and there may be more of them.
     pub(super) fn is_stuck(&mut self, now: Instant) -> bool {
-        let busy = self.runners >= self.sizing.wanted() && self.sizing.may_grow();
+        let busy = !self.has_slots() && self.sizing.may_grow();
         busy && !self.stopping
             && !self.is_held_up(now)
             && (self.may_claim || !self.buffer.is_empty())
+    }
+
+    /// U7: how many runners there may be.
+    pub(super) fn most_runners(&self) -> usize {
+        self.sizing.wanted() + self.replaced
+    }
+
+    pub(super) fn has_slots(&self) -> bool {
+        self.runners < self.most_runners()
     }
 
     /// When the maintainer has something to do next.
@@ -256,7 +272,7 @@ impl State {
             times[3] = Some(self.last_progress + BUFFER_TIME);
         }
         if !self.stopping {
-            let has_slots = self.runners < self.sizing.wanted();
+            let has_slots = self.has_slots();
             times[4] = self.again_at.filter(|_| has_slots);
             times[5] = self.paused_until.filter(|&at| at > now);
             times[6] = self.sizing.shrinks_at().filter(|_| has_slots);

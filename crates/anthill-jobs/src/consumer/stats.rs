@@ -16,8 +16,11 @@ pub struct ConsumerStats {
     pub released: u64,
     /// Jobs that ran for longer than their [run time](crate::ConsumerBuilder::run_time_of).
     pub overran: u64,
-    /// Jobs over their run time that still run. Each occupies a worker.
+    /// Jobs over their run time that still run. Each occupies a worker, unless it was [replaced](ConsumerStats::replaced).
     pub overdue: usize,
+    /// Times that a worker whose job was over its run time was replaced; see
+    /// [`replace_overdue`](crate::ConsumerBuilder::replace_overdue).
+    pub replaced: u64,
     /// Jobs whose lease this consumer had lost by the time they ended.
     pub lost: u64,
     /// Jobs whose end was reported, without an answer, and whose lease was over when it was reported again: it had been stored,

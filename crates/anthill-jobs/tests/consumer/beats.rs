@@ -221,3 +221,65 @@ fn heartbeats_of_one_queue_do_not_wait_for_the_broker_of_another() {
     consumer.wait_idle();
     assert_eq!(queue.stats().unwrap().done, 1);
 }
+
+/// A job of each number below `stuck` ignores its stop token; another worker stands in for its own, within `most` at once.
+#[track_caller]
+fn replaced(stuck: u32, most: usize, replaced: u64) {
+    let queue = Queue::memory();
+    let pool = Pool::with_capacity(1);
+    let gate = Gate::new();
+    let there = gate.clone();
+    let mut builder = queue
+        .consumer(&pool)
+        .workers(1..=1)
+        .handle(move |Count(n): Count, _: &Context| {
+            if n < stuck {
+                there.pass();
+            }
+            Ok(())
+        })
+        .run_time_of::<Count>(Duration::from_millis(100));
+    if most < 16 {
+        builder = builder.replace_overdue(most);
+    }
+    for n in 0..stuck {
+        // Unique, so that it keeps its lease.
+        queue.job(Count(n)).unique(n.to_string()).enqueue().unwrap();
+    }
+    let consumer = builder.start().unwrap();
+    gate.wait_for(usize::try_from(replaced).unwrap());
+    until("replaced", || consumer.stats().replaced == replaced);
+    if replaced == u64::from(stuck) {
+        for n in 0..20 {
+            queue.enqueue(Count(100 + n)).unwrap();
+        }
+        until("others run", || queue.stats().unwrap().done == 20);
+        assert!(pool.lent() >= usize::try_from(stuck).unwrap());
+    } else {
+        // The next one keeps its worker.
+        gate.wait_for(usize::try_from(replaced).unwrap() + 1);
+        until("all are overdue", || consumer.stats().overran > replaced);
+        assert_eq!((pool.lent(), pool.running()), (most, 1));
+    }
+    gate.open();
+    consumer.wait_idle();
+    let stats = consumer.stats();
+    assert_eq!(
+        (stats.overdue, stats.lost, pool.lent()),
+        (0, 0, 0),
+        "{stats:?}"
+    );
+    consumer.stop(LONG).unwrap();
+}
+
+#[test]
+fn a_job_that_ignores_its_stop_token_is_replaced() {
+    replaced(1, 16, 1);
+    replaced(3, 16, 3);
+}
+
+#[test]
+fn no_more_jobs_are_replaced_than_may_be() {
+    replaced(4, 2, 2);
+    replaced(1, 0, 0);
+}
