@@ -1318,6 +1318,7 @@ fn a_sleeping_future_ends_without_a_thread() {
         Way::Processes.allow();
         futures::executor::block_on(anthill::sleep(time));
     });
+}
 
 in_both_ways! {
     /// P28: without a stand-in the task blocks as it did, and nothing is lost.
