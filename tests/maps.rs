@@ -1175,11 +1175,17 @@ fn storm(pool: &PoolHandle, seed: u64, made: &Arc<AtomicUsize>, dropped: &Arriva
             (number, counter)
         };
         let window = rng.random_range(1..100);
+        // Every other map, by itself.
+        let batch = if rng.random() {
+            rng.random_range(2..20)
+        } else {
+            1
+        };
         let take = rng.random_range(0..400);
         let in_task = rng.random();
         let handle = pool.clone();
         let run = move || {
-            let map = handle.map(items, f).window(window);
+            let map = handle.map(items, f).window(window).batch(batch);
             catch_unwind(AssertUnwindSafe(|| {
                 for (at, (number, counter)) in map.take(take).enumerate() {
                     assert_eq!(number, at);
@@ -1194,6 +1200,377 @@ fn storm(pool: &PoolHandle, seed: u64, made: &Arc<AtomicUsize>, dropped: &Arriva
             run();
         }
     }
+}
+
+// ── batches ─────────────────────────────────────────────────────────────────────────────────────
+
+/// The results come in the order of the items, each item runs once, whatever the pool, the window and the batch: also
+/// batches of one, larger than the window, and the last one that is not full; and no item at all.
+#[test]
+fn results_of_batches_come_in_the_order_of_their_items() {
+    for capacity in [1, 2, 5] {
+        for pool in pools(capacity) {
+            for (batch, window) in [
+                (0, None),
+                (1, Some(7)),
+                (3, None),
+                (7, Some(7)),
+                (7, Some(20)),
+                (64, None),
+                (64, Some(5)),
+                (usize::MAX, Some(1)),
+                (usize::MAX, None),
+            ] {
+                for items in [0, 1, 2, 63, 64, 65, 700] {
+                    for ordered in [true, false] {
+                        let ran = Arc::new(AtomicUsize::new(0));
+                        let counts = Arc::clone(&ran);
+                        let double = move |number| {
+                            counts.fetch_add(1, Ordering::SeqCst);
+                            2 * number
+                        };
+                        let mut results: Vec<usize> = match (ordered, window) {
+                            (true, None) => pool.map(0..items, double).batch(batch).collect(),
+                            // In either order.
+                            (true, Some(window)) => {
+                                let map = pool.map(0..items, double).window(window);
+                                map.batch(batch).collect()
+                            }
+                            (false, None) => {
+                                pool.map_unordered(0..items, double).batch(batch).collect()
+                            }
+                            (false, Some(window)) => {
+                                let map = pool.map_unordered(0..items, double).batch(batch);
+                                map.window(window).collect()
+                            }
+                        };
+                        if !ordered {
+                            results.sort_unstable();
+                        }
+                        assert!(results.into_iter().eq((0..items).map(|number| 2 * number)));
+                        assert_eq!(ran.load(Ordering::SeqCst), items);
+                    }
+                }
+            }
+            assert_pool_at_rest(&pool);
+        }
+    }
+}
+
+/// The window counts items: none is pulled further ahead of what was yielded, also where a batch would be larger.
+#[test]
+fn no_batch_is_pulled_beyond_the_window() {
+    for pool in pools(2) {
+        for (batch, window) in [(4, 8), (4, 10), (8, 8), (10, 4), (3, 64), (64, 1)] {
+            for ordered in [true, false] {
+                let pulled = Rc::new(Cell::new(0));
+                let (items, same) = (counted(&pulled), |number: usize| number);
+                let mut results: Box<dyn Iterator<Item = usize>> = if ordered {
+                    Box::new(pool.map(items, same).batch(batch).window(window))
+                } else {
+                    Box::new(pool.map_unordered(items, same).window(window).batch(batch))
+                };
+                assert_eq!(pulled.get(), 0, "it is lazy");
+                let mut most = 0;
+                for yielded in 0..400 {
+                    let result = results.next().expect("it has no end");
+                    // While `next` looked for this result it counted as not yielded.
+                    assert!(
+                        pulled.get() <= yielded + window,
+                        "batches of {batch} in {window}"
+                    );
+                    assert!(!ordered || result == yielded);
+                    most = most.max(pulled.get() - yielded);
+                }
+                assert!(most >= batch.min(window), "no batch of {batch} in {window}");
+            }
+        }
+        assert_pool_at_rest(&pool);
+    }
+}
+
+/// By default the window has room for four batches for each worker.
+#[test]
+fn the_default_window_has_four_batches_for_each_worker() {
+    let pool = Pool::with_capacity(3);
+    let (pulled, gate) = (Rc::new(Cell::new(0)), Gate::new());
+    let (most, inside) = (Rc::clone(&pulled), gate.clone());
+    let items = counted(&pulled).inspect(move |_| {
+        if most.get() == 3 * 4 * 100 {
+            gate.open();
+        }
+    });
+    let map = pool.map(items, move |number| {
+        inside.wait();
+        number
+    });
+    let mut map = map.batch(100);
+    assert_eq!(map.next(), Some(0));
+    assert_eq!(pulled.get(), 3 * 4 * 100);
+    drop(map);
+    assert_pool_at_rest(&pool);
+}
+
+/// The items of a batch run one after the other, on one worker; batches run side by side.
+#[test]
+fn a_batch_is_one_unit_and_batches_run_side_by_side() {
+    let pool = Pool::with_capacity(2);
+    let both = Arc::new(Barrier::new(2));
+    let map = pool.map(0..20, move |number: usize| {
+        if number % 10 == 0 {
+            both.wait();
+        }
+        thread::current().id()
+    });
+    let threads: Vec<ThreadId> = map.batch(10).collect();
+    let of_batches: Vec<BTreeSet<String>> = (threads.chunks(10))
+        .map(|batch| batch.iter().map(|id| format!("{id:?}")).collect())
+        .collect();
+    assert_eq!((of_batches[0].len(), of_batches[1].len()), (1, 1));
+    assert_ne!(of_batches[0], of_batches[1]);
+    assert_pool_at_rest(&pool);
+}
+
+/// A panic belongs to its item: the results before it come out, those after it do not, nothing behind it in its batch
+/// starts, and each item and result is dropped once.
+#[test]
+fn a_panic_belongs_to_its_item_at_each_position_of_a_batch() {
+    const BATCH: usize = 5;
+    for pool in pools(1) {
+        for ordered in [true, false] {
+            for at in 0..3 * BATCH + 2 {
+                let (dropped, started) = (Arrivals::new(), Log::new());
+                let (counter, starts) = (dropped.clone(), started.clone());
+                let made = Rc::new(Cell::new(0));
+                let makes = Rc::clone(&made);
+                let items = (0..3 * BATCH + 2).map(move |number| {
+                    makes.set(makes.get() + 1);
+                    (number, DropCounter(counter.clone()))
+                });
+                let f = move |(number, counter): (usize, DropCounter)| {
+                    starts.push(number);
+                    if number == at {
+                        panic_any(number);
+                    }
+                    (number, counter)
+                };
+                let mut map: Box<dyn Iterator<Item = (usize, DropCounter)>> = if ordered {
+                    Box::new(pool.map(items, f).batch(BATCH))
+                } else {
+                    Box::new(pool.map_unordered(items, f).batch(BATCH))
+                };
+                let mut results = Vec::new();
+                let payload = loop {
+                    match catch_unwind(AssertUnwindSafe(|| map.next())) {
+                        Ok(Some((number, _))) => results.push(number),
+                        Ok(None) => panic!("it ended without the panic of item {at}"),
+                        Err(payload) => break payload,
+                    }
+                };
+                assert_eq!(payload.downcast_ref::<usize>(), Some(&at));
+                assert!(results.into_iter().eq(0..at));
+                assert!(started.entries().into_iter().eq(0..=at));
+                assert!(map.next().is_none() && map.next().is_none());
+                drop(map);
+                dropped.wait_for(made.get());
+                assert_eq!(dropped.count(), made.get());
+            }
+        }
+        assert_pool_at_rest(&pool);
+    }
+}
+
+/// In an ordered map nothing is yielded after a batch that lacks results, though later batches are done.
+#[test]
+fn no_result_is_skipped_after_a_panic_within_a_batch() {
+    let pool = Pool::builder().capacity(2).panic_handler(|_| {});
+    let pool = pool.build().unwrap();
+    let second = Arrivals::new();
+    let dones = second.clone();
+    let mut map = pool
+        .map(0..20, move |number: usize| {
+            if number >= 10 {
+                dones.arrive();
+            } else if number == 3 {
+                dones.wait_for(10);
+                panic!("on purpose");
+            }
+            number
+        })
+        .batch(10);
+    let mut results = Vec::new();
+    let ended = catch_unwind(AssertUnwindSafe(|| results.extend(map.by_ref())));
+    assert!(ended.is_err());
+    assert_eq!(results, [0, 1, 2]);
+    assert!(map.next().is_none());
+    drop(map);
+    assert_pool_at_rest(&pool);
+}
+
+/// Once an item has panicked, no item of a batch that another worker is at is started; what that batch had done before
+/// comes out, as it would without batches.
+#[test]
+fn a_panic_stops_the_batches_of_others() {
+    let pool = Pool::builder().capacity(2).panic_handler(|_| {});
+    let pool = pool.build().unwrap();
+    let (begun, gate, started) = (Arrivals::new(), Gate::new().opened_on_drop(), Log::new());
+    let (begins, inside, starts) = (begun.clone(), gate.clone(), started.clone());
+    let f = move |number: usize| {
+        starts.push(number);
+        match number {
+            3 => {
+                begins.arrive();
+                inside.wait();
+            }
+            10 => {
+                begins.wait_for(1);
+                panic!("on purpose");
+            }
+            _ => {}
+        }
+        number
+    };
+    let handle = pool.handle();
+    let caller = thread::spawn(move || {
+        let mut results = Vec::new();
+        let map = handle.map(0..20, f).batch(10);
+        let ended = catch_unwind(AssertUnwindSafe(|| results.extend(map)));
+        (ended.is_err(), results)
+    });
+    begun.wait_for(1);
+    eventually("the other one has panicked", || pool.stats().panicked == 1);
+    gate.open();
+    assert_eq!(caller.join().unwrap(), (true, vec![0, 1, 2, 3]));
+    let mut started = started.entries();
+    started.sort_unstable();
+    assert_eq!(started, [0, 1, 2, 3, 10]);
+    assert_pool_at_rest(&pool);
+}
+
+/// An iterator that panics in the midst of a batch takes none of its items with it: who goes on gets all of them, in
+/// order; who does not has them dropped once.
+#[test]
+fn an_iterator_that_panics_within_a_batch_loses_nothing() {
+    for pool in pools(2) {
+        let items = (0..100).inspect(|number| assert!(number % 10 != 9, "on purpose"));
+        let mut map = pool.map(items, |number| number).batch(7).window(20);
+        let (mut results, mut panics) = (Vec::new(), 0);
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| map.next())) {
+                Ok(Some(number)) => results.push(number),
+                Ok(None) => break,
+                Err(_) => panics += 1,
+            }
+        }
+        assert_eq!(panics, 10);
+        assert!(
+            results
+                .into_iter()
+                .eq((0..100).filter(|number| number % 10 != 9))
+        );
+
+        let dropped = Arrivals::new();
+        let counter = dropped.clone();
+        let items = (0..).map(move |number| {
+            assert!(number != 50, "on purpose");
+            DropCounter(counter.clone())
+        });
+        let map = pool.map(items, drop).batch(8);
+        assert!(catch_unwind(AssertUnwindSafe(|| map.count())).is_err());
+        assert_pool_at_rest(&pool);
+        dropped.wait_for(50);
+        assert_eq!((dropped.count(), pool.stats().panicked), (50, 0));
+    }
+}
+
+/// Dropped half-way, with a batch in the caller's hands and others being processed, the map starts no further item,
+/// and each item and each result is dropped once.
+#[test]
+fn a_map_that_is_dropped_within_a_batch_lets_go_of_everything() {
+    for pool in pools(2) {
+        for ordered in [true, false] {
+            let dropped = Arrivals::new();
+            let items: Vec<_> = (0..100)
+                .map(|number| (number, DropCounter(dropped.clone())))
+                .collect();
+            // No result is there before four batches are pulled: one would be enough for the caller.
+            let pulled = Arrivals::new();
+            let items = {
+                let pulled = pulled.clone();
+                items.into_iter().inspect(move |_| pulled.arrive())
+            };
+            let (gate, started) = (Gate::new().opened_on_drop(), Log::new());
+            let (inside, starts) = (gate.clone(), started.clone());
+            let f = move |(number, counter): (usize, DropCounter)| {
+                pulled.wait_for(24);
+                starts.push(number);
+                if number >= 12 {
+                    inside.wait();
+                }
+                counter
+            };
+            let mut map: Box<dyn Iterator<Item = DropCounter>> = if ordered {
+                Box::new(pool.map(items, f).batch(6))
+            } else {
+                Box::new(pool.map_unordered(items, f).batch(6))
+            };
+            let taken: Vec<_> = map.by_ref().take(8).collect();
+            // The first of each of two batches.
+            eventually("two items run", || started.len() == 14);
+            drop(map);
+            gate.open();
+            assert_pool_at_rest(&pool);
+            assert_eq!((started.len(), dropped.count()), (14, 92));
+            drop(taken);
+            assert_eq!(dropped.count(), 100);
+        }
+    }
+}
+
+/// In a task of the pool the caller processes the batch that it waits for: also at capacity 1, and one in the other.
+#[test]
+fn batches_nest_at_capacity_1() {
+    for pool in pools(1) {
+        let (handle, inner) = (pool.handle(), pool.handle());
+        let sums = in_a_task(&pool, "the maps", move || {
+            let sum = move |n: u64| inner.map(0..n, |i| i).batch(3).window(4).sum::<u64>();
+            handle.map(0..10, sum).batch(4).collect::<Vec<u64>>()
+        });
+        let expected = (0..10_u64).map(|n| (0..n).sum::<u64>());
+        assert!(sums.into_iter().eq(expected));
+        let closed = pool.handle();
+        pool.release();
+        // R5: the caller does what a closed pool refuses.
+        assert_eq!(closed.map(0..10, |n| n).batch(4).sum::<u64>(), 45);
+    }
+}
+
+/// It says how many are left, with batches in each place: not full, processed, and being yielded.
+#[test]
+fn a_map_in_batches_says_how_many_are_left() {
+    let pool = Pool::with_capacity(2);
+    let mut map = pool.map(0..50, |number| number).batch(8).window(20);
+    for left in (0..50).rev() {
+        assert!(map.next().is_some());
+        assert_eq!(map.size_hint(), (left, Some(left)));
+    }
+    assert_eq!(map.next(), None);
+    assert_eq!(map.size_hint(), (0, Some(0)));
+}
+
+/// A batch is handed over in one step: a map costs no more tasks than it has batches, and each takes and leaves once,
+/// so a thousand items in batches of a hundred are ten units, whoever processes them.
+#[test]
+fn a_map_has_no_more_tasks_than_batches() {
+    let pool = Pool::with_capacity(2);
+    let items = pool.map(0..1_000, |number| {
+        thread::yield_now();
+        number
+    });
+    assert_eq!(items.batch(100).sum::<i32>(), 499_500);
+    assert_pool_at_rest(&pool);
+    let stats = pool.stats();
+    assert!(stats.submitted <= 10 + 2, "{stats:?}");
 }
 
 // ── run_all ─────────────────────────────────────────────────────────────────────────────────────

@@ -169,9 +169,11 @@ impl Core {
         backlog.extend(in_line.into_iter().map(|(task, ())| (task, 0)));
         backlog.extend(std::iter::from_fn(|| self.queue.take()).map(|task| (task, 1)));
         self.queue.visit(None, |_, stealers| -> Option<()> {
-            let batched = std::iter::from_fn(|| retry_steal(|| stealers.batch.steal()));
+            let batched = (stealers.batch.iter())
+                .flat_map(|batch| std::iter::from_fn(|| retry_steal(|| batch.steal())));
             backlog.extend(batched.map(|accepted| (accepted.task, 1)));
-            let own = std::iter::from_fn(|| retry_steal(|| stealers.own.steal()));
+            let own = (stealers.own.iter())
+                .flat_map(|own| std::iter::from_fn(|| retry_steal(|| own.steal())));
             backlog.extend(own.map(|task| (task, 0)));
             None
         });

@@ -8,12 +8,16 @@
 //!   place then ([`push_local`](super::worker::Worker::push_local)).
 //! - D2: The counts of a worker are added to those of the workers before it in the critical section in which it
 //!   leaves the list. So each look at the list counts once what was counted there, and no sum decreases by it.
+//! - D3: A deque has room for 64 tasks from the start, which a worker at rest would keep for nothing. So there is one
+//!   for batches only where workers take batches (Q1), and one for the worker's own tasks only from its first push or
+//!   steal on. It is in the list, for thieves, before a task is in it.
 
 use crate::engine::bell::Bell;
 use crate::engine::task::{Accepted, Task};
 use crate::sync::deque::{Stealer, Worker};
 use crate::sync::{AtomicBool, CounterU64, Ordering};
 use crossbeam_utils::CachePadded;
+use std::cell::OnceCell;
 
 /// A counter with one writer at a time.
 #[derive(Default)]
@@ -60,38 +64,58 @@ impl WorkerCounts {
     }
 }
 
-/// The two deques of a local queue, the worker's side.
+/// The two deques of a local queue, the worker's side (D3).
 pub(crate) struct LocalQueue {
     /// Tasks that tasks of this worker submitted; they hold no place of their own.
-    pub(crate) own: Worker<Task>,
+    pub(crate) own: OnceCell<Worker<Task>>,
     /// A batch from the shared queue; each holds its place.
-    pub(crate) batch: Worker<Accepted>,
+    pub(crate) batch: Option<Worker<Accepted>>,
 }
 
 impl LocalQueue {
-    pub(crate) fn new() -> LocalQueue {
+    pub(crate) fn new(takes_batches: bool) -> LocalQueue {
         LocalQueue {
-            own: Worker::new_fifo(),
-            batch: Worker::new_fifo(),
+            own: OnceCell::new(),
+            batch: takes_batches.then(Worker::new_fifo),
         }
     }
 
     pub(crate) fn stealers(&self) -> Stealers {
         Stealers {
-            own: self.own.stealer(),
-            batch: self.batch.stealer(),
+            own: self.own.get().map(Worker::stealer),
+            batch: self.batch.as_ref().map(Worker::stealer),
         }
     }
 
+    #[inline]
+    pub(crate) fn has_own(&self) -> bool {
+        self.own.get().is_some_and(|own| !own.is_empty())
+    }
+
+    #[inline]
+    pub(crate) fn has_batched(&self) -> bool {
+        self.batch.as_ref().is_some_and(|batch| !batch.is_empty())
+    }
+
     pub(crate) fn are_empty(&self) -> bool {
-        self.batch.is_empty() && self.own.is_empty()
+        !self.has_batched() && !self.has_own()
+    }
+
+    #[inline]
+    pub(crate) fn pop_own(&self) -> Option<Task> {
+        self.own.get()?.pop()
+    }
+
+    #[inline]
+    pub(crate) fn pop_batched(&self) -> Option<Accepted> {
+        self.batch.as_ref()?.pop()
     }
 }
 
-/// The two deques of a local queue, the thieves' side.
+/// The two deques of a local queue, the thieves' side (D3).
 pub(crate) struct Stealers {
-    pub(crate) own: Stealer<Task>,
-    pub(crate) batch: Stealer<Accepted>,
+    pub(crate) own: Option<Stealer<Task>>,
+    pub(crate) batch: Option<Stealer<Accepted>>,
 }
 
 /// What a worker shows the others.
@@ -125,7 +149,9 @@ impl WorkerShared {
 
     /// Whether there is something to steal.
     pub(crate) fn has_work(&self, Stealers { own, batch }: &Stealers) -> bool {
-        self.lending.load(Ordering::SeqCst) && !(own.is_empty() && batch.is_empty())
+        self.lending.load(Ordering::SeqCst)
+            && (own.as_ref().is_some_and(|own| !own.is_empty())
+                || batch.as_ref().is_some_and(|batch| !batch.is_empty()))
     }
 
     /// Its index in the queue's list; under the list's lock.

@@ -280,8 +280,8 @@ impl Queue {
     }
 
     /// Q7: adds the local queue of a new worker to the list; returns its deques.
-    pub(crate) fn register(&self, worker: &Arc<WorkerShared>) -> LocalQueue {
-        let local = LocalQueue::new();
+    pub(crate) fn register(&self, worker: &Arc<WorkerShared>, takes_batches: bool) -> LocalQueue {
+        let local = LocalQueue::new(takes_batches);
         let entry = (Arc::clone(worker), local.stealers());
         let mut workers = write(&self.workers);
         worker.move_to(workers.list.len());
@@ -305,9 +305,13 @@ impl Queue {
         drop(entry);
     }
 
-    /// Q7: the worker has a new deque for its own tasks. Returns the stealer of the old deque: to drop it frees that
-    /// deque, which must not happen under the lock.
-    pub(crate) fn renew_own(&self, worker: &WorkerShared, own: Stealer<Task>) -> Stealer<Task> {
+    /// D3: the worker has a deque for its own tasks from now on, or has it no more. Returns the stealer of the old
+    /// deque: to drop it frees that deque, which must not happen under the lock.
+    pub(crate) fn show_own(
+        &self,
+        worker: &WorkerShared,
+        own: Option<Stealer<Task>>,
+    ) -> Option<Stealer<Task>> {
         let mut workers = write(&self.workers);
         let (_, stealers) = &mut workers.list[worker.at()];
         std::mem::replace(&mut stealers.own, own)
@@ -368,7 +372,7 @@ mod tests {
         let queue = Queue::new();
         let workers: Vec<_> = (0..1_000).map(|_| Arc::new(WorkerShared::new())).collect();
         for worker in &workers {
-            drop(queue.register(worker));
+            drop(queue.register(worker, true));
             worker.counts.submitted.add(1);
         }
         // Those in the middle first.
@@ -389,7 +393,7 @@ mod tests {
         let queue = Queue::new();
         let workers: Vec<_> = (0..5).map(|_| Arc::new(WorkerShared::new())).collect();
         for worker in &workers {
-            drop(queue.register(worker));
+            drop(queue.register(worker, true));
         }
         // The last worker moves to its index.
         queue.unregister(&workers[1]);

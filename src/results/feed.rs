@@ -18,8 +18,14 @@
 //!   asked to be woken late, because items are short, it also wakes by itself after a time: the next item may not be
 //!   short.
 //! - M5: No user code runs under a lock, and a tombstone holds nothing of a user's.
+//! - M6: With [batches](super::batch) the window counts items, and its places and numbers are those of batches. A batch
+//!   is begun only if all of it fits into the window, so M1 holds for items; a batch that is larger than the window is
+//!   as large as the window. It goes to the runners when it has all its items or there are no more. The caller keeps
+//!   one that is not full (the iterator panicked, or a result came first) and fills it when it next pulls.
 
+use super::batch::Batch;
 use super::runner::{AWAKE, Shared};
+use super::window::{Done, Work};
 use crate::engine::core::Core;
 use crate::engine::task::Outcome;
 use crate::engine::task::permits::Permits;
@@ -44,6 +50,13 @@ const MAX_AHEAD: usize = 4096;
 const MAX_WORKERS: usize = 1024;
 const MAX_RUNNERS: usize = 256;
 
+/// M1: the same in batches, if those are large.
+const AHEAD_BATCHES: usize = 4;
+const MAX_AHEAD_BATCHES: usize = 64;
+
+/// The largest batch that a user can set.
+const MAX_BATCH: usize = 4096;
+
 /// The largest window that a user can set.
 const MAX_WINDOW: usize = 1 << 16;
 
@@ -55,6 +68,10 @@ const LONG_PULL: Duration = Duration::from_micros(50);
 const QUICK_PULLS: u32 = 8;
 const SHORT_PULL: Duration = Duration::from_micros(1);
 const UNWATCHED_PULLS: u32 = 4;
+
+/// With batches the caller looks less often: no result waits for more than so many pulls that take less than
+/// `SHORT_PULL`.
+const MAX_UNWATCHED_PULLS: u32 = 64;
 
 /// M4: how long the caller sleeps at most when it asked to be woken late.
 const LONG_SLEEP: Duration = Duration::from_micros(200);
@@ -68,13 +85,27 @@ pub(super) struct Feed<I: Iterator, R, F> {
     ordered: bool,
     /// `None` once it is exhausted.
     items: Option<I>,
-    /// M1: the window, and the width to which it may grow.
+    /// M1: the window, and the width to which it may grow; both in items.
     limit: usize,
     max_limit: usize,
+    /// M1: whether the user set the window; if not, the number of workers for which it is made.
+    has_window: bool,
+    workers: usize,
+    /// M6: how many items the user wants in a batch.
+    batch: usize,
     /// M1: how many runners there may be.
     max_runners: usize,
     pulled: u64,
     yielded: u64,
+    /// The number of the next item or batch that is put into the window, and of the next one that is collected.
+    put: u64,
+    collected: u64,
+    /// M6: the batch that is not full.
+    gathered: Option<Box<Batch<I::Item, R>>>,
+    /// The batch whose results are being yielded.
+    in_hand: Option<Box<Batch<I::Item, R>>>,
+    /// BA2: nothing more is yielded in order.
+    cut: bool,
 }
 
 impl<I, R, F> Feed<I, R, F>
@@ -93,6 +124,9 @@ where
         Feed {
             limit: AHEAD,
             max_limit: (AHEAD * workers).min(MAX_AHEAD),
+            has_window: false,
+            workers,
+            batch: 1,
             max_runners,
             core,
             shared: None,
@@ -101,14 +135,43 @@ where
             items: Some(items),
             pulled: 0,
             yielded: 0,
+            put: 0,
+            collected: 0,
+            gathered: None,
+            in_hand: None,
+            cut: false,
         }
     }
 
     pub(super) fn set_window(&mut self, items: usize) {
         if self.shared.is_none() {
+            self.has_window = true;
             self.limit = items.clamp(1, MAX_WINDOW);
             (self.max_limit, self.max_runners) = (self.limit, usize::MAX);
         }
+    }
+
+    pub(super) fn set_batch(&mut self, items: usize) {
+        if self.shared.is_some() {
+            return;
+        }
+        self.batch = items.clamp(1, MAX_BATCH);
+        if !self.has_window {
+            // M1
+            self.limit = self.ahead_each();
+            let max = MAX_AHEAD.max(MAX_AHEAD_BATCHES * self.batch);
+            self.max_limit = self.limit.saturating_mul(self.workers).min(max);
+        }
+    }
+
+    /// M1: how many items are pulled ahead for each runner, unless the user sets the window.
+    fn ahead_each(&self) -> usize {
+        AHEAD.max(AHEAD_BATCHES * self.batch)
+    }
+
+    /// M6: how many items a batch has; 1 if there are no batches.
+    fn batch_size(&self) -> usize {
+        self.batch.min(self.limit)
     }
 
     fn begin(&mut self) {
@@ -117,21 +180,28 @@ where
         };
         self.shared = Some(Shared::new(
             f,
-            self.max_limit,
+            self.max_limit / self.batch_size(),
             self.max_runners,
             self.ordered,
         ));
     }
 
     /// M1, M3: pulls items into the window and sends the runners, but not for long if a result is there. The iterator
-    /// may wait for the result of one item before it returns the next: so each item is put into the window before the
-    /// next one is pulled.
+    /// may wait for the result of one item before it returns the next: so each item, or each batch, is put into the
+    /// window before the next item is pulled.
     fn fill(&mut self, shared: &Shared<I::Item, R, F>) {
+        let size = self.batch_size();
+        let unwatched = u32::try_from(size).unwrap_or(u32::MAX);
+        let unwatched = unwatched.clamp(UNWATCHED_PULLS, MAX_UNWATCHED_PULLS);
         let begun = now();
         let (mut pulls, mut next_look) = (0, 1);
-        while self.ahead() < self.limit && !shared.is_stopped() {
+        while (self.gathered.is_some() || self.ahead() + size <= self.limit) && !shared.is_stopped()
+        {
             let Some(item) = self.items.as_mut().and_then(Iterator::next) else {
                 self.items = None;
+                if let Some(batch) = self.gathered.take() {
+                    self.put(shared, Work::Batch(batch));
+                }
                 return;
             };
             if shared.is_inherited() {
@@ -139,15 +209,11 @@ where
                 drop_quietly(item);
                 return;
             }
-            // SAFETY: only this feed puts into its window and collects from it, with `&mut self`, and `pulled` counts
-            // up from 0.
-            unsafe { shared.window.put(self.pulled, item) };
             self.pulled += 1;
-            shared.send_runners(&self.core);
-            if self.limit < self.max_limit {
-                // M1
-                let wider = AHEAD.saturating_mul(shared.runner_count());
-                self.limit = self.limit.max(wider).min(self.max_limit);
+            if size == 1 {
+                self.put(shared, Work::Item(item));
+            } else {
+                self.gather(shared, item, size);
             }
             pulls += 1;
             if pulls >= next_look && self.is_ready(shared) {
@@ -156,26 +222,77 @@ where
                     return;
                 }
                 let quick = pulls >= QUICK_PULLS && took < SHORT_PULL * pulls;
-                next_look = pulls + if quick { UNWATCHED_PULLS } else { 1 };
+                next_look = pulls + if quick { unwatched } else { 1 };
             }
+        }
+    }
+
+    /// M6: adds an item to the batch, and puts that into the window if it is full.
+    fn gather(&mut self, shared: &Shared<I::Item, R, F>, item: I::Item, size: usize) {
+        let batch = self
+            .gathered
+            .get_or_insert_with(|| Box::new(Batch::for_items(size)));
+        batch.gather(item);
+        if batch.len() == size {
+            if let Some(batch) = self.gathered.take() {
+                self.put(shared, Work::Batch(batch));
+            }
+        }
+    }
+
+    fn put(&mut self, shared: &Shared<I::Item, R, F>, work: Work<I::Item, R>) {
+        // SAFETY: only this feed puts into its window and collects from it, with `&mut self`, and `put` counts up from
+        // 0.
+        unsafe { shared.window.put(self.put, work) };
+        self.put += 1;
+        shared.send_runners(&self.core);
+        if self.limit < self.max_limit {
+            // M1
+            let wider = self.ahead_each().saturating_mul(shared.runner_count());
+            self.limit = self.limit.max(wider).min(self.max_limit);
         }
     }
 
     fn is_ready(&self, shared: &Shared<I::Item, R, F>) -> bool {
         match &shared.unordered {
-            None => shared.window.is_done(self.yielded),
+            None => !self.cut && shared.window.is_done(self.collected),
             Some(results) => !results.is_empty(),
         }
     }
 
     fn collect(&mut self) -> Option<R> {
+        if self.cut {
+            return None;
+        }
         let shared = self.shared.as_ref()?;
-        let result = match &shared.unordered {
-            // SAFETY: as in `fill`.
-            None => unsafe { shared.window.collect(self.yielded) },
+        let done = match &shared.unordered {
+            // SAFETY: as in `put`.
+            None => unsafe { shared.window.collect(self.collected) },
             Some(results) => spin::retry_steal(|| results.steal()),
         };
-        self.yielded += u64::from(result.is_some());
+        let done = done?;
+        self.collected += 1;
+        match done {
+            Done::Result(result) => {
+                self.yielded += 1;
+                Some(result)
+            }
+            Done::Batch(batch) => {
+                self.cut = self.ordered && batch.is_cut();
+                self.in_hand = Some(batch);
+                self.next_in_hand()
+            }
+        }
+    }
+
+    /// Yields the next result of the batch that was collected.
+    fn next_in_hand(&mut self) -> Option<R> {
+        let result = self.in_hand.as_mut()?.next();
+        if result.is_some() {
+            self.yielded += 1;
+        } else {
+            self.in_hand = None;
+        }
         result
     }
 
@@ -186,6 +303,9 @@ where
             .is_some_and(|shared| shared.is_inherited())
         {
             return self.end_in_child();
+        }
+        if let Some(result) = self.next_in_hand() {
+            return Some(result);
         }
         // A window that is nearly full is filled again when half of it is free, not item by item.
         if self.ahead() > self.limit / 2 {
@@ -230,8 +350,7 @@ where
     #[cold]
     fn end_in_child(&mut self) -> Option<R> {
         let over = self.items.is_none() && self.pulled == self.yielded;
-        self.items = None;
-        self.yielded = self.pulled;
+        self.give_up();
         assert!(
             over,
             "the process was forked while this map ran: its items are worked on in its parent"
@@ -239,10 +358,16 @@ where
         None
     }
 
+    /// Nothing is pulled or yielded any more.
+    fn give_up(&mut self) {
+        self.items = None;
+        (self.gathered, self.in_hand) = (None, None);
+        self.yielded = self.pulled;
+    }
+
     /// Nothing of the map runs any more, or will run.
     fn end(&mut self, shared: &Shared<I::Item, R, F>) -> Option<R> {
-        self.items = None;
-        self.yielded = self.pulled;
+        self.give_up();
         if let Some(payload) = shared.take_panic() {
             resume_unwind(payload);
         }
@@ -255,13 +380,14 @@ where
     fn sleep(&self, shared: &Shared<I::Item, R, F>, late: &mut bool) {
         // Of results that come in any order, any one will do.
         let (first, mut at) = if self.ordered {
-            (self.yielded, self.yielded)
+            (self.collected, self.collected)
         } else {
             (shared.window.next().saturating_sub(1), 0)
         };
         let mut alarm = None;
         if *late && shared.has_short_items() {
-            let last = (first + self.limit as u64 * 3 / 4).min(self.pulled - 1);
+            let limit = (self.limit / self.batch_size()) as u64;
+            let last = (first + limit * 3 / 4).min(self.put.saturating_sub(1));
             if last > first {
                 if !spin::linger_until(|| self.is_done(shared, last)) {
                     (at, alarm) = (last, deadline_after(LONG_SLEEP));
@@ -296,12 +422,12 @@ where
 
     /// M2: the caller itself processes the item that it waits for, if that has not been taken. False if it has.
     fn work_here(&self, shared: &Shared<I::Item, R, F>) -> bool {
-        let only = self.ordered.then_some(self.yielded);
-        let Some((taken, item)) = shared.take(only) else {
+        let only = self.ordered.then_some(self.collected);
+        let Some((taken, work)) = shared.take(only) else {
             return false;
         };
         shared.runners.change(Permits::begin);
-        let work = || shared.work_on(taken, item);
+        let work = || shared.work_on(taken, work);
         let worked = if current::is_inside(&self.core) {
             current::call_here(&self.core, work)
         } else {
@@ -334,6 +460,7 @@ impl<I: Iterator, R, F> Feed<I, R, F> {
     pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
         f.debug_struct(name)
             .field("window", &self.limit)
+            .field("batch", &self.batch)
             .field("pulled", &self.pulled)
             .field("yielded", &self.yielded)
             .finish_non_exhaustive()

@@ -1,7 +1,7 @@
 //! An iterator whose items are processed ahead by the workers of a pool, as its users see it.
 //!
 //! [`feed`](super::feed) has the rules (M1 to M5) and the caller's side, [`runner`](super::runner) the workers' side,
-//! [`window`](super::window) the ring between them.
+//! [`window`](super::window) the ring between them, [`batch`](super::batch) what several items are as one unit.
 
 use super::feed::Feed;
 use crate::pool::PoolHandle;
@@ -37,6 +37,33 @@ macro_rules! face {
             /// ```
             pub fn window(mut self, items: usize) -> Self {
                 self.0.set_window(items);
+                self
+            }
+
+            /// Makes `items` items one unit for a task: useful where an item takes less than a few microseconds, since
+            /// the tasks and the caller then meet once for each batch.
+            ///
+            /// The results are as without batches: one for each item, in the same order. The window counts items, too:
+            /// nothing is pulled further ahead than it allows. So a batch has no more items than the window; a window that
+            /// is set should have room for a few batches for each worker. By default the window grows with the batches:
+            /// to 64 items or 4 batches, whichever is more, for each task of the map, but no more than 4,096 items or 64
+            /// batches in all. 0 counts as 1, and more than 4,096 as 4,096.
+            ///
+            /// A batch is handed to the tasks once it is full or the iterator has ended. So here the iterator must not
+            /// wait for the result of an item that it has returned: that item may be in a batch that is not full.
+            ///
+            /// If an item panics, the other items of its batch are not started, and the results of those before it in
+            /// the batch come out as they would without batches; then the map ends with the panic.
+            ///
+            /// ```
+            /// let pool = anthill::Pool::with_capacity(2);
+            /// let doubled = pool.map(0..1_000, |n| 2 * n).batch(64);
+            /// assert_eq!(doubled.sum::<i32>(), 999_000);
+            /// let odd = pool.map_unordered(0..10, |n| n % 2).batch(3); // 3, 3, 3 and 1
+            /// assert_eq!(odd.sum::<i32>(), 5);
+            /// ```
+            pub fn batch(mut self, items: usize) -> Self {
+                self.0.set_batch(items);
                 self
             }
         }

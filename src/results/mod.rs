@@ -6,7 +6,7 @@
 //! | [`handle`] | `spawn`, `JoinHandle` |
 //! | [`scope`] | tasks that borrow from their caller's stack |
 //! | [`group`], [`group_state`], [`group_error`] | tasks that succeed or fail as a unit: as users see them; what they share; why they failed |
-//! | [`map`], [`feed`], [`runner`], [`window`] | an iterator whose items are processed ahead: as users see it; its caller; the tasks that process items; the ring between them |
+//! | [`map`], [`feed`], [`runner`], [`window`], [`batch`] | an iterator whose items are processed ahead: as users see it; its caller; the tasks that process items; the ring between them; items that are one unit |
 //! | [`raw_handle`] | what the handles have in common: waiting for a result and taking it |
 //! | [`home`] | where a claimable was submitted: to a pool or to a sub-queue |
 //! | [`pending`] | the tasks that somebody waits for together |
@@ -15,6 +15,7 @@
 //!
 //! A file imports only from those below it in this list, and from [`pools`](crate::pools) only what a sub-queue is.
 
+mod batch;
 mod feed;
 pub(crate) mod group;
 pub(crate) mod group_error;

@@ -3,7 +3,8 @@
 //!
 //! The rules M1 to M5 are those of [`feed`](super::feed).
 
-use super::window::{Taken, Window};
+use super::batch::Batch;
+use super::window::{Done, Taken, Window, Work};
 use crate::engine::admission::Origin;
 use crate::engine::core::Core;
 use crate::engine::spin::retry_steal;
@@ -21,7 +22,7 @@ use crate::sync::{
 use std::mem;
 use std::time::Duration;
 
-/// The maximum number of items in one run of a runner. Runs become longer while a run takes less than `SHORT_RUN`, or
+/// The maximum number of items in one run of a runner, though a batch is never parted. Runs become longer while a run takes less than `SHORT_RUN`, or
 /// each of its items less than `SHORT_ITEM`, and otherwise shorter while a run takes more than `LONG_RUN`.
 const MAX_RUN: usize = 64;
 const SHORT_RUN: Duration = Duration::from_micros(20);
@@ -48,7 +49,7 @@ pub(super) struct Shared<T, R, F> {
     /// M1: the maximum number of runners, if the capacity is higher.
     max_runners: usize,
     /// The results, if they are not wanted in order.
-    pub(super) unordered: Option<Injector<R>>,
+    pub(super) unordered: Option<Injector<Done<T, R>>>,
     /// How many items a run has.
     run_length: AtomicUsize,
     /// No item is started any more.
@@ -142,8 +143,8 @@ impl<T, R, F> Shared<T, R, F> {
     /// Starts no further item, and drops the items that wait.
     fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
-        while let Some((_, item)) = self.take(None) {
-            drop_quietly(item);
+        while let Some((_, work)) = self.take(None) {
+            drop_quietly(work);
         }
         self.pause();
     }
@@ -156,16 +157,16 @@ impl<T, R, F> Shared<T, R, F> {
         }
     }
 
-    pub(super) fn take(&self, only: Option<u64>) -> Option<(Taken<'_, T, R>, T)> {
+    pub(super) fn take(&self, only: Option<u64>) -> Option<(Taken<'_, T, R>, Work<T, R>)> {
         self.window.take(only)
     }
 
-    fn leave(&self, taken: Taken<'_, T, R>, result: R) {
+    fn leave(&self, taken: Taken<'_, T, R>, done: Done<T, R>) {
         let number = taken.number();
         match &self.unordered {
-            None => taken.leave(result),
+            None => taken.leave(done),
             Some(results) => {
-                results.push(result);
+                results.push(done);
                 // The push comes before the look whether the caller sleeps.
                 fence(Ordering::SeqCst);
             }
@@ -237,31 +238,51 @@ where
     R: Send + 'static,
     F: Fn(T) -> R + Send + Sync + 'static,
 {
-    /// Processes an item.
-    pub(super) fn work_on(&self, taken: Taken<'_, T, R>, item: T) -> Result<(), Payload> {
-        let result = run::call(|| (self.f)(item))?;
-        if self.is_stopped() {
-            drop_quietly(result);
-        } else {
-            self.leave(taken, result);
+    /// Processes an item or a batch.
+    pub(super) fn work_on(&self, taken: Taken<'_, T, R>, work: Work<T, R>) -> Result<(), Payload> {
+        match work {
+            Work::Item(item) => {
+                let result = run::call(|| (self.f)(item))?;
+                if self.is_stopped() {
+                    drop_quietly(result);
+                } else {
+                    self.leave(taken, Done::Result(result));
+                }
+                Ok(())
+            }
+            Work::Batch(batch) => self.work_on_batch(taken, batch),
         }
-        Ok(())
     }
 
-    /// Processes one item after the other until none is left or `max` are done; `done` counts them.
-    fn work(&self, max: usize, done: &mut u32) -> Outcome {
-        for _ in 0..max {
-            if self.is_stopped() {
-                break;
-            }
-            let Some((taken, item)) = self.take(None) else {
+    /// Processes the items of a batch, each as if it were alone: none is started once the map is stopped, and the
+    /// results that there are by then come out.
+    fn work_on_batch(
+        &self,
+        taken: Taken<'_, T, R>,
+        mut batch: Box<Batch<T, R>>,
+    ) -> Result<(), Payload> {
+        let outcome = run::call(|| batch.process(&self.f, || self.is_stopped()));
+        if self.is_inherited() {
+            // G3 of `fork`: an item forked. The others of its batch are the parent's.
+            mem::forget(batch);
+        } else if batch.has_results() {
+            self.leave(taken, Done::Batch(batch));
+        }
+        outcome
+    }
+
+    /// Processes one item or batch after the other until none is left or at least `max` items are done; `done` counts
+    /// the items.
+    fn work(&self, max: usize, done: &mut usize) -> Outcome {
+        while *done < max && !self.is_stopped() {
+            let Some((taken, work)) = self.take(None) else {
                 if self.has_short_items() && self.linger() {
                     continue;
                 }
                 break;
             };
-            *done += 1;
-            if let Err(payload) = self.work_on(taken, item) {
+            *done += work.len();
+            if let Err(payload) = self.work_on(taken, work) {
                 return self.fail(payload);
             }
         }
@@ -339,6 +360,7 @@ where
             return outcome;
         }
         let took = elapsed(begun);
+        let done = u32::try_from(done).unwrap_or(u32::MAX);
         let next_run = if took < SHORT_RUN.max(SHORT_ITEM * done) {
             (run * 2).min(MAX_RUN)
         } else if took > LONG_RUN {

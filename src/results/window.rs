@@ -1,5 +1,6 @@
 //! The items of a map that are pulled and not yielded: a ring. The caller fills and empties it; any number of runners
-//! take the next item and leave its result.
+//! take the next item and leave its result. With [batches](super::batch) a batch is what is called an item here: it has
+//! one place and one number.
 //!
 //! ```text
 //!             first              next               tail
@@ -14,6 +15,7 @@
 //! - W4: If there are many places, those after the first segment are made as the caller reaches them, so that a map of
 //!   few items takes little memory.
 
+use super::batch::Batch;
 use crate::engine::spin;
 use crate::panic::drop_quietly;
 use crate::sync::cell::UnsafeCell;
@@ -29,6 +31,20 @@ enum Content<T, R> {
     Nothing,
     Item(T),
     Result(R),
+    /// A batch, before and after it is processed.
+    Batch(Box<Batch<T, R>>),
+}
+
+/// What waits to be taken.
+pub(super) enum Work<T, R> {
+    Item(T),
+    Batch(Box<Batch<T, R>>),
+}
+
+/// What came of it.
+pub(super) enum Done<T, R> {
+    Result(R),
+    Batch(Box<Batch<T, R>>),
 }
 
 struct Place<T, R> {
@@ -70,24 +86,52 @@ pub(super) struct Taken<'a, T, R> {
     place: Option<&'a Place<T, R>>,
 }
 
+impl<T, R> Work<T, R> {
+    /// How many items it has.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Work::Item(_) => 1,
+            Work::Batch(batch) => batch.len(),
+        }
+    }
+}
+
+impl<T, R> From<Work<T, R>> for Content<T, R> {
+    fn from(work: Work<T, R>) -> Self {
+        match work {
+            Work::Item(item) => Content::Item(item),
+            Work::Batch(batch) => Content::Batch(batch),
+        }
+    }
+}
+
+impl<T, R> From<Done<T, R>> for Content<T, R> {
+    fn from(done: Done<T, R>) -> Self {
+        match done {
+            Done::Result(result) => Content::Result(result),
+            Done::Batch(batch) => Content::Batch(batch),
+        }
+    }
+}
+
 impl<T, R> Taken<'_, T, R> {
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Leaves the result of the item.
+    /// Leaves what came of the item.
     ///
     /// # Panics
     ///
     /// Panics if the window is not ordered: then it has no place for the result.
-    pub(super) fn leave(self, result: R) {
+    pub(super) fn leave(self, done: Done<T, R>) {
         let Some(place) = self.place else {
             unreachable!("results are left in order here, or elsewhere");
         };
         // SAFETY: W2: the place is that of the item for which `self` was made, and `self` is consumed here.
         place
             .content
-            .with_mut(|at| unsafe { *at = Content::Result(result) });
+            .with_mut(|at| unsafe { *at = Content::from(done) });
         // Sequentially consistent: whoever leaves the result looks afterwards whether the caller sleeps.
         place.state.store(DONE, Ordering::SeqCst);
     }
@@ -157,7 +201,7 @@ impl<T, R> Window<T, R> {
     /// # Safety
     ///
     /// Only for the caller, which alone puts and collects, one at a time; with numbers that count up from 0.
-    pub(super) unsafe fn put(&self, number: u64, item: T) {
+    pub(super) unsafe fn put(&self, number: u64, work: Work<T, R>) {
         let place = self.place(number);
         // ORDERING: Acquire: with `take` and `collect`, what was there before has been moved out.
         // W3: the former item was taken, and may just be being moved out.
@@ -165,7 +209,7 @@ impl<T, R> Window<T, R> {
         // SAFETY: W3: the place is empty, and nobody comes to it before `tail` says so: it is the caller's.
         place
             .content
-            .with_mut(|at| unsafe { *at = Content::Item(item) });
+            .with_mut(|at| unsafe { *at = Content::from(work) });
         // ORDERING: Relaxed: `tail` publishes it.
         place.state.store(FULL, Ordering::Relaxed);
         // W1. Sequentially consistent: whoever adds an item looks afterwards for runners, and a runner that ends looks
@@ -186,7 +230,7 @@ impl<T, R> Window<T, R> {
     }
 
     /// W2: takes the next item; with `only`, if it is that one.
-    pub(super) fn take(&self, only: Option<u64>) -> Option<(Taken<'_, T, R>, T)> {
+    pub(super) fn take(&self, only: Option<u64>) -> Option<(Taken<'_, T, R>, Work<T, R>)> {
         loop {
             // ORDERING: Relaxed: a guess, which the exchange verifies.
             let number = self.next.load(Ordering::Relaxed);
@@ -213,7 +257,10 @@ impl<T, R> Window<T, R> {
             }
             let place = self.ordered.then_some(place);
             match content {
-                Content::Item(item) => return Some((Taken { number, place }, item)),
+                Content::Item(item) => return Some((Taken { number, place }, Work::Item(item))),
+                Content::Batch(batch) => {
+                    return Some((Taken { number, place }, Work::Batch(batch)));
+                }
                 Content::Nothing | Content::Result(_) => unreachable!("each item is taken once"),
             }
         }
@@ -229,7 +276,7 @@ impl<T, R> Window<T, R> {
     /// # Safety
     ///
     /// Only for the caller, as [`put`](Window::put).
-    pub(super) unsafe fn collect(&self, number: u64) -> Option<R> {
+    pub(super) unsafe fn collect(&self, number: u64) -> Option<Done<T, R>> {
         if !self.is_done(number) {
             return None;
         }
@@ -241,7 +288,8 @@ impl<T, R> Window<T, R> {
         // ORDERING: Release: pairs with `put`, though that is on this thread.
         place.state.store(EMPTY, Ordering::Release);
         match content {
-            Content::Result(result) => Some(result),
+            Content::Result(result) => Some(Done::Result(result)),
+            Content::Batch(batch) => Some(Done::Batch(batch)),
             Content::Nothing | Content::Item(_) => {
                 unreachable!("a place that is done has a result")
             }

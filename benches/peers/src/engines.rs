@@ -103,6 +103,14 @@ pub(crate) fn rayon(workers: usize) -> rayon::ThreadPool {
     started(pool.expect("the system has threads to give"), workers)
 }
 
+/// The caller is one of its threads.
+pub(crate) fn chili(workers: usize) -> chili::ThreadPool {
+    chili::ThreadPool::with_config(chili::Config {
+        thread_count: NonZeroUsize::new(workers - 1),
+        ..chili::Config::default()
+    })
+}
+
 impl Peer for rayon::ThreadPool {
     type Inside = CurrentRayon;
 

@@ -17,6 +17,37 @@ pub(crate) fn name() -> String {
     format!("{cores} cores of {name}")
 }
 
+/// Reads how long the host has kept processors from this machine so far, and how long there were any, in the ticks of
+/// Linux and of all processors together. `None` where the system does not tell.
+pub(crate) fn ticks() -> Option<Ticks> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let all = stat.lines().next()?.strip_prefix("cpu ")?;
+    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is part of the first two.
+    let fields: Option<Vec<u64>> = (all.split_whitespace().take(8))
+        .map(|field| field.parse().ok())
+        .collect();
+    let fields = fields?;
+    Some(Ticks {
+        stolen: *fields.get(7)?,
+        all: fields.iter().sum(),
+    })
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Ticks {
+    stolen: u64,
+    all: u64,
+}
+
+impl Ticks {
+    /// Which part of the processors' time the host took meanwhile, in percent.
+    pub(crate) fn stolen_until(self, later: Ticks) -> f64 {
+        let small = |ticks: u64| f64::from(u32::try_from(ticks).unwrap_or(u32::MAX));
+        let stolen = small(later.stolen.saturating_sub(self.stolen));
+        100.0 * stolen / small(later.all.saturating_sub(self.all)).max(1.0)
+    }
+}
+
 /// How many nanoseconds a cache line takes from one processor to another one and back. Two virtual ones may share
 /// a cache at one moment, and be on either side of a socket at the next: all that threads hand over costs so
 /// much more then. `None` where threads cannot be told where to run, or have one processor.

@@ -161,6 +161,7 @@ fn measure_alone(row: &Row, options: &[&str]) -> Vec<RowRecord> {
         for (row, one) in all.iter_mut().zip(one) {
             row.engines.extend(one.engines);
             row.line_trips.extend(one.line_trips);
+            row.stolen.extend(one.stolen);
         }
         all
     });

@@ -33,6 +33,9 @@ pub(crate) struct RowRecord {
     /// Before each round: nanoseconds that a cache line takes to another processor and back.
     #[serde(default)]
     pub(crate) line_trips: Vec<f64>,
+    /// In each round: percent of the processors' time that the host took for others.
+    #[serde(default)]
+    pub(crate) stolen: Vec<f64>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -37,6 +37,7 @@ pub(crate) fn run(row: &Row, rounds: usize) -> Vec<RowRecord> {
                 record.line_trips.extend(trip);
             }
         }
+        let begun = machine::ticks();
         for place in 0..runners.len() {
             // There and back again, so that nobody always runs in the wake of the same neighbour.
             let turn = if round % 2 == 0 {
@@ -55,6 +56,12 @@ pub(crate) fn run(row: &Row, rounds: usize) -> Vec<RowRecord> {
                     engine.switches.push(sample.switches);
                     engine.futexes.push(sample.futexes);
                 }
+            }
+        }
+        if let (true, Some(begun), Some(ended)) = (round > 0, begun, machine::ticks()) {
+            let stolen = begun.stolen_until(ended);
+            for record in &mut records {
+                record.stolen.push(stolen);
             }
         }
     }
@@ -81,6 +88,7 @@ fn record(row: &Row, of: &Quantile) -> RowRecord {
         about: row.about.to_owned(),
         engines: row.contenders.iter().map(engine).collect(),
         line_trips: Vec::new(),
+        stolen: Vec::new(),
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn title(record: &Record) -> String {
     )
 }
 
-/// A line for each engine of a row, and one for the machine.
+/// A line for each engine of a row, and two for the machine.
 pub(crate) fn rows(row: &RowRecord) -> String {
     let best = row.best_peer(Figure::Own);
     let line = |engine: &EngineRecord| {
@@ -59,6 +59,15 @@ pub(crate) fn rows(row: &RowRecord) -> String {
         writeln!(
             lines,
             "| {} | *a cache line, there and back* | {trip} | {spread} | ns |  |  |  |  |  |",
+            row.name
+        )
+        .expect("a string takes all");
+    }
+    if !row.stolen.is_empty() {
+        let (stolen, spread) = (short(median_of(&row.stolen)), spread(&row.stolen));
+        writeln!(
+            lines,
+            "| {} | *taken by the host* | {stolen} | {spread} | % |  |  |  |  |  |",
             row.name
         )
         .expect("a string takes all");

@@ -26,8 +26,9 @@ impl Worker {
         loop {
             let counts = self.core.threads.counts();
             if counts.is_discarding() {
-                self.core.discard_late(|| Some(local.batch.pop()?.task), 1);
-                self.core.discard_late(|| local.own.pop(), 0);
+                self.core
+                    .discard_late(|| Some(local.pop_batched()?.task), 1);
+                self.core.discard_late(|| local.pop_own(), 0);
             } else if !counts.permits() || self.core.queue.has_handed_back() {
                 // C2, Q2
                 self.hand_back(local);
@@ -62,13 +63,13 @@ impl Worker {
     /// Runs the oldest task of the batch, where it was popped to: to move it, just written, is expensive.
     pub(super) fn run_batched(&self, local: &LocalQueue) -> bool {
         loop {
-            let mut popped = local.batch.pop();
+            let mut popped = local.pop_batched();
             let Some(Accepted { task, .. }) = &mut popped else {
                 return false;
             };
             if task.claim() {
                 let held = self.held.replace(self.held.get() + 1);
-                if local.batch.is_empty() {
+                if !local.has_batched() {
                     self.give_back(held);
                 }
                 self.execute(task);
@@ -80,7 +81,7 @@ impl Worker {
     /// Runs the oldest of the tasks that tasks of this worker submitted.
     pub(super) fn run_own(&self, local: &LocalQueue) -> bool {
         loop {
-            let mut popped = local.own.pop();
+            let mut popped = local.pop_own();
             let Some(task) = &mut popped else {
                 return false;
             };
@@ -108,10 +109,10 @@ impl Worker {
             moving.store(false, Ordering::Release);
             return;
         }
-        let batch = std::iter::from_fn(|| local.batch.pop());
+        let batch = std::iter::from_fn(|| local.pop_batched());
         self.core.queue.hand_back(batch);
         let admission = &self.core.admission;
-        while let Some(mut task) = local.own.pop() {
+        while let Some(mut task) = local.pop_own() {
             admission.enter_beyond();
             if task.note_place() {
                 let number = admission.accepted();
@@ -156,7 +157,7 @@ impl Worker {
     /// Whether tasks wait here that tasks submitted beyond the bound.
     pub(crate) fn has_own_tasks(&self) -> bool {
         let local = self.local.borrow();
-        (local.as_ref()).is_some_and(|local| !local.own.is_empty())
+        (local.as_ref()).is_some_and(LocalQueue::has_own)
     }
 
     /// Makes a task that the running task submitted beyond the bound, and pushes it here; leaves `make` if no task
@@ -171,29 +172,45 @@ impl Worker {
             return;
         };
         self.shared.counts.submitted.add(1);
+        let own = self.own_deque(local);
         self.lend_if(true);
         let task = make();
-        if matches!(task, Task::Shared(_)) && local.own.len() >= self.sweep_at.get() {
-            self.sweep_own(&local.own);
+        if matches!(task, Task::Shared(_)) && own.len() >= self.sweep_at.get() {
+            self.sweep_own(own);
         }
-        local.own.push(task);
+        own.push(task);
         let pushed = self.pushed.get().wrapping_add(1);
         self.pushed.set(pushed);
-        if pushed % PUSHES_BETWEEN_LOOKS == 0 && local.own.len() > MANY_LOCAL {
+        if pushed % PUSHES_BETWEEN_LOOKS == 0 && own.len() > MANY_LOCAL {
             self.outgrown.set(true);
         }
     }
 
-    /// Takes a new deque after the old one held very many tasks: a deque shrinks only as its own worker pops, not as
-    /// others steal. Nothing is left in the old one: the worker is free.
+    /// D3: the deque for tasks that tasks of this worker submit or that it steals, made if this is the first one.
+    #[inline]
+    pub(super) fn own_deque<'a>(&self, local: &'a LocalQueue) -> &'a Deque<Task> {
+        local.own.get().unwrap_or_else(|| self.make_own(local))
+    }
+
     #[cold]
-    pub(super) fn renew_own(&self) {
+    fn make_own<'a>(&self, local: &'a LocalQueue) -> &'a Deque<Task> {
+        local.own.get_or_init(|| {
+            let own = Deque::new_fifo();
+            let before = (self.core.queue).show_own(&self.shared, Some(own.stealer()));
+            debug_assert!(before.is_none());
+            own
+        })
+    }
+
+    /// D3: gives up the deque after it held very many tasks: a deque shrinks only as its own worker pops, not as others
+    /// steal. Nothing is left in it: the worker is free.
+    #[cold]
+    pub(super) fn give_up_own(&self) {
         self.outgrown.set(false);
-        let new = Deque::new_fifo();
-        let _stealer = self.core.queue.renew_own(&self.shared, new.stealer());
+        let _stealer = self.core.queue.show_own(&self.shared, None);
         if let Some(local) = &mut *self.local.borrow_mut() {
-            debug_assert!(local.own.is_empty());
-            local.own = new;
+            debug_assert!(!local.has_own());
+            drop(local.own.take());
         }
     }
 
@@ -201,13 +218,16 @@ impl Worker {
     /// its place.
     #[cold]
     pub(super) fn sweep_finished(&self) {
-        let swept = match &*self.local.borrow() {
-            Some(local) if local.own.len() <= 2 * self.tombstones.get() => {
-                self.sweep_own(&local.own);
-                !local.own.is_empty()
+        let local = self.local.borrow();
+        let own = local.as_ref().and_then(|local| local.own.get());
+        let swept = match own {
+            Some(own) if own.len() <= 2 * self.tombstones.get() => {
+                self.sweep_own(own);
+                !own.is_empty()
             }
             _ => false,
         };
+        drop(local);
         if swept {
             self.core.wake_for_lent();
         }

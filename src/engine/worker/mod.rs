@@ -56,7 +56,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// A worker whose thread is the current one.
     pub(crate) fn new(core: Arc<Core>, id: WorkerId, shared: Arc<WorkerShared>) -> Worker {
-        let local = core.queue.register(&shared);
+        let local = core.queue.register(&shared, core.config.backlog.is_none());
         Worker {
             local: RefCell::new(Some(local)),
             handler: RefCell::new(None),
@@ -146,7 +146,7 @@ impl Worker {
             self.go_free();
         }
         if self.outgrown.get() {
-            self.renew_own();
+            self.give_up_own();
         }
         let Some(mut task) = self.search() else {
             self.served_line.set(false);
@@ -168,8 +168,8 @@ impl Worker {
         let (more, batch) = match &*self.local.borrow() {
             None => (false, false),
             Some(local) => {
-                let batch = !local.batch.is_empty();
-                (batch || !local.own.is_empty(), batch)
+                let batch = local.has_batched();
+                (batch || local.has_own(), batch)
             }
         };
         if !more {

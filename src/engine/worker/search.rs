@@ -117,10 +117,10 @@ impl Worker {
         let core = &self.core;
         let local = self.local.borrow();
         let local = local.as_ref()?;
-        let shared = if core.config.backlog.is_none() {
+        let shared = if let Some(batch) = &local.batch {
             let workers = core.threads.counts().capacity();
-            let task = core.queue.take_batch(&local.batch, workers);
-            self.lend_if(!local.batch.is_empty());
+            let task = core.queue.take_batch(batch, workers);
+            self.lend_if(!batch.is_empty());
             task
         } else {
             core.queue.take()
@@ -148,7 +148,8 @@ impl Worker {
 
     /// Steals half of what another local queue lends.
     fn steal(&self, local: &LocalQueue) -> Option<(Task, Stolen)> {
-        let LocalQueue { own, batch } = local;
+        // Not in the visit, which has the lock that this takes.
+        let own = self.own_deque(local);
         self.core
             .queue
             .visit(Some(&self.shared), |victim, stealers| {
@@ -156,11 +157,13 @@ impl Worker {
                     return None;
                 }
                 let batched = || {
-                    let first = || retry_steal(|| stealers.batch.steal_batch_and_pop(batch));
+                    let (from, batch) = (stealers.batch.as_ref()?, local.batch.as_ref()?);
+                    let first = || retry_steal(|| from.steal_batch_and_pop(batch));
                     Some(batch.pop().or_else(first)?.task)
                 };
                 let owned = || {
-                    let first = || retry_steal(|| stealers.own.steal_batch_and_pop(own));
+                    let from = stealers.own.as_ref()?;
+                    let first = || retry_steal(|| from.steal_batch_and_pop(own));
                     own.pop().or_else(first)
                 };
                 (claim_next(batched).map(|task| (task, Stolen::Batched)))

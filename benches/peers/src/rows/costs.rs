@@ -125,15 +125,25 @@ macro_rules! each_alone {
     };
 }
 
+/// How many idle workers are measured at most: the system refused memory to the last of 10,000 threads of tokio's.
+fn most_idle(engine: &str) -> usize {
+    if engine.starts_with("tokio") {
+        1_000
+    } else {
+        usize::MAX
+    }
+}
+
 fn idle_workers(scale: Scale) -> Row {
     let workers = match scale {
-        Scale::Full => 1_000,
+        Scale::Full => 10_000,
         Scale::Smoke => 10,
     };
     let mut row = Row::new(
         "memory of idle workers",
-        "a thousand workers that have run one task each: what the process grows by",
+        "ten thousand workers (of tokio a thousand) that have run one task each: what the process grows by",
         each_alone!(|P| {
+            let workers = workers.min(most_idle(&P::name(WORKERS)));
             let before = resident();
             alone::<P>(workers, || {
                 let taken = resident().saturating_sub(before) / 1024;
@@ -145,7 +155,11 @@ fn idle_workers(scale: Scale) -> Row {
     row.unit = "KiB a worker";
     row.rounds_at_most = 1;
     row.alone = true;
-    row
+    row.aim_beside(
+        &Ants::name(WORKERS),
+        1.15,
+        &threadpool::ThreadPool::name(WORKERS),
+    )
 }
 
 fn idle(scale: Scale) -> Duration {

@@ -1,4 +1,4 @@
-//! Recursion through scopes, beside rayon's `join`.
+//! Recursion through scopes, beside the `join` of rayon and of chili.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use anthill::{Pool, PoolHandle};
 
 use super::{Row, Scale, WORKERS, contender, timed};
-use crate::engines::{ants_mode, rayon, with_backlog};
+use crate::engines::{ants_mode, chili, rayon, with_backlog};
 use crate::work::{fib, fib_calls};
 
 pub(crate) fn rows(scale: Scale) -> Vec<Row> {
@@ -38,6 +38,17 @@ fn fib_row(name: &'static str, scale: Scale, cutoff: u32) -> Row {
         a + b
     }
 
+    fn on_chili(scope: &mut chili::Scope<'_>, n: u32, cutoff: u32) -> u64 {
+        if n < 2 || n <= cutoff {
+            return fib(n);
+        }
+        let (a, b) = scope.join(
+            |scope| on_chili(scope, n - 1, cutoff),
+            |scope| on_chili(scope, n - 2, cutoff),
+        );
+        a + b
+    }
+
     fn anthill(pool: Pool, n: u32, cutoff: u32) -> impl FnMut(u64) -> Duration {
         let inside = pool.handle();
         repeated(n, move || {
@@ -62,6 +73,10 @@ fn fib_row(name: &'static str, scale: Scale, cutoff: u32) -> Row {
             contender("rayon-2", 1, move || {
                 let pool = rayon(WORKERS);
                 repeated(n, move || pool.install(|| on_rayon(n, cutoff)))
+            }),
+            contender("chili-2", 1, move || {
+                let pool = chili(WORKERS);
+                repeated(n, move || on_chili(&mut pool.scope(), n, cutoff))
             }),
             contender("in-place", 1, move || {
                 repeated(n, move || fib(black_box(n)))

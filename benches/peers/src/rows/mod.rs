@@ -8,6 +8,9 @@
 //! | `anthill-n-backlog` | a pool of capacity n whose backlog has no bound: nobody waits |
 //! | `anthill-default` | `Pool::default()`: a worker for each processor, no bound either |
 //! | `rayon-n` | a `rayon::ThreadPool` and its `spawn` |
+//! | `anthill-n-batch-m`, `anthill-n-backlog-batch-m` | the same pools, and a map in batches of m items |
+//! | `chili-n` | `join` of a scope of chili: the caller and n - 1 threads |
+//! | `scoped_threadpool-n` | `execute` of a scope of that crate |
 //! | `threadpool-n`, `rusty_pool-n` | `execute` |
 //! | `tokio-n-blocking` | `spawn_blocking` of a runtime with n threads for it |
 //! | `blocking-n` | `unblock` of smol's crate `blocking` |

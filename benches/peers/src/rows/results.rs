@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use anthill::Pool;
 
-use super::map::map;
-use super::{Row, Scale, WORKERS, contender, fib, func, timed, with_modes};
+use super::{Row, Scale, WORKERS, contender, fib, func, map, timed, with_modes};
 use crate::engines::{rayon, rusty_pool, tokio_runtime};
 
 pub(crate) fn rows(scale: Scale) -> Vec<Row> {
     let mut rows = vec![
         spawn_join("spawn and join", scale),
         scopes(scale),
-        map(scale),
+        map::items(scale),
+        map::batches_of_64(scale),
+        map::batches_of_1024(scale),
     ];
     rows.insert(
         1,
@@ -162,6 +163,17 @@ fn scopes(scale: Scale) -> Row {
                         timed(|| {
                             for _ in 0..scopes {
                                 pool.scope(|s| (0..TASKS).for_each(|_| s.spawn(|_| ())));
+                            }
+                        })
+                    }
+                }),
+                contender("scoped_threadpool-2", units, || {
+                    let mut pool =
+                        scoped_threadpool::Pool::new(u32::try_from(WORKERS).expect("they are few"));
+                    move |scopes| {
+                        timed(|| {
+                            for _ in 0..scopes {
+                                pool.scoped(|s| (0..TASKS).for_each(|_| s.execute(|| ())));
                             }
                         })
                     }
