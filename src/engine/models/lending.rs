@@ -93,7 +93,7 @@ fn two_return_in_turn() {
 /// LE4: a pause lets the task that lent go on, and nothing else starts.
 #[test]
 fn a_pause_against_a_return() {
-    model(2, || {
+    model(1, || {
         let (core, ran) = (Core::new(1, config(None, EVER)), Ran::new());
         let (inside, signal) = (Inside::new(1), Signal::new());
         lender(&core, &inside, &signal);
