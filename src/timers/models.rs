@@ -155,6 +155,7 @@ fn pool(capacity: usize) -> Arc<Core> {
         backlog: None,
         overflow: Overflow::Block,
         max_waiting: usize::MAX,
+        max_lent: 1,
         min_workers: 0,
         idle_timeout: Some(Duration::from_secs(1)),
         name: String::new(),

@@ -101,7 +101,7 @@ impl<T> Wheel<T> {
     }
 
     /// Whether the wheel has been turned up to `tick`.
-    #[cfg(any(feature = "futures", test))]
+    #[cfg(feature = "futures")]
     pub(super) fn has_reached(&self, tick: u64) -> bool {
         tick <= self.elapsed
     }
