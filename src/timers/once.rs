@@ -62,10 +62,11 @@ impl<F: FnOnce() + Send + 'static> Once<F> {
 
     /// Has it fired at the tick `deadline`, unless it is over.
     fn set(self: &Arc<Self>, deadline: u64) -> io::Result<()> {
+        if deadline >= NEVER {
+            return Ok(());
+        }
         let mut state = lock(&self.state);
-        if let Some(waiting) = &mut *state
-            && deadline < NEVER
-        {
+        if let Some(waiting) = &mut *state {
             let waker = Waker::from(Arc::clone(self));
             waiting.key = Some(self.link.service.set(deadline, waker)?);
         }

@@ -60,8 +60,10 @@ impl<F: FnMut() + Send + 'static> Series<F> {
     ) -> Result<Arc<Series<F>>, SubmitError<F>> {
         let start = service.time();
         let is_pinned = next_tick(start, period, start) < NEVER;
-        if is_pinned && let Err(refusal) = service.pin() {
-            return Err(refuse_thread(pool, refusal, f));
+        if is_pinned {
+            if let Err(refusal) = service.pin() {
+                return Err(refuse_thread(pool, refusal, f));
+            }
         }
         let series = Arc::new(Series {
             link: Link::new(service, pool),
@@ -85,10 +87,11 @@ impl<F: FnMut() + Send + 'static> Series<F> {
 
     /// Has it fired at the tick `deadline`, if it waits.
     fn set(self: &Arc<Self>, deadline: u64) {
+        if deadline >= NEVER {
+            return;
+        }
         let mut state = lock(&self.state);
-        if let State::Waiting(_, key) = &mut *state
-            && deadline < NEVER
-        {
+        if let State::Waiting(_, key) = &mut *state {
             let waker = Waker::from(Arc::clone(self));
             // SE4
             *key = self.link.service.set(deadline, waker).ok();
@@ -198,11 +201,10 @@ impl<F: FnMut() + Send + 'static> Body for Tick<F> {
 impl<F: FnMut() + Send + 'static> Drop for Tick<F> {
     /// It was refused or discarded: that run is given up, and the series goes on.
     fn drop(&mut self) {
-        if let Some(series) = self.0.take()
-            && !series.link.is_foreign()
-            && series.give_up_run()
-        {
-            series.set_next();
+        if let Some(series) = self.0.take() {
+            if !series.link.is_foreign() && series.give_up_run() {
+                series.set_next();
+            }
         }
     }
 }

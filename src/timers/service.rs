@@ -246,9 +246,10 @@ impl Service {
             ..key
         });
         // TS1
-        if deadline < self.sleeps_until.load(Ordering::SeqCst)
-            && let Err(refusal) = self.alert()
-        {
+        if deadline >= self.sleeps_until.load(Ordering::SeqCst) {
+            return Ok(key);
+        }
+        if let Err(refusal) = self.alert() {
             // Another thread may have started it, and it may have fired the timer.
             if let Some(waker) = self.remove(key) {
                 drop_quietly(waker);

@@ -104,10 +104,10 @@ impl Sleep {
     /// Takes the timer back.
     fn unset(&mut self) {
         // G1 of `fork`: that of a parent is not touched.
-        if let Timer::Set(service, key) = self.timer
-            && service.is_here()
-        {
-            drop_quietly(service.remove(key));
+        if let Timer::Set(service, key) = self.timer {
+            if service.is_here() {
+                drop_quietly(service.remove(key));
+            }
         }
         self.timer = Timer::Unset { tries: 0 };
     }
