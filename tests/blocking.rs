@@ -264,24 +264,29 @@ fn p28_the_line_is_served_in_order() {
     assert_eq!(log.entries(), [0, 1, 2, 3, 4]);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn p28_a_task_that_returns_waits_for_its_turn() {
+    use support::linux::{eventually_asleep, thread_id};
+
     let pool = unbounded(1).build().unwrap();
     let (sender, receiver) = channel();
+    let (leaves, left) = channel();
     let gate = Gate::new();
     let waits = gate.clone();
     let returns = spawned(pool.spawn(move || {
-        blocking(|| waits.wait());
+        blocking(|| {
+            waits.wait();
+            leaves.send(thread_id()).unwrap();
+        });
         sender.send(()).unwrap();
     }));
     eventually_eq("lent", 1, || pool.lent());
     let held = occupy(&pool, 1);
     gate.open();
     // It has nothing to wait for but its turn.
-    for _ in 0..50 {
-        thread::yield_now();
-        assert!(receiver.try_recv().is_err(), "two at once");
-    }
+    eventually_asleep(receive("the end of its wait", &left));
+    assert!(receiver.try_recv().is_err(), "two at once");
     assert_eq!((pool.lent(), pool.running()), (1, 1));
     // It comes before what is queued.
     let (queued, starts) = channel();
