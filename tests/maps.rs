@@ -49,6 +49,18 @@ fn is_asleep(thread: u32) -> bool {
 
 // ── order, and each once ────────────────────────────────────────────────────────────────────────
 
+/// All that an iterator yields, and how often it panicked in between.
+fn results_beside_panics<T>(items: &mut impl Iterator<Item = T>) -> (Vec<T>, usize) {
+    let (mut results, mut panics) = (Vec::new(), 0);
+    loop {
+        match catch_unwind(AssertUnwindSafe(|| items.next())) {
+            Ok(Some(item)) => results.push(item),
+            Ok(None) => return (results, panics),
+            Err(_) => panics += 1,
+        }
+    }
+}
+
 /// The results come in the order of the items, whatever the pool and the window.
 #[test]
 fn results_come_in_the_order_of_their_items() {
@@ -1025,15 +1037,7 @@ fn a_map_goes_on_after_a_panic_of_its_iterator() {
     let pool = Pool::with_capacity(2);
     let items = (0..100).inspect(|number| assert!(number % 10 != 9, "on purpose"));
     let mut map = pool.map(items, |number| number).window(8);
-    let mut results = Vec::new();
-    let mut panics = 0;
-    loop {
-        match catch_unwind(AssertUnwindSafe(|| map.next())) {
-            Ok(Some(number)) => results.push(number),
-            Ok(None) => break,
-            Err(_) => panics += 1,
-        }
-    }
+    let (results, panics) = results_beside_panics(&mut map);
     assert_eq!(panics, 10);
     assert!(
         results
@@ -1454,14 +1458,7 @@ fn an_iterator_that_panics_within_a_batch_loses_nothing() {
     for pool in pools(2) {
         let items = (0..100).inspect(|number| assert!(number % 10 != 9, "on purpose"));
         let mut map = pool.map(items, |number| number).batch(7).window(20);
-        let (mut results, mut panics) = (Vec::new(), 0);
-        loop {
-            match catch_unwind(AssertUnwindSafe(|| map.next())) {
-                Ok(Some(number)) => results.push(number),
-                Ok(None) => break,
-                Err(_) => panics += 1,
-            }
-        }
+        let (results, panics) = results_beside_panics(&mut map);
         assert_eq!(panics, 10);
         assert!(
             results

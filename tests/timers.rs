@@ -53,6 +53,15 @@ fn wait_for_timers(time: Duration) {
 
 // ── when ────────────────────────────────────────────────────────────────────────────────────
 
+/// A closure that tells of each run, and of its drop.
+fn counted(drops: &Arrivals, ran: &Arrivals) -> impl FnMut() + Send + 'static {
+    let (held, ran) = (DropCounter(drops.clone()), ran.clone());
+    move || {
+        let _ = &held;
+        ran.arrive();
+    }
+}
+
 /// None runs early; and those whose times are apart run in their order.
 #[test]
 fn they_run_in_order_and_never_early() {
@@ -156,13 +165,7 @@ fn a_task_may_set_timers() {
 fn cancelled_before_it_is_due() {
     let pool = Pool::with_capacity(1);
     let (drops, ran) = (Arrivals::new(), Arrivals::new());
-    let task = || {
-        let (held, ran) = (DropCounter(drops.clone()), ran.clone());
-        move || {
-            let _ = &held;
-            ran.arrive();
-        }
-    };
+    let task = || counted(&drops, &ran);
     let timers = [
         set(pool.submit_after(HOUR, task())),
         set(pool.submit_every(HOUR, task())),
@@ -467,13 +470,7 @@ fn the_end_of_the_pool_cancels_its_timers() {
     for (name, end) in ends {
         let pool = Pool::with_capacity(2);
         let (drops, ran) = (Arrivals::new(), Arrivals::new());
-        let task = || {
-            let (held, ran) = (DropCounter(drops.clone()), ran.clone());
-            move || {
-                let _ = &held;
-                ran.arrive();
-            }
-        };
+        let task = || counted(&drops, &ran);
         let timers = [
             set(pool.submit_after(HOUR, task())),
             set(pool.submit_every(HOUR, task())),

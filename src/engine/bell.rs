@@ -1,7 +1,7 @@
 //! What an idle worker sleeps on.
 //!
-//! - I1: A worker is on the [idle stack](super::threads::idle) exactly while its bell is silent; both change
-//!   together, under the lock of the threads. The thread that takes it off the stack rings: the waker and the sleeper
+//! - I1: A worker is on the [idle stack](super::threads::idle) exactly while its bell is silent, but for one
+//!   whose task waits for its place (LE3 of [`lend`](super::lend)); both change together, under the lock of the threads. The thread that takes it off the stack rings: the waker and the sleeper
 //!   never both claim it.
 //! - I2: A bell is rung after the lock is released, so that the woken worker does not run into it.
 

@@ -170,7 +170,8 @@ impl PoolHandle {
     /// Tasks come in together as far as there is room, and then wait in line together: a chunk of up to 64 tasks takes
     /// its places in one step, wakes workers as one task does, and counts as one submitter that waits. Its submitter is
     /// woken once for all of them. The tasks start in order as those of one submitter do, and those that wait are
-    /// overtaken by none that comes later. For many small tasks this takes a fraction of the time of a loop of `submit`.
+    /// overtaken by none that comes later. For many small tasks it spares its submitter most of what a loop of `submit`
+    /// takes; the work of the workers stays.
     ///
     /// # What is pulled out of the iterator, and when
     ///

@@ -19,6 +19,19 @@ fn crowded(capacity: usize) -> Arc<Core> {
     core
 }
 
+/// Two tasks fill the pool; the third ends only when its submitter, which waited for room, has gone on.
+fn let_in_beside_a_long_task(core: &Arc<Core>) {
+    let returned = Signal::new();
+    let waits = returned.clone();
+    core.submit_closure(|| (), Patience::Policy).unwrap();
+    core.submit_closure(|| (), Patience::Policy).unwrap();
+    core.submit_closure(move || waits.wait(), Patience::Policy)
+        .unwrap();
+    returned.give();
+    core.wait_idle(None);
+    end(core);
+}
+
 /// Y1: the task of a submitter that then waits elsewhere runs, whether or not a worker is on standby.
 #[test]
 fn a_deferred_wake_is_made_up_for() {
@@ -34,16 +47,7 @@ fn a_deferred_wake_is_made_up_for() {
 #[test]
 fn who_was_let_in_is_woken_beside_a_long_task() {
     model(1, || {
-        let core = single(2);
-        let returned = Signal::new();
-        let waits = returned.clone();
-        core.submit_closure(|| (), Patience::Policy).unwrap();
-        core.submit_closure(|| (), Patience::Policy).unwrap();
-        core.submit_closure(move || waits.wait(), Patience::Policy)
-            .unwrap();
-        returned.give();
-        core.wait_idle(None);
-        end(&core);
+        let_in_beside_a_long_task(&single(2));
     });
 }
 
@@ -98,15 +102,6 @@ fn deferred_wakes_are_made_up_for_once_the_pool_is_not_crowded() {
 #[test]
 fn who_was_let_in_is_woken_beside_a_long_task_where_threads_spin() {
     model(1, || {
-        let core = crowded(2);
-        let returned = Signal::new();
-        let waits = returned.clone();
-        core.submit_closure(|| (), Patience::Policy).unwrap();
-        core.submit_closure(|| (), Patience::Policy).unwrap();
-        core.submit_closure(move || waits.wait(), Patience::Policy)
-            .unwrap();
-        returned.give();
-        core.wait_idle(None);
-        end(&core);
+        let_in_beside_a_long_task(&crowded(2));
     });
 }

@@ -37,11 +37,11 @@ use std::time::Duration;
 const FEW: u64 = 4;
 
 /// Y6: from so many places on a worker defers the wake of the submitters that it let in, and wakes them when it finds no
-/// task. (With 2 places it costs more than it gives, with 4 it takes 0.9 of the time, with 8 a quarter.)
+/// task. With fewer a wake pays for two or three tasks, and the tick for none.
 const FEW_PLACES: u64 = if cfg!(anthill_loom) { 2 } else { 4 };
 
-/// Y6: from so many places on threads take turns, and do not spin. (With 32 places it takes a seventh of the time, with 8
-/// it is slower beside one busy processor: threads that spin are moved apart by the system.)
+/// Y6: from so many places on threads take turns, and do not spin. With fewer it is better to stay awake: the system moves
+/// threads apart that spin on one processor, and leaves those there that sleep by turns.
 const MANY_PLACES: u64 = if cfg!(anthill_loom) { 3 } else { 32 };
 
 /// The longest tick, in multiples of [`TICK`].
